@@ -82,7 +82,9 @@ func New(code Code, reason, format string, args ...any) *Error {
 }
 
 // Invalidf returns an Invalid fault: the request can never succeed as it stands.
-func Invalidf(reason, format string, args ...any) *Error { return New(Invalid, reason, format, args...) }
+func Invalidf(reason, format string, args ...any) *Error {
+	return New(Invalid, reason, format, args...)
+}
 
 // NotFoundf returns a NotFound fault.
 func NotFoundf(reason, format string, args ...any) *Error {

@@ -1,0 +1,166 @@
+// Package backend is the execution contract: what a runner asks of the thing that really runs sandboxes. There are three
+// implementations, local (OCI runtimes on this machine), kube (pods) and fake (in memory, with injectable failures), and
+// one contract suite, backendtest, that each of them passes.
+package backend
+
+import (
+	"context"
+	"io"
+	"iter"
+	"time"
+
+	specpb "github.com/bermhq/berm/gen/berm/spec"
+	"github.com/bermhq/berm/internal/core"
+)
+
+// Limits of the port.
+const (
+	// MaxExecChunk is the largest output or input chunk, in bytes.
+	MaxExecChunk = 64 << 10
+	// MaxUnaryFile is the largest file of a unary file call, in bytes (the published client's assumption).
+	MaxUnaryFile = 32 << 20
+)
+
+// Work is one sandbox to run. It is immutable.
+type Work struct {
+	SandboxID string
+	OrgID     string
+	UserID    string
+	// RunnerID, ProfileName and ZoneName are for labels and messages.
+	RunnerID, ProfileName, ZoneName string
+	// Spec is the resolved spec, Digest identifies it.
+	Spec   *specpb.ProfileSpec
+	Digest string
+	// Launch holds what concerns the sandbox alone: command, environment, mounted files.
+	Launch *specpb.Launch
+}
+
+// Phase is how far a sandbox is, as its backend sees it.
+type Phase string
+
+// The phases. An ended sandbox stays known until Delete.
+const (
+	PhaseCreating Phase = "CREATING"
+	PhaseRunning  Phase = "RUNNING"
+	PhaseStopping Phase = "STOPPING"
+	PhaseEnded    Phase = "ENDED"
+)
+
+// Observation is what a backend saw of one sandbox. Later observations of a sandbox replace earlier ones.
+type Observation struct {
+	SandboxID string
+	Phase     Phase
+	At        time.Time
+	// StartedAt is set from PhaseRunning on.
+	StartedAt time.Time
+	// The rest is for PhaseEnded. ExitCode is nil unless the exit was observed.
+	ExitCode *int32
+	// Failed: the sandbox could not start, ran out of memory, was evicted or lost. Reason is one of core.End….
+	Failed  bool
+	Reason  string
+	Message string
+	// Events are what happened since the previous observation, for the timeline.
+	Events []core.Event
+}
+
+// Info says what a backend can do here. It is probed, not assumed.
+type Info struct {
+	// Kind is "local", "kube" or "fake": the name that field enforcement is declared under.
+	Kind string
+	// Architecture is a GOARCH value.
+	Architecture string
+	// RuntimeClasses are those that ran something when probed; DefaultRuntimeClass is used when a spec names none.
+	RuntimeClasses      []string
+	DefaultRuntimeClass string
+	// Isolation says in words what separates a sandbox from the machine.
+	Isolation string
+	// Capacity is what may be reserved in total.
+	Capacity core.Amounts
+	// NodeLabels, when not nil, are the labels that node selectors are matched with.
+	NodeLabels map[string]string
+	// Features are named abilities that work here: "egress:none", "image:host", "image:oci-layout", "cgroup:limits", …
+	Features []string
+	// Refusal, when not empty, is why this backend can run nothing here ("needs root").
+	Refusal string
+}
+
+// Backend runs sandboxes. Methods are safe for concurrent use. Errors are faults: NotFound for a sandbox that it does not
+// know, Precondition (CWSANDBOX_SANDBOX_NOT_RUNNING) for one in the wrong phase, Unavailable when it cannot tell.
+type Backend interface {
+	// Info returns what was probed at start.
+	Info() Info
+	// Check reports, without side effects, every field of w that this backend refuses (Precondition, BACKEND_UNSUPPORTED, one
+	// field violation each), or nil.
+	Check(w *Work) error
+	// Create makes the sandbox exist, once per id however often it is called, and returns when the work is safely
+	// accepted; progress and failure come as observations.
+	Create(ctx context.Context, w *Work) error
+	// Stop asks the main process to end and kills everything after the grace. It returns once stopping began and is
+	// idempotent. why is one of core.End….
+	Stop(ctx context.Context, id string, grace time.Duration, why string) error
+	// Delete removes an ended sandbox and everything of it. Unknown ids succeed. A live one: Precondition.
+	Delete(ctx context.Context, id string) error
+	// Exec starts a command. While the sandbox is being created it waits for it, within ctx. The process is killed when ctx
+	// ends or Close is called.
+	Exec(ctx context.Context, id string, e Exec) (Process, error)
+	// ReadFile opens a regular file for reading. Size is what the file had at open; the reader ends after at most limit
+	// bytes. Larger: FailedPrecondition, CWSANDBOX_FILE_TOO_LARGE with size_bytes and max_size_bytes.
+	ReadFile(ctx context.Context, id, path string, limit int64) (io.ReadCloser, int64, error)
+	// WriteFile creates or replaces a file with all of r, or leaves what was there.
+	WriteFile(ctx context.Context, id, path string, mode uint32, r io.Reader) error
+	// Observe yields the last observation of every sandbox known and then each new one, until ctx ends. After a restart it
+	// yields what survived and what ended meanwhile. A sandbox that was created but is not yielded in the first pass is gone.
+	// The element nil marks the end of the first pass.
+	Observe(ctx context.Context) iter.Seq[*Observation]
+	// Usage samples what a running sandbox uses now.
+	Usage(ctx context.Context, id string) (core.Amounts, error)
+	// Close releases this process's handles. Sandboxes go on where the backend can keep them.
+	Close() error
+}
+
+// Exec is a command to run in a sandbox.
+type Exec struct {
+	// Argv is program and arguments; looked up in the sandbox's PATH.
+	Argv []string
+	Env  map[string]string
+	Dir  string
+	// TTY gives the command a terminal of Width × Height characters; all output is then stdout.
+	TTY           bool
+	Width, Height uint16
+	// Stdin false means that standard input is empty.
+	Stdin bool
+}
+
+// FrameKind is the kind of a Frame.
+type FrameKind int
+
+// The frame kinds. A process yields outputs and then exactly one exit.
+const (
+	FrameStdout FrameKind = iota + 1
+	FrameStderr
+	FrameExit
+)
+
+// Frame is a piece of what a process said.
+type Frame struct {
+	Kind FrameKind
+	Data []byte
+	// ExitCode is the process's own code, 128+n when signal n ended it.
+	ExitCode int32
+	Signal   int
+	At       time.Time
+}
+
+// Process is a running command. Recv and the senders may be used from different goroutines.
+type Process interface {
+	// Recv returns the next frame. After the exit frame it returns io.EOF. An end that was not observed is an error, never
+	// an exit frame.
+	Recv() (Frame, error)
+	// Send writes standard input and blocks while the process does not read.
+	Send(data []byte) error
+	// CloseSend ends standard input (EOF on a terminal).
+	CloseSend() error
+	Resize(width, height uint16) error
+	// Close kills the process group if it still runs.
+	Close() error
+}

@@ -1,0 +1,105 @@
+package core
+
+import (
+	"encoding/json"
+	"time"
+
+	specpb "github.com/bermhq/berm/gen/berm/spec"
+)
+
+// Status is the state of a sandbox, named as on the v1beta2 wire. There is no unspecified status: it is never sent.
+type Status string
+
+// The statuses. Completed and Failed are terminal.
+const (
+	StatusPending     Status = "PENDING"
+	StatusCreating    Status = "CREATING"
+	StatusRunning     Status = "RUNNING"
+	StatusPaused      Status = "PAUSED"
+	StatusTerminating Status = "TERMINATING"
+	StatusCompleted   Status = "COMPLETED"
+	StatusFailed      Status = "FAILED"
+)
+
+// Terminal reports whether s is final.
+func (s Status) Terminal() bool { return s == StatusCompleted || s == StatusFailed }
+
+// Reasons of a sandbox's end or of its last transition (Sandbox.StatusReason starts with one of them).
+const (
+	EndExited            = "EXITED"
+	EndStopped           = "STOPPED"
+	EndDeleted           = "DELETED"
+	EndLifetimeExceeded  = "MAX_LIFETIME_EXCEEDED"
+	EndOutOfMemory       = "OUT_OF_MEMORY"
+	EndStartFailed       = "START_FAILED"
+	EndImageFailed       = "IMAGE_FAILED"
+	EndLost              = "LOST"
+	ReasonRunnerLostNote = "RUNNER_UNREACHABLE"
+)
+
+// Observation says how far the status can be trusted.
+type Observation string
+
+// The observations.
+const (
+	// ObservationCurrent: the runner is in contact.
+	ObservationCurrent Observation = "CURRENT"
+	// ObservationUnknown: contact was lost; Status is the last one seen.
+	ObservationUnknown Observation = "UNKNOWN"
+)
+
+// Sandbox is one sandbox with everything it was decided from.
+type Sandbox struct {
+	ID    string
+	OrgID string
+	// RunnerUUID and RunnerID name the runner, ProfileID, ProfileName and ProfileRevision what was bound.
+	RunnerUUID, RunnerID   string
+	RunnerRevision         int32
+	ProfileID, ProfileName string
+	ProfileRevision        int32
+	ZoneName               string
+	ZoneRevision           int32
+	Status                 Status
+	StatusReason           string
+	Observation            Observation
+	// ExitCode is nil unless it was observed.
+	ExitCode *int32
+	Tags     []string
+	// CreatedBy is the actor, UserID the token's id.
+	CreatedBy, UserID string
+	CreatedAt         time.Time
+	// StartedAt and EndedAt are zero until seen.
+	StartedAt, EndedAt time.Time
+	// ExpiresAt is when the lifetime ends; zero is never.
+	ExpiresAt time.Time
+	// Reserved is what the sandbox counts against the runner's capacity.
+	Reserved Amounts
+	// Digest identifies the resolved spec; the runner refuses another.
+	Digest string
+	// Decision is the plan as stored: layers, provenance, candidates (plan.Record as JSON).
+	Decision json.RawMessage
+	// Launch is the request.
+	Launch *specpb.Launch
+	// Timeline lists what happened, oldest first.
+	Timeline []Event
+	// Revision changes with every write of the row.
+	Revision int64
+}
+
+// Amounts are resources in their smallest units.
+type Amounts struct {
+	// CPUMillis is in thousandths of a CPU, MemoryBytes in bytes, GPUs in devices, Sandboxes a count.
+	CPUMillis   int64 `json:"cpuMillis,omitempty"`
+	MemoryBytes int64 `json:"memoryBytes,omitempty"`
+	GPUs        int64 `json:"gpus,omitempty"`
+	Sandboxes   int64 `json:"sandboxes,omitempty"`
+}
+
+// Event is one entry of a timeline.
+type Event struct {
+	// Name is accepted, planned, reserved, image, created, started, first_byte, stopping, ended.
+	Name    string            `json:"name"`
+	At      time.Time         `json:"at"`
+	Message string            `json:"message,omitempty"`
+	Attrs   map[string]string `json:"attributes,omitempty"`
+}

@@ -1,0 +1,39 @@
+// Package runner is the agent that converges one runner: it verifies what a gateway asks for, hands it to a backend and
+// reports what it observes. A gateway talks to it through Link, in process for the embedded runner.
+package runner
+
+import (
+	"context"
+	"io"
+	"iter"
+	"time"
+
+	"github.com/bermhq/berm/internal/backend"
+	"github.com/bermhq/berm/internal/core"
+	"github.com/bermhq/berm/internal/core/resolve"
+)
+
+// Assignment is a launch as decided by a gateway. The runner folds the layers again with the same code and refuses when
+// the digest differs, so that a gateway alone cannot make it run anything else.
+type Assignment struct {
+	Work backend.Work
+	// Layers are the inputs of the fold, lowest first, the request's last.
+	Layers []resolve.Input
+}
+
+// Link is how a gateway reaches a runner. Errors are faults; Unavailable means that the runner could not be asked.
+type Link interface {
+	// Info returns what the runner can do.
+	Info() backend.Info
+	// Check reports what the runner's backend would refuse, without side effects.
+	Check(w *backend.Work) error
+	// Apply starts a sandbox, once per id.
+	Apply(ctx context.Context, a *Assignment) error
+	Stop(ctx context.Context, id string, grace time.Duration, why string) error
+	Delete(ctx context.Context, id string) error
+	Exec(ctx context.Context, id string, e backend.Exec) (backend.Process, error)
+	ReadFile(ctx context.Context, id, path string, limit int64) (io.ReadCloser, int64, error)
+	WriteFile(ctx context.Context, id, path string, mode uint32, r io.Reader) error
+	Observe(ctx context.Context) iter.Seq[*backend.Observation]
+	Usage(ctx context.Context, id string) (core.Amounts, error)
+}
