@@ -1,0 +1,57 @@
+# Berm. Every target works from a fresh clone with Go and a C compiler; `deps` says what else a target needs, and installs it
+# only as root on Debian or Ubuntu, after printing the list.
+
+export CGO_ENABLED ?= 0
+GO      ?= go
+SHIM    := internal/backend/local/shimbin/berm-shim
+LDFLAGS := -s -w
+# Tools are built once per version into a cache outside the clone.
+TOOLS   = $(shell script/tools path)
+
+.PHONY: build demo test test-race generate lint bench scenarios crash pods deps-demo deps-test clean
+
+build: bin/berm ## bin/berm, with the shim inside
+
+# The shim is small and static: it is the init of every sandbox, so it shares nothing with the server but the wire format.
+$(SHIM): FORCE
+	@$(GO) build -trimpath -ldflags "$(LDFLAGS)" -o $@ ./cmd/berm-shim
+
+bin/berm: $(SHIM) FORCE
+	@$(GO) build -trimpath -ldflags "$(LDFLAGS) -X github.com/bermhq/berm/internal/cli.version=$$(script/version)" -o $@ ./cmd/berm
+
+demo: deps-demo build ## the whole product in a minute
+	@test/demo.sh
+
+test: deps-test build ## all tests of the repository's Go code
+	$(GO) test -timeout 20m ./...
+
+test-race: deps-test build ## the same under the race detector (needs the C compiler)
+	CGO_ENABLED=1 $(GO) test -race -timeout 30m ./...
+
+scenarios: deps-test build ## the mission's statements, by curl and the CLI alone
+	test/scenarios/mission.sh
+
+crash: deps-test build ## kill the server at every failpoint
+	test/crash/run.sh
+
+pods: ## submit every golden pod to a real API server, dry run
+	test/cluster/dryrun.sh
+
+generate: ## everything that is generated: gen/, docs/fields.md, goldens of generated text
+	PATH="$(TOOLS):$$PATH" script/generate
+
+lint: $(SHIM)
+	PATH="$(TOOLS):$$PATH" script/lint
+
+bench: deps-test build ## every figure of docs/benchmarks.md
+	script/bench
+
+deps-demo:
+	@script/deps crun
+deps-test:
+	@script/deps crun runc postgresql
+
+clean:
+	rm -rf bin $(SHIM)
+
+FORCE:
