@@ -108,6 +108,14 @@ func route(m protoreflect.MethodDescriptor) string {
 	if !ok || rule == nil {
 		return ""
 	}
+	routes := " " + binding(rule)
+	for _, more := range rule.GetAdditionalBindings() {
+		routes += " or " + binding(more)
+	}
+	return routes
+}
+
+func binding(rule *annotations.HttpRule) string {
 	var verb, path string
 	switch p := rule.GetPattern().(type) {
 	case *annotations.HttpRule_Get:
@@ -121,7 +129,7 @@ func route(m protoreflect.MethodDescriptor) string {
 	case *annotations.HttpRule_Delete:
 		verb, path = "DELETE", p.Delete
 	}
-	return strings.TrimRight(fmt.Sprintf(" %s %s %s", verb, path, rule.GetBody()), " ")
+	return strings.TrimRight(fmt.Sprintf("%s %s %s", verb, path, rule.GetBody()), " ")
 }
 
 func messages(ms protoreflect.MessageDescriptors, pkg protoreflect.FullName) []string {

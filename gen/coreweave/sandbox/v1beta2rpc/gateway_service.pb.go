@@ -28,7 +28,7 @@ var File_coreweave_sandbox_v1beta2_gateway_service_proto protoreflect.FileDescri
 
 const file_coreweave_sandbox_v1beta2_gateway_service_proto_rawDesc = "" +
 	"\n" +
-	"/coreweave/sandbox/v1beta2/gateway_service.proto\x12\x19coreweave.sandbox.v1beta2\x1a'coreweave/sandbox/v1beta2/gateway.proto\x1a\x1cgoogle/api/annotations.proto2\xd8\x1b\n" +
+	"/coreweave/sandbox/v1beta2/gateway_service.proto\x12\x19coreweave.sandbox.v1beta2\x1a'coreweave/sandbox/v1beta2/gateway.proto\x1a\x1cgoogle/api/annotations.proto2\x8f\x1c\n" +
 	"\x0eGatewayService\x12\x87\x01\n" +
 	"\x05Start\x12..coreweave.sandbox.v1beta2.StartSandboxRequest\x1a/.coreweave.sandbox.v1beta2.StartSandboxResponse\"\x1d\x82\xd3\xe4\x93\x02\x17:\x01*\"\x12/v1beta2/sandboxes\x12\x96\x01\n" +
 	"\x04Stop\x12-.coreweave.sandbox.v1beta2.StopSandboxRequest\x1a..coreweave.sandbox.v1beta2.StopSandboxResponse\"/\x82\xd3\xe4\x93\x02):\x01*\"$/v1beta2/sandboxes/{sandbox_id}/stop\x12\xd5\x01\n" +
@@ -40,8 +40,8 @@ const file_coreweave_sandbox_v1beta2_gateway_service_proto_rawDesc = "" +
 	"\x04List\x12/.coreweave.sandbox.v1beta2.ListSandboxesRequest\x1a0.coreweave.sandbox.v1beta2.ListSandboxesResponse\"\x1a\x82\xd3\xe4\x93\x02\x14\x12\x12/v1beta2/sandboxes\x12\x94\x01\n" +
 	"\x06Delete\x12/.coreweave.sandbox.v1beta2.DeleteSandboxRequest\x1a0.coreweave.sandbox.v1beta2.DeleteSandboxResponse\"'\x82\xd3\xe4\x93\x02!*\x1f/v1beta2/sandboxes/{sandbox_id}\x12\x96\x01\n" +
 	"\x04Exec\x12-.coreweave.sandbox.v1beta2.ExecSandboxRequest\x1a..coreweave.sandbox.v1beta2.ExecSandboxResponse\"/\x82\xd3\xe4\x93\x02):\x01*\"$/v1beta2/sandboxes/{sandbox_id}/exec\x12\xa0\x01\n" +
-	"\aAddFile\x120.coreweave.sandbox.v1beta2.AddFileSandboxRequest\x1a1.coreweave.sandbox.v1beta2.AddFileSandboxResponse\"0\x82\xd3\xe4\x93\x02*:\x01*\"%/v1beta2/sandboxes/{sandbox_id}/files\x12\xb7\x01\n" +
-	"\fRetrieveFile\x125.coreweave.sandbox.v1beta2.RetrieveFileSandboxRequest\x1a6.coreweave.sandbox.v1beta2.RetrieveFileSandboxResponse\"8\x82\xd3\xe4\x93\x022\x120/v1beta2/sandboxes/{sandbox_id}/files/{filepath}\x12\x9a\x01\n" +
+	"\aAddFile\x120.coreweave.sandbox.v1beta2.AddFileSandboxRequest\x1a1.coreweave.sandbox.v1beta2.AddFileSandboxResponse\"0\x82\xd3\xe4\x93\x02*:\x01*\"%/v1beta2/sandboxes/{sandbox_id}/files\x12\xee\x01\n" +
+	"\fRetrieveFile\x125.coreweave.sandbox.v1beta2.RetrieveFileSandboxRequest\x1a6.coreweave.sandbox.v1beta2.RetrieveFileSandboxResponse\"o\x82\xd3\xe4\x93\x02iZ5\x123/v1beta2/sandboxes/{sandbox_id}/files/{filepath=**}\x120/v1beta2/sandboxes/{sandbox_id}/files/{filepath}\x12\x9a\x01\n" +
 	"\x05Pause\x12..coreweave.sandbox.v1beta2.PauseSandboxRequest\x1a/.coreweave.sandbox.v1beta2.PauseSandboxResponse\"0\x82\xd3\xe4\x93\x02*:\x01*\"%/v1beta2/sandboxes/{sandbox_id}/pause\x12\x9e\x01\n" +
 	"\x06Resume\x12/.coreweave.sandbox.v1beta2.ResumeSandboxRequest\x1a0.coreweave.sandbox.v1beta2.ResumeSandboxResponse\"1\x82\xd3\xe4\x93\x02+:\x01*\"&/v1beta2/sandboxes/{sandbox_id}/resume\x12\x92\x01\n" +
 	"\x03Raw\x12,.coreweave.sandbox.v1beta2.RawSandboxRequest\x1a-.coreweave.sandbox.v1beta2.RawSandboxResponse\".\x82\xd3\xe4\x93\x02(:\x01*\"#/v1beta2/sandboxes/{sandbox_id}/raw\x12\xb7\x01\n" +

@@ -72,7 +72,8 @@ type GatewayServiceClient interface {
 	Exec(ctx context.Context, in *v1beta2.ExecSandboxRequest, opts ...grpc.CallOption) (*v1beta2.ExecSandboxResponse, error)
 	// Writes a file.
 	AddFile(ctx context.Context, in *v1beta2.AddFileSandboxRequest, opts ...grpc.CallOption) (*v1beta2.AddFileSandboxResponse, error)
-	// Reads a file.
+	// Reads a file. In a URL its path is one percent-encoded segment. The second binding is Berm's: a path of several
+	// segments, which is what the generated code makes of an encoded slash.
 	RetrieveFile(ctx context.Context, in *v1beta2.RetrieveFileSandboxRequest, opts ...grpc.CallOption) (*v1beta2.RetrieveFileSandboxResponse, error)
 	// Suspends a sandbox.
 	Pause(ctx context.Context, in *v1beta2.PauseSandboxRequest, opts ...grpc.CallOption) (*v1beta2.PauseSandboxResponse, error)
@@ -328,7 +329,8 @@ type GatewayServiceServer interface {
 	Exec(context.Context, *v1beta2.ExecSandboxRequest) (*v1beta2.ExecSandboxResponse, error)
 	// Writes a file.
 	AddFile(context.Context, *v1beta2.AddFileSandboxRequest) (*v1beta2.AddFileSandboxResponse, error)
-	// Reads a file.
+	// Reads a file. In a URL its path is one percent-encoded segment. The second binding is Berm's: a path of several
+	// segments, which is what the generated code makes of an encoded slash.
 	RetrieveFile(context.Context, *v1beta2.RetrieveFileSandboxRequest) (*v1beta2.RetrieveFileSandboxResponse, error)
 	// Suspends a sandbox.
 	Pause(context.Context, *v1beta2.PauseSandboxRequest) (*v1beta2.PauseSandboxResponse, error)
