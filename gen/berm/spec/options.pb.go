@@ -324,12 +324,31 @@ type FieldRules struct {
 	MaxItems uint32 `protobuf:"varint,10,opt,name=max_items,json=maxItems,proto3" json:"max_items,omitempty"`
 	// Largest length of a string, of each element, or of an open object's JSON text, in bytes; 0 means the default limit.
 	MaxBytes uint32 `protobuf:"varint,11,opt,name=max_bytes,json=maxBytes,proto3" json:"max_bytes,omitempty"`
-	// Smallest and largest integer allowed; both 0 means no limit of its own besides not being negative.
+	// Smallest and largest integer allowed, of a quantity in thousandths of a CPU or in bytes. Without a max the default
+	// limits hold: MaxInt for integers, MaxCPUMillis and MaxMemoryBytes for quantities.
 	Min         int64          `protobuf:"varint,12,opt,name=min,proto3" json:"min,omitempty"`
 	Max         int64          `protobuf:"varint,13,opt,name=max,proto3" json:"max,omitempty"`
 	Enforcement []*Enforcement `protobuf:"bytes,14,rep,name=enforcement,proto3" json:"enforcement,omitempty"`
 	// An example value, as YAML.
-	Example       string `protobuf:"bytes,15,opt,name=example,proto3" json:"example,omitempty"`
+	Example string `protobuf:"bytes,15,opt,name=example,proto3" json:"example,omitempty"`
+	// Of a message: the name under which the v1beta2 wire carries it, as a JSON text in a string.
+	WireJsonName string `protobuf:"bytes,16,opt,name=wire_json_name,json=wireJsonName,proto3" json:"wire_json_name,omitempty"`
+	// Of a map of messages: its entries may also stand directly in the message that holds the map.
+	InlineEntries bool `protobuf:"varint,17,opt,name=inline_entries,json=inlineEntries,proto3" json:"inline_entries,omitempty"`
+	// Other spellings that are accepted and rewritten.
+	Aliases []*Alias `protobuf:"bytes,18,rep,name=aliases,proto3" json:"aliases,omitempty"`
+	// Name of the sibling that this value may not exceed.
+	AtMost string `protobuf:"bytes,19,opt,name=at_most,json=atMost,proto3" json:"at_most,omitempty"`
+	// Inside a value that is replaced as a whole: must be given.
+	Required bool `protobuf:"varint,20,opt,name=required,proto3" json:"required,omitempty"`
+	// The field makes sense only while the sibling named has one of the values.
+	OnlyWhen *Condition `protobuf:"bytes,21,opt,name=only_when,json=onlyWhen,proto3" json:"only_when,omitempty"`
+	// The field must be given while the sibling named has one of the values.
+	RequiredWhen *Condition `protobuf:"bytes,22,opt,name=required_when,json=requiredWhen,proto3" json:"required_when,omitempty"`
+	// Of a message: everything below bounds requests. Null is refused there, since no layer takes a bound away.
+	Guardrail bool `protobuf:"varint,23,opt,name=guardrail,proto3" json:"guardrail,omitempty"`
+	// Of a map: a request adds entries of its own, each a field with its own origin, instead of replacing the map.
+	Additive      bool `protobuf:"varint,24,opt,name=additive,proto3" json:"additive,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -469,6 +488,175 @@ func (x *FieldRules) GetExample() string {
 	return ""
 }
 
+func (x *FieldRules) GetWireJsonName() string {
+	if x != nil {
+		return x.WireJsonName
+	}
+	return ""
+}
+
+func (x *FieldRules) GetInlineEntries() bool {
+	if x != nil {
+		return x.InlineEntries
+	}
+	return false
+}
+
+func (x *FieldRules) GetAliases() []*Alias {
+	if x != nil {
+		return x.Aliases
+	}
+	return nil
+}
+
+func (x *FieldRules) GetAtMost() string {
+	if x != nil {
+		return x.AtMost
+	}
+	return ""
+}
+
+func (x *FieldRules) GetRequired() bool {
+	if x != nil {
+		return x.Required
+	}
+	return false
+}
+
+func (x *FieldRules) GetOnlyWhen() *Condition {
+	if x != nil {
+		return x.OnlyWhen
+	}
+	return nil
+}
+
+func (x *FieldRules) GetRequiredWhen() *Condition {
+	if x != nil {
+		return x.RequiredWhen
+	}
+	return nil
+}
+
+func (x *FieldRules) GetGuardrail() bool {
+	if x != nil {
+		return x.Guardrail
+	}
+	return false
+}
+
+func (x *FieldRules) GetAdditive() bool {
+	if x != nil {
+		return x.Additive
+	}
+	return false
+}
+
+// Alias is another spelling of a value.
+type Alias struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Old           string                 `protobuf:"bytes,1,opt,name=old,proto3" json:"old,omitempty"`
+	Value         string                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Alias) Reset() {
+	*x = Alias{}
+	mi := &file_berm_spec_options_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Alias) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Alias) ProtoMessage() {}
+
+func (x *Alias) ProtoReflect() protoreflect.Message {
+	mi := &file_berm_spec_options_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Alias.ProtoReflect.Descriptor instead.
+func (*Alias) Descriptor() ([]byte, []int) {
+	return file_berm_spec_options_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Alias) GetOld() string {
+	if x != nil {
+		return x.Old
+	}
+	return ""
+}
+
+func (x *Alias) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
+// Condition is true while the sibling field has one of the values.
+type Condition struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Field         string                 `protobuf:"bytes,1,opt,name=field,proto3" json:"field,omitempty"`
+	Values        []string               `protobuf:"bytes,2,rep,name=values,proto3" json:"values,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Condition) Reset() {
+	*x = Condition{}
+	mi := &file_berm_spec_options_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Condition) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Condition) ProtoMessage() {}
+
+func (x *Condition) ProtoReflect() protoreflect.Message {
+	mi := &file_berm_spec_options_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Condition.ProtoReflect.Descriptor instead.
+func (*Condition) Descriptor() ([]byte, []int) {
+	return file_berm_spec_options_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Condition) GetField() string {
+	if x != nil {
+		return x.Field
+	}
+	return ""
+}
+
+func (x *Condition) GetValues() []string {
+	if x != nil {
+		return x.Values
+	}
+	return nil
+}
+
 var file_berm_spec_options_proto_extTypes = []protoimpl.ExtensionInfo{
 	{
 		ExtendedType:  (*descriptorpb.FieldOptions)(nil),
@@ -494,7 +682,7 @@ const file_berm_spec_options_proto_rawDesc = "" +
 	"\vEnforcement\x12\x18\n" +
 	"\abackend\x18\x01 \x01(\tR\abackend\x12,\n" +
 	"\averdict\x18\x02 \x01(\x0e2\x12.berm.spec.VerdictR\averdict\x12\x12\n" +
-	"\x04note\x18\x03 \x01(\tR\x04note\"\xce\x03\n" +
+	"\x04note\x18\x03 \x01(\tR\x04note\"\xa4\x06\n" +
 	"\n" +
 	"FieldRules\x12\x10\n" +
 	"\x03doc\x18\x01 \x01(\tR\x03doc\x12)\n" +
@@ -513,7 +701,22 @@ const file_berm_spec_options_proto_rawDesc = "" +
 	"\x03min\x18\f \x01(\x03R\x03min\x12\x10\n" +
 	"\x03max\x18\r \x01(\x03R\x03max\x128\n" +
 	"\venforcement\x18\x0e \x03(\v2\x16.berm.spec.EnforcementR\venforcement\x12\x18\n" +
-	"\aexample\x18\x0f \x01(\tR\aexample*\xa7\x02\n" +
+	"\aexample\x18\x0f \x01(\tR\aexample\x12$\n" +
+	"\x0ewire_json_name\x18\x10 \x01(\tR\fwireJsonName\x12%\n" +
+	"\x0einline_entries\x18\x11 \x01(\bR\rinlineEntries\x12*\n" +
+	"\aaliases\x18\x12 \x03(\v2\x10.berm.spec.AliasR\aaliases\x12\x17\n" +
+	"\aat_most\x18\x13 \x01(\tR\x06atMost\x12\x1a\n" +
+	"\brequired\x18\x14 \x01(\bR\brequired\x121\n" +
+	"\tonly_when\x18\x15 \x01(\v2\x14.berm.spec.ConditionR\bonlyWhen\x129\n" +
+	"\rrequired_when\x18\x16 \x01(\v2\x14.berm.spec.ConditionR\frequiredWhen\x12\x1c\n" +
+	"\tguardrail\x18\x17 \x01(\bR\tguardrail\x12\x1a\n" +
+	"\badditive\x18\x18 \x01(\bR\badditive\"/\n" +
+	"\x05Alias\x12\x10\n" +
+	"\x03old\x18\x01 \x01(\tR\x03old\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\"9\n" +
+	"\tCondition\x12\x14\n" +
+	"\x05field\x18\x01 \x01(\tR\x05field\x12\x16\n" +
+	"\x06values\x18\x02 \x03(\tR\x06values*\xa7\x02\n" +
 	"\x06Format\x12\x16\n" +
 	"\x12FORMAT_UNSPECIFIED\x10\x00\x12\x0e\n" +
 	"\n" +
@@ -558,28 +761,33 @@ func file_berm_spec_options_proto_rawDescGZIP() []byte {
 }
 
 var file_berm_spec_options_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_berm_spec_options_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
+var file_berm_spec_options_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
 var file_berm_spec_options_proto_goTypes = []any{
 	(Format)(0),                       // 0: berm.spec.Format
 	(Meet)(0),                         // 1: berm.spec.Meet
 	(Verdict)(0),                      // 2: berm.spec.Verdict
 	(*Enforcement)(nil),               // 3: berm.spec.Enforcement
 	(*FieldRules)(nil),                // 4: berm.spec.FieldRules
-	(*descriptorpb.FieldOptions)(nil), // 5: google.protobuf.FieldOptions
+	(*Alias)(nil),                     // 5: berm.spec.Alias
+	(*Condition)(nil),                 // 6: berm.spec.Condition
+	(*descriptorpb.FieldOptions)(nil), // 7: google.protobuf.FieldOptions
 }
 var file_berm_spec_options_proto_depIdxs = []int32{
-	2, // 0: berm.spec.Enforcement.verdict:type_name -> berm.spec.Verdict
-	0, // 1: berm.spec.FieldRules.format:type_name -> berm.spec.Format
-	0, // 2: berm.spec.FieldRules.key_format:type_name -> berm.spec.Format
-	1, // 3: berm.spec.FieldRules.meet:type_name -> berm.spec.Meet
-	3, // 4: berm.spec.FieldRules.enforcement:type_name -> berm.spec.Enforcement
-	5, // 5: berm.spec.field:extendee -> google.protobuf.FieldOptions
-	4, // 6: berm.spec.field:type_name -> berm.spec.FieldRules
-	7, // [7:7] is the sub-list for method output_type
-	7, // [7:7] is the sub-list for method input_type
-	6, // [6:7] is the sub-list for extension type_name
-	5, // [5:6] is the sub-list for extension extendee
-	0, // [0:5] is the sub-list for field type_name
+	2,  // 0: berm.spec.Enforcement.verdict:type_name -> berm.spec.Verdict
+	0,  // 1: berm.spec.FieldRules.format:type_name -> berm.spec.Format
+	0,  // 2: berm.spec.FieldRules.key_format:type_name -> berm.spec.Format
+	1,  // 3: berm.spec.FieldRules.meet:type_name -> berm.spec.Meet
+	3,  // 4: berm.spec.FieldRules.enforcement:type_name -> berm.spec.Enforcement
+	5,  // 5: berm.spec.FieldRules.aliases:type_name -> berm.spec.Alias
+	6,  // 6: berm.spec.FieldRules.only_when:type_name -> berm.spec.Condition
+	6,  // 7: berm.spec.FieldRules.required_when:type_name -> berm.spec.Condition
+	7,  // 8: berm.spec.field:extendee -> google.protobuf.FieldOptions
+	4,  // 9: berm.spec.field:type_name -> berm.spec.FieldRules
+	10, // [10:10] is the sub-list for method output_type
+	10, // [10:10] is the sub-list for method input_type
+	9,  // [9:10] is the sub-list for extension type_name
+	8,  // [8:9] is the sub-list for extension extendee
+	0,  // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_berm_spec_options_proto_init() }
@@ -593,7 +801,7 @@ func file_berm_spec_options_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_berm_spec_options_proto_rawDesc), len(file_berm_spec_options_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   2,
+			NumMessages:   4,
 			NumExtensions: 1,
 			NumServices:   0,
 		},

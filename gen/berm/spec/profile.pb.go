@@ -862,7 +862,7 @@ var File_berm_spec_profile_proto protoreflect.FileDescriptor
 
 const file_berm_spec_profile_proto_rawDesc = "" +
 	"\n" +
-	"\x17berm/spec/profile.proto\x12\tberm.spec\x1a\x1aberm/spec/guardrails.proto\x1a\x17berm/spec/options.proto\x1a\x1cgoogle/protobuf/struct.proto\"\x96\r\n" +
+	"\x17berm/spec/profile.proto\x12\tberm.spec\x1a\x1aberm/spec/guardrails.proto\x1a\x17berm/spec/options.proto\x1a\x1cgoogle/protobuf/struct.proto\"\xd5\r\n" +
 	"\vProfileSpec\x12~\n" +
 	"\x0fcontainer_image\x18\x01 \x01(\tBP\x8a\xb2\x19L\n" +
 	"\x1cImage of the main container.\x10\x03r\t\n" +
@@ -893,42 +893,42 @@ const file_berm_spec_profile_proto_rawDesc = "" +
 	"P@r\t\n" +
 	"\x05local\x10\x02r\b\n" +
 	"\x04kube\x10\x02r\b\n" +
-	"\x04fake\x10\x02z\x04[ci]R\x04tags\x12h\n" +
-	"\tnamespace\x18\a \x01(\v2\x14.berm.spec.NamespaceB4\x8a\xb2\x190\n" +
-	".Kubernetes namespace that the sandbox runs in.R\tnamespace\x12a\n" +
-	"\anetwork\x18\b \x01(\v2\x12.berm.spec.NetworkB3\x8a\xb2\x19/\n" +
-	"-Network modes that a request may choose from.R\anetwork\x12N\n" +
-	"\x03pod\x18\t \x01(\v2\x0e.berm.spec.PodB,\x8a\xb2\x19(\n" +
-	"&Fragment of the pod that is generated.R\x03pod\x12\x94\x01\n" +
+	"\x04fake\x10\x02z\x04[ci]R\x04tags\x12~\n" +
+	"\tnamespace\x18\a \x01(\v2\x14.berm.spec.NamespaceBJ\x8a\xb2\x19F\n" +
+	".Kubernetes namespace that the sandbox runs in.\x82\x01\x13namespaceConfigJsonR\tnamespace\x12u\n" +
+	"\anetwork\x18\b \x01(\v2\x12.berm.spec.NetworkBG\x8a\xb2\x19C\n" +
+	"-Network modes that a request may choose from.\x82\x01\x11networkConfigJsonR\anetwork\x12`\n" +
+	"\x03pod\x18\t \x01(\v2\x0e.berm.spec.PodB>\x8a\xb2\x19:\n" +
+	"&Fragment of the pod that is generated.\x82\x01\x0fpodTemplateJsonR\x03pod\x12\x97\x01\n" +
 	"\n" +
 	"guardrails\x18\n" +
-	" \x01(\v2\x15.berm.spec.GuardrailsB]\x8a\xb2\x19Y\n" +
-	"WExplicit limits on what a request may ask for. They are never widened by a later layer.R\n" +
+	" \x01(\v2\x15.berm.spec.GuardrailsB`\x8a\xb2\x19\\\n" +
+	"WExplicit limits on what a request may ask for. They are never widened by a later layer.\xb8\x01\x01R\n" +
 	"guardrails\x1a?\n" +
 	"\x11NodeSelectorEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\x12\n" +
 	"\x10_container_imageB\x10\n" +
-	"\x0e_runtime_class\"\x9d\x06\n" +
-	"\x10ResourceDefaults\x12}\n" +
-	"\vcpu_request\x18\x01 \x01(\tBW\x8a\xb2\x19S\n" +
+	"\x0e_runtime_class\"\xc1\x06\n" +
+	"\x10ResourceDefaults\x12\x89\x01\n" +
+	"\vcpu_request\x18\x01 \x01(\tBc\x8a\xb2\x19_\n" +
 	"\x1bCPU reserved for a sandbox.\x10\x01r\x18\n" +
 	"\x05local\x10\x01\x1a\ras CPU sharesr\b\n" +
 	"\x04kube\x10\x01r\b\n" +
-	"\x04fake\x10\x02z\x04500mH\x00R\n" +
-	"cpuRequest\x88\x01\x01\x12\xa4\x01\n" +
-	"\x0ememory_request\x18\x02 \x01(\tBx\x8a\xb2\x19t\n" +
+	"\x04fake\x10\x02z\x04500m\x9a\x01\tcpu_limitH\x00R\n" +
+	"cpuRequest\x88\x01\x01\x12\xb5\x01\n" +
+	"\x0ememory_request\x18\x02 \x01(\tB\x88\x01\x8a\xb2\x19\x83\x01\n" +
 	"\x1eMemory reserved for a sandbox.\x10\x02r5\n" +
 	"\x05local\x10\x02\x1a*counted against the capacity of the runnerr\b\n" +
 	"\x04kube\x10\x01r\b\n" +
-	"\x04fake\x10\x02z\x05512MiH\x01R\rmemoryRequest\x88\x01\x01\x12\x94\x01\n" +
-	"\tcpu_limit\x18\x03 \x01(\tBr\x8a\xb2\x19n\n" +
-	"FMost CPU that a sandbox may use, and the default ceiling of a request.\x10\x01r\t\n" +
+	"\x04fake\x10\x02z\x05512Mi\x9a\x01\fmemory_limitH\x01R\rmemoryRequest\x88\x01\x01\x12\x96\x01\n" +
+	"\tcpu_limit\x18\x03 \x01(\tBt\x8a\xb2\x19p\n" +
+	"FMost CPU that a sandbox may use, and the default ceiling of a request.\x10\x01`\x01r\t\n" +
 	"\x05local\x10\x01r\b\n" +
 	"\x04kube\x10\x01r\b\n" +
-	"\x04fake\x10\x02z\x03\"2\"H\x02R\bcpuLimit\x88\x01\x01\x12\x9d\x01\n" +
-	"\fmemory_limit\x18\x04 \x01(\tBu\x8a\xb2\x19q\n" +
-	"IMost memory that a sandbox may use, and the default ceiling of a request.\x10\x02r\t\n" +
+	"\x04fake\x10\x02z\x03\"2\"H\x02R\bcpuLimit\x88\x01\x01\x12\xa1\x01\n" +
+	"\fmemory_limit\x18\x04 \x01(\tBy\x8a\xb2\x19u\n" +
+	"IMost memory that a sandbox may use, and the default ceiling of a request.\x10\x02`\x80\x80@r\t\n" +
 	"\x05local\x10\x01r\b\n" +
 	"\x04kube\x10\x01r\b\n" +
 	"\x04fake\x10\x02z\x034GiH\x03R\vmemoryLimit\x88\x01\x01\x12j\n" +
@@ -941,15 +941,15 @@ const file_berm_spec_profile_proto_rawDesc = "" +
 	"\x0f_memory_requestB\f\n" +
 	"\n" +
 	"_cpu_limitB\x0f\n" +
-	"\r_memory_limit\"\xb5\x01\n" +
-	"\x03Gpu\x12=\n" +
-	"\x05count\x18\x01 \x01(\x03B'\x8a\xb2\x19#\n" +
-	"!Number of GPUs, in whole devices.R\x05count\x12*\n" +
+	"\r_memory_limit\"\xbc\x01\n" +
+	"\x03Gpu\x12@\n" +
+	"\x05count\x18\x01 \x01(\x03B*\x8a\xb2\x19&\n" +
+	"!Number of GPUs, in whole devices.h\x80\bR\x05count\x12*\n" +
 	"\x04type\x18\x02 \x01(\tB\x16\x8a\xb2\x19\x12\n" +
 	"\n" +
-	"GPU model.z\x04A100R\x04type\x12C\n" +
-	"\tmemory_gb\x18\x03 \x01(\x03B&\x8a\xb2\x19\"\n" +
-	" Least memory of each GPU, in GB.R\bmemoryGb\"\xeb\x04\n" +
+	"GPU model.z\x04A100R\x04type\x12G\n" +
+	"\tmemory_gb\x18\x03 \x01(\x03B*\x8a\xb2\x19&\n" +
+	" Least memory of each GPU, in GB.h\x80\x80@R\bmemoryGb\"\x80\x05\n" +
 	"\tNamespace\x12\x94\x01\n" +
 	"\bstrategy\x18\x01 \x01(\tBs\x8a\xb2\x19o\n" +
 	"\x1cHow the namespace is chosen.\"\bper-user\"\aper-org\"\vper-profile\"\x06staticr\t\n" +
@@ -960,12 +960,13 @@ const file_berm_spec_profile_proto_rawDesc = "" +
 	"&Prefix of namespaces that are made up.\x10\x06X(r\t\n" +
 	"\x05local\x10\x02r\b\n" +
 	"\x04kube\x10\x01r\b\n" +
-	"\x04fake\x10\x02z\aagents-H\x01R\x0fnamespacePrefix\x88\x01\x01\x12\x80\x01\n" +
-	"\x10static_namespace\x18\x03 \x01(\tBP\x8a\xb2\x19L\n" +
+	"\x04fake\x10\x02z\aagents-H\x01R\x0fnamespacePrefix\x88\x01\x01\x12\x95\x01\n" +
+	"\x10static_namespace\x18\x03 \x01(\tBe\x8a\xb2\x19a\n" +
 	"!The namespace of strategy static.\x10\x05r\t\n" +
 	"\x05local\x10\x02r\b\n" +
 	"\x04kube\x10\x01r\b\n" +
-	"\x04fake\x10\x02z\x06agentsH\x02R\x0fstaticNamespace\x88\x01\x01\x12r\n" +
+	"\x04fake\x10\x02z\x06agents\xb2\x01\x12\n" +
+	"\bstrategy\x12\x06staticH\x02R\x0fstaticNamespace\x88\x01\x01\x12r\n" +
 	"\vauto_create\x18\x04 \x01(\bBL\x8a\xb2\x19H\n" +
 	"'Whether a missing namespace is created.r\t\n" +
 	"\x05local\x10\x02r\b\n" +
@@ -1003,26 +1004,29 @@ const file_berm_spec_profile_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\v2\x15.berm.spec.EgressModeR\x05value:\x028\x01B\n" +
 	"\n" +
 	"\b_defaultB\v\n" +
-	"\t_selected\"\xda\x03\n" +
+	"\t_selected\"\xa4\x04\n" +
 	"\n" +
-	"EgressMode\x12\xfb\x01\n" +
-	"\x04type\x18\x01 \x01(\tB\xe6\x01\x8a\xb2\x19\xe1\x01\n" +
-	"\xaf\x01What may be reached: nothing; everything but private, link-local, cluster and metadata addresses; the listed destinations; sandboxes of the same user, organization or profile.\"\x04none\"\binternet\"\tallowlist\"\x04user\"\x03org\"\aprofileR\x04type\x12c\n" +
-	"\x05cidrs\x18\x02 \x03(\tBM\x8a\xb2\x19I\n" +
-	"/Destinations of an allowlist, as CIDR prefixes.\x10\aP\x80\x02z\x11[198.51.100.0/24]R\x05cidrs\x12i\n" +
-	"\tdns_names\x18\x03 \x03(\tBL\x8a\xb2\x19H\n" +
-	",Destinations of an allowlist, as host names.\x10\bP\x80\x02z\x13[\"*.index.example\"]R\bdnsNames\"\xc3\x04\n" +
+	"EgressMode\x12\x9d\x02\n" +
+	"\x04type\x18\x01 \x01(\tB\x88\x02\x8a\xb2\x19\x83\x02\n" +
+	"\xaf\x01What may be reached: nothing; everything but private, link-local, cluster and metadata addresses; the listed destinations; sandboxes of the same user, organization or profile.\"\x04none\"\binternet\"\tallowlist\"\x04user\"\x03org\"\aprofilez\tallowlist\x92\x01\x11\n" +
+	"\x06runway\x12\aprofile\xa0\x01\x01R\x04type\x12w\n" +
+	"\x05cidrs\x18\x02 \x03(\tBa\x8a\xb2\x19]\n" +
+	"/Destinations of an allowlist, as CIDR prefixes.\x10\aP\x80\x02z\x11[198.51.100.0/24]\xaa\x01\x11\n" +
+	"\x04type\x12\tallowlistR\x05cidrs\x12}\n" +
+	"\tdns_names\x18\x03 \x03(\tB`\x8a\xb2\x19\\\n" +
+	",Destinations of an allowlist, as host names.\x10\bP\x80\x02z\x13[\"*.index.example\"]\xaa\x01\x11\n" +
+	"\x04type\x12\tallowlistR\bdnsNames\"\x83\x05\n" +
 	"\aIngress\x12\xa9\x01\n" +
 	"\adefault\x18\x01 \x01(\tB\x89\x01\x8a\xb2\x19\x84\x01\n" +
 	"CName of the mode of a sandbox that chooses none. Empty: no service.\x10\vr#\n" +
 	"\x05local\x10\x01\x1a\x18empty; a mode is refusedr\b\n" +
 	"\x04kube\x10\x01r\b\n" +
-	"\x04fake\x10\x02z\x02\"\"H\x00R\adefault\x88\x01\x01\x12\x92\x01\n" +
-	"\x05modes\x18\x02 \x03(\v2\x1d.berm.spec.Ingress.ModesEntryB]\x8a\xb2\x19Y\n" +
+	"\x04fake\x10\x02z\x02\"\"H\x00R\adefault\x88\x01\x01\x12\xd2\x01\n" +
+	"\x05modes\x18\x02 \x03(\v2\x1d.berm.spec.Ingress.ModesEntryB\x9c\x01\x8a\xb2\x19\x97\x01\n" +
 	"\x0eModes by name.\x18\vP r/\n" +
 	"\x05local\x10\x02\x1a$a launch that selects one is refusedr\b\n" +
 	"\x04kube\x10\x01r\b\n" +
-	"\x04fake\x10\x02R\x05modes\x12\x8b\x01\n" +
+	"\x04fake\x10\x02z9{public: {scope: any, service: {serviceType: ClusterIP}}}\x88\x01\x01R\x05modes\x12\x8b\x01\n" +
 	"\bselected\x18\x03 \x01(\tBj\x8a\xb2\x19f\n" +
 	"3The mode in force: the request's, else the default.\x10\v8\x01r\x17\n" +
 	"\x05local\x10\x03\x1a\funless emptyr\b\n" +
@@ -1059,13 +1063,13 @@ const file_berm_spec_profile_proto_rawDesc = "" +
 	"~A PodSpec fragment, strategic-merged once onto the generated pod. The container named \"\" or \"main\" patches the main container.0\x01P@X\x80\x80\x04r7\n" +
 	"\x05local\x10\x03\x1a,unless the key can be honoured: nodeSelectorr\b\n" +
 	"\x04kube\x10\x01r\b\n" +
-	"\x04fake\x10\x02R\x04spec\"\xc6\x03\n" +
-	"\vPodMetadata\x12\xc0\x01\n" +
-	"\vannotations\x18\x01 \x03(\v2'.berm.spec.PodMetadata.AnnotationsEntryBu\x8a\xb2\x19q\n" +
+	"\x04fake\x10\x02R\x04spec\"\xed\x03\n" +
+	"\vPodMetadata\x12\xe7\x01\n" +
+	"\vannotations\x18\x01 \x03(\v2'.berm.spec.PodMetadata.AnnotationsEntryB\x9b\x01\x8a\xb2\x19\x96\x01\n" +
 	"GAnnotations of the pod. A request may add keys that no layer below set.\x18\tP\x80\x01X\x80\x80\x04r\t\n" +
 	"\x05local\x10\x02r\b\n" +
 	"\x04kube\x10\x01r\b\n" +
-	"\x04fake\x10\x02R\vannotations\x12y\n" +
+	"\x04fake\x10\x02z {team.example/cost-center: \"42\"}\xc0\x01\x01R\vannotations\x12y\n" +
 	"\x06labels\x18\x02 \x03(\v2\".berm.spec.PodMetadata.LabelsEntryB=\x8a\xb2\x199\n" +
 	"\x12Labels of the pod.\x10\n" +
 	"\x18\tP@r\t\n" +
