@@ -1,0 +1,224 @@
+// Package client calls a Berm server: REST where JSON says more than messages can (profiles, runners, zones), gRPC for the rest. Both
+// ends of an error are faults: errors.go is the only place that reads a status.
+package client
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/metadata"
+
+	bermv1rpc "github.com/bermhq/berm/gen/berm/v1rpc"
+	"github.com/bermhq/berm/gen/coreweave/sandbox/v1beta2rpc"
+	"github.com/bermhq/berm/internal/core/fault"
+)
+
+// Limits of the client.
+const (
+	// MaxMessage is the largest gRPC message, in bytes: that of the published clients, with room for the frame around a file.
+	MaxMessage = 128 << 20
+	// MaxBody is the largest REST answer read, in bytes.
+	MaxBody = 64 << 20
+	// connectTimeout bounds the making of a connection.
+	connectTimeout = 10 * time.Second
+)
+
+// Config says where the server is and who calls.
+type Config struct {
+	// URL is http://host:port or https://host:port.
+	URL string
+	// Token is the API token; "" sends none.
+	Token string
+	// CAFile, when not empty, is a PEM file of the authorities trusted in place of the system's.
+	CAFile string
+}
+
+// Client is a connection to one server. It is safe for concurrent use.
+type Client struct {
+	base  string
+	token string
+	http  *http.Client
+	conn  *grpc.ClientConn
+}
+
+// New prepares a client. No connection is made before the first call.
+func New(cfg Config) (*Client, error) {
+	u, err := url.Parse(cfg.URL)
+	if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") || strings.Trim(u.Path, "/") != "" {
+		return nil, fault.Invalidf("URL_INVALID", "%q is not the URL of a server", cfg.URL).WithHint("Use http://HOST:PORT or https://HOST:PORT, without a path.")
+	}
+	tlsConfig, err := tlsFor(cfg)
+	if err != nil {
+		return nil, err
+	}
+	creds := insecure.NewCredentials()
+	if u.Scheme == "https" {
+		creds = credentials.NewTLS(tlsConfig)
+	}
+	c := &Client{base: u.Scheme + "://" + u.Host, token: cfg.Token}
+	c.http = &http.Client{Transport: &http.Transport{
+		TLSClientConfig: tlsConfig, ForceAttemptHTTP2: true, DialContext: (&net.Dialer{Timeout: connectTimeout}).DialContext,
+	}}
+	target := u.Host
+	if u.Port() == "" {
+		target = net.JoinHostPort(u.Hostname(), map[string]string{"http": "80", "https": "443"}[u.Scheme])
+	}
+	c.conn, err = grpc.NewClient("passthrough:///"+target,
+		grpc.WithTransportCredentials(creds),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(MaxMessage), grpc.MaxCallSendMsgSize(MaxMessage)),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
+		grpc.WithUnaryInterceptor(c.unary), grpc.WithStreamInterceptor(c.stream))
+	if err != nil {
+		return nil, fault.Invalidf("URL_INVALID", "cannot use %q", cfg.URL).WithCause(err)
+	}
+	return c, nil
+}
+
+func tlsFor(cfg Config) (*tls.Config, error) {
+	out := &tls.Config{MinVersion: tls.VersionTLS12}
+	if cfg.CAFile == "" {
+		return out, nil
+	}
+	pem, err := os.ReadFile(cfg.CAFile)
+	if err != nil {
+		return nil, fault.Invalidf("CA_FILE", "cannot read the CA file %s", cfg.CAFile).WithCause(err)
+	}
+	out.RootCAs = x509.NewCertPool()
+	if !out.RootCAs.AppendCertsFromPEM(pem) {
+		return nil, fault.Invalidf("CA_FILE", "%s holds no PEM certificate", cfg.CAFile)
+	}
+	return out, nil
+}
+
+// Close ends the connections.
+func (c *Client) Close() error {
+	c.http.CloseIdleConnections()
+	return c.conn.Close()
+}
+
+// URL returns the server's address.
+func (c *Client) URL() string { return c.base }
+
+// Gateway is the published data plane.
+func (c *Client) Gateway() v1beta2rpc.GatewayServiceClient {
+	return v1beta2rpc.NewGatewayServiceClient(c.conn)
+}
+
+// Streaming is the published streaming data plane.
+func (c *Client) Streaming() v1beta2rpc.GatewayStreamingServiceClient {
+	return v1beta2rpc.NewGatewayStreamingServiceClient(c.conn)
+}
+
+// Discovery is the published discovery.
+func (c *Client) Discovery() v1beta2rpc.DiscoveryServiceClient {
+	return v1beta2rpc.NewDiscoveryServiceClient(c.conn)
+}
+
+// Explain is what Berm adds: sandboxes in full, explain, plan.
+func (c *Client) Explain() bermv1rpc.ExplainServiceClient {
+	return bermv1rpc.NewExplainServiceClient(c.conn)
+}
+
+// Orgs makes and lists organizations.
+func (c *Client) Orgs() bermv1rpc.OrgServiceClient { return bermv1rpc.NewOrgServiceClient(c.conn) }
+
+// Tokens makes, lists and revokes tokens.
+func (c *Client) Tokens() bermv1rpc.TokenServiceClient {
+	return bermv1rpc.NewTokenServiceClient(c.conn)
+}
+
+// Revisions lists what objects were.
+func (c *Client) Revisions() bermv1rpc.RevisionServiceClient {
+	return bermv1rpc.NewRevisionServiceClient(c.conn)
+}
+
+func (c *Client) authorized(ctx context.Context) context.Context {
+	if c.token == "" {
+		return ctx
+	}
+	return metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+c.token)
+}
+
+func (c *Client) unary(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, next grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+	return FromRPC(next(c.authorized(ctx), method, req, reply, cc, opts...))
+}
+
+func (c *Client) stream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, next grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+	s, err := next(c.authorized(ctx), desc, cc, method, opts...)
+	return s, FromRPC(err)
+}
+
+// REST calls a REST method. body is sent as it is when not nil; the answer is returned as it came. Errors are faults.
+func (c *Client) REST(ctx context.Context, method, path string, body json.RawMessage, header ...string) (json.RawMessage, error) {
+	var reader io.Reader
+	if body != nil {
+		reader = bytes.NewReader(body)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, c.base+path, reader)
+	if err != nil {
+		return nil, fault.Invalidf("URL_INVALID", "cannot call %s", path).WithCause(err)
+	}
+	if c.token != "" {
+		req.Header.Set("Authorization", "Bearer "+c.token)
+	}
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	for i := 0; i+1 < len(header); i += 2 {
+		req.Header.Set(header[i], header[i+1])
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return nil, c.unreachable(err)
+	}
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, MaxBody+1))
+	if err != nil {
+		return nil, c.unreachable(err)
+	}
+	if len(answer) > MaxBody {
+		return nil, fault.New(fault.Exhausted, fault.ReasonLimitExceeded, "the answer of %s is larger than %d bytes", path, MaxBody)
+	}
+	if resp.StatusCode >= http.StatusBadRequest {
+		return nil, FromBody(resp.StatusCode, answer)
+	}
+	return answer, nil
+}
+
+func (c *Client) unreachable(err error) error {
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	var op *net.OpError
+	text := err.Error()
+	if errors.As(err, &op) {
+		text = op.Err.Error()
+	}
+	return fault.New(fault.Unavailable, "SERVER_UNREACHABLE", "cannot reach the server at %s: %s", c.base, text).
+		WithHint("Is `berm serve` running there? Set BERM_URL, or --url, or a context.").WithCause(err)
+}
+
+// Path joins segments into an escaped path.
+func Path(format string, segments ...string) string {
+	escaped := make([]any, len(segments))
+	for i, s := range segments {
+		escaped[i] = url.PathEscape(s)
+	}
+	return fmt.Sprintf(format, escaped...)
+}

@@ -1,0 +1,109 @@
+package client
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	spb "google.golang.org/genproto/googleapis/rpc/status"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/encoding/protojson"
+
+	bermv1 "github.com/bermhq/berm/gen/berm/v1"
+	"github.com/bermhq/berm/internal/core/fault"
+)
+
+var faultCodes = map[codes.Code]fault.Code{
+	codes.InvalidArgument:    fault.Invalid,
+	codes.Unauthenticated:    fault.Unauthenticated,
+	codes.PermissionDenied:   fault.Denied,
+	codes.NotFound:           fault.NotFound,
+	codes.AlreadyExists:      fault.Exists,
+	codes.Aborted:            fault.Conflict,
+	codes.FailedPrecondition: fault.Precondition,
+	codes.ResourceExhausted:  fault.Exhausted,
+	codes.OutOfRange:         fault.OutOfRange,
+	codes.Unavailable:        fault.Unavailable,
+	codes.DeadlineExceeded:   fault.Deadline,
+	codes.Canceled:           fault.Canceled,
+	codes.Unimplemented:      fault.Unimplemented,
+}
+
+// FromRPC turns a gRPC error into a fault. nil, io.EOF and what is no status pass unchanged.
+func FromRPC(err error) error {
+	if err == nil || errors.Is(err, io.EOF) {
+		return err
+	}
+	var f *fault.Error
+	if errors.As(err, &f) {
+		return err
+	}
+	s, ok := status.FromError(err)
+	if !ok {
+		return err
+	}
+	out := fromStatus(s.Proto())
+	if out.Code == fault.Unavailable && out.Reason == "" {
+		out.Reason = "SERVER_UNREACHABLE"
+		out.Message = "cannot reach the server: " + strings.TrimPrefix(s.Message(), "connection error: ")
+		out.Hint = "Is `berm serve` running there? Set BERM_URL, or --url, or a context."
+	}
+	if out.Code == fault.Deadline && out.Reason == "" {
+		out.Cause = context.DeadlineExceeded
+	}
+	return out
+}
+
+// FromBody turns the body of a failed REST call into a fault.
+func FromBody(httpStatus int, body []byte) error {
+	var s spb.Status
+	if err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(body, &s); err == nil && s.Code != 0 {
+		return fromStatus(&s)
+	}
+	// Details of a newer server may be of a type that is not linked here: code and message still count.
+	var plain struct {
+		Code    int32  `json:"code"`
+		Message string `json:"message"`
+	}
+	if json.Unmarshal(body, &plain) == nil && plain.Code != 0 {
+		return fromStatus(&spb.Status{Code: plain.Code, Message: plain.Message})
+	}
+	return fault.New(fault.Internal, "NOT_BERM", "the answer was HTTP %d %s, and not one of Berm's", httpStatus, http.StatusText(httpStatus)).
+		WithHint("Is this the URL of a Berm server?")
+}
+
+func fromStatus(s *spb.Status) *fault.Error {
+	out := fault.New(faultCodes[codes.Code(s.GetCode())], "", "%s", s.GetMessage())
+	for _, d := range status.FromProto(s).Details() {
+		switch d := d.(type) {
+		case *errdetails.ErrorInfo:
+			if out.Reason == "" {
+				out.Reason, out.Meta = d.GetReason(), d.GetMetadata()
+			}
+		case *errdetails.BadRequest:
+			for _, v := range d.GetFieldViolations() {
+				out.Fields = append(out.Fields, fault.Field{Path: v.GetField(), Description: v.GetDescription()})
+			}
+		case *errdetails.RetryInfo:
+			out.RetryAfter = d.GetRetryDelay().AsDuration()
+		case *errdetails.Help:
+			if len(d.GetLinks()) > 0 {
+				out.Hint = d.GetLinks()[0].GetDescription()
+			}
+		case *bermv1.Refusal:
+			out.Detail = d
+		}
+	}
+	// The server repeats the first violations in its message, for clients that show nothing else. Here each is shown once.
+	if len(out.Fields) > 0 {
+		if i := strings.Index(out.Message, ": "+out.Fields[0].Path); i > 0 && out.Fields[0].Path != "" {
+			out.Message = out.Message[:i]
+		}
+	}
+	return out
+}
