@@ -1,0 +1,227 @@
+package shim
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/bermhq/berm/internal/core/fault"
+	"github.com/bermhq/berm/internal/shim/wire"
+)
+
+// readBuffer is the client's read buffer of a connection, in bytes: enough for a small frame; large payloads bypass it.
+const readBuffer = 4 << 10
+
+// Client talks to the shim of one sandbox. Its methods are safe for concurrent use, and each takes a connection of its
+// own, so that a slow one delays no other. Errors are faults, with the reasons of the published API.
+type Client struct {
+	dir string
+}
+
+// Connect returns a client for the shim of a state directory. It fails with Precondition, CWSANDBOX_SANDBOX_NOT_RUNNING
+// when no shim listens there; Inspect says why.
+func Connect(ctx context.Context, dir string) (*Client, error) {
+	c := &Client{dir: dir}
+	if _, err := c.Info(ctx); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// Dir returns the state directory.
+func (c *Client) Dir() string { return c.dir }
+
+// Info returns the shim's record of its sandbox.
+func (c *Client) Info(ctx context.Context) (Record, error) {
+	var r Record
+	err := c.call(ctx, wire.Request{Op: wire.OpInfo}, &r)
+	return r, err
+}
+
+// Wait blocks until the sandbox has ended and returns how. If the shim dies first, it returns what the state directory
+// tells: the recorded end, or an Exit with ReasonLost together with ErrLost.
+func (c *Client) Wait(ctx context.Context) (Exit, error) {
+	var e Exit
+	err := c.call(ctx, wire.Request{Op: wire.OpWait}, &e)
+	if err == nil || ctx.Err() != nil {
+		return e, err
+	}
+	return waitRecord(ctx, c.dir, err)
+}
+
+// Stop asks the main process to end (SIGTERM) and makes the shim kill the whole sandbox after the grace. It returns once
+// that is under way; an ended sandbox is a success. A second Stop can only shorten the grace.
+func (c *Client) Stop(ctx context.Context, grace time.Duration) error {
+	return c.call(ctx, wire.Request{Op: wire.OpStop, Grace: max(grace, 0)}, nil)
+}
+
+// Signal sends a signal to the main process.
+func (c *Client) Signal(ctx context.Context, signal int) error {
+	return c.call(ctx, wire.Request{Op: wire.OpSignal, Signal: signal}, nil)
+}
+
+// Forget lets the shim of an ended sandbox go. It fails with Precondition while the sandbox runs.
+func (c *Client) Forget(ctx context.Context) error {
+	return c.call(ctx, wire.Request{Op: wire.OpForget}, nil)
+}
+
+// Stats is what a sandbox uses now.
+type Stats struct {
+	// MemoryBytes is in use now, MemoryPeak at most so far, MemoryLimit may be used (0 is no limit).
+	MemoryBytes int64 `json:"memory_bytes"`
+	MemoryPeak  int64 `json:"memory_peak_bytes"`
+	MemoryLimit int64 `json:"memory_limit_bytes"`
+	// CPU is the time used so far.
+	CPU time.Duration `json:"cpu_ns"`
+	// PIDs is the number of tasks now.
+	PIDs int64 `json:"pids"`
+	// OOMKills counts what the kernel killed at the memory limit.
+	OOMKills int64     `json:"oom_kills"`
+	At       time.Time `json:"at"`
+}
+
+// Stats samples the sandbox's control group.
+func (c *Client) Stats(ctx context.Context) (Stats, error) {
+	var s Stats
+	err := c.call(ctx, wire.Request{Op: wire.OpStats}, &s)
+	return s, err
+}
+
+// call makes a request whose answer is one OK frame.
+func (c *Client) call(ctx context.Context, req wire.Request, reply any) error {
+	conn, err := c.open(ctx, req)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	f, err := conn.expect(wire.TypeOK)
+	if err != nil {
+		return err
+	}
+	if reply == nil {
+		return nil
+	}
+	if err := f.Decode(reply); err != nil {
+		return errInterrupted(err)
+	}
+	return nil
+}
+
+// conn is one request's connection. It is closed when the request's context ends.
+type conn struct {
+	net.Conn
+	frames *wire.Reader
+	ctx    context.Context //nolint:containedctx // the connection lives as long as the request
+	stop   func() bool
+}
+
+// open connects and sends the request.
+func (c *Client) open(ctx context.Context, req wire.Request) (*conn, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, contextFault(err)
+	}
+	if err := checkStrings(slices.Concat(req.Argv, req.Env, []string{req.Dir, req.Path})); err != nil {
+		return nil, fault.Invalidf(fault.ReasonInvalidRequest, "%v", err)
+	}
+	nc, err := dial(c.dir)
+	if err != nil {
+		return nil, errNotRunning(err)
+	}
+	req.Version = wire.Version
+	if err := wire.WriteJSON(nc, wire.TypeRequest, req); err != nil {
+		nc.Close()
+		if errors.Is(err, wire.ErrMalformed) {
+			return nil, fault.Invalidf(fault.ReasonInvalidRequest, "arguments and environment together exceed %d bytes", wire.MaxRequest)
+		}
+		return nil, errInterrupted(err)
+	}
+	cn := &conn{Conn: nc, frames: wire.NewReader(bufio.NewReaderSize(nc, readBuffer)), ctx: ctx}
+	cn.stop = context.AfterFunc(ctx, func() { nc.Close() })
+	return cn, nil
+}
+
+// Close abandons the request if it is not over.
+func (c *conn) Close() error {
+	c.stop()
+	return c.Conn.Close()
+}
+
+// expect reads one frame, which must have the type or be an error.
+func (c *conn) expect(t wire.Type) (wire.Frame, error) {
+	f, err := c.frames.Read()
+	if err != nil {
+		return wire.Frame{}, c.fail(err)
+	}
+	switch f.Type {
+	case t:
+		return f, nil
+	case wire.TypeError:
+		return wire.Frame{}, errorFrame(f)
+	default:
+		return wire.Frame{}, errInterrupted(fmt.Errorf("%w: type %d, want %d", wire.ErrMalformed, f.Type, t))
+	}
+}
+
+// fail says why reading or writing failed: the caller's context, or the shim.
+func (c *conn) fail(err error) error {
+	if ctxErr := c.ctx.Err(); ctxErr != nil {
+		return contextFault(ctxErr)
+	}
+	if errors.Is(err, io.EOF) {
+		err = io.ErrUnexpectedEOF
+	}
+	return errInterrupted(err)
+}
+
+// errorFrame returns the fault of an Error frame.
+func errorFrame(f wire.Frame) error {
+	var e wire.Error
+	if err := f.Decode(&e); err != nil {
+		return errInterrupted(err)
+	}
+	return faultOf(&e)
+}
+
+func contextFault(err error) error {
+	if errors.Is(err, context.DeadlineExceeded) {
+		return fault.New(fault.Deadline, "DEADLINE_EXCEEDED", "the deadline passed before the sandbox answered").WithCause(err)
+	}
+	return fault.New(fault.Canceled, "CANCELED", "the request was cancelled").WithCause(err)
+}
+
+// dial connects to the socket of a state directory, however long its path: a socket address has 108 bytes.
+func dial(dir string) (net.Conn, error) {
+	d, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	return net.Dial("unix", socketPath(d))
+}
+
+// SocketPath returns a short path of the socket in an open state directory, valid while it is open.
+func socketPath(dir *os.File) string {
+	return filepath.Join("/proc/self/fd", fmt.Sprint(dir.Fd()), socketName)
+}
+
+// checkStrings refuses what JSON or exec would change or cut off.
+func checkStrings(list []string) error {
+	for _, s := range list {
+		if strings.ContainsRune(s, 0) {
+			return fmt.Errorf("%q contains a zero byte", s)
+		}
+		if !utf8.ValidString(s) {
+			return fmt.Errorf("%q is not valid UTF-8", s)
+		}
+	}
+	return nil
+}

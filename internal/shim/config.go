@@ -1,0 +1,164 @@
+package shim
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/bermhq/berm/internal/shim/cgroup"
+)
+
+// Limits and defaults.
+const (
+	// ConfigVersion is the version of Config that this build writes. A shim refuses any other.
+	ConfigVersion = 1
+	// MaxConfig is the largest config.json, in bytes.
+	MaxConfig = 4 << 20
+	// DefaultStopGrace is how long a shim that is itself asked to end (SIGTERM) lets the main process go on.
+	DefaultStopGrace = 10 * time.Second
+	// DefaultOutputLimit is how much main process output is kept, in bytes; older output is discarded.
+	DefaultOutputLimit = 16 << 20
+	// DefaultLinger is how long a shim stays reachable after the end, unless forgotten. All it knows is on disk by then.
+	DefaultLinger = 30 * time.Second
+	// DefaultStartTimeout bounds the time from the runtime's start to the main process's.
+	DefaultStartTimeout = 60 * time.Second
+)
+
+// Names in the state directory.
+const (
+	configName     = "config.json"
+	lockName       = "lock"
+	stateName      = "state.json"
+	exitName       = "exit.json"
+	socketName     = "shim.sock"
+	outputName     = "output"
+	pidName        = "pid"
+	runtimeLogName = "runtime.log"
+	shimLogName    = "shim.log"
+)
+
+// Config is what a shim runs. It is written once, as config.json, and never changes.
+type Config struct {
+	// Version is set by Start.
+	Version int `json:"version"`
+	// Dir is the state directory, absolute. It must exist, belong to root and have mode 0700.
+	Dir string `json:"-"`
+	// ID is the container's name for the runtime: letters, digits, "_", "+", "-", ".".
+	ID string `json:"id"`
+	// Runtime is the absolute path of a runtime binary with the command line of crun and runc.
+	Runtime string `json:"runtime"`
+	// RuntimeRoot is the runtime's state directory (--root), absolute.
+	RuntimeRoot string `json:"runtime_root"`
+	// Bundle is the OCI bundle, absolute.
+	Bundle string `json:"bundle"`
+	// Cgroup says where config.json's cgroupsPath is found.
+	Cgroup cgroup.Group `json:"cgroup"`
+	// HideUnified runs the runtime in a mount namespace without the cgroup v2 hierarchy of a hybrid host. crun needs it.
+	HideUnified bool `json:"hide_unified,omitempty"`
+
+	// Env is the base environment of the main process and of every exec, NAME=value. PATH and HOME have defaults.
+	Env []string `json:"env,omitempty"`
+	// WorkDir is the default working directory; "" is "/".
+	WorkDir string `json:"work_dir,omitempty"`
+	// Main is the main process; looked up in Env's PATH. None: the sandbox idles until stopped.
+	Main []string `json:"main,omitempty"`
+	// Files are put in place by the init, so within the sandbox's own root, before the main process starts.
+	Files []File `json:"files,omitempty"`
+
+	// StopGrace, OutputLimit, Linger and StartTimeout have the defaults above when 0.
+	StopGrace    time.Duration `json:"stop_grace_ns,omitempty"`
+	OutputLimit  int64         `json:"output_limit,omitempty"`
+	Linger       time.Duration `json:"linger_ns,omitempty"`
+	StartTimeout time.Duration `json:"start_timeout_ns,omitempty"`
+}
+
+// File is a file of the host to copy into the sandbox before the main process starts. Missing parents are made.
+type File struct {
+	// Path is absolute, inside.
+	Path string `json:"path"`
+	// Source is the host's file. A relative one is in the state directory.
+	Source string `json:"source"`
+	// Mode is the permission, 0 is 0644.
+	Mode uint32 `json:"mode,omitempty"`
+}
+
+// InitArgs returns process.args for the bundle's config.json: binary is the path of berm-shim inside the sandbox.
+func InitArgs(binary string) []string { return []string{binary, "init", "--fd", "3"} }
+
+// check says what is wrong with a configuration.
+func (c *Config) check() error {
+	if c.ID == "" || strings.Trim(c.ID, idBytes) != "" {
+		return fmt.Errorf("id %q: want letters, digits, _ + - and . only", c.ID)
+	}
+	for _, p := range []struct{ name, path string }{
+		{"state directory", c.Dir}, {"runtime", c.Runtime}, {"runtime root", c.RuntimeRoot}, {"bundle", c.Bundle},
+	} {
+		if !filepath.IsAbs(p.path) || strings.ContainsRune(p.path, 0) {
+			return fmt.Errorf("%s %q: want an absolute path", p.name, p.path)
+		}
+	}
+	if len(c.Main) > 0 && c.Main[0] == "" {
+		return fmt.Errorf("main command is an empty string")
+	}
+	if c.StopGrace < 0 || c.OutputLimit < 0 || c.Linger < 0 || c.StartTimeout < 0 {
+		return fmt.Errorf("a negative limit")
+	}
+	if err := c.Cgroup.Check(); err != nil {
+		return err
+	}
+	return checkStrings(slices.Concat(c.Main, c.Env, []string{c.WorkDir}))
+}
+
+const idBytes = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-."
+
+// Defaults returns a copy in which every 0 is replaced by its default.
+func (c Config) Defaults() Config {
+	for _, d := range []struct{ v, def *time.Duration }{
+		{&c.StopGrace, ptr(DefaultStopGrace)}, {&c.Linger, ptr(DefaultLinger)}, {&c.StartTimeout, ptr(DefaultStartTimeout)},
+	} {
+		if *d.v == 0 {
+			*d.v = *d.def
+		}
+	}
+	if c.OutputLimit == 0 {
+		c.OutputLimit = DefaultOutputLimit
+	}
+	return c
+}
+
+func ptr(d time.Duration) *time.Duration { return &d }
+
+// LoadConfig reads and checks the configuration in dir.
+func LoadConfig(dir string) (*Config, error) {
+	data, err := readLimited(filepath.Join(dir, configName), MaxConfig)
+	if err != nil {
+		return nil, err
+	}
+	c := &Config{Dir: dir}
+	if err := json.Unmarshal(data, c); err != nil {
+		return nil, fmt.Errorf("%s: %w", filepath.Join(dir, configName), err)
+	}
+	if c.Version != ConfigVersion {
+		return nil, fmt.Errorf("%s: version %d, this shim knows %d", filepath.Join(dir, configName), c.Version, ConfigVersion)
+	}
+	if err := c.check(); err != nil {
+		return nil, fmt.Errorf("%s: %w", filepath.Join(dir, configName), err)
+	}
+	return c, nil
+}
+
+// readLimited reads a whole file that may have at most limit bytes.
+func readLimited(path string, limit int64) ([]byte, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if info.Size() > limit {
+		return nil, fmt.Errorf("%s has %d bytes, at most %d make sense", path, info.Size(), limit)
+	}
+	return os.ReadFile(path)
+}

@@ -1,0 +1,43 @@
+// Package shim is how the server starts, finds and talks to the shim of a sandbox: one small host-side process that runs
+// the OCI runtime, waits for the sandbox's process 1, records how it ended, and outlives the server.
+//
+// Start makes a shim, Connect finds a running one again, Inspect says what a state directory tells without asking anyone,
+// and Cleanup removes what a dead shim left behind.
+//
+// # State directory
+//
+// Each sandbox has one, mode 0700, made by the server on the host and never visible inside the sandbox:
+//
+//	config.json   what to run (Config). Written by Start before the shim exists; never changes.
+//	lock          held with flock from before the shim is forked until it and the runtime it started are gone. Whoever can
+//	              take it knows that nobody is in charge.
+//	state.json    how far the sandbox is (Record).
+//	exit.json     how it ended (Exit). Exists if and only if the end was observed, or the start failed.
+//	shim.sock     where the shim listens (package wire), mode 0600.
+//	output/       what the main process printed (package spool).
+//	runtime.log   what the OCI runtime logged; shim.log: what the shim itself had to say.
+//	pid           the runtime's pid file.
+//
+// state.json and exit.json are written to a temporary file, flushed, renamed, and the directory flushed, before the fact
+// is told on any connection.
+//
+// # States
+//
+//	state.json   exit.json   lock    Inspect
+//	none         none        held    Starting
+//	created      none        held    Starting
+//	running      none        held    Running
+//	stopping     none        held    Stopping
+//	any          present     any     Exited
+//	any, none    none        free    Lost; None when there is no config.json either
+//
+// A sandbox is lost when its shim was killed: its end was not observed, so there is no exit code, ever. Without its shim the
+// init ends the sandbox by itself; Cleanup makes sure of it.
+//
+// # The bundle
+//
+// The server makes the OCI bundle, with all mounts in the main mount namespace. Its config.json must have process.args =
+// InitArgs(path of the berm-shim binary inside the sandbox), process.terminal false, and an environment without Go's own
+// variables (best: none but PATH; what commands get is Config.Env). The binary is bound read-only. File descriptor 3 of
+// process 1 is the shim's socket; nothing else is shared.
+package shim

@@ -1,0 +1,174 @@
+package shim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/bermhq/berm/internal/shim/wire"
+)
+
+// FileInfo describes a file at the moment it was opened.
+type FileInfo = wire.FileInfo
+
+// WriteOptions refines WriteFile.
+type WriteOptions struct {
+	// Mode is the permission of a new file, 0 is 0644; an existing file keeps its own.
+	Mode uint32
+	// Limit is the most bytes to write; 0 is no limit but the sandbox's own.
+	Limit int64
+}
+
+// ReadFile opens a regular file of the sandbox. The reader yields at most limit bytes; a file that is larger is refused
+// with CWSANDBOX_FILE_TOO_LARGE, at the start or, when it grew meanwhile, at the limit. limit 0 means no limit. Closing
+// early is fine.
+func (c *Client) ReadFile(ctx context.Context, path string, limit int64) (io.ReadCloser, FileInfo, error) {
+	conn, err := c.open(ctx, wire.Request{Op: wire.OpReadFile, Path: path, Limit: limit})
+	if err != nil {
+		return nil, FileInfo{}, err
+	}
+	var info FileInfo
+	f, err := conn.expect(wire.TypeOK)
+	if err == nil {
+		err = f.Decode(&info)
+	}
+	if err != nil {
+		conn.Close()
+		return nil, FileInfo{}, err
+	}
+	return &fileReader{conn: conn}, info, nil
+}
+
+type fileReader struct {
+	conn *conn
+	rest []byte
+	err  error
+}
+
+// Read returns io.EOF only after the sandbox said that the file is complete.
+func (r *fileReader) Read(p []byte) (int, error) {
+	for len(r.rest) == 0 && r.err == nil {
+		r.fill()
+	}
+	if len(r.rest) == 0 {
+		return 0, r.err
+	}
+	n := copy(p, r.rest)
+	r.rest = r.rest[n:]
+	return n, nil
+}
+
+// WriteTo spares the copy into the caller's buffer.
+func (r *fileReader) WriteTo(w io.Writer) (total int64, err error) {
+	for {
+		n, err := w.Write(r.rest)
+		total += int64(n)
+		r.rest = r.rest[n:]
+		if err != nil {
+			return total, err
+		}
+		if r.err == nil {
+			r.fill()
+		}
+		if len(r.rest) == 0 && r.err != nil {
+			if errors.Is(r.err, io.EOF) {
+				return total, nil
+			}
+			return total, r.err
+		}
+	}
+}
+
+func (r *fileReader) fill() {
+	f, err := r.conn.frames.Read()
+	switch {
+	case err != nil:
+		r.err = r.conn.fail(err)
+	case f.Type == wire.TypeData:
+		r.rest = f.Payload
+	case f.Type == wire.TypeEnd:
+		r.err = io.EOF
+	case f.Type == wire.TypeError:
+		r.err = errorFrame(f)
+	default:
+		r.err = errInterrupted(fmt.Errorf("%w: type %d in a file", wire.ErrMalformed, f.Type))
+	}
+}
+
+func (r *fileReader) Close() error { return r.conn.Close() }
+
+// WriteFile creates or replaces a file of the sandbox with all of r, making missing parents, or leaves what was there.
+// An error of r is returned as it is.
+func (c *Client) WriteFile(ctx context.Context, path string, o WriteOptions, r io.Reader) error {
+	conn, err := c.open(ctx, wire.Request{Op: wire.OpWriteFile, Path: path, Mode: o.Mode, Limit: o.Limit})
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if _, err := conn.expect(wire.TypeOK); err != nil {
+		return err
+	}
+	// The sandbox may refuse in the middle (disk full) and then reads no more: somebody has to listen while we write.
+	var answer error
+	var wg sync.WaitGroup
+	answered := make(chan struct{})
+	wg.Go(func() {
+		_, answer = conn.expect(wire.TypeOK)
+		close(answered)
+		_ = conn.SetWriteDeadline(time.Unix(1, 0)) // A write may be stuck for ever: nobody reads it now.
+	})
+	source, sent := sendFile(conn, r, answered)
+	if source != nil {
+		conn.Conn.Close() // Without the end mark the init discards what it has.
+		wg.Wait()
+		return source
+	}
+	wg.Wait()
+	if answer != nil {
+		return answer
+	}
+	if sent != nil {
+		return conn.fail(sent)
+	}
+	return nil
+}
+
+// sendFile sends r and the end mark, unless the answer comes first. source is an error of r, sent one of the connection.
+func sendFile(conn *conn, r io.Reader, answered <-chan struct{}) (source, sent error) {
+	buf := make([]byte, wire.HeaderSize+wire.MaxData)
+	for {
+		n, err := readFull(r, buf[wire.HeaderSize:])
+		select {
+		case <-answered:
+			return nil, nil
+		default:
+		}
+		if n > 0 {
+			wire.PutHeader(buf, wire.TypeData, n)
+			if _, err := conn.Write(buf[:wire.HeaderSize+n]); err != nil {
+				return nil, err
+			}
+		}
+		switch {
+		case err == nil:
+		case errors.Is(err, io.EOF):
+			return nil, wire.Write(conn, wire.TypeEnd, nil)
+		default:
+			return err, nil
+		}
+	}
+}
+
+// readFull fills p unless r ends. Unlike io.ReadFull it keeps r's own error: a source that broke off with
+// io.ErrUnexpectedEOF must not be taken for one that ended.
+func readFull(r io.Reader, p []byte) (n int, err error) {
+	for n < len(p) && err == nil {
+		var m int
+		m, err = r.Read(p[n:])
+		n += m
+	}
+	return n, err
+}

@@ -1,0 +1,162 @@
+// Package oci runs the OCI runtimes crun and runc: one container, started detached and deleted.
+package oci
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Limits.
+const (
+	// DeleteTimeout bounds one call of the runtime's delete.
+	DeleteTimeout = 20 * time.Second
+	// unifiedMount is where a hybrid host has its cgroup v2 hierarchy.
+	unifiedMount = "/sys/fs/cgroup/unified"
+)
+
+// Spawner starts a process and returns a channel with its wait status. A shim, which waits for all its children at once,
+// brings its own; see Spawn.
+type Spawner func(path string, argv []string, attr *syscall.ProcAttr) (pid int, done <-chan syscall.WaitStatus, err error)
+
+// Spawn is the Spawner of a process that leaves its other children alone.
+func Spawn(path string, argv []string, attr *syscall.ProcAttr) (int, <-chan syscall.WaitStatus, error) {
+	pid, err := syscall.ForkExec(path, argv, attr)
+	if err != nil {
+		return 0, nil, err
+	}
+	done := make(chan syscall.WaitStatus, 1)
+	go func() {
+		var ws syscall.WaitStatus
+		for {
+			_, err := syscall.Wait4(pid, &ws, 0, nil)
+			if err != syscall.EINTR {
+				break
+			}
+		}
+		done <- ws
+	}()
+	return pid, done, nil
+}
+
+// Container names a container to its runtime.
+type Container struct {
+	// Runtime, Root and Bundle are absolute paths.
+	Runtime, Root, Bundle string
+	ID                    string
+	// Log is the file that the runtime logs to.
+	Log string
+	// HideUnified: see shim.Config.
+	HideUnified bool
+	Spawn       Spawner
+}
+
+// Stdio is what the runtime, and then the container, get as descriptors.
+type Stdio struct {
+	Stdout, Stderr *os.File
+	// Socket becomes descriptor 3 of the container's process 1.
+	Socket *os.File
+	// Hold is open in the runtime alone for as long as it works.
+	Hold *os.File
+}
+
+// Run creates and starts the container and returns when the runtime is done; the container's process 1 is then a child of
+// the nearest subreaper, and its id is in pidFile. onStart is told the runtime's process id.
+func (c *Container) Run(pidFile string, io Stdio, timeout time.Duration, onStart func(pid int)) error {
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		return err
+	}
+	defer null.Close()
+	files := []uintptr{null.Fd(), io.Stdout.Fd(), io.Stderr.Fd(), io.Socket.Fd(), io.Hold.Fd()}
+	args := []string{"run", "--detach", "--bundle", c.Bundle, "--pid-file", pidFile, "--preserve-fds", "1", c.ID}
+	return c.call(args, files, timeout, onStart)
+}
+
+// Delete kills the container if it runs and removes what the runtime keeps of it. It fails for a container that the runtime
+// does not know.
+func (c *Container) Delete() error {
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer null.Close()
+	return c.call([]string{"delete", "--force", c.ID}, []uintptr{null.Fd(), null.Fd(), null.Fd()}, DeleteTimeout, nil)
+}
+
+// Known reports whether the runtime keeps anything of the container.
+func (c *Container) Known() bool {
+	_, err := os.Lstat(filepath.Join(c.Root, c.ID))
+	return err == nil
+}
+
+func (c *Container) call(args []string, files []uintptr, timeout time.Duration, onStart func(pid int)) error {
+	argv := append([]string{filepath.Base(c.Runtime), "--root", c.Root, "--log", c.Log}, args...)
+	attr := &syscall.ProcAttr{Dir: "/", Env: os.Environ(), Files: files, Sys: &syscall.SysProcAttr{Setsid: true}}
+	pid, done, err := c.start(argv, attr)
+	if err != nil {
+		return fmt.Errorf("%s: %w", c.Runtime, err)
+	}
+	if onStart != nil {
+		onStart(pid)
+	}
+	timer := time.NewTimer(timeout)
+	defer timer.Stop()
+	select {
+	case ws := <-done:
+		return check(argv[0], args[0], ws)
+	case <-timer.C:
+		_ = syscall.Kill(-pid, syscall.SIGKILL)
+		<-done
+		return fmt.Errorf("%s %s did not finish within %v and was killed", argv[0], args[0], timeout)
+	}
+}
+
+func check(runtime, verb string, ws syscall.WaitStatus) error {
+	switch {
+	case ws.Exited() && ws.ExitStatus() == 0:
+		return nil
+	case ws.Signaled():
+		return fmt.Errorf("%s %s was killed by signal %d", runtime, verb, ws.Signal())
+	default:
+		return fmt.Errorf("%s %s failed with code %d", runtime, verb, ws.ExitStatus())
+	}
+}
+
+// start spawns the runtime, where asked for from a thread with a mount namespace of its own that lacks the v2 hierarchy. The
+// thread ends with its goroutine, so the namespace lives no longer than the runtime.
+func (c *Container) start(argv []string, attr *syscall.ProcAttr) (pid int, done <-chan syscall.WaitStatus, err error) {
+	if !c.HideUnified {
+		return c.Spawn(c.Runtime, argv, attr)
+	}
+	ready := make(chan struct{})
+	go func() {
+		defer close(ready)
+		runtime.LockOSThread() // Never unlocked: the thread is spoilt for anything else.
+		if err = hideUnified(); err == nil {
+			pid, done, err = c.Spawn(c.Runtime, argv, attr)
+		}
+	}()
+	<-ready
+	return pid, done, err
+}
+
+// hideUnified gives the calling thread a mount namespace without the v2 hierarchy. crun refuses a hybrid host otherwise.
+func hideUnified() error {
+	if err := unix.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS); err != nil {
+		return fmt.Errorf("private mount namespace: %w", err)
+	}
+	// Slave, not private: what the host unmounts later must go here too.
+	if err := unix.Mount("", "/", "", unix.MS_SLAVE|unix.MS_REC, ""); err != nil {
+		return fmt.Errorf("private mount namespace: %w", err)
+	}
+	if err := unix.Unmount(unifiedMount, unix.MNT_DETACH); err != nil {
+		return fmt.Errorf("hide %s: %w", unifiedMount, err)
+	}
+	return nil
+}

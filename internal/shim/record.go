@@ -1,0 +1,161 @@
+package shim
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// maxRecord is the largest state.json or exit.json, in bytes.
+const maxRecord = 256 << 10
+
+// Phase is how far a sandbox is, as its shim wrote it down.
+type Phase string
+
+// The phases of state.json.
+const (
+	// PhaseCreated: the shim is there, the runtime may be running.
+	PhaseCreated Phase = "created"
+	// PhaseRunning: the main process, or the idle init, runs.
+	PhaseRunning Phase = "running"
+	// PhaseStopping: a stop was asked for.
+	PhaseStopping Phase = "stopping"
+)
+
+// Record is state.json.
+type Record struct {
+	Version int    `json:"version"`
+	ID      string `json:"id"`
+	Phase   Phase  `json:"phase"`
+	// Boot is the machine's boot id: process ids of another boot mean nothing.
+	Boot string `json:"boot"`
+	// ShimPID is the shim's. RuntimePID is that of the runtime while it starts the sandbox.
+	ShimPID    int `json:"shim_pid"`
+	RuntimePID int `json:"runtime_pid,omitempty"`
+	// PID is process 1 of the sandbox as the host sees it, and PIDStart its start time in clock ticks since boot, which
+	// together with Boot names it for good.
+	PID       int       `json:"pid,omitempty"`
+	PIDStart  uint64    `json:"pid_start,omitempty"`
+	CreatedAt time.Time `json:"created_at"`
+	StartedAt time.Time `json:"started_at,omitzero"`
+	// Session names this run of the main process's output.
+	Session string `json:"session"`
+}
+
+// Reason says why a sandbox ended.
+type Reason string
+
+// The reasons of exit.json.
+const (
+	// ReasonExited: by itself. Reported whatever the code.
+	ReasonExited Reason = "EXITED"
+	// ReasonStopped: after a stop was asked for.
+	ReasonStopped Reason = "STOPPED"
+	// ReasonOutOfMemory: the kernel killed the main process, or all, at the memory limit.
+	ReasonOutOfMemory Reason = "OUT_OF_MEMORY"
+	// ReasonKilled: something on the host killed process 1, and it was not the shim.
+	ReasonKilled Reason = "KILLED"
+	// ReasonStartFailed: the runtime, the init or the main process could not start. There is no exit code.
+	ReasonStartFailed Reason = "START_FAILED"
+	// ReasonLost: the end was not observed. Never in exit.json; Inspect and Wait report it.
+	ReasonLost Reason = "LOST"
+)
+
+// Exit is exit.json: how a sandbox ended.
+type Exit struct {
+	Version int    `json:"version"`
+	ID      string `json:"id"`
+	Reason  Reason `json:"reason"`
+	// ExitCode is what wait4 said of the sandbox's process 1, which ends with the main process's code: nil if nobody saw it.
+	// 128 + n when signal n ended it.
+	ExitCode *int32 `json:"exit_code,omitempty"`
+	// Signal is the signal that ended process 1 itself, 0 for none.
+	Signal int `json:"signal,omitempty"`
+	// OOM says that the kernel killed something at the memory limit, OOMKills how often; the main process may have lived on.
+	OOM      bool  `json:"oom,omitempty"`
+	OOMKills int64 `json:"oom_kills,omitempty"`
+	// Code is the error code of a failed start (wire.Code), Message says more for people.
+	Code      string    `json:"code,omitempty"`
+	Message   string    `json:"message,omitempty"`
+	StartedAt time.Time `json:"started_at,omitzero"`
+	EndedAt   time.Time `json:"ended_at"`
+	// OutputBytes is how much the main process printed in all.
+	OutputBytes int64 `json:"output_bytes"`
+}
+
+// WriteRecord replaces state.json.
+func WriteRecord(dir string, r Record) error {
+	r.Version = ConfigVersion
+	return writeDurable(dir, stateName, r)
+}
+
+// WriteExit writes exit.json. It fails if there is one: an end is recorded once.
+func WriteExit(dir string, e Exit) error {
+	if _, err := os.Lstat(filepath.Join(dir, exitName)); err == nil {
+		return fmt.Errorf("%s: %w", filepath.Join(dir, exitName), fs.ErrExist)
+	}
+	e.Version = ConfigVersion
+	return writeDurable(dir, exitName, e)
+}
+
+// ReadRecord returns state.json; nil when there is none.
+func ReadRecord(dir string) (*Record, error) {
+	r := &Record{}
+	return readJSON(dir, stateName, r)
+}
+
+// ReadExit returns exit.json; nil when there is none.
+func ReadExit(dir string) (*Exit, error) {
+	e := &Exit{}
+	return readJSON(dir, exitName, e)
+}
+
+func readJSON[T any](dir, name string, v *T) (*T, error) {
+	path := filepath.Join(dir, name)
+	data, err := readLimited(path, maxRecord)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := json.Unmarshal(data, v); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return v, nil
+}
+
+// writeDurable replaces dir/name with v as JSON so that after a crash, of the machine too, the file is the old or the new
+// one, and the new one when writeDurable had returned.
+func writeDurable(dir, name string, v any) (err error) {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	temp := filepath.Join(dir, "."+name+".tmp")
+	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(append(data, '\n'))
+	err = errors.Join(err, f.Sync(), f.Close())
+	if err != nil {
+		return errors.Join(err, os.Remove(temp))
+	}
+	if err := os.Rename(temp, filepath.Join(dir, name)); err != nil {
+		return errors.Join(err, os.Remove(temp))
+	}
+	return syncDir(dir)
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}

@@ -1,0 +1,188 @@
+package wire
+
+import (
+	"encoding/binary"
+	"fmt"
+	"time"
+)
+
+// Op names the operation of a request.
+type Op string
+
+// Operations that the init serves; the shim passes those of the first group on.
+const (
+	OpExec      Op = "exec"
+	OpReadFile  Op = "read_file"
+	OpWriteFile Op = "write_file"
+
+	// OpSetup is the shim's first request to the init; OpMain starts the main process, and its stream then stays open
+	// until the init ends. Neither is accepted from the server.
+	OpSetup Op = "setup"
+	OpMain  Op = "main"
+	// OpStop asks the init to end the main process. The shim does not rely on it.
+	OpStop Op = "stop"
+	// OpSignal sends a signal to the main process.
+	OpSignal Op = "signal"
+)
+
+// Operations of the shim itself.
+const (
+	OpInfo   Op = "info"
+	OpWait   Op = "wait"
+	OpStats  Op = "stats"
+	OpOutput Op = "output"
+	OpForget Op = "forget"
+)
+
+// Request is the first frame of a connection. Which members count depends on Op.
+type Request struct {
+	Version int `json:"version"`
+	Op      Op  `json:"op"`
+
+	// Argv, Env and Dir: exec and main. Env entries are NAME=value and are laid over the environment of setup.
+	Argv []string `json:"argv,omitempty"`
+	Env  []string `json:"env,omitempty"`
+	Dir  string   `json:"dir,omitempty"`
+	// TTY, Width, Height and Stdin: exec.
+	TTY    bool   `json:"tty,omitempty"`
+	Width  uint16 `json:"width,omitempty"`
+	Height uint16 `json:"height,omitempty"`
+	Stdin  bool   `json:"stdin,omitempty"`
+
+	// Path: read_file and write_file. Limit is the most bytes that may be read or written.
+	Path  string `json:"path,omitempty"`
+	Limit int64  `json:"limit,omitempty"`
+	// Mode is the permission of a new file.
+	Mode uint32 `json:"mode,omitempty"`
+
+	// Grace: stop.
+	Grace time.Duration `json:"grace_ns,omitempty"`
+	// Signal: signal.
+	Signal int `json:"signal,omitempty"`
+
+	// Offset and Follow: output.
+	Offset int64 `json:"offset,omitempty"`
+	Follow bool  `json:"follow,omitempty"`
+}
+
+// FileInfo is the first reply of read_file.
+type FileInfo struct {
+	Size    int64     `json:"size"`
+	Mode    uint32    `json:"mode"`
+	ModTime time.Time `json:"mod_time"`
+}
+
+// Started is the payload of a Started frame.
+type Started struct {
+	// PID is the process's id inside the sandbox.
+	PID int `json:"pid"`
+}
+
+// Exit is the payload of an Exit frame: Signal is 0 for a process that ended by itself, else Code is 128 + Signal.
+type Exit struct {
+	Code   int32 `json:"code"`
+	Signal int   `json:"signal,omitempty"`
+}
+
+// Code classifies an Error.
+type Code string
+
+// The codes. They mean the same from the init and from the shim.
+const (
+	CodeCommandNotFound  Code = "COMMAND_NOT_FOUND"
+	CodePermissionDenied Code = "PERMISSION_DENIED"
+	CodeExecFailed       Code = "EXEC_FAILED"
+	CodeNotFound         Code = "NOT_FOUND"
+	CodeIsDirectory      Code = "IS_DIRECTORY"
+	CodeTooLarge         Code = "TOO_LARGE"
+	CodeIOFailed         Code = "IO_FAILED"
+	// CodeInvalid: the request makes no sense; nothing was tried.
+	CodeInvalid Code = "INVALID"
+	// CodeExhausted: a named limit of the shim or the init is reached.
+	CodeExhausted Code = "EXHAUSTED"
+	// CodeStartFailed: the OCI runtime or the init could not start the sandbox.
+	CodeStartFailed Code = "START_FAILED"
+	// CodeNotRunning: the sandbox is not there yet, stopping, or gone.
+	CodeNotRunning Code = "NOT_RUNNING"
+	// CodeGap: output before the offset asked for was already discarded.
+	CodeGap Code = "REPLAY_GAP"
+	// CodeInternal: the shim could not do its part.
+	CodeInternal Code = "INTERNAL"
+)
+
+// Error is the payload of an Error frame.
+type Error struct {
+	Code    Code   `json:"code"`
+	Message string `json:"message"`
+	// Path, Size and Limit: file operations.
+	Path  string `json:"path,omitempty"`
+	Size  int64  `json:"size,omitempty"`
+	Limit int64  `json:"limit,omitempty"`
+}
+
+// Error returns code and message.
+func (e *Error) Error() string { return string(e.Code) + ": " + e.Message }
+
+// Errorf returns an Error.
+func Errorf(code Code, format string, args ...any) *Error {
+	return &Error{Code: code, Message: fmt.Sprintf(format, args...)}
+}
+
+// Stream says where output came from.
+type Stream uint8
+
+// The streams.
+const (
+	Stdout Stream = 1
+	Stderr Stream = 2
+)
+
+// Output is one piece of the main process's output, as kept in the spool.
+type Output struct {
+	// Offset counts all bytes of both streams before this piece, from the sandbox's start.
+	Offset int64
+	Time   time.Time
+	Stream Stream
+	Data   []byte
+}
+
+// AppendOutput appends the payload of an Output frame: stream, seven zero bytes, time (Unix nanoseconds), offset, data.
+func AppendOutput(b []byte, o Output) []byte {
+	var h [OutputHeader]byte
+	h[0] = byte(o.Stream)
+	binary.BigEndian.PutUint64(h[8:], uint64(o.Time.UnixNano()))
+	binary.BigEndian.PutUint64(h[16:], uint64(o.Offset))
+	return append(append(b, h[:]...), o.Data...)
+}
+
+// ParseOutput reads the payload of an Output frame. Data points into it.
+func ParseOutput(p []byte) (Output, error) {
+	if len(p) < OutputHeader {
+		return Output{}, fmt.Errorf("%w: output of %d bytes", ErrMalformed, len(p))
+	}
+	o := Output{
+		Stream: Stream(p[0]),
+		Time:   time.Unix(0, int64(binary.BigEndian.Uint64(p[8:]))),
+		Offset: int64(binary.BigEndian.Uint64(p[16:])),
+		Data:   p[OutputHeader:],
+	}
+	if (o.Stream != Stdout && o.Stream != Stderr) || o.Offset < 0 {
+		return Output{}, fmt.Errorf("%w: output of stream %d at %d", ErrMalformed, o.Stream, o.Offset)
+	}
+	return o, nil
+}
+
+// Uint32 returns the payload of a Credit frame, or the two halves of a Resize frame (width << 16 | height).
+func (f Frame) Uint32() (uint32, error) {
+	if len(f.Payload) != 4 {
+		return 0, fmt.Errorf("%w: type %d with %d bytes, want 4", ErrMalformed, f.Type, len(f.Payload))
+	}
+	return binary.BigEndian.Uint32(f.Payload), nil
+}
+
+// AppendUint32 appends a Credit or Resize frame to b.
+func AppendUint32(b []byte, t Type, v uint32) []byte {
+	var p [4]byte
+	binary.BigEndian.PutUint32(p[:], v)
+	return Append(b, t, p[:])
+}
