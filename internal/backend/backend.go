@@ -96,7 +96,7 @@ type Backend interface {
 	// accepted; progress and failure come as observations.
 	Create(ctx context.Context, w *Work) error
 	// Stop asks the main process to end and kills everything after the grace. It returns once stopping began and is
-	// idempotent. why is one of core.End….
+	// idempotent; a later call with a shorter grace shortens the wait, and the first why stays. why is one of core.End….
 	Stop(ctx context.Context, id string, grace time.Duration, why string) error
 	// Delete removes an ended sandbox and everything of it. Unknown ids succeed. A live one: Precondition.
 	Delete(ctx context.Context, id string) error

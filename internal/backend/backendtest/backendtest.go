@@ -1,0 +1,61 @@
+// Package backendtest is the contract suite of backend.Backend. Passing it is the definition of done for a backend.
+//
+// It needs an image with the usual programs (true, echo, cat, sleep, sh, printenv, pwd, head, stty), which the built-in image
+// "host" has. It asserts what the port promises and nothing about speed; where real processes are involved it waits for
+// observations with a deadline that only a broken backend meets.
+package backendtest
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/bermhq/berm/internal/backend"
+)
+
+// patience is how long the suite waits for anything that must happen. It is a bound for hanging, not a target.
+const patience = 60 * time.Second
+
+// Options says what the backend under test has, beyond what every backend has.
+type Options struct {
+	// Prepare completes each work before it is used: an image, a runtime class. Nil leaves it as it is.
+	Prepare func(*backend.Work)
+	// MissingImage names an image that cannot be found. Empty: not tested.
+	MissingImage string
+	// Refused holds, by field path, changes that make Check refuse a work and name that path.
+	Refused map[string]func(*backend.Work)
+	// Reopen closes the backend and opens it again on the same state, as a restart of the server does. Nil: the backend does
+	// not outlive its process.
+	Reopen func(t *testing.T, b backend.Backend) backend.Backend
+}
+
+// Run checks every promise of the port on backends made by open, one per group of tests.
+func Run(t *testing.T, open func(t *testing.T) backend.Backend, opts Options) {
+	t.Helper()
+	groups := map[string]func(*suite){
+		"info":      (*suite).testInfo,
+		"lifecycle": (*suite).testLifecycle,
+		"stop":      (*suite).testStop,
+		"delete":    (*suite).testDelete,
+		"exec":      (*suite).testExec,
+		"streams":   (*suite).testStreams,
+		"terminal":  (*suite).testTerminal,
+		"files":     (*suite).testFiles,
+		"observe":   (*suite).testObserve,
+		"restart":   (*suite).testRestart,
+	}
+	for _, name := range []string{"info", "lifecycle", "stop", "delete", "exec", "streams", "terminal", "files", "observe", "restart"} {
+		if name == "restart" && opts.Reopen == nil {
+			continue // a promise that this backend does not make
+		}
+		t.Run(name, func(t *testing.T) {
+			b := open(t)
+			s := &suite{T: t, b: b, opts: opts}
+			// The test's own context ends before its cleanup, which still has sandboxes to end.
+			s.ctx, s.cancel = context.WithCancel(context.WithoutCancel(t.Context()))
+			t.Cleanup(func() { s.finish() })
+			s.watch()
+			groups[name](s)
+		})
+	}
+}

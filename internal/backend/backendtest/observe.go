@@ -1,0 +1,150 @@
+package backendtest
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/bermhq/berm/internal/backend"
+	"github.com/bermhq/berm/internal/core"
+)
+
+func (s *suite) testObserve() {
+	running := s.idle(s.T)
+	ended := s.create(s.T, s.work("sh", "-c", "exit 5"))
+	s.ended(s.T, ended)
+
+	s.sub("the first pass has the last observation of each, then nil", func(t *testing.T) {
+		first := s.firstPass(t)
+		if o := first[running]; o == nil || o.Phase != backend.PhaseRunning || o.StartedAt.IsZero() {
+			t.Errorf("running: %+v", o)
+		}
+		if o := first[ended]; o == nil || o.Phase != backend.PhaseEnded || o.ExitCode == nil || *o.ExitCode != 5 {
+			t.Errorf("ended: %+v", o)
+		}
+	})
+	s.sub("phases do not go back", func(t *testing.T) {
+		id := s.create(t, s.work("true"))
+		s.ended(t, id)
+		rank := map[backend.Phase]int{backend.PhaseCreating: 1, backend.PhaseRunning: 2, backend.PhaseStopping: 3, backend.PhaseEnded: 4}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		at := 0
+		for _, o := range s.seen[id] {
+			if rank[o.Phase] < at || rank[o.Phase] == 0 {
+				t.Errorf("%s after rank %d", o.Phase, at)
+			}
+			at = rank[o.Phase]
+			if o.Phase != backend.PhaseEnded && (o.ExitCode != nil || o.Failed) {
+				t.Errorf("%s says how it ended: %+v", o.Phase, o)
+			}
+		}
+	})
+	s.sub("events are told once and in order", func(t *testing.T) {
+		id := s.create(t, s.work("true"))
+		s.ended(t, id)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		seen := map[string]int{}
+		var last time.Time
+		for _, o := range s.seen[id] {
+			for _, e := range o.Events {
+				seen[e.Name]++
+				if e.At.Before(last) {
+					t.Errorf("%s is older than the event before it", e.Name)
+				}
+				last = e.At
+			}
+		}
+		for _, name := range []string{"created", "started", "ended"} {
+			if seen[name] != 1 {
+				t.Errorf("%s was told %d times", name, seen[name])
+			}
+		}
+	})
+	s.sub("a second observer sees the same end", func(t *testing.T) {
+		id := s.idle(t)
+		got := make(chan *backend.Observation, 1)
+		ready := make(chan struct{})
+		go func() {
+			for o := range s.b.Observe(s.ctx) {
+				if o == nil {
+					close(ready)
+				} else if o.SandboxID == id && o.Phase == backend.PhaseEnded {
+					got <- o
+					return
+				}
+			}
+		}()
+		<-ready
+		if err := s.b.Stop(s.ctx, id, 0, core.EndStopped); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case o := <-got:
+			if o.Reason != core.EndStopped {
+				t.Errorf("reason %s", o.Reason)
+			}
+		case <-time.After(patience):
+			t.Error("the second observer was not told")
+		}
+	})
+}
+
+// firstPass returns the first pass of a new observer, by sandbox.
+func (s *suite) firstPass(t *testing.T) map[string]*backend.Observation {
+	t.Helper()
+	first := map[string]*backend.Observation{}
+	for o := range s.b.Observe(s.ctx) {
+		if o == nil {
+			return first
+		}
+		if first[o.SandboxID] != nil {
+			t.Errorf("%s twice in the first pass", o.SandboxID)
+		}
+		first[o.SandboxID] = o
+	}
+	t.Fatal("Observe ended before its first pass did")
+	return nil
+}
+
+// testRestart checks what a restart of the server must leave alone.
+func (s *suite) testRestart() {
+	survivor := s.idle(s.T)
+	before := s.await(s.T, survivor, "it runs", func(o *backend.Observation) bool { return o.Phase == backend.PhaseRunning })
+	if err := s.b.WriteFile(s.ctx, survivor, "/tmp/mark", 0o644, strings.NewReader("mark")); err != nil {
+		s.Fatal(err)
+	}
+	short := s.create(s.T, s.work("sh", "-c", "exit 9"))
+	s.ended(s.T, short)
+
+	s.b = s.opts.Reopen(s.T, s.b)
+	<-s.done
+	s.watch()
+
+	s.sub("a running sandbox survived, unharmed", func(t *testing.T) {
+		o := s.firstPass(t)[survivor]
+		if o == nil || o.Phase != backend.PhaseRunning || !o.StartedAt.Equal(before.StartedAt) {
+			t.Fatalf("after the restart: %+v", o)
+		}
+		if r := s.exec(t, survivor, backend.Exec{Argv: []string{"cat", "/tmp/mark"}}); r.out != "mark" {
+			t.Errorf("%+v", r)
+		}
+	})
+	s.sub("an end before the restart is still told, with its code", func(t *testing.T) {
+		o := s.firstPass(t)[short]
+		if o == nil || o.Phase != backend.PhaseEnded || o.ExitCode == nil || *o.ExitCode != 9 {
+			t.Errorf("after the restart: %+v", o)
+		}
+	})
+	s.sub("create of a known id still does nothing", func(t *testing.T) {
+		w := s.work("true")
+		w.SandboxID = survivor
+		if err := s.b.Create(s.ctx, w); err != nil {
+			t.Fatal(err)
+		}
+		if r := s.exec(t, survivor, backend.Exec{Argv: []string{"cat", "/tmp/mark"}}); r.out != "mark" {
+			t.Errorf("%+v", r)
+		}
+	})
+}
