@@ -42,7 +42,8 @@ func FieldNames(md protoreflect.MessageDescriptor) []string {
 	return names
 }
 
-func findField(md protoreflect.MessageDescriptor, name string) protoreflect.FieldDescriptor {
+// FindField returns the field with this snake_case or camelCase name, or nil.
+func FindField(md protoreflect.MessageDescriptor, name string) protoreflect.FieldDescriptor {
 	if fd := md.Fields().ByName(protoreflect.Name(name)); fd != nil {
 		return fd
 	}
@@ -57,7 +58,7 @@ func (d *decoder) message(n *Node, m protoreflect.Message, path string) {
 	md := m.Descriptor()
 	seen := make(map[protoreflect.FieldNumber]string, len(n.Keys))
 	for _, k := range n.Keys {
-		fd := findField(md, k.Name)
+		fd := FindField(md, k.Name)
 		if fd == nil {
 			d.problems.Unknown(k, Join(path, k.Name), FieldNames(md), "")
 			continue

@@ -178,3 +178,30 @@ func compare(a, b string) int {
 	}
 	return 0
 }
+
+// Depth returns how deep the value nests: 1 for a scalar or an empty list.
+func (n *Node) Depth() int {
+	if n == nil {
+		return 0
+	}
+	deepest := 0
+	for _, item := range n.Items {
+		deepest = max(deepest, item.Depth())
+	}
+	for _, k := range n.Keys {
+		deepest = max(deepest, k.Value.Depth())
+	}
+	return deepest + 1
+}
+
+// Place gives the value and all below it one position: that of the string that their text was in.
+func (n *Node) Place(line, col int) {
+	n.Line, n.Col = line, col
+	for _, item := range n.Items {
+		item.Place(line, col)
+	}
+	for i := range n.Keys {
+		n.Keys[i].Line, n.Keys[i].Col = line, col
+		n.Keys[i].Value.Place(line, col)
+	}
+}

@@ -1,0 +1,291 @@
+package spec
+
+import (
+	"errors"
+	"slices"
+
+	"google.golang.org/protobuf/proto"
+
+	specpb "github.com/bermhq/berm/gen/berm/spec"
+	"github.com/bermhq/berm/internal/core/fault"
+	"github.com/bermhq/berm/internal/core/tree"
+)
+
+// ParseLayer reads a layer as people write it, be it with messages as objects or, as on the wire, as JSON texts in
+// strings. The error is an Invalid fault with every violation: unknown fields with a suggestion, wrong types, malformed
+// values, limits, derived fields, nulls in guardrails.
+func (r *Registry) ParseLayer(text []byte) (*Layer, error) {
+	n, err := tree.ParseJSON(text)
+	if err != nil {
+		return nil, err
+	}
+	return r.DecodeLayer(n, "")
+}
+
+// DecodeLayer is ParseLayer of a tree. at is put before the paths in violations.
+func (r *Registry) DecodeLayer(n *tree.Node, at string) (*Layer, error) {
+	return r.decode(n, at, authored)
+}
+
+// ParseStored reads a layer that was checked when it was written, such as one in a revision or in a plan. Derived fields
+// are allowed, and values are not checked again: what was accepted once stays readable when rules become stricter.
+func (r *Registry) ParseStored(text []byte) (*Layer, error) {
+	n, err := tree.ParseJSON(text)
+	if err != nil {
+		return nil, err
+	}
+	return r.decode(n, "", stored)
+}
+
+// FromMessage reads the set fields of a message; an empty list or map is absent. It checks as ParseLayer does but lets
+// derived fields pass: the layer of a request is made this way.
+func (r *Registry) FromMessage(m proto.Message) (*Layer, error) {
+	n, err := tree.FromMessage(m)
+	if err != nil {
+		return nil, fault.Invalidf(fault.ReasonFieldInvalid, "invalid spec: %v", err)
+	}
+	return r.decode(n, "", computed)
+}
+
+// DecodeLayer reads a fragment of the profile spec from a tree, see Registry.DecodeLayer.
+func DecodeLayer(n *tree.Node, at string) (*Layer, error) { return profile().DecodeLayer(n, at) }
+
+// ParseStored reads a fragment of the profile spec that was checked before, see Registry.ParseStored.
+func ParseStored(text []byte) (*Layer, error) { return profile().ParseStored(text) }
+
+// FromMessage reads the set fields of a profile spec, see Registry.FromMessage. nil is the empty layer.
+func FromMessage(m *specpb.ProfileSpec) (*Layer, error) { return profile().FromMessage(m) }
+
+// source says where a layer comes from and so what is checked.
+type source uint8
+
+const (
+	// authored: people wrote it.
+	authored source = iota
+	// computed: the program made it, so that derived fields may occur.
+	computed
+	// stored: computed or authored, and checked then.
+	stored
+)
+
+type layerDecoder struct {
+	registry *Registry
+	source   source
+	problems tree.Problems
+	leaves   []Leaf
+}
+
+func (r *Registry) decode(n *tree.Node, at string, from source) (*Layer, error) {
+	if depth := n.Depth(); depth > MaxLayerDepth {
+		return nil, fault.Invalidf(fault.ReasonLimitExceeded, "the spec nests %d deep, the limit is %d", depth, MaxLayerDepth)
+	}
+	d := &layerDecoder{registry: r, source: from}
+	d.group(r.root, n, at)
+	slices.SortFunc(d.leaves, Leaf.Compare)
+	l := &Layer{registry: r, leaves: d.leaves}
+	if from != stored && d.problems.Len() == 0 {
+		d.siblings(l, at)
+		if size := len(l.JSON()); size > MaxLayer {
+			d.problems.AddReason(fault.ReasonLimitExceeded, n, at, "the spec has %d bytes as JSON, the limit is %d", size, MaxLayer)
+		}
+	}
+	if err := d.problems.Err("invalid spec"); err != nil {
+		return nil, err
+	}
+	return l, nil
+}
+
+func (d *layerDecoder) group(g *group, n *tree.Node, at string) {
+	if n == nil || n.Kind != tree.Object {
+		d.problems.Add(n, at, "expected an object, got %s", kindName(n))
+		return
+	}
+	given := map[*member]string{}
+	var direct []tree.Key
+	for _, k := range n.Keys {
+		m := g.byName[k.Name]
+		if m == nil || isEntryOf(g, m, k) {
+			if g.inline != nil && k.Value.Kind == tree.Object {
+				direct = append(direct, k)
+				continue
+			}
+			d.problems.Unknown(k, tree.Join(at, k.Name), g.names(), g.hint())
+			continue
+		}
+		if old, twice := given[m]; twice {
+			d.problems.Add(k.Value, tree.Join(at, m.name), "given twice, as %q and as %q", old, k.Name)
+			continue
+		}
+		given[m] = k.Name
+		d.member(m, k, tree.Join(at, m.name))
+	}
+	d.inline(g, given, direct, at)
+}
+
+func kindName(n *tree.Node) string {
+	if n == nil {
+		return "nothing"
+	}
+	return n.Kind.String()
+}
+
+// isEntryOf reports whether k, though it has the name of a scalar member, is an entry of the map whose entries may stand
+// directly in the message: an object can be no scalar.
+func isEntryOf(g *group, m *member, k tree.Key) bool {
+	return g.inline != nil && m.field != nil && m.field != g.inline && m.field.fd.Message() == nil &&
+		!m.field.fd.IsList() && k.Value.Kind == tree.Object
+}
+
+// inline reads entries of a map that stand directly in the message as if they stood in the map.
+func (d *layerDecoder) inline(g *group, given map[*member]string, direct []tree.Key, at string) {
+	if len(direct) == 0 {
+		return
+	}
+	for m, name := range given {
+		if m.field == g.inline {
+			d.problems.Add(direct[0].Value, tree.Join(at, direct[0].Name), "give entries either in %q or directly, not both", name)
+			return
+		}
+	}
+	first := direct[0]
+	d.leaf(g.inline, &tree.Node{Kind: tree.Object, Keys: direct, Line: first.Line, Col: first.Col}, at)
+}
+
+func (d *layerDecoder) member(m *member, k tree.Key, at string) {
+	if m.field != nil {
+		d.leaf(m.field, k.Value, at)
+		return
+	}
+	n := k.Value
+	wire := m.group.wireName != "" && (k.Name == m.group.wireName || k.Name == snake(m.group.wireName))
+	if wire && n.Kind != tree.Null {
+		if n = d.nested(n, at); n == nil {
+			return
+		}
+	}
+	if n.Kind == tree.Null {
+		d.clear(m.group, n, at)
+		return
+	}
+	d.group(m.group, n, at)
+}
+
+// nested reads the JSON text that the wire carries in a string. Empty text is absent, as protobuf has it.
+func (d *layerDecoder) nested(n *tree.Node, at string) *tree.Node {
+	if n.Kind != tree.String {
+		d.problems.Add(n, at, "expected JSON text in a string, got %s", n.Kind)
+		return nil
+	}
+	if n.Text == "" {
+		return nil
+	}
+	inner, err := tree.ParseJSON([]byte(n.Text))
+	if err != nil {
+		var f *fault.Error
+		if errors.As(err, &f) {
+			d.problems.AddReason(f.Reason, n, at, "%s", f.Error())
+		}
+		return nil
+	}
+	inner.Place(n.Line, n.Col)
+	if depth := inner.Depth(); depth > MaxLayerDepth {
+		d.problems.AddReason(fault.ReasonLimitExceeded, n, at, "nests %d deep, the limit is %d", depth, MaxLayerDepth)
+		return nil
+	}
+	return inner
+}
+
+// clear notes a null for every leaf of a message that people write.
+func (d *layerDecoder) clear(g *group, n *tree.Node, at string) {
+	if g.guardrail {
+		d.refuseNull(n, at)
+		return
+	}
+	for _, f := range d.registry.fields[g.lo:g.hi] {
+		switch {
+		case f.Derived:
+		case f.Guardrail:
+			d.refuseNull(n, at)
+			return
+		default:
+			d.leaves = append(d.leaves, Leaf{Field: f, State: Cleared})
+		}
+	}
+}
+
+func (d *layerDecoder) refuseNull(n *tree.Node, at string) {
+	d.problems.Add(n, at, "a guardrail cannot be cleared: every layer's bounds hold; change the layer that sets it")
+}
+
+func (d *layerDecoder) leaf(f *Field, n *tree.Node, at string) {
+	if f.Derived && d.source == authored {
+		d.problems.Refuse(n, at, "computed when a sandbox is launched; leave it out")
+		return
+	}
+	if n.Kind == tree.Null {
+		if f.Guardrail {
+			d.refuseNull(n, at)
+			return
+		}
+		d.leaves = append(d.leaves, Leaf{Field: f, State: Cleared})
+		return
+	}
+	if f.Open {
+		d.open(f, n, at)
+		return
+	}
+	if l, ok := d.value(f, "", n, at); ok {
+		d.leaves = append(d.leaves, l)
+	}
+}
+
+// open reads an open object: a leaf for each of its keys, or one that says that it is there and empty.
+func (d *layerDecoder) open(f *Field, n *tree.Node, at string) {
+	if n.Kind != tree.Object {
+		d.problems.Add(n, at, "expected an object, got %s", n.Kind)
+		return
+	}
+	if len(n.Keys) == 0 {
+		if l, ok := d.value(f, "", n, at); ok {
+			d.leaves = append(d.leaves, l)
+		}
+		return
+	}
+	if d.source != stored {
+		d.openLimits(f, n, at)
+	}
+	for _, k := range n.Keys {
+		path := tree.Join(at, k.Name)
+		if k.Name == "" {
+			d.problems.Add(k.Value, at, "a key is empty")
+			continue
+		}
+		if k.Value.Kind == tree.Null {
+			d.leaves = append(d.leaves, Leaf{Field: f, Key: k.Name, State: Cleared})
+			continue
+		}
+		if l, ok := d.value(f, k.Name, k.Value, path); ok {
+			d.leaves = append(d.leaves, l)
+		}
+	}
+}
+
+func (g *group) names() []string {
+	names := make([]string, 0, len(g.members))
+	for _, m := range g.members {
+		if m.field == nil || !m.field.Derived {
+			names = append(names, m.name)
+		}
+	}
+	return names
+}
+
+// hint explains a wrong key of a message beside whose open object it probably belongs.
+func (g *group) hint() string {
+	for _, m := range g.members {
+		if m.field != nil && m.field.Open {
+			return "known are " + joinNames(g.names()) + "; other keys belong under " + m.field.Path
+		}
+	}
+	return ""
+}
