@@ -1,0 +1,129 @@
+// Package cli is the command line: people to API and back. One file per noun; errors.go alone picks exit codes and prints hints;
+// output.go alone knows formats.
+package cli
+
+import (
+	"context"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/bermhq/berm/internal/client"
+	"github.com/bermhq/berm/internal/core/fault"
+)
+
+// version is set by the linker.
+var version = "unknown"
+
+// Stdio is what a command reads and writes, and the environment it sees.
+type Stdio struct {
+	In       io.Reader
+	Out, Err io.Writer
+	Getenv   func(string) string
+}
+
+// session is one run of the command line.
+type session struct {
+	Stdio
+	url, token, caFile, context string
+	output                      string
+}
+
+// Main runs a command line without the program's name and returns the exit code.
+func Main(ctx context.Context, args []string, io Stdio) int {
+	s := &session{Stdio: io}
+	root := s.root()
+	root.SetArgs(args)
+	root.SetIn(io.In)
+	root.SetOut(io.Out)
+	root.SetErr(io.Err)
+	err := root.ExecuteContext(ctx)
+	return s.exit(err)
+}
+
+func (s *session) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "berm",
+		Short: "Sandboxes with profiles, on one machine or a fleet of clusters",
+		Long: `Berm runs untrusted code in sandboxes. Profiles say what a sandbox may be, runners run them, bindings attach a profile to a
+runner with overrides, and every field of every sandbox can say where it came from.
+
+Start a server with "berm serve"; on the same machine the other commands then find it by themselves. Elsewhere set BERM_URL and
+BERM_TOKEN (CWSANDBOX_BASE_URL and CWSANDBOX_API_KEY are read too), or make a context.`,
+		Version:           version,
+		SilenceUsage:      true,
+		SilenceErrors:     true,
+		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
+	}
+	root.SetVersionTemplate("berm {{.Version}}\n")
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return fault.Invalidf("USAGE", "%s", err.Error()).WithHint("Run %q for the flags.", c.CommandPath()+" --help")
+	})
+	f := root.PersistentFlags()
+	f.StringVar(&s.url, "url", "", "server to talk to (BERM_URL)")
+	f.StringVar(&s.token, "token", "", "API token (BERM_TOKEN); prefer the variable: arguments are visible to other users")
+	f.StringVar(&s.caFile, "ca-file", "", "PEM file of the authorities to trust (BERM_CA_FILE)")
+	f.StringVar(&s.context, "context", "", "context to use in place of the current one (BERM_CONTEXT)")
+	root.AddGroup(&cobra.Group{ID: "sandbox", Title: "Sandboxes:"}, &cobra.Group{ID: "config", Title: "Profiles, runners, zones:"},
+		&cobra.Group{ID: "server", Title: "Server:"})
+	add := func(group string, cmds ...*cobra.Command) {
+		for _, c := range cmds {
+			c.GroupID = group
+			root.AddCommand(c)
+		}
+	}
+	add("sandbox", s.runCmd(), s.execCmd(), s.cpCmd(), s.lsCmd(), s.getCmd(), s.stopCmd(), s.rmCmd(), s.planCmd(), s.explainCmd())
+	add("config", s.profileCmd(), s.runnerCmd(), s.zoneCmd())
+	add("server", s.serveCmd(), s.orgCmd(), s.tokenCmd(), s.whoamiCmd(), s.contextCmd())
+	return root
+}
+
+// outputFlag adds -o to a command.
+func (s *session) outputFlag(c *cobra.Command) *cobra.Command {
+	c.Flags().StringVarP(&s.output, "output", "o", "table", "output format: table, wide, json or yaml")
+	return c
+}
+
+// noun makes a command that only holds others.
+func noun(use, short string, subs ...*cobra.Command) *cobra.Command {
+	c := &cobra.Command{Use: use, Short: short, Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error { return c.Help() }}
+	// An unknown subcommand is an error with a suggestion, not the help text with exit code 0.
+	c.Args = func(c *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return nil
+		}
+		e := fault.Invalidf("USAGE", "unknown command %q for %q", args[0], c.CommandPath())
+		if near := c.SuggestionsFor(args[0]); len(near) > 0 {
+			return e.WithHint("Did you mean %q?", c.CommandPath()+" "+near[0])
+		}
+		return e.WithHint("Run %q for the commands.", c.CommandPath()+" --help")
+	}
+	c.SuggestionsMinimumDistance = 2
+	c.AddCommand(subs...)
+	return c
+}
+
+// args checks the number of arguments and says which are missing by name.
+func args(least, most int, names string) cobra.PositionalArgs {
+	return func(c *cobra.Command, got []string) error {
+		switch {
+		case len(got) < least:
+			return fault.Invalidf("USAGE", "%s needs %s", c.CommandPath(), names).WithHint("Usage: %s", c.UseLine())
+		case most >= 0 && len(got) > most:
+			return fault.Invalidf("USAGE", "%s takes %s, got %d arguments", c.CommandPath(), names, len(got)).WithHint("Usage: %s", c.UseLine())
+		}
+		return nil
+	}
+}
+
+// with runs fn with a connected client.
+func (s *session) with(fn func(ctx context.Context, c *client.Client, args []string) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		c, err := s.connect()
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		return fn(cmd.Context(), c, args)
+	}
+}

@@ -1,0 +1,168 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/protobuf/types/known/structpb"
+
+	bermv1 "github.com/bermhq/berm/gen/berm/v1"
+	v1beta2pb "github.com/bermhq/berm/gen/coreweave/sandbox/v1beta2"
+	"github.com/bermhq/berm/internal/client"
+	"github.com/bermhq/berm/internal/core/fault"
+	"github.com/bermhq/berm/internal/core/tree"
+)
+
+func (s *session) explainCmd() *cobra.Command {
+	var path string
+	c := s.outputFlag(&cobra.Command{
+		Use: "explain SANDBOX [--field PATH]", Short: "Say where every field of a sandbox came from", Args: args(1, 1, "the id of a sandbox"),
+		RunE: s.with(func(ctx context.Context, c *client.Client, a []string) error {
+			resp, err := c.Explain().ExplainSandbox(ctx, &bermv1.ExplainSandboxRequest{SandboxId: a[0], FieldPath: path})
+			if err != nil {
+				return err
+			}
+			if s.output == "json" || s.output == "yaml" {
+				raw, err := toJSON(resp)
+				if err != nil {
+					return err
+				}
+				return s.emitJSON(raw)
+			}
+			if path == "" {
+				fmt.Fprintf(s.Out, "Sandbox %s on runner %s, profile %s (revision %d)\n\n", resp.GetSandboxId(), resp.GetRunnerId(), resp.GetProfileName(), resp.GetProfileRevision())
+			}
+			s.fields(resp.GetFields())
+			if path == "" {
+				s.candidates(resp.GetCandidates())
+				s.timeline(resp.GetTimeline())
+			}
+			return nil
+		}),
+	})
+	c.Flags().StringVar(&path, "field", "", "only this field, or those below it: resource_defaults.cpu_limit")
+	return c
+}
+
+func (s *session) fields(fields []*bermv1.ExplainedField) {
+	t := table{
+		head: []string{"FIELD", "VALUE", "LAYER", "FROM", "SHADOWED", "HERE"},
+		wide: []string{"BY", "AT", "WHY", "NOTE"},
+	}
+	for _, f := range fields {
+		from := originText(&bermv1.Origin{Object: f.GetObject(), Revision: f.GetRevision()})
+		t.rows = append(t.rows, []string{f.GetPath(), valueText(f.GetValue()), f.GetLayer(), from, shadowText(f.GetShadowed()), f.GetEnforcement(),
+			f.GetBy(), clock(f.GetAt()), f.GetReason(), f.GetEnforcementNote()})
+	}
+	s.table(t)
+}
+
+func shadowText(list []*bermv1.ShadowedValue) string {
+	parts := make([]string, len(list))
+	for i, v := range list {
+		parts[i] = fmt.Sprintf("%s (%s)", valueText(v.GetValue()), v.GetLayer())
+	}
+	return strings.Join(parts, ", ")
+}
+
+func (s *session) candidates(list []*bermv1.Candidate) {
+	if len(list) == 0 {
+		return
+	}
+	fmt.Fprintln(s.Out, "\nCandidates:")
+	t := table{head: []string{"", "RUNNER", "PROFILE", "CHOSEN", "WHY NOT"}}
+	for _, c := range list {
+		chosen := ""
+		if c.GetChosen() {
+			chosen = "yes"
+		}
+		var why []string
+		for _, r := range c.GetReasons() {
+			why = append(why, reasonText(r))
+		}
+		t.rows = append(t.rows, []string{"", c.GetRunnerId(), c.GetProfileName(), chosen, strings.Join(why, "; ")})
+	}
+	s.table(t)
+}
+
+func (s *session) planCmd() *cobra.Command {
+	var name string
+	var l launchFlags
+	c := &cobra.Command{
+		Use: "plan [-f REQUEST] [launch flags]", Short: "Say what a launch would do, without doing it", Args: args(0, 0, "no arguments, only -f FILE or the flags of run"),
+		RunE: func(cmd *cobra.Command, a []string) error {
+			pod := s.output == "pod"
+			req, err := l.request(s)
+			if err != nil {
+				return err
+			}
+			var f *file
+			if name != "" {
+				if f, err = s.readFile(name); err != nil {
+					return err
+				}
+				req = &v1beta2pb.StartSandboxRequest{}
+				if _, err := tree.Decode(f.root, req); err != nil {
+					return f.show(err)
+				}
+			}
+			return s.with(func(ctx context.Context, c *client.Client, _ []string) error {
+				resp, err := c.Explain().PlanSandbox(ctx, &bermv1.PlanSandboxRequest{Request: req, IncludePod: pod})
+				if err != nil {
+					return show(f, err)
+				}
+				return s.showPlan(resp, pod)
+			})(cmd, a)
+		},
+	}
+	c.Flags().StringVarP(&name, "request", "f", "", "launch request as YAML or JSON, - for standard input; the flags of run are then ignored")
+	c.Flags().StringVarP(&s.output, "output", "o", "table", "output format: table, wide, json, yaml, or pod for the exact Kubernetes pod")
+	l.bind(c)
+	return c
+}
+
+func (s *session) showPlan(resp *bermv1.PlanSandboxResponse, pod bool) error {
+	if s.output == "json" || s.output == "yaml" {
+		raw, err := toJSON(resp)
+		if err != nil {
+			return err
+		}
+		if err := s.emitJSON(raw); err != nil {
+			return err
+		}
+		if !resp.GetAdmitted() {
+			return &exitError{exitPrecondition}
+		}
+		return nil
+	}
+	if !resp.GetAdmitted() {
+		return fault.Preconditionf(resp.GetRefusal().GetReason(), "%s", resp.GetRefusal().GetMessage()).WithDetail(resp.GetRefusal())
+	}
+	if pod {
+		return s.emitPod(resp.GetPod())
+	}
+	fmt.Fprintf(s.Out, "Would run on runner %s, profile %s (revision %d)\n\n", resp.GetRunnerId(), resp.GetProfileName(), resp.GetProfileRevision())
+	s.fields(resp.GetFields())
+	s.candidates(resp.GetCandidates())
+	return nil
+}
+
+func (s *session) emitPod(pod *structpb.Struct) error {
+	if pod == nil {
+		return fault.New(fault.Unimplemented, fault.ReasonNotImplemented, "the server returned no pod")
+	}
+	raw, err := json.Marshal(pod.AsMap())
+	if err != nil {
+		return errors.New("the pod is not JSON")
+	}
+	s.output = "yaml"
+	return s.emitJSON(raw)
+}
+
+func sortedKeys(m map[string]string) []string { return slices.Sorted(maps.Keys(m)) }

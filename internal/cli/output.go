@@ -1,0 +1,171 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+
+	"go.yaml.in/yaml/v3"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/structpb"
+
+	"github.com/bermhq/berm/internal/core/fault"
+)
+
+// table is what -o table and -o wide show: wide has the columns behind the bar too.
+type table struct {
+	head []string
+	wide []string
+	rows [][]string
+}
+
+// emit writes v, which marshals to JSON, in the format asked for; show makes the table of it.
+func (s *session) emit(v any, show func() table) error {
+	switch s.output {
+	case "json", "yaml":
+		raw, err := toJSON(v)
+		if err != nil {
+			return fault.Internalf(err, "cannot show the answer")
+		}
+		return s.emitJSON(raw)
+	case "table", "wide", "":
+		s.table(show())
+		return nil
+	default:
+		return fault.Invalidf("USAGE", "unknown output format %q", s.output).WithHint("Use table, wide, json or yaml.")
+	}
+}
+
+func (s *session) emitJSON(raw []byte) error {
+	if s.output == "yaml" {
+		var v yaml.Node
+		if err := yaml.Unmarshal(raw, &v); err != nil {
+			return fault.Internalf(err, "cannot show the answer")
+		}
+		blockStyle(&v)
+		enc := yaml.NewEncoder(s.Out)
+		enc.SetIndent(2)
+		if err := enc.Encode(&v); err != nil {
+			return err
+		}
+		return enc.Close()
+	}
+	var v any
+	dec := json.NewDecoder(strings.NewReader(string(raw)))
+	dec.UseNumber()
+	if err := dec.Decode(&v); err != nil {
+		return fault.Internalf(err, "the answer is not JSON")
+	}
+	enc := json.NewEncoder(s.Out)
+	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false)
+	return enc.Encode(v)
+}
+
+// blockStyle writes JSON read as YAML the way people write YAML.
+func blockStyle(n *yaml.Node) {
+	n.Style &^= yaml.FlowStyle
+	if n.Kind == yaml.ScalarNode && n.Tag == "!!str" {
+		n.Style &^= yaml.DoubleQuotedStyle
+	}
+	for _, c := range n.Content {
+		blockStyle(c)
+	}
+}
+
+func toJSON(v any) ([]byte, error) {
+	switch v := v.(type) {
+	case json.RawMessage:
+		return v, nil
+	case proto.Message:
+		return protojson.Marshal(v)
+	case []proto.Message:
+		parts := make([]string, len(v))
+		for i, m := range v {
+			raw, err := protojson.Marshal(m)
+			if err != nil {
+				return nil, err
+			}
+			parts[i] = string(raw)
+		}
+		return []byte("[" + strings.Join(parts, ",") + "]"), nil
+	default:
+		return json.Marshal(v)
+	}
+}
+
+func (s *session) table(t table) {
+	w := tabwriter.NewWriter(s.Out, 0, 4, 3, ' ', 0)
+	head := t.head
+	if s.output == "wide" {
+		head = append(append([]string(nil), t.head...), t.wide...)
+	}
+	row(w, head)
+	for _, r := range t.rows {
+		row(w, r[:min(len(r), len(head))])
+	}
+	_ = w.Flush() // a failed write to a person's terminal has no better handling
+}
+
+func row(w io.Writer, cells []string) {
+	out := make([]string, len(cells))
+	for i, c := range cells {
+		out[i] = strings.NewReplacer("\n", " ", "\t", " ").Replace(clean(c))
+	}
+	fmt.Fprintln(w, strings.TrimRight(strings.Join(out, "\t"), "\t"))
+}
+
+// maxCell is the longest value of a table cell, in characters.
+const maxCell = 60
+
+// valueText shows a JSON value in a cell: scalars plainly, the rest as compact JSON, shortened.
+func valueText(v *structpb.Value) string {
+	if v == nil {
+		return ""
+	}
+	switch k := v.GetKind().(type) {
+	case *structpb.Value_StringValue:
+		if k.StringValue == "" {
+			return `""`
+		}
+		return short(k.StringValue)
+	case *structpb.Value_NullValue:
+		return "null"
+	}
+	raw, err := json.Marshal(v.AsInterface())
+	if err != nil {
+		return "?"
+	}
+	return short(string(raw))
+}
+
+func short(s string) string {
+	r := []rune(s)
+	if len(r) <= maxCell {
+		return s
+	}
+	return string(r[:maxCell-1]) + "…"
+}
+
+// pick returns a string at a path of decoded JSON, "" when there is none.
+func pick(v any, path ...string) string {
+	for _, p := range path {
+		m, ok := v.(map[string]any)
+		if !ok {
+			return ""
+		}
+		v = m[p]
+	}
+	switch v := v.(type) {
+	case nil:
+		return ""
+	case string:
+		return v
+	default:
+		raw, _ := json.Marshal(v) //nolint:errchkjson // decoded from JSON a moment ago
+		return string(raw)
+	}
+}

@@ -1,0 +1,212 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/bermhq/berm/internal/client"
+	"github.com/bermhq/berm/internal/core/fault"
+	"github.com/bermhq/berm/internal/core/spec"
+	"github.com/bermhq/berm/internal/core/tree"
+)
+
+const profilesPath = "/v1beta2/sandbox/profile-templates"
+
+const profileTemplate = `# A profile says what a sandbox may be. docs/fields.md lists every field.
+display_name: agent          # unique, cannot be changed later
+description: ""
+labels: {}
+spec:
+  container_image: host
+  resource_defaults: {cpu_request: 100m, memory_request: 128Mi, cpu_limit: "1", memory_limit: 1Gi}
+  network:
+    egress:
+      default: none
+      modes: {none: {type: none}}
+`
+
+func (s *session) profileCmd() *cobra.Command {
+	return noun("profile", "Profiles: what a sandbox may be",
+		s.profileCreateCmd(), s.profileGetCmd(), s.profileListCmd(), s.profileEditCmd(), s.profileDeleteCmd())
+}
+
+func (s *session) profileCreateCmd() *cobra.Command {
+	var name string
+	var template bool
+	c := s.outputFlag(&cobra.Command{
+		Use: "create -f FILE", Short: "Create a profile", Args: args(0, 0, "no arguments, only -f FILE"),
+		RunE: func(cmd *cobra.Command, a []string) error {
+			if template {
+				fmt.Fprint(s.Out, profileTemplate)
+				return nil
+			}
+			f, err := s.readFile(name)
+			if err != nil {
+				return err
+			}
+			if err := checkProfile(f); err != nil {
+				return f.show(err)
+			}
+			return s.with(func(ctx context.Context, c *client.Client, _ []string) error {
+				raw, err := c.REST(ctx, "POST", profilesPath, wrap("profileTemplate", f.root))
+				if err != nil {
+					return f.show(err)
+				}
+				return s.emitProfiles(raw, true)
+			})(cmd, a)
+		},
+	})
+	c.Flags().StringVarP(&name, "file", "f", "", "YAML or JSON file, - for standard input")
+	c.Flags().BoolVar(&template, "print-template", false, "print a commented example and stop")
+	return c
+}
+
+func (s *session) profileGetCmd() *cobra.Command {
+	return s.outputFlag(&cobra.Command{
+		Use: "get NAME", Short: "Show a profile, as YAML unless -o says otherwise", Args: args(1, 1, "the name or id of a profile"),
+		RunE: s.with(func(ctx context.Context, c *client.Client, a []string) error {
+			raw, err := getProfile(ctx, c, a[0])
+			if err != nil {
+				return err
+			}
+			return s.showObject(expandSpec(raw))
+		}),
+	})
+}
+
+func (s *session) profileListCmd() *cobra.Command {
+	return s.outputFlag(&cobra.Command{
+		Use: "list", Aliases: []string{"ls"}, Short: "List profiles", Args: args(0, 0, "no arguments"),
+		RunE: s.with(func(ctx context.Context, c *client.Client, _ []string) error {
+			raw, err := listAll(ctx, c, profilesPath, "profileTemplates")
+			if err != nil {
+				return err
+			}
+			return s.emitProfiles(raw, false)
+		}),
+	})
+}
+
+func (s *session) profileEditCmd() *cobra.Command {
+	var name, reason, etag string
+	c := s.outputFlag(&cobra.Command{
+		Use: "edit NAME [-f FILE]", Short: "Change a profile, for the next launch on every runner that binds it", Args: args(1, 1, "the name or id of a profile"),
+		RunE: s.with(func(ctx context.Context, c *client.Client, a []string) error {
+			old, err := getProfile(ctx, c, a[0])
+			if err != nil {
+				return err
+			}
+			f, err := s.readEdit(ctx, name, a[0], old, []string{"display_name", "description", "labels", "spec"})
+			if err != nil {
+				return err
+			}
+			if err := checkProfile(f); err != nil {
+				return f.show(err)
+			}
+			var have map[string]any
+			if err := json.Unmarshal(old, &have); err != nil {
+				return fault.Internalf(err, "the answer is not JSON")
+			}
+			if err := sameIdentity(f.root, have, "id", "id"); err != nil {
+				return f.show(err)
+			}
+			if err := sameIdentity(f.root, have, "display_name", "displayName"); err != nil {
+				return f.show(err)
+			}
+			raw, err := patch(ctx, c, profilesPath+"/"+pick(have, "id"), "profileTemplate", without(f.root, "id", "display_name", "displayName"), reason, etag)
+			if err != nil {
+				return f.show(err)
+			}
+			s.warnings(raw)
+			return s.emitProfiles(raw, true)
+		}),
+	})
+	editFlags(c, &name, &reason, &etag)
+	return c
+}
+
+func (s *session) profileDeleteCmd() *cobra.Command {
+	return &cobra.Command{
+		Use: "delete NAME", Aliases: []string{"rm"}, Short: "Delete a profile that no runner binds", Args: args(1, 1, "the name or id of a profile"),
+		RunE: s.with(func(ctx context.Context, c *client.Client, a []string) error {
+			raw, err := getProfile(ctx, c, a[0])
+			if err != nil {
+				return err
+			}
+			var p map[string]any
+			if err := json.Unmarshal(raw, &p); err != nil {
+				return fault.Internalf(err, "the answer is not JSON")
+			}
+			if _, err := c.REST(ctx, "DELETE", profilesPath+"/"+pick(p, "id"), nil); err != nil {
+				return err
+			}
+			fmt.Fprintf(s.Err, "profile %s deleted\n", pick(p, "displayName"))
+			return nil
+		}),
+	}
+}
+
+func (s *session) emitProfiles(raw json.RawMessage, one bool) error {
+	items, err := objects(raw, one)
+	if err != nil {
+		return err
+	}
+	return s.emit(raw, func() table {
+		t := table{head: []string{"NAME", "ID", "REVISION", "IMAGE", "UPDATED"}, wide: []string{"DESCRIPTION", "LABELS"}}
+		for _, p := range items {
+			t.rows = append(t.rows, []string{pick(p, "displayName"), pick(p, "id"), pick(p, "revision"), pick(p, "spec", "containerImage"), pick(p, "updatedAt"),
+				pick(p, "description"), pick(p, "labels")})
+		}
+		return t
+	})
+}
+
+// checkProfile decodes a profile file on this side, so that errors have a line and a column.
+func checkProfile(f *file) error {
+	known := []string{"display_name", "description", "id", "labels", "spec", "etag"}
+	var p tree.Problems
+	for _, k := range f.root.Keys {
+		if !slices.ContainsFunc(known, func(n string) bool { return k.Name == n || k.Name == tree.Camel(n) }) {
+			p.Unknown(k, k.Name, known, "")
+		}
+	}
+	if err := p.Err("the profile cannot be used"); err != nil {
+		return err
+	}
+	if n := f.root.Get("spec"); n != nil {
+		if _, err := spec.DecodeLayer(n, "spec"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// getProfile finds a profile by id, else by name.
+func getProfile(ctx context.Context, c *client.Client, name string) (json.RawMessage, error) {
+	return c.REST(ctx, "GET", client.Path(profilesPath+"/%s", name), nil)
+}
+
+func editFlags(c *cobra.Command, name, reason, etag *string) {
+	c.Flags().StringVarP(name, "file", "f", "", "YAML or JSON file with the fields to change, - for standard input; without it an editor opens")
+	c.Flags().StringVar(reason, "reason", "", "why, kept with the revision")
+	c.Flags().StringVar(etag, "etag", "", "refuse when the object has changed since this etag")
+}
+
+// sameIdentity refuses a file that would rename the object.
+func sameIdentity(n *tree.Node, have map[string]any, snake, camel string) error {
+	v := n.Get(snake)
+	if v == nil {
+		v = n.Get(camel)
+	}
+	if v == nil || v.Text == pick(have, camel) {
+		return nil
+	}
+	e := fault.Invalidf(fault.ReasonFieldImmutable, "%s cannot be changed", snake)
+	e.Fields = []fault.Field{{Path: snake, Description: fmt.Sprintf("is %q and cannot become %q", pick(have, camel), strings.TrimSpace(v.Text)), Line: v.Line, Column: v.Col}}
+	return e
+}

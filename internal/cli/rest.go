@@ -1,0 +1,171 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"slices"
+
+	"github.com/bermhq/berm/internal/client"
+	"github.com/bermhq/berm/internal/core/fault"
+	"github.com/bermhq/berm/internal/core/tree"
+)
+
+// maxPages bounds a list: with the largest page that is 100,000 objects.
+const maxPages = 100
+
+// wrap returns {"key": n} as JSON.
+func wrap(key string, n *tree.Node) json.RawMessage {
+	b := append([]byte{'{'}, tree.AppendString(nil, key)...)
+	b = append(b, ':')
+	return append(n.AppendJSON(b), '}')
+}
+
+// without returns an object lacking some keys.
+func without(n *tree.Node, names ...string) *tree.Node {
+	out := *n
+	out.Keys = slices.DeleteFunc(slices.Clone(n.Keys), func(k tree.Key) bool { return slices.Contains(names, k.Name) })
+	return &out
+}
+
+// patch sends the keys of n as an update: no mask, so exactly the keys given are changed.
+func patch(ctx context.Context, c *client.Client, path, key string, n *tree.Node, reason, etag string) (json.RawMessage, error) {
+	if len(n.Keys) == 0 {
+		return nil, fault.Invalidf("UNCHANGED", "the file changes nothing")
+	}
+	var header []string
+	if etag != "" {
+		header = append(header, "If-Match", etag)
+	}
+	if reason != "" {
+		header = append(header, "X-Berm-Reason", url.QueryEscape(reason))
+	}
+	return c.REST(ctx, "PATCH", path, wrap(key, n), header...)
+}
+
+// listAll reads every page of a list and returns one JSON array.
+func listAll(ctx context.Context, c *client.Client, path, key string) (json.RawMessage, error) {
+	all := []json.RawMessage{}
+	token := ""
+	for range maxPages {
+		raw, err := c.REST(ctx, "GET", path+"?pageSize=1000&pageToken="+url.QueryEscape(token), nil)
+		if err != nil {
+			return nil, err
+		}
+		var page map[string]json.RawMessage
+		if err := json.Unmarshal(raw, &page); err != nil {
+			return nil, fault.Internalf(err, "the answer is not JSON")
+		}
+		var items []json.RawMessage
+		if len(page[key]) > 0 {
+			if err := json.Unmarshal(page[key], &items); err != nil {
+				return nil, fault.Internalf(err, "the answer is no list")
+			}
+		}
+		all = append(all, items...)
+		next := ""
+		if len(page["nextPageToken"]) > 0 {
+			if err := json.Unmarshal(page["nextPageToken"], &next); err != nil {
+				return nil, fault.Internalf(err, "the answer has no page token")
+			}
+		}
+		if next == "" || next == token {
+			break
+		}
+		token = next
+	}
+	return json.Marshal(all)
+}
+
+// objects decodes one object or a list of them.
+func objects(raw json.RawMessage, one bool) ([]map[string]any, error) {
+	var list []map[string]any
+	var err error
+	if one {
+		list = make([]map[string]any, 1)
+		err = json.Unmarshal(raw, &list[0])
+	} else {
+		err = json.Unmarshal(raw, &list)
+	}
+	if err != nil {
+		return nil, fault.Internalf(err, "the answer is not what was expected")
+	}
+	return list, nil
+}
+
+// warnings prints what the server warns about an edit that it made.
+func (s *session) warnings(raw json.RawMessage) {
+	var v struct {
+		Warnings []string `json:"warnings"`
+	}
+	if json.Unmarshal(raw, &v) == nil {
+		for _, w := range v.Warnings {
+			fmt.Fprintln(s.Err, "warning:", clean(w))
+		}
+	}
+}
+
+// showObject prints one object: YAML where no other format was asked for, because a table cell holds no spec.
+func (s *session) showObject(raw json.RawMessage) error {
+	if s.output == "json" || s.output == "yaml" {
+		return s.emitJSON(raw)
+	}
+	text, err := yamlText(raw)
+	if err != nil {
+		return err
+	}
+	_, err = s.Out.Write(text)
+	return err
+}
+
+// expandSpec turns the three JSON strings of a spec on the wire into objects, as the files have them.
+func expandSpec(raw json.RawMessage) json.RawMessage {
+	var o map[string]json.RawMessage
+	var spec map[string]json.RawMessage
+	if json.Unmarshal(raw, &o) != nil || json.Unmarshal(o["spec"], &spec) != nil {
+		return raw
+	}
+	for wire, plain := range map[string]string{"namespaceConfigJson": "namespace", "networkConfigJson": "network", "podTemplateJson": "pod"} {
+		var text string
+		if v, ok := spec[wire]; ok && json.Unmarshal(v, &text) == nil && json.Valid([]byte(text)) {
+			spec[plain] = json.RawMessage(text)
+			delete(spec, wire)
+		}
+	}
+	var err error
+	if o["spec"], err = json.Marshal(spec); err != nil {
+		return raw
+	}
+	out, err := json.Marshal(o)
+	if err != nil {
+		return raw
+	}
+	return out
+}
+
+// readEdit reads the file of an edit, or lets the user edit the fields of the object that can be changed.
+func (s *session) readEdit(ctx context.Context, name, title string, old json.RawMessage, fields []string) (*file, error) {
+	if name != "" {
+		return s.readFile(name)
+	}
+	var o map[string]json.RawMessage
+	if err := json.Unmarshal(expandSpec(old), &o); err != nil {
+		return nil, fault.Internalf(err, "the answer is not JSON")
+	}
+	keep := map[string]json.RawMessage{}
+	for _, f := range fields {
+		if v, ok := o[tree.Camel(f)]; ok {
+			keep[f] = v
+		}
+	}
+	raw, err := json.Marshal(keep)
+	if err != nil {
+		return nil, fault.Internalf(err, "cannot show the object")
+	}
+	text, err := yamlText(raw)
+	if err != nil {
+		return nil, err
+	}
+	return s.edit(ctx, title, text)
+}

@@ -1,0 +1,100 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	v1beta2pb "github.com/bermhq/berm/gen/coreweave/sandbox/v1beta2"
+	"github.com/bermhq/berm/internal/client"
+	"github.com/bermhq/berm/internal/core/fault"
+)
+
+// stopTimeout bounds the stop at the end of `berm run`, which goes on when the user has already interrupted.
+const stopTimeout = 30 * time.Second
+
+func (s *session) runCmd() *cobra.Command {
+	var l launchFlags
+	var x execFlags
+	var detach, keep, rm bool
+	c := s.outputFlag(&cobra.Command{
+		Use:   "run [flags] -- COMMAND [ARG...]",
+		Short: "Launch a sandbox, run a command in it, stop it",
+		Long: `Launch a sandbox and run a command in it. Output streams as it is produced, and the exit code is the command's own: 128+n when signal n
+ended it, 124 when --timeout passed, 125 when Berm failed (the message says how).
+
+With --detach the command becomes the sandbox's main process, the id is printed and the sandbox lives until that process ends or
+it is stopped. With --keep the sandbox stays when the command has ended. Otherwise it is stopped; --rm also removes its remains.`,
+		RunE: func(cmd *cobra.Command, a []string) error {
+			_, argv, err := command(cmd, a, 0)
+			if err != nil {
+				return err
+			}
+			if len(argv) == 0 && !detach {
+				return fault.Invalidf("USAGE", "no command was given").WithHint("Put it behind --, as in: berm run -- python3 -c 'print(1)'. Or use --detach.")
+			}
+			req, err := l.request(s)
+			if err != nil {
+				return err
+			}
+			return asRun(s.with(func(ctx context.Context, c *client.Client, _ []string) error {
+				if detach {
+					return s.detach(ctx, c, req, argv)
+				}
+				return s.launchAndExec(ctx, c, req, argv, x, keep, rm)
+			})(cmd, a))
+		},
+	})
+	l.bind(c)
+	x.bind(c, false)
+	f := c.Flags()
+	f.BoolVarP(&detach, "detach", "d", false, "print the sandbox's id and return")
+	f.BoolVar(&keep, "keep", false, "leave the sandbox running when the command has ended")
+	f.BoolVar(&rm, "rm", false, "remove the sandbox's remains when the command has ended")
+	f.SetInterspersed(false)
+	return c
+}
+
+func (s *session) detach(ctx context.Context, c *client.Client, req *v1beta2pb.StartSandboxRequest, argv []string) error {
+	if len(argv) > 0 {
+		req.Command, req.Args = argv[0], argv[1:]
+	}
+	started, err := c.Gateway().Start(ctx, req)
+	if err != nil {
+		return &runError{err}
+	}
+	if s.output == "table" {
+		fmt.Fprintln(s.Out, started.GetSandboxId())
+		return nil
+	}
+	return s.emit(started, func() table {
+		return table{head: []string{"SANDBOX", "RUNNER", "PROFILE"}, rows: [][]string{{started.GetSandboxId(), started.GetRunnerId(), started.GetProfileId()}}}
+	})
+}
+
+func (s *session) launchAndExec(ctx context.Context, c *client.Client, req *v1beta2pb.StartSandboxRequest, argv []string, x execFlags, keep, rm bool) error {
+	started, err := c.Gateway().Start(ctx, req)
+	if err != nil {
+		return &runError{err}
+	}
+	id := started.GetSandboxId()
+	result := s.exec(ctx, c, id, argv, x)
+	if keep {
+		fmt.Fprintf(s.Err, "sandbox %s goes on\n", id)
+		return result
+	}
+	// The caller may have gone (Ctrl-C): the sandbox is stopped all the same.
+	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
+	defer cancel()
+	if rm {
+		_, err = c.Gateway().Delete(end, &v1beta2pb.DeleteSandboxRequest{SandboxId: id})
+	} else {
+		_, err = c.Gateway().Stop(end, &v1beta2pb.StopSandboxRequest{SandboxId: id})
+	}
+	if err != nil {
+		fmt.Fprintf(s.Err, "warning: sandbox %s was not stopped: %s\n", id, clean(fault.From(err).Message))
+	}
+	return result
+}

@@ -1,0 +1,267 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/bermhq/berm/internal/client"
+	"github.com/bermhq/berm/internal/core/fault"
+	"github.com/bermhq/berm/internal/core/tree"
+)
+
+const runnersPath = "/v1beta2/sandbox/managed-runners"
+
+func (s *session) runnerCmd() *cobra.Command {
+	return noun("runner", "Runners: where sandboxes run, and which profiles they bind",
+		s.runnerCreateCmd(), s.runnerGetCmd(), s.runnerListCmd(), s.runnerEditCmd(), s.runnerDeleteCmd())
+}
+
+func (s *session) runnerCreateCmd() *cobra.Command {
+	var name, zone, cluster string
+	var profiles []string
+	c := s.outputFlag(&cobra.Command{
+		Use: "create RUNNER-ID (-f FILE | --zone ZONE --cluster NAME --profile NAME...)", Short: "Create a runner", Args: args(1, 1, "the id of the new runner"),
+		RunE: s.with(func(ctx context.Context, c *client.Client, a []string) error {
+			var f *file
+			var body *tree.Node
+			var err error
+			if name != "" {
+				if f, err = s.readFile(name); err != nil {
+					return err
+				}
+				body = f.root
+			} else {
+				body = runnerFromFlags(zone, cluster, profiles)
+			}
+			if err := resolveProfiles(ctx, c, body); err != nil {
+				return show(f, err)
+			}
+			request := append([]byte(`{"runnerId":`), tree.AppendString(nil, a[0])...)
+			request = append(request, `,"runner":`...)
+			request = append(body.AppendJSON(request), '}')
+			raw, err := c.REST(ctx, "POST", runnersPath, request)
+			if err != nil {
+				return show(f, err)
+			}
+			return s.emitRunners(raw, true)
+		}),
+	})
+	c.Flags().StringVarP(&name, "file", "f", "", "YAML or JSON file, - for standard input")
+	c.Flags().StringVar(&zone, "zone", "", "zone of the runner")
+	c.Flags().StringVar(&cluster, "cluster", "", "name of its cluster")
+	c.Flags().StringArrayVar(&profiles, "profile", nil, "profile to bind, repeatable; the first is the default")
+	return c
+}
+
+func show(f *file, err error) error {
+	if f == nil {
+		return err
+	}
+	return f.show(err)
+}
+
+func runnerFromFlags(zone, cluster string, profiles []string) *tree.Node {
+	str := func(v string) *tree.Node { return &tree.Node{Kind: tree.String, Text: v} }
+	obj := func(keys ...tree.Key) *tree.Node { return &tree.Node{Kind: tree.Object, Keys: keys} }
+	list := &tree.Node{Kind: tree.List}
+	for i, p := range profiles {
+		list.Items = append(list.Items, obj(
+			tree.Key{Name: "profile", Value: str(p)},
+			tree.Key{Name: "is_default", Value: &tree.Node{Kind: tree.Bool, Text: fmt.Sprint(i == 0)}}))
+	}
+	return obj(
+		tree.Key{Name: "identity", Value: obj(tree.Key{Name: "zone", Value: str(zone)}, tree.Key{Name: "cluster_name", Value: str(cluster)})},
+		tree.Key{Name: "profile_bindings", Value: list})
+}
+
+// resolveProfiles writes the wire form of bindings in place: `profile: NAME` becomes the id of that profile, `overrides: {…}` the text of
+// overrides_json.
+func resolveProfiles(ctx context.Context, c *client.Client, runner *tree.Node) error {
+	list := runner.Get("profile_bindings")
+	if list == nil {
+		list = runner.Get("profileBindings")
+	}
+	if list == nil || list.Kind != tree.List {
+		return nil
+	}
+	for _, b := range list.Items {
+		for i, k := range b.Keys {
+			switch k.Name {
+			case "profile":
+				raw, err := getProfile(ctx, c, k.Value.Text)
+				if err != nil {
+					e := fault.From(err).Clone()
+					e.Fields = []fault.Field{{Path: "profile_bindings.profile", Description: e.Message, Line: k.Value.Line, Column: k.Value.Col}}
+					return e
+				}
+				var p struct {
+					ID string `json:"id"`
+				}
+				if err := json.Unmarshal(raw, &p); err != nil {
+					return fault.Internalf(err, "the answer is not JSON")
+				}
+				b.Keys[i].Name = "profile_template_id"
+				b.Keys[i].Value = &tree.Node{Kind: tree.String, Text: p.ID, Line: k.Value.Line, Col: k.Value.Col}
+			case "overrides":
+				b.Keys[i].Name = "overrides_json"
+				b.Keys[i].Value = &tree.Node{Kind: tree.String, Text: string(k.Value.JSON()), Line: k.Value.Line, Col: k.Value.Col}
+			}
+		}
+	}
+	return nil
+}
+
+func (s *session) runnerGetCmd() *cobra.Command {
+	return s.outputFlag(&cobra.Command{
+		Use: "get RUNNER-ID", Aliases: []string{"describe"}, Short: "Show a runner, as YAML unless -o says otherwise", Args: args(1, 1, "the id of a runner"),
+		RunE: s.with(func(ctx context.Context, c *client.Client, a []string) error {
+			raw, err := c.REST(ctx, "GET", client.Path(runnersPath+"/%s", a[0]), nil)
+			if err != nil {
+				return err
+			}
+			return s.showObject(raw)
+		}),
+	})
+}
+
+func (s *session) runnerListCmd() *cobra.Command {
+	return s.outputFlag(&cobra.Command{
+		Use: "list", Aliases: []string{"ls"}, Short: "List runners", Args: args(0, 0, "no arguments"),
+		RunE: s.with(func(ctx context.Context, c *client.Client, _ []string) error {
+			raw, err := listAll(ctx, c, runnersPath, "runners")
+			if err != nil {
+				return err
+			}
+			return s.emitRunners(raw, false)
+		}),
+	})
+}
+
+func (s *session) runnerEditCmd() *cobra.Command {
+	var name, reason, etag string
+	var yes bool
+	c := s.outputFlag(&cobra.Command{
+		Use: "edit RUNNER-ID [-f FILE]", Short: "Change a runner; the list of bindings is replaced as a whole", Args: args(1, 1, "the id of a runner"),
+		RunE: s.with(func(ctx context.Context, c *client.Client, a []string) error {
+			path := client.Path(runnersPath+"/%s", a[0])
+			old, err := c.REST(ctx, "GET", path, nil)
+			if err != nil {
+				return err
+			}
+			f, err := s.readEdit(ctx, name, a[0], old, []string{"display_name", "identity", "managed_spec", "profile_bindings"})
+			if err != nil {
+				return err
+			}
+			if err := resolveProfiles(ctx, c, f.root); err != nil {
+				return f.show(err)
+			}
+			if gone := removed(old, f.root); len(gone) > 0 && !yes {
+				question := fmt.Sprintf("This removes %d binding(s) from runner %s: %s.", len(gone), a[0], strings.Join(gone, ", "))
+				if err := s.confirm(question); err != nil {
+					return err
+				}
+			}
+			raw, err := patch(ctx, c, path, "runner", f.root, reason, etag)
+			if err != nil {
+				return f.show(err)
+			}
+			s.warnings(raw)
+			return s.emitRunners(raw, true)
+		}),
+	})
+	editFlags(c, &name, &reason, &etag)
+	c.Flags().BoolVar(&yes, "yes", false, "do not ask before bindings are removed")
+	return c
+}
+
+// removed lists the bindings that a new list leaves out, by name, else by profile.
+func removed(old json.RawMessage, n *tree.Node) []string {
+	list := n.Get("profile_bindings")
+	if list == nil {
+		list = n.Get("profileBindings")
+	}
+	var have struct {
+		Bindings []struct {
+			ID   string `json:"profileTemplateId"`
+			Name string `json:"profileName"`
+		} `json:"profileBindings"`
+	}
+	if list == nil || json.Unmarshal(old, &have) != nil {
+		return nil
+	}
+	text := func(b *tree.Node, names ...string) string {
+		for _, name := range names {
+			if v := b.Get(name); v != nil {
+				return v.Text
+			}
+		}
+		return ""
+	}
+	var gone []string
+	for _, h := range have.Bindings {
+		kept := slices.ContainsFunc(list.Items, func(b *tree.Node) bool {
+			id, name := text(b, "profile_template_id", "profileTemplateId"), text(b, "profile_name", "profileName")
+			return (name != "" && name == h.Name) || (name == "" && id == h.ID)
+		})
+		if !kept {
+			gone = append(gone, first(h.Name, h.ID))
+		}
+	}
+	return gone
+}
+
+func (s *session) runnerDeleteCmd() *cobra.Command {
+	var force bool
+	c := &cobra.Command{
+		Use: "delete RUNNER-ID", Aliases: []string{"rm"}, Short: "Delete a runner", Args: args(1, 1, "the id of a runner"),
+		RunE: s.with(func(ctx context.Context, c *client.Client, a []string) error {
+			path := client.Path(runnersPath+"/%s", a[0])
+			if force {
+				path += "?force=true"
+			}
+			if _, err := c.REST(ctx, "DELETE", path, nil); err != nil {
+				return err
+			}
+			fmt.Fprintf(s.Err, "runner %s is being deleted\n", a[0])
+			return nil
+		}),
+	}
+	c.Flags().BoolVar(&force, "force", false, "stop its sandboxes first")
+	return c
+}
+
+func (s *session) emitRunners(raw json.RawMessage, one bool) error {
+	items, err := objects(raw, one)
+	if err != nil {
+		return err
+	}
+	trim := func(v, prefix string) string { return strings.TrimPrefix(v, prefix) }
+	return s.emit(raw, func() table {
+		t := table{head: []string{"RUNNER", "ZONE", "INSTALL", "CONN", "BINDINGS", "REVISION"}, wide: []string{"ID", "CLUSTER", "UPDATED"}}
+		for _, r := range items {
+			t.rows = append(t.rows, []string{pick(r, "identity", "runnerId"), pick(r, "identity", "zone"),
+				trim(pick(r, "installStatus"), "RUNNER_INSTALL_STATUS_"), trim(pick(r, "connectionStatus"), "RUNNER_CONNECTION_STATUS_"),
+				bindingNames(r), pick(r, "revision"), pick(r, "id"), first(pick(r, "identity", "clusterName"), pick(r, "identity", "clusterId")), pick(r, "updatedAt")})
+		}
+		return t
+	})
+}
+
+// bindingNames lists the names of a runner's bindings, the default one marked.
+func bindingNames(r map[string]any) string {
+	list, _ := r["profileBindings"].([]any)
+	names := make([]string, 0, len(list))
+	for _, b := range list {
+		name := first(pick(b, "profileName"), pick(b, "profileTemplateId"))
+		if pick(b, "isDefault") == "true" {
+			name += "*"
+		}
+		names = append(names, name)
+	}
+	return strings.Join(names, ", ")
+}

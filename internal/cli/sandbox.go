@@ -1,0 +1,239 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	bermv1 "github.com/bermhq/berm/gen/berm/v1"
+	v1beta2pb "github.com/bermhq/berm/gen/coreweave/sandbox/v1beta2"
+	"github.com/bermhq/berm/internal/client"
+	"github.com/bermhq/berm/internal/core/fault"
+)
+
+func (s *session) lsCmd() *cobra.Command {
+	var all bool
+	var tags, profiles, runners []string
+	var status string
+	c := s.outputFlag(&cobra.Command{
+		Use: "ls", Aliases: []string{"list"}, Short: "List sandboxes, newest first", Args: args(0, 0, "no arguments"),
+		RunE: s.with(func(ctx context.Context, c *client.Client, _ []string) error {
+			req := &v1beta2pb.ListSandboxesRequest{IncludeStopped: all, Tags: tags, ProfileNames: profiles, RunnerIds: runners, PageSize: 1000}
+			if status != "" {
+				n, ok := v1beta2pb.SandboxStatus_value["SANDBOX_STATUS_"+strings.ToUpper(status)]
+				if !ok {
+					return fault.Invalidf("USAGE", "unknown status %q", status).WithHint("Use pending, creating, running, paused, terminating, completed or failed.")
+				}
+				req.Status = v1beta2pb.SandboxStatus(n)
+			}
+			var items []*v1beta2pb.SandboxInfo
+			for range maxPages {
+				page, err := c.Gateway().List(ctx, req)
+				if err != nil {
+					return err
+				}
+				items = append(items, page.GetSandboxes()...)
+				if req.PageToken = page.GetNextPageToken(); req.PageToken == "" {
+					break
+				}
+			}
+			return s.emitSandboxes(items)
+		}),
+	})
+	f := c.Flags()
+	f.BoolVarP(&all, "all", "a", false, "also those that have ended")
+	f.StringArrayVar(&tags, "tag", nil, "only those with this tag, repeatable: all must be there")
+	f.StringArrayVar(&profiles, "profile", nil, "only those of this profile, repeatable")
+	f.StringArrayVar(&runners, "runner", nil, "only those on this runner, repeatable")
+	f.StringVar(&status, "status", "", "only those with this status")
+	return c
+}
+
+func (s *session) emitSandboxes(items []*v1beta2pb.SandboxInfo) error {
+	list := make([]proto.Message, len(items))
+	for i, m := range items {
+		list[i] = m
+	}
+	return s.emit(list, func() table {
+		t := table{head: []string{"SANDBOX", "STATUS", "RUNNER", "PROFILE", "STARTED"}, wide: []string{"EGRESS"}}
+		for _, m := range items {
+			t.rows = append(t.rows, []string{m.GetSandboxId(), shortStatus(m.GetSandboxStatus()), m.GetRunnerId(), m.GetProfileId(), clock(m.GetStartedAtTime()), m.GetAppliedEgressMode()})
+		}
+		return t
+	})
+}
+
+func shortStatus(s v1beta2pb.SandboxStatus) string {
+	return strings.ToLower(strings.TrimPrefix(s.String(), "SANDBOX_STATUS_"))
+}
+
+func clock(t *timestamppb.Timestamp) string {
+	if t == nil || (t.GetSeconds() == 0 && t.GetNanos() == 0) {
+		return ""
+	}
+	return t.AsTime().Local().Format(time.DateTime)
+}
+
+func (s *session) getCmd() *cobra.Command {
+	return s.outputFlag(&cobra.Command{
+		Use: "get SANDBOX", Short: "Show a sandbox, running or ended", Args: args(1, 1, "the id of a sandbox"),
+		RunE: s.with(func(ctx context.Context, c *client.Client, a []string) error {
+			if s.output == "json" || s.output == "yaml" { // the published shape, for scripts
+				m, err := c.Gateway().Get(ctx, &v1beta2pb.GetSandboxRequest{SandboxId: a[0]})
+				if err != nil {
+					return err
+				}
+				return s.emit(m, nil)
+			}
+			b, err := c.Explain().GetSandbox(ctx, &bermv1.GetSandboxRequest{SandboxId: a[0]})
+			if err != nil {
+				return err
+			}
+			s.describe(b)
+			return nil
+		}),
+	})
+}
+
+func (s *session) describe(b *bermv1.Sandbox) {
+	line := func(name, value string) {
+		if value != "" {
+			fmt.Fprintf(s.Out, "%-11s %s\n", name+":", clean(value))
+		}
+	}
+	line("Sandbox", b.GetSandboxId())
+	status := strings.ToLower(b.GetStatus())
+	if b.GetReason() != "" {
+		status += " (" + b.GetReason() + ")"
+	}
+	if b.GetObservation() == "UNKNOWN" {
+		status += ", as last seen: the runner is out of contact"
+	}
+	line("Status", status)
+	if b.ExitCode != nil {
+		line("Exit code", strconv.Itoa(int(b.GetExitCode())))
+	}
+	line("Runner", b.GetRunnerId())
+	line("Profile", fmt.Sprintf("%s, revision %d", b.GetProfileName(), b.GetProfileRevision()))
+	line("Tags", strings.Join(b.GetTags(), ", "))
+	line("Created", clock(b.GetCreatedAt())+" by "+b.GetCreatedBy())
+	line("Started", clock(b.GetStartedAt()))
+	line("Ended", clock(b.GetEndedAt()))
+	line("Expires", clock(b.GetExpiresAt()))
+	line("Isolation", b.GetIsolation())
+	s.timeline(b.GetTimeline())
+}
+
+func (s *session) timeline(events []*bermv1.TimelineEvent) {
+	if len(events) == 0 {
+		return
+	}
+	fmt.Fprintln(s.Out, "\nTimeline:")
+	start := events[0].GetAt().AsTime()
+	t := table{head: []string{"", "AT", "AFTER", "EVENT", ""}}
+	for _, e := range events {
+		after := e.GetAt().AsTime().Sub(start).Round(100 * time.Microsecond)
+		text := e.GetMessage()
+		for _, k := range sortedKeys(e.GetAttributes()) {
+			text += " " + k + "=" + e.GetAttributes()[k]
+		}
+		t.rows = append(t.rows, []string{"", e.GetAt().AsTime().Local().Format("15:04:05.000"), after.String(), e.GetName(), strings.TrimSpace(text)})
+	}
+	s.table(t)
+}
+
+func (s *session) stopCmd() *cobra.Command {
+	var grace time.Duration
+	c := &cobra.Command{
+		Use: "stop SANDBOX...", Short: "Stop sandboxes", Args: args(1, -1, "the id of at least one sandbox"),
+		RunE: s.with(func(ctx context.Context, c *client.Client, a []string) error {
+			return s.each(a, func(id string) error {
+				seconds := int32(grace.Round(time.Second) / time.Second) //nolint:gosec // bounded by the server
+				resp, err := c.Gateway().Stop(ctx, &v1beta2pb.StopSandboxRequest{SandboxId: id, GracefulShutdownSeconds: seconds})
+				if err == nil && !resp.GetSuccess() {
+					err = fault.Preconditionf("STOP_FAILED", "%s", resp.GetErrorMessage())
+				}
+				return err
+			})
+		}),
+	}
+	c.Flags().DurationVar(&grace, "grace", 10*time.Second, "time between TERM and KILL, in whole seconds")
+	// A bare number is seconds, as in the API.
+	c.Flags().Lookup("grace").Value = &seconds{&grace}
+	return c
+}
+
+func (s *session) rmCmd() *cobra.Command {
+	return &cobra.Command{
+		Use: "rm SANDBOX...", Aliases: []string{"delete"}, Short: "Stop sandboxes at once and remove their remains", Args: args(1, -1, "the id of at least one sandbox"),
+		RunE: s.with(func(ctx context.Context, c *client.Client, a []string) error {
+			return s.each(a, func(id string) error {
+				resp, err := c.Gateway().Delete(ctx, &v1beta2pb.DeleteSandboxRequest{SandboxId: id})
+				if err == nil && !resp.GetSuccess() {
+					err = fault.Preconditionf("DELETE_FAILED", "%s", resp.GetErrorMessage())
+				}
+				return err
+			})
+		}),
+	}
+}
+
+// each does fn for every id, prints the ids that went well, and returns the last error after all were tried.
+func (s *session) each(ids []string, fn func(string) error) error {
+	var last error
+	for _, id := range ids {
+		err := fn(id)
+		if err == nil {
+			fmt.Fprintln(s.Out, id)
+			continue
+		}
+		if last != nil {
+			s.print(last)
+		}
+		last = err
+	}
+	return last
+}
+
+// seconds is a duration flag that also takes a bare number.
+type seconds struct{ d *time.Duration }
+
+func (v *seconds) String() string {
+	if v.d == nil {
+		return ""
+	}
+	return v.d.String()
+}
+func (v *seconds) Type() string { return "duration" }
+func (v *seconds) Set(text string) error {
+	if n, err := strconv.Atoi(text); err == nil {
+		text = strconv.Itoa(n) + "s"
+	}
+	d, err := time.ParseDuration(text)
+	if err == nil && d < 0 {
+		err = fmt.Errorf("must not be negative")
+	}
+	if err != nil {
+		return err
+	}
+	*v.d = d
+	return nil
+}
+
+func readAll(r io.Reader, limit int64) ([]byte, error) {
+	data, err := io.ReadAll(io.LimitReader(r, limit+1))
+	if err != nil {
+		return nil, fault.Invalidf("FILE_UNREADABLE", "cannot read standard input: %v", err)
+	}
+	if int64(len(data)) > limit {
+		return nil, fault.Invalidf(fault.ReasonFileTooLarge, "standard input is larger than %d bytes, the most that goes in one call", limit)
+	}
+	return data, nil
+}

@@ -1,0 +1,98 @@
+package cli
+
+import (
+	"log/slog"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/bermhq/berm/internal/app"
+	"github.com/bermhq/berm/internal/config"
+	"github.com/bermhq/berm/internal/core/fault"
+)
+
+func (s *session) serveCmd() *cobra.Command {
+	var cfg app.Config
+	var runners, aliases, labels []string
+	var verbose bool
+	var logFormat string
+	c := &cobra.Command{
+		Use:   "serve",
+		Short: "Run a server: the whole product on one machine",
+		Long: `Run a server. With no flags it listens on 127.0.0.1:7070, keeps its data in the XDG state directory, and runs sandboxes on this
+machine through an embedded runner named "local" in zone "local". On first start a profile "default" (image host, no network) is
+bound as its default, and the token of the administrator is written to DIR/admin.token.
+
+--runner is repeatable and replaces "local": each is a managed runner of its own on this machine.`,
+		Args: args(0, 0, "no arguments"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if cfg.DataDir == "" {
+				cfg.DataDir = config.StateDir(s.Getenv)
+			}
+			var err error
+			if cfg.Runners, err = runnerFlags(runners); err != nil {
+				return err
+			}
+			if cfg.ImageAliases, err = pairs("--image-alias", aliases, nil); err != nil {
+				return err
+			}
+			if cfg.NodeLabels, err = pairs("--node-label", labels, nil); err != nil {
+				return err
+			}
+			level := slog.LevelInfo
+			if verbose {
+				level = slog.LevelDebug
+			}
+			options := &slog.HandlerOptions{Level: level}
+			switch logFormat {
+			case "text":
+				cfg.Logger = slog.New(slog.NewTextHandler(s.Err, options))
+			case "json":
+				cfg.Logger = slog.New(slog.NewJSONHandler(s.Err, options))
+			default:
+				return fault.Invalidf("USAGE", "unknown log format %q", logFormat).WithHint("Use text or json.")
+			}
+			cfg.RunningDir = config.RunningDir(s.Getenv)
+			cfg.Out = s.Out
+			cfg.Version = version
+			return app.Run(cmd.Context(), cfg)
+		},
+	}
+	f := c.Flags()
+	f.StringVar(&cfg.DataDir, "data", "", "data directory (default: the XDG state directory)")
+	f.StringVar(&cfg.Listen, "listen", config.DefaultListen, "HOST:PORT for REST and gRPC; port 0 takes a free one")
+	f.StringVar(&cfg.GRPCListen, "grpc-listen", "", "HOST:PORT of a second, native gRPC listener, for heavy clients")
+	f.StringVar(&cfg.TLSCert, "tls-cert", "", "PEM certificate; with --tls-key the port speaks TLS")
+	f.StringVar(&cfg.TLSKey, "tls-key", "", "PEM key of the certificate")
+	f.StringVar(&cfg.Database, "db", "", "postgres://… URL (default: SQLite in the data directory)")
+	f.StringArrayVar(&runners, "runner", nil, "embedded runner NAME[=ZONE], repeatable (default local=local)")
+	f.StringArrayVar(&aliases, "image-alias", nil, "image REF=oci:PATH of an OCI layout that stands for it, repeatable")
+	f.StringArrayVar(&labels, "node-label", nil, "label KEY=VALUE of this machine that node selectors are matched with, repeatable")
+	f.StringVar(&cfg.Runtime, "runtime", "", "default OCI runtime: crun or runc (default: crun, else runc)")
+	f.BoolVarP(&verbose, "verbose", "v", false, "log every call")
+	f.StringVar(&logFormat, "log-format", "text", "text or json")
+	return c
+}
+
+func runnerFlags(values []string) ([]app.Runner, error) {
+	if len(values) == 0 {
+		return []app.Runner{{Name: "local", Zone: "local"}}, nil
+	}
+	out := make([]app.Runner, 0, len(values))
+	seen := map[string]bool{}
+	for _, v := range values {
+		name, zone, ok := strings.Cut(v, "=")
+		if !ok {
+			zone = "local"
+		}
+		if name == "" || zone == "" {
+			return nil, fault.Invalidf("USAGE", "--runner %q is not NAME or NAME=ZONE", v)
+		}
+		if seen[name] {
+			return nil, fault.Invalidf("USAGE", "--runner %s is given twice", name)
+		}
+		seen[name] = true
+		out = append(out, app.Runner{Name: name, Zone: zone})
+	}
+	return out, nil
+}

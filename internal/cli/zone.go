@@ -1,0 +1,103 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/url"
+
+	"github.com/spf13/cobra"
+
+	"github.com/bermhq/berm/internal/client"
+	"github.com/bermhq/berm/internal/core/spec"
+)
+
+const zonesPath = "/berm/v1/zones"
+
+func (s *session) zoneCmd() *cobra.Command {
+	return noun("zone", "Zones: the defaults beneath every profile", s.zoneListCmd(), s.zoneGetCmd(), s.zonePutCmd(), s.zoneDeleteCmd())
+}
+
+func (s *session) zoneListCmd() *cobra.Command {
+	return s.outputFlag(&cobra.Command{
+		Use: "list", Aliases: []string{"ls"}, Short: "List zones", Args: args(0, 0, "no arguments"),
+		RunE: s.with(func(ctx context.Context, c *client.Client, _ []string) error {
+			raw, err := listAll(ctx, c, zonesPath, "zones")
+			if err != nil {
+				return err
+			}
+			return s.emitZones(raw, false)
+		}),
+	})
+}
+
+func (s *session) zoneGetCmd() *cobra.Command {
+	return s.outputFlag(&cobra.Command{
+		Use: "get NAME", Short: "Show a zone, as YAML unless -o says otherwise", Args: args(1, 1, "the name of a zone"),
+		RunE: s.with(func(ctx context.Context, c *client.Client, a []string) error {
+			raw, err := c.REST(ctx, "GET", client.Path(zonesPath+"/%s", a[0]), nil)
+			if err != nil {
+				return err
+			}
+			return s.showObject(raw)
+		}),
+	})
+}
+
+func (s *session) zonePutCmd() *cobra.Command {
+	var name, reason string
+	c := s.outputFlag(&cobra.Command{
+		Use: "put NAME -f FILE", Aliases: []string{"edit"}, Short: "Set the defaults of a zone, for the next launch on its runners", Args: args(1, 1, "the name of a zone"),
+		RunE: s.with(func(ctx context.Context, c *client.Client, a []string) error {
+			f, err := s.readFile(name)
+			if err != nil {
+				return err
+			}
+			if n := f.root.Get("defaults"); n != nil {
+				if _, err := spec.DecodeLayer(n, "defaults"); err != nil {
+					return f.show(err)
+				}
+			}
+			var header []string
+			if reason != "" {
+				header = []string{"X-Berm-Reason", url.QueryEscape(reason)}
+			}
+			raw, err := c.REST(ctx, "PUT", client.Path(zonesPath+"/%s", a[0]), wrap("zone", without(f.root, "name")), header...)
+			if err != nil {
+				return f.show(err)
+			}
+			s.warnings(raw)
+			return s.emitZones(raw, true)
+		}),
+	})
+	c.Flags().StringVarP(&name, "file", "f", "", "YAML or JSON file with `defaults`, - for standard input")
+	c.Flags().StringVar(&reason, "reason", "", "why, kept with the revision")
+	return c
+}
+
+func (s *session) zoneDeleteCmd() *cobra.Command {
+	return &cobra.Command{
+		Use: "delete NAME", Aliases: []string{"rm"}, Short: "Delete a zone that no runner names", Args: args(1, 1, "the name of a zone"),
+		RunE: s.with(func(ctx context.Context, c *client.Client, a []string) error {
+			if _, err := c.REST(ctx, "DELETE", client.Path(zonesPath+"/%s", a[0]), nil); err != nil {
+				return err
+			}
+			fmt.Fprintf(s.Err, "zone %s deleted\n", a[0])
+			return nil
+		}),
+	}
+}
+
+func (s *session) emitZones(raw json.RawMessage, one bool) error {
+	items, err := objects(raw, one)
+	if err != nil {
+		return err
+	}
+	return s.emit(raw, func() table {
+		t := table{head: []string{"ZONE", "REVISION", "DEFAULTS", "UPDATED"}}
+		for _, z := range items {
+			t.rows = append(t.rows, []string{pick(z, "name"), pick(z, "revision"), short(pick(z, "defaults")), pick(z, "updatedAt")})
+		}
+		return t
+	})
+}
