@@ -10,6 +10,7 @@
 package resolve
 
 import (
+	"slices"
 	"time"
 
 	specpb "github.com/bermhq/berm/gen/berm/spec"
@@ -76,8 +77,8 @@ type Input struct {
 // Value is one field of a result.
 type Value struct {
 	// Leaf is the statement of the layer that owns the field; its State is Set or Cleared. A key of an open object that a
-	// null for the whole object cleared is Cleared by that layer.
-	spec.Leaf
+	// null for the whole object cleared is Cleared by that layer. It is never nil, and it is shared: callers do not change it.
+	*spec.Leaf
 	// Origin points to the origin of the owning layer, in the inputs of the result.
 	Origin *Origin
 	// Shadowed is what lower layers said, newest first.
@@ -86,7 +87,7 @@ type Value struct {
 
 // Shadow is a statement that a higher layer overrode.
 type Shadow struct {
-	spec.Leaf
+	*spec.Leaf
 	Origin *Origin
 }
 
@@ -104,7 +105,7 @@ func BuiltIn() Input {
 // Resolved is the result of a fold. It is immutable.
 type Resolved struct {
 	values []Value
-	inputs []Input
+	inputs []*Input
 }
 
 // Folded is a result that further layers can be laid over, typically layers 1 to 3 of a binding. It is immutable and meant
@@ -117,43 +118,55 @@ type Folded struct {
 // change it.
 func (r *Resolved) Fields() []Value { return r.values }
 
-// Inputs returns the layers that were folded, lowest first. The slice is shared.
-func (r *Resolved) Inputs() []Input { return r.inputs }
+// Inputs returns the layers that were folded, lowest first.
+func (r *Resolved) Inputs() []Input {
+	inputs := make([]Input, len(r.inputs))
+	for i, in := range r.inputs {
+		inputs[i] = *in
+	}
+	return inputs
+}
+
+// IndexOf returns which of the inputs an origin of the result belongs to, or -1 for an origin of something else.
+func (r *Resolved) IndexOf(o *Origin) int {
+	return slices.IndexFunc(r.inputs, func(in *Input) bool { return &in.Origin == o })
+}
 
 // Leaves returns the owning statements alone, sorted as in a layer.
 func (r *Resolved) Leaves() []spec.Leaf {
 	leaves := make([]spec.Leaf, len(r.values))
 	for i := range r.values {
-		leaves[i] = r.values[i].Leaf
+		leaves[i] = *r.values[i].Leaf
 	}
 	return leaves
 }
 
-// Lookup returns the field at a path, in snake_case or camelCase. ok is false when no layer says anything about it.
+// Lookup returns the field at a path, in snake_case or camelCase. ok is false when no layer says
+// anything about it; the value is then Absent.
 func (r *Resolved) Lookup(path string) (v Value, ok bool) {
 	f, key, ok := spec.ByPath(path)
 	if !ok {
-		return Value{}, false
+		return Value{Leaf: &spec.Leaf{}}, false
 	}
 	return r.At(f, key)
 }
 
 // At is Lookup by field and key.
 func (r *Resolved) At(f *spec.Field, key string) (v Value, ok bool) {
+	want := &spec.Leaf{Field: f, Key: key}
 	lo, hi := 0, len(r.values)
-	want := spec.Leaf{Field: f, Key: key}
 	for lo < hi {
 		mid := int(uint(lo+hi) >> 1)
-		switch c := r.values[mid].Compare(want); {
-		case c == 0:
+		switch at := r.values[mid].Leaf; {
+		case same(at, want):
 			return r.values[mid], true
-		case c < 0:
+		case before(at, want):
 			lo = mid + 1
 		default:
 			hi = mid
 		}
 	}
-	return Value{}, false
+	return Value{Leaf: want}, false
 }
 
 // Message returns the resolved spec as a message of its own.

@@ -132,3 +132,12 @@ func kindOf(fd protoreflect.FieldDescriptor, open bool) Kind {
 		return KindInt
 	}
 }
+
+// Descriptor returns the protobuf description of the field.
+func (f *Field) Descriptor() protoreflect.FieldDescriptor { return f.fd }
+
+// Rules returns the options of the field.
+func (f *Field) Rules() *specpb.FieldRules { return f.rules }
+
+// RulesOf returns the options of any field of the schema, also of one inside a value; never nil.
+func RulesOf(fd protoreflect.FieldDescriptor) *specpb.FieldRules { return rulesOf(fd) }
