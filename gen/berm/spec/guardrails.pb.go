@@ -621,18 +621,18 @@ var File_berm_spec_guardrails_proto protoreflect.FileDescriptor
 
 const file_berm_spec_guardrails_proto_rawDesc = "" +
 	"\n" +
-	"\x1aberm/spec/guardrails.proto\x12\tberm.spec\x1a\x17berm/spec/options.proto\"\xda\x06\n" +
+	"\x1aberm/spec/guardrails.proto\x12\tberm.spec\x1a\x17berm/spec/options.proto\"\xe4\x06\n" +
 	"\n" +
 	"Guardrails\x12W\n" +
 	"\tresources\x18\x01 \x01(\v2\x1d.berm.spec.ResourceGuardrailsB\x1a\x8a\xb2\x19\x16\n" +
 	"\x14Bounds on resources.R\tresources\x12K\n" +
 	"\x06images\x18\x02 \x01(\v2\x1a.berm.spec.ImageGuardrailsB\x17\x8a\xb2\x19\x13\n" +
-	"\x11Bounds on images.R\x06images\x12l\n" +
-	"\x0fruntime_classes\x18\x03 \x03(\tBC\x8a\xb2\x19?\n" +
+	"\x11Bounds on images.R\x06images\x12v\n" +
+	"\x0fruntime_classes\x18\x03 \x03(\tBM\x8a\xb2\x19I\n" +
 	"\x18Runtime classes allowed.\x10\x05H\x02P r\t\n" +
 	"\x05local\x10\x01r\b\n" +
 	"\x04kube\x10\x01r\b\n" +
-	"\x04fake\x10\x01R\x0eruntimeClasses\x12e\n" +
+	"\x04fake\x10\x01z\b[gvisor]R\x0eruntimeClasses\x12e\n" +
 	"\blifetime\x18\x04 \x01(\v2\x1d.berm.spec.LifetimeGuardrailsB*\x8a\xb2\x19&\n" +
 	"$Bounds on the lifetime of a sandbox.R\blifetime\x12l\n" +
 	"\vannotations\x18\x05 \x01(\v2\x1f.berm.spec.AnnotationGuardrailsB)\x8a\xb2\x19%\n" +
@@ -644,7 +644,7 @@ const file_berm_spec_guardrails_proto_rawDesc = "" +
 	"\x05ports\x18\b \x01(\v2\x19.berm.spec.PortGuardrailsB\x16\x8a\xb2\x19\x12\n" +
 	"\x10Bounds on ports.R\x05ports\x12R\n" +
 	"\x05usage\x18\t \x01(\v2\x1a.berm.spec.UsageGuardrailsB \x8a\xb2\x19\x1c\n" +
-	"\x1aBounds on how much is run.R\x05usage\"\x93\x05\n" +
+	"\x1aBounds on how much is run.R\x05usage\"\x9c\x05\n" +
 	"\x12ResourceGuardrails\x12\xa4\x01\n" +
 	"\amax_cpu\x18\x01 \x01(\tB\x85\x01\x8a\xb2\x19\x80\x01\n" +
 	"VLargest CPU limit. In a profile or override it takes the place of the default ceiling.\x10\x01H\x01r\t\n" +
@@ -656,60 +656,60 @@ const file_berm_spec_guardrails_proto_rawDesc = "" +
 	"YLargest memory limit. In a profile or override it takes the place of the default ceiling.\x10\x02H\x01r\t\n" +
 	"\x05local\x10\x01r\b\n" +
 	"\x04kube\x10\x01r\b\n" +
-	"\x04fake\x10\x01z\x0432GiH\x01R\tmaxMemory\x88\x01\x01\x12_\n" +
-	"\amax_gpu\x18\x03 \x01(\x03BA\x8a\xb2\x19=\n" +
+	"\x04fake\x10\x01z\x0432GiH\x01R\tmaxMemory\x88\x01\x01\x12b\n" +
+	"\amax_gpu\x18\x03 \x01(\x03BD\x8a\xb2\x19@\n" +
 	"\x17Largest number of GPUs.H\x01h\x80\br\t\n" +
 	"\x05local\x10\x01r\b\n" +
 	"\x04kube\x10\x01r\b\n" +
-	"\x04fake\x10\x01H\x02R\x06maxGpu\x88\x01\x01\x12\x89\x01\n" +
-	"\x0erequire_limits\x18\x04 \x01(\bB]\x8a\xb2\x19Y\n" +
+	"\x04fake\x10\x01z\x010H\x02R\x06maxGpu\x88\x01\x01\x12\x8f\x01\n" +
+	"\x0erequire_limits\x18\x04 \x01(\bBc\x8a\xb2\x19_\n" +
 	"6Whether CPU and memory limits must resolve to a value.H\x05r\t\n" +
 	"\x05local\x10\x01r\b\n" +
 	"\x04kube\x10\x01r\b\n" +
-	"\x04fake\x10\x01H\x03R\rrequireLimits\x88\x01\x01B\n" +
+	"\x04fake\x10\x01z\x04trueH\x03R\rrequireLimits\x88\x01\x01B\n" +
 	"\n" +
 	"\b_max_cpuB\r\n" +
 	"\v_max_memoryB\n" +
 	"\n" +
 	"\b_max_gpuB\x11\n" +
-	"\x0f_require_limits\"\xd6\x02\n" +
+	"\x0f_require_limits\"\xdd\x02\n" +
 	"\x0fImageGuardrails\x12\xb1\x01\n" +
 	"\aallowed\x18\x01 \x03(\tB\x96\x01\x8a\xb2\x19\x91\x01\n" +
 	"IPatterns over normalised image references; one of every layer must match.\x10\x04H\x04P\x80\x01r\t\n" +
 	"\x05local\x10\x01r\b\n" +
 	"\x04kube\x10\x01r\b\n" +
-	"\x04fake\x10\x01z\x1e[\"registry.example/agents/**\"]R\aallowed\x12|\n" +
-	"\x0erequire_digest\x18\x02 \x01(\bBP\x8a\xb2\x19L\n" +
+	"\x04fake\x10\x01z\x1e[\"registry.example/agents/**\"]R\aallowed\x12\x82\x01\n" +
+	"\x0erequire_digest\x18\x02 \x01(\bBV\x8a\xb2\x19R\n" +
 	")Whether an image must be named by digest.H\x05r\t\n" +
 	"\x05local\x10\x01r\b\n" +
 	"\x04kube\x10\x01r\b\n" +
-	"\x04fake\x10\x01H\x00R\rrequireDigest\x88\x01\x01B\x11\n" +
-	"\x0f_require_digest\"\xc0\x02\n" +
-	"\x12LifetimeGuardrails\x12\x94\x01\n" +
-	"\x0fdefault_seconds\x18\x01 \x01(\x05Bf\x8a\xb2\x19b\n" +
+	"\x04fake\x10\x01z\x04trueH\x00R\rrequireDigest\x88\x01\x01B\x11\n" +
+	"\x0f_require_digest\"\xcd\x02\n" +
+	"\x12LifetimeGuardrails\x12\x9a\x01\n" +
+	"\x0fdefault_seconds\x18\x01 \x01(\x05Bl\x8a\xb2\x19h\n" +
 	"<Lifetime of a sandbox whose request states none, in seconds.h\x80\x9a\x9e\x01r\t\n" +
 	"\x05local\x10\x01r\b\n" +
 	"\x04kube\x10\x01r\b\n" +
-	"\x04fake\x10\x01H\x00R\x0edefaultSeconds\x88\x01\x01\x12o\n" +
-	"\vmax_seconds\x18\x02 \x01(\x05BI\x8a\xb2\x19E\n" +
+	"\x04fake\x10\x01z\x043600H\x00R\x0edefaultSeconds\x88\x01\x01\x12v\n" +
+	"\vmax_seconds\x18\x02 \x01(\x05BP\x8a\xb2\x19L\n" +
 	"\x1dLongest lifetime, in seconds.H\x01h\x80\x9a\x9e\x01r\t\n" +
 	"\x05local\x10\x01r\b\n" +
 	"\x04kube\x10\x01r\b\n" +
-	"\x04fake\x10\x01H\x01R\n" +
+	"\x04fake\x10\x01z\x0586400H\x01R\n" +
 	"maxSeconds\x88\x01\x01B\x12\n" +
 	"\x10_default_secondsB\x0e\n" +
-	"\f_max_seconds\"\x8b\x02\n" +
-	"\x14AnnotationGuardrails\x12z\n" +
-	"\x0fdenied_prefixes\x18\x01 \x03(\tBQ\x8a\xb2\x19M\n" +
+	"\f_max_seconds\"\xa5\x02\n" +
+	"\x14AnnotationGuardrails\x12\x8f\x01\n" +
+	"\x0fdenied_prefixes\x18\x01 \x03(\tBf\x8a\xb2\x19b\n" +
 	"(Key prefixes that a request may not use.H\x03P@r\t\n" +
 	"\x05local\x10\x01r\b\n" +
 	"\x04kube\x10\x01r\b\n" +
-	"\x04fake\x10\x01R\x0edeniedPrefixes\x12i\n" +
-	"\tmax_count\x18\x02 \x01(\x05BG\x8a\xb2\x19C\n" +
+	"\x04fake\x10\x01z\x13[internal.example/]R\x0edeniedPrefixes\x12m\n" +
+	"\tmax_count\x18\x02 \x01(\x05BK\x8a\xb2\x19G\n" +
 	"\x1eMost annotations of a request.H\x01hdr\t\n" +
 	"\x05local\x10\x01r\b\n" +
 	"\x04kube\x10\x01r\b\n" +
-	"\x04fake\x10\x01H\x00R\bmaxCount\x88\x01\x01B\f\n" +
+	"\x04fake\x10\x01z\x0210H\x00R\bmaxCount\x88\x01\x01B\f\n" +
 	"\n" +
 	"_max_count\"\xb7\x01\n" +
 	"\x0fFieldGuardrails\x12\xa3\x01\n" +
@@ -717,21 +717,21 @@ const file_berm_spec_guardrails_proto_rawDesc = "" +
 	"KPaths that a request leaves absent or equal to the value resolved below it.\x10\fH\x03P@r\t\n" +
 	"\x05local\x10\x01r\b\n" +
 	"\x04kube\x10\x01r\b\n" +
-	"\x04fake\x10\x01z\x11[container_image]R\x06locked\"\xad\x01\n" +
-	"\x15MountedFileGuardrails\x12\x85\x01\n" +
-	"\tmax_bytes\x18\x01 \x01(\x03Bc\x8a\xb2\x19_\n" +
+	"\x04fake\x10\x01z\x11[container_image]R\x06locked\"\xb6\x01\n" +
+	"\x15MountedFileGuardrails\x12\x8e\x01\n" +
+	"\tmax_bytes\x18\x01 \x01(\x03Bl\x8a\xb2\x19h\n" +
 	"7Largest sum of the contents of mounted files, in bytes.H\x01h\x80\x80\x80\x10r\t\n" +
 	"\x05local\x10\x01r\b\n" +
 	"\x04kube\x10\x01r\b\n" +
-	"\x04fake\x10\x01H\x00R\bmaxBytes\x88\x01\x01B\f\n" +
+	"\x04fake\x10\x01z\a1048576H\x00R\bmaxBytes\x88\x01\x01B\f\n" +
 	"\n" +
-	"_max_bytes\"\x83\x01\n" +
-	"\x0ePortGuardrails\x12c\n" +
-	"\tmax_count\x18\x01 \x01(\x05BA\x8a\xb2\x19=\n" +
+	"_max_bytes\"\x86\x01\n" +
+	"\x0ePortGuardrails\x12f\n" +
+	"\tmax_count\x18\x01 \x01(\x05BD\x8a\xb2\x19@\n" +
 	"\x18Most ports of a request.H\x01h@r\t\n" +
 	"\x05local\x10\x01r\b\n" +
 	"\x04kube\x10\x01r\b\n" +
-	"\x04fake\x10\x01H\x00R\bmaxCount\x88\x01\x01B\f\n" +
+	"\x04fake\x10\x01z\x014H\x00R\bmaxCount\x88\x01\x01B\f\n" +
 	"\n" +
 	"_max_count\"\xbf\x02\n" +
 	"\x0fUsageGuardrails\x12f\n" +
@@ -741,23 +741,23 @@ const file_berm_spec_guardrails_proto_rawDesc = "" +
 	"\bper_user\x18\x02 \x01(\v2\x16.berm.spec.UsageLimitsB,\x8a\xb2\x19(\n" +
 	"&Bounds on all sandboxes of the caller.R\aperUser\x12c\n" +
 	"\aper_org\x18\x03 \x01(\v2\x16.berm.spec.UsageLimitsB2\x8a\xb2\x19.\n" +
-	",Bounds on all sandboxes of the organization.R\x06perOrg\"\xad\x04\n" +
-	"\vUsageLimits\x12z\n" +
-	"\x0emax_concurrent\x18\x01 \x01(\x05BN\x8a\xb2\x19J\n" +
+	",Bounds on all sandboxes of the organization.R\x06perOrg\"\xbc\x04\n" +
+	"\vUsageLimits\x12\x7f\n" +
+	"\x0emax_concurrent\x18\x01 \x01(\x05BS\x8a\xb2\x19O\n" +
 	"#Most sandboxes that have not ended.H\x01h\xc0\x84=r\t\n" +
 	"\x05local\x10\x01r\b\n" +
 	"\x04kube\x10\x01r\b\n" +
-	"\x04fake\x10\x01H\x00R\rmaxConcurrent\x88\x01\x01\x12\x7f\n" +
-	"\x15max_starts_per_minute\x18\x02 \x01(\x05BG\x8a\xb2\x19C\n" +
+	"\x04fake\x10\x01z\x03100H\x00R\rmaxConcurrent\x88\x01\x01\x12\x83\x01\n" +
+	"\x15max_starts_per_minute\x18\x02 \x01(\x05BK\x8a\xb2\x19G\n" +
 	"\x1cMost launches in 60 seconds.H\x01h\xc0\x84=r\t\n" +
 	"\x05local\x10\x01r\b\n" +
 	"\x04kube\x10\x01r\b\n" +
-	"\x04fake\x10\x01H\x01R\x12maxStartsPerMinute\x88\x01\x01\x12\xd8\x01\n" +
-	"\x16max_vcpu_hours_per_day\x18\x03 \x01(\x05B\x9e\x01\x8a\xb2\x19\x99\x01\n" +
+	"\x04fake\x10\x01z\x0260H\x01R\x12maxStartsPerMinute\x88\x01\x01\x12\xdd\x01\n" +
+	"\x16max_vcpu_hours_per_day\x18\x03 \x01(\x05B\xa3\x01\x8a\xb2\x19\x9e\x01\n" +
 	"rMost CPU limit times running time in 24 hours, in whole vCPU hours; a sandbox without a CPU limit counts one vCPU.H\x01h\xc0\x84=r\t\n" +
 	"\x05local\x10\x01r\b\n" +
 	"\x04kube\x10\x01r\b\n" +
-	"\x04fake\x10\x01H\x02R\x12maxVcpuHoursPerDay\x88\x01\x01B\x11\n" +
+	"\x04fake\x10\x01z\x03500H\x02R\x12maxVcpuHoursPerDay\x88\x01\x01B\x11\n" +
 	"\x0f_max_concurrentB\x18\n" +
 	"\x16_max_starts_per_minuteB\x19\n" +
 	"\x17_max_vcpu_hours_per_dayB-Z+github.com/bermhq/berm/gen/berm/spec;specpbb\x06proto3"

@@ -909,7 +909,7 @@ const file_berm_spec_profile_proto_rawDesc = "" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\x12\n" +
 	"\x10_container_imageB\x10\n" +
-	"\x0e_runtime_class\"\xc1\x06\n" +
+	"\x0e_runtime_class\"\xda\x06\n" +
 	"\x10ResourceDefaults\x12\x89\x01\n" +
 	"\vcpu_request\x18\x01 \x01(\tBc\x8a\xb2\x19_\n" +
 	"\x1bCPU reserved for a sandbox.\x10\x01r\x18\n" +
@@ -931,25 +931,25 @@ const file_berm_spec_profile_proto_rawDesc = "" +
 	"IMost memory that a sandbox may use, and the default ceiling of a request.\x10\x02`\x80\x80@r\t\n" +
 	"\x05local\x10\x01r\b\n" +
 	"\x04kube\x10\x01r\b\n" +
-	"\x04fake\x10\x02z\x034GiH\x03R\vmemoryLimit\x88\x01\x01\x12j\n" +
-	"\x03gpu\x18\x05 \x01(\v2\x0e.berm.spec.GpuBH\x8a\xb2\x19D\n" +
+	"\x04fake\x10\x02z\x034GiH\x03R\vmemoryLimit\x88\x01\x01\x12\x82\x01\n" +
+	"\x03gpu\x18\x05 \x01(\v2\x0e.berm.spec.GpuB`\x8a\xb2\x19\\\n" +
 	"\x1fGPUs that the request asks for.(\x018\x01r\t\n" +
 	"\x05local\x10\x03r\b\n" +
 	"\x04kube\x10\x01r\b\n" +
-	"\x04fake\x10\x02R\x03gpuB\x0e\n" +
+	"\x04fake\x10\x02z\x16{count: 1, type: A100}R\x03gpuB\x0e\n" +
 	"\f_cpu_requestB\x11\n" +
 	"\x0f_memory_requestB\f\n" +
 	"\n" +
 	"_cpu_limitB\x0f\n" +
-	"\r_memory_limit\"\xbc\x01\n" +
-	"\x03Gpu\x12@\n" +
-	"\x05count\x18\x01 \x01(\x03B*\x8a\xb2\x19&\n" +
-	"!Number of GPUs, in whole devices.h\x80\bR\x05count\x12*\n" +
+	"\r_memory_limit\"\xc3\x01\n" +
+	"\x03Gpu\x12C\n" +
+	"\x05count\x18\x01 \x01(\x03B-\x8a\xb2\x19)\n" +
+	"!Number of GPUs, in whole devices.h\x80\bz\x011R\x05count\x12*\n" +
 	"\x04type\x18\x02 \x01(\tB\x16\x8a\xb2\x19\x12\n" +
 	"\n" +
-	"GPU model.z\x04A100R\x04type\x12G\n" +
-	"\tmemory_gb\x18\x03 \x01(\x03B*\x8a\xb2\x19&\n" +
-	" Least memory of each GPU, in GB.h\x80\x80@R\bmemoryGb\"\x80\x05\n" +
+	"GPU model.z\x04A100R\x04type\x12K\n" +
+	"\tmemory_gb\x18\x03 \x01(\x03B.\x8a\xb2\x19*\n" +
+	" Least memory of each GPU, in GB.h\x80\x80@z\x0240R\bmemoryGb\"\x86\x05\n" +
 	"\tNamespace\x12\x94\x01\n" +
 	"\bstrategy\x18\x01 \x01(\tBs\x8a\xb2\x19o\n" +
 	"\x1cHow the namespace is chosen.\"\bper-user\"\aper-org\"\vper-profile\"\x06staticr\t\n" +
@@ -966,12 +966,12 @@ const file_berm_spec_profile_proto_rawDesc = "" +
 	"\x05local\x10\x02r\b\n" +
 	"\x04kube\x10\x01r\b\n" +
 	"\x04fake\x10\x02z\x06agents\xb2\x01\x12\n" +
-	"\bstrategy\x12\x06staticH\x02R\x0fstaticNamespace\x88\x01\x01\x12r\n" +
-	"\vauto_create\x18\x04 \x01(\bBL\x8a\xb2\x19H\n" +
+	"\bstrategy\x12\x06staticH\x02R\x0fstaticNamespace\x88\x01\x01\x12x\n" +
+	"\vauto_create\x18\x04 \x01(\bBR\x8a\xb2\x19N\n" +
 	"'Whether a missing namespace is created.r\t\n" +
 	"\x05local\x10\x02r\b\n" +
 	"\x04kube\x10\x01r\b\n" +
-	"\x04fake\x10\x02H\x03R\n" +
+	"\x04fake\x10\x02z\x04trueH\x03R\n" +
 	"autoCreate\x88\x01\x01B\v\n" +
 	"\t_strategyB\x13\n" +
 	"\x11_namespace_prefixB\x13\n" +
@@ -981,7 +981,7 @@ const file_berm_spec_profile_proto_rawDesc = "" +
 	"\x06egress\x18\x01 \x01(\v2\x11.berm.spec.EgressB\x17\x8a\xb2\x19\x13\n" +
 	"\x11Outbound traffic.R\x06egress\x12D\n" +
 	"\aingress\x18\x02 \x01(\v2\x12.berm.spec.IngressB\x16\x8a\xb2\x19\x12\n" +
-	"\x10Inbound traffic.R\aingress\"\xd6\x04\n" +
+	"\x10Inbound traffic.R\aingress\"\xdd\x04\n" +
 	"\x06Egress\x12}\n" +
 	"\adefault\x18\x01 \x01(\tB^\x8a\xb2\x19Z\n" +
 	"0Name of the mode of a sandbox that chooses none.\x10\vr\t\n" +
@@ -992,12 +992,12 @@ const file_berm_spec_profile_proto_rawDesc = "" +
 	"\x0eModes by name.\x18\vP rC\n" +
 	"\x05local\x10\x01\x1a8type none; a launch that selects another type is refusedr\b\n" +
 	"\x04kube\x10\x01r\b\n" +
-	"\x04fake\x10\x02z\x14{none: {type: none}}R\x05modes\x12\xa2\x01\n" +
-	"\bselected\x18\x03 \x01(\tB\x80\x01\x8a\xb2\x19|\n" +
+	"\x04fake\x10\x02z\x14{none: {type: none}}R\x05modes\x12\xa9\x01\n" +
+	"\bselected\x18\x03 \x01(\tB\x87\x01\x8a\xb2\x19\x82\x01\n" +
 	"3The mode in force: the request's, else the default.\x10\v8\x01r-\n" +
 	"\x05local\x10\x01\x1a\"type none; another type is refusedr\b\n" +
 	"\x04kube\x10\x01r\b\n" +
-	"\x04fake\x10\x02H\x01R\bselected\x88\x01\x01\x1aO\n" +
+	"\x04fake\x10\x02z\x04noneH\x01R\bselected\x88\x01\x01\x1aO\n" +
 	"\n" +
 	"ModesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12+\n" +
@@ -1015,7 +1015,7 @@ const file_berm_spec_profile_proto_rawDesc = "" +
 	"\x04type\x12\tallowlistR\x05cidrs\x12}\n" +
 	"\tdns_names\x18\x03 \x03(\tB`\x8a\xb2\x19\\\n" +
 	",Destinations of an allowlist, as host names.\x10\bP\x80\x02z\x13[\"*.index.example\"]\xaa\x01\x11\n" +
-	"\x04type\x12\tallowlistR\bdnsNames\"\x83\x05\n" +
+	"\x04type\x12\tallowlistR\bdnsNames\"\x87\x05\n" +
 	"\aIngress\x12\xa9\x01\n" +
 	"\adefault\x18\x01 \x01(\tB\x89\x01\x8a\xb2\x19\x84\x01\n" +
 	"CName of the mode of a sandbox that chooses none. Empty: no service.\x10\vr#\n" +
@@ -1026,56 +1026,57 @@ const file_berm_spec_profile_proto_rawDesc = "" +
 	"\x0eModes by name.\x18\vP r/\n" +
 	"\x05local\x10\x02\x1a$a launch that selects one is refusedr\b\n" +
 	"\x04kube\x10\x01r\b\n" +
-	"\x04fake\x10\x02z9{public: {scope: any, service: {serviceType: ClusterIP}}}\x88\x01\x01R\x05modes\x12\x8b\x01\n" +
-	"\bselected\x18\x03 \x01(\tBj\x8a\xb2\x19f\n" +
+	"\x04fake\x10\x02z9{public: {scope: any, service: {serviceType: ClusterIP}}}\x88\x01\x01R\x05modes\x12\x8f\x01\n" +
+	"\bselected\x18\x03 \x01(\tBn\x8a\xb2\x19j\n" +
 	"3The mode in force: the request's, else the default.\x10\v8\x01r\x17\n" +
 	"\x05local\x10\x03\x1a\funless emptyr\b\n" +
 	"\x04kube\x10\x01r\b\n" +
-	"\x04fake\x10\x02H\x01R\bselected\x88\x01\x01\x1aP\n" +
+	"\x04fake\x10\x02z\x02\"\"H\x01R\bselected\x88\x01\x01\x1aP\n" +
 	"\n" +
 	"ModesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12,\n" +
 	"\x05value\x18\x02 \x01(\v2\x16.berm.spec.IngressModeR\x05value:\x028\x01B\n" +
 	"\n" +
 	"\b_defaultB\v\n" +
-	"\t_selected\"\x8d\x03\n" +
-	"\vIngressMode\x12E\n" +
-	"\x05scope\x18\x01 \x01(\tB/\x8a\xb2\x19+\n" +
-	"\x10Who may connect.\"\x03any\"\x04user\"\x03org\"\aprofileR\x05scope\x12s\n" +
-	"\x18expects_external_address\x18\x02 \x01(\bB9\x8a\xb2\x195\n" +
-	"3Whether an address outside the cluster is assigned.R\x16expectsExternalAddress\x12a\n" +
-	"\aservice\x18\x03 \x01(\v2\x19.berm.spec.IngressServiceB,\x8a\xb2\x19(\n" +
-	"&The Kubernetes Service of the sandbox.R\aservice\x12_\n" +
-	"\aingress\x18\x04 \x01(\v2\x17.berm.spec.IngressRouteB,\x8a\xb2\x19(\n" +
-	"&The Kubernetes Ingress of the sandbox.R\aingress\"r\n" +
-	"\x0eIngressService\x12`\n" +
-	"\fservice_type\x18\x01 \x01(\tB=\x8a\xb2\x199\n" +
-	"\x14Type of the Service.\"\tClusterIP\"\bNodePort\"\fLoadBalancerR\vserviceType\"\xd2\x01\n" +
+	"\t_selected\"\xcd\x03\n" +
+	"\vIngressMode\x12J\n" +
+	"\x05scope\x18\x01 \x01(\tB4\x8a\xb2\x190\n" +
+	"\x10Who may connect.\"\x03any\"\x04user\"\x03org\"\aprofilez\x03anyR\x05scope\x12y\n" +
+	"\x18expects_external_address\x18\x02 \x01(\bB?\x8a\xb2\x19;\n" +
+	"3Whether an address outside the cluster is assigned.z\x04trueR\x16expectsExternalAddress\x12{\n" +
+	"\aservice\x18\x03 \x01(\v2\x19.berm.spec.IngressServiceBF\x8a\xb2\x19B\n" +
+	"&The Kubernetes Service of the sandbox.z\x18{serviceType: ClusterIP}R\aservice\x12z\n" +
+	"\aingress\x18\x04 \x01(\v2\x17.berm.spec.IngressRouteBG\x8a\xb2\x19C\n" +
+	"&The Kubernetes Ingress of the sandbox.z\x19{controllerName: traefik}R\aingress\"}\n" +
+	"\x0eIngressService\x12k\n" +
+	"\fservice_type\x18\x01 \x01(\tBH\x8a\xb2\x19D\n" +
+	"\x14Type of the Service.\"\tClusterIP\"\bNodePort\"\fLoadBalancerz\tClusterIPR\vserviceType\"\xd2\x01\n" +
 	"\fIngressRoute\x12F\n" +
 	"\x0fcontroller_name\x18\x01 \x01(\tB\x1d\x8a\xb2\x19\x19\n" +
 	"\x0eIngress class.z\atraefikR\x0econtrollerName\x12z\n" +
 	"\btemplate\x18\x02 \x01(\tB^\x8a\xb2\x19Z\n" +
-	"9Template of the host name; {{.SandboxID}} is the sandbox.X\xfd\x01z\x1a{{.SandboxID}}.example.comR\btemplate\"\xe0\x02\n" +
+	"9Template of the host name; {{.SandboxID}} is the sandbox.X\xfd\x01z\x1a{{.SandboxID}}.example.comR\btemplate\"\x91\x03\n" +
 	"\x03Pod\x12N\n" +
 	"\bmetadata\x18\x01 \x01(\v2\x16.berm.spec.PodMetadataB\x1a\x8a\xb2\x19\x16\n" +
-	"\x14Metadata of the pod.R\bmetadata\x12\x88\x02\n" +
-	"\x04spec\x18\x02 \x01(\v2\x17.google.protobuf.StructB\xda\x01\x8a\xb2\x19\xd5\x01\n" +
+	"\x14Metadata of the pod.R\bmetadata\x12\xb9\x02\n" +
+	"\x04spec\x18\x02 \x01(\v2\x17.google.protobuf.StructB\x8b\x02\x8a\xb2\x19\x86\x02\n" +
 	"~A PodSpec fragment, strategic-merged once onto the generated pod. The container named \"\" or \"main\" patches the main container.0\x01P@X\x80\x80\x04r7\n" +
 	"\x05local\x10\x03\x1a,unless the key can be honoured: nodeSelectorr\b\n" +
 	"\x04kube\x10\x01r\b\n" +
-	"\x04fake\x10\x02R\x04spec\"\xed\x03\n" +
+	"\x04fake\x10\x02z/{nodeSelector: {disk: ssd}, hostNetwork: false}R\x04spec\"\xfa\x03\n" +
 	"\vPodMetadata\x12\xe7\x01\n" +
 	"\vannotations\x18\x01 \x03(\v2'.berm.spec.PodMetadata.AnnotationsEntryB\x9b\x01\x8a\xb2\x19\x96\x01\n" +
 	"GAnnotations of the pod. A request may add keys that no layer below set.\x18\tP\x80\x01X\x80\x80\x04r\t\n" +
 	"\x05local\x10\x02r\b\n" +
 	"\x04kube\x10\x01r\b\n" +
-	"\x04fake\x10\x02z {team.example/cost-center: \"42\"}\xc0\x01\x01R\vannotations\x12y\n" +
-	"\x06labels\x18\x02 \x03(\v2\".berm.spec.PodMetadata.LabelsEntryB=\x8a\xb2\x199\n" +
+	"\x04fake\x10\x02z {team.example/cost-center: \"42\"}\xc0\x01\x01R\vannotations\x12\x85\x01\n" +
+	"\x06labels\x18\x02 \x03(\v2\".berm.spec.PodMetadata.LabelsEntryBI\x8a\xb2\x19E\n" +
 	"\x12Labels of the pod.\x10\n" +
 	"\x18\tP@r\t\n" +
 	"\x05local\x10\x02r\b\n" +
 	"\x04kube\x10\x01r\b\n" +
-	"\x04fake\x10\x02R\x06labels\x1a>\n" +
+	"\x04fake\x10\x02z\n" +
+	"{team: ml}R\x06labels\x1a>\n" +
 	"\x10AnnotationsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a9\n" +

@@ -42,7 +42,7 @@ func checkFormat(f specpb.Format, text string) string {
 			return fmt.Sprintf("%q is no label value: at most 63 of A-Z, a-z, 0-9, -, _ and ., the first and the last alphanumeric", clip(text))
 		}
 	case specpb.Format_FORMAT_MODE_NAME:
-		if len(text) > 63 || strings.Trim(text, alnum+"._-") != "" || strings.ContainsFunc(text, notModeName) {
+		if len(text) > 63 || !only(text, alnum+"._-") {
 			return fmt.Sprintf("%q is no mode name: 1 to 63 of A-Z, a-z, 0-9, ., _ and -", clip(text))
 		}
 	case specpb.Format_FORMAT_UNSPECIFIED, specpb.Format_FORMAT_CPU, specpb.Format_FORMAT_MEMORY,
@@ -55,8 +55,6 @@ const (
 	lower = "abcdefghijklmnopqrstuvwxyz0123456789"
 	alnum = "ABCDEFGHIJKLMNOPQRSTUVWXYZ" + lower
 )
-
-func notModeName(c rune) bool { return !strings.ContainsRune(alnum+"._-", c) }
 
 func only(text, set string) bool {
 	return !strings.ContainsFunc(text, func(c rune) bool { return !strings.ContainsRune(set, c) })

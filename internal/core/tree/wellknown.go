@@ -9,27 +9,38 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
-// wellKnownForms names, for each message type whose JSON form is not an object of its fields, what is expected.
-var wellKnownForms = map[protoreflect.FullName]string{
-	"google.protobuf.Timestamp":   "a time such as \"2026-05-14T12:00:00Z\"",
-	"google.protobuf.Duration":    "a duration in seconds such as \"1.5s\"",
-	"google.protobuf.FieldMask":   "field paths separated by commas",
-	"google.protobuf.Struct":      "an object",
-	"google.protobuf.Value":       "a JSON value",
-	"google.protobuf.ListValue":   "a list",
-	"google.protobuf.BoolValue":   "true or false",
-	"google.protobuf.StringValue": "a string",
-	"google.protobuf.BytesValue":  "base64 text",
-	"google.protobuf.Int32Value":  "an integer",
-	"google.protobuf.Int64Value":  "an integer",
-	"google.protobuf.UInt32Value": "an integer",
-	"google.protobuf.UInt64Value": "an integer",
-	"google.protobuf.FloatValue":  "a number",
-	"google.protobuf.DoubleValue": "a number",
+// wellKnownForm says what is expected of a message type whose JSON form is not an object of its fields, "" for any other.
+func wellKnownForm(name protoreflect.FullName) string {
+	switch name {
+	case "google.protobuf.Timestamp":
+		return `a time such as "2026-05-14T12:00:00Z"`
+	case "google.protobuf.Duration":
+		return `a duration in seconds such as "1.5s"`
+	case "google.protobuf.FieldMask":
+		return "field paths separated by commas"
+	case "google.protobuf.Struct":
+		return "an object"
+	case "google.protobuf.Value":
+		return "a JSON value"
+	case "google.protobuf.ListValue":
+		return "a list"
+	case "google.protobuf.BoolValue":
+		return "true or false"
+	case "google.protobuf.StringValue":
+		return "a string"
+	case "google.protobuf.BytesValue":
+		return "base64 text"
+	case "google.protobuf.Int32Value", "google.protobuf.Int64Value", "google.protobuf.UInt32Value",
+		"google.protobuf.UInt64Value":
+		return "an integer"
+	case "google.protobuf.FloatValue", "google.protobuf.DoubleValue":
+		return "a number"
+	}
+	return ""
 }
 
 // WellKnown reports whether a message type has a JSON form of its own.
-func WellKnown(md protoreflect.MessageDescriptor) bool { return wellKnownForms[md.FullName()] != "" }
+func WellKnown(md protoreflect.MessageDescriptor) bool { return wellKnownForm(md.FullName()) != "" }
 
 func isValue(fd protoreflect.FieldDescriptor) bool {
 	return fd.Message() != nil && fd.Message().FullName() == "google.protobuf.Value"
@@ -46,7 +57,7 @@ func (d *decoder) wellKnown(n *Node, m protoreflect.Message, path string) {
 		text = AppendString(nil, camelMask(n.Text))
 	}
 	if err := protojson.Unmarshal(text, m.Interface()); err != nil {
-		d.problems.Add(n, path, "%v", wanted(wellKnownForms[m.Descriptor().FullName()], n))
+		d.problems.Add(n, path, "%v", wanted(wellKnownForm(m.Descriptor().FullName()), n))
 	}
 }
 
