@@ -46,6 +46,9 @@ func Cleanup(ctx context.Context, dir string) (Exit, error) {
 	if err := Remove(ctx, cfg, oci.Spawn); err != nil {
 		return Exit{}, err
 	}
+	if err := os.Remove(filepath.Join(dir, socketName)); err != nil && !os.IsNotExist(err) {
+		return Exit{}, err
+	}
 	return recordedEnd(dir)
 }
 
@@ -77,7 +80,7 @@ func (c *Config) Container(spawn oci.Spawner) *oci.Container {
 	}
 }
 
-// Remove deletes the container and its control groups, whether it runs or not, and the socket. The caller holds the lock.
+// Remove deletes the container and its control groups, whether it runs or not. The caller holds the lock.
 func Remove(ctx context.Context, c *Config, spawn oci.Spawner) error {
 	failpoint.Hit(failBeforeDelete)
 	container := c.Container(spawn)
@@ -92,11 +95,6 @@ func Remove(ctx context.Context, c *Config, spawn oci.Spawner) error {
 	}
 	if container.Known() {
 		return deleted
-	}
-	for _, name := range []string{socketName, pidName} {
-		if err := os.Remove(filepath.Join(c.Dir, name)); err != nil && !os.IsNotExist(err) {
-			return err
-		}
 	}
 	return nil
 }

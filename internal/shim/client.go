@@ -15,6 +15,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/bermhq/berm/internal/core/fault"
+	"github.com/bermhq/berm/internal/shim/cgroup"
 	"github.com/bermhq/berm/internal/shim/wire"
 )
 
@@ -69,25 +70,14 @@ func (c *Client) Signal(ctx context.Context, signal int) error {
 	return c.call(ctx, wire.Request{Op: wire.OpSignal, Signal: signal}, nil)
 }
 
-// Forget lets the shim of an ended sandbox go. It fails with Precondition while the sandbox runs.
+// Forget lets the shim of an ended sandbox go, and returns when nothing of the sandbox is left but its state directory. It
+// fails with Precondition while the sandbox runs.
 func (c *Client) Forget(ctx context.Context) error {
 	return c.call(ctx, wire.Request{Op: wire.OpForget}, nil)
 }
 
 // Stats is what a sandbox uses now.
-type Stats struct {
-	// MemoryBytes is in use now, MemoryPeak at most so far, MemoryLimit may be used (0 is no limit).
-	MemoryBytes int64 `json:"memory_bytes"`
-	MemoryPeak  int64 `json:"memory_peak_bytes"`
-	MemoryLimit int64 `json:"memory_limit_bytes"`
-	// CPU is the time used so far.
-	CPU time.Duration `json:"cpu_ns"`
-	// PIDs is the number of tasks now.
-	PIDs int64 `json:"pids"`
-	// OOMKills counts what the kernel killed at the memory limit.
-	OOMKills int64     `json:"oom_kills"`
-	At       time.Time `json:"at"`
-}
+type Stats = cgroup.Stats
 
 // Stats samples the sandbox's control group.
 func (c *Client) Stats(ctx context.Context) (Stats, error) {

@@ -53,6 +53,7 @@ type Process struct {
 	conn *conn
 	// PID is the process's id inside the sandbox.
 	PID  int
+	deaf bool // it has no input
 	done bool
 
 	// sending orders senders. credit counts what Send may still put on the way; Recv's goroutine adds to it and then
@@ -86,7 +87,7 @@ func (c *Client) Exec(ctx context.Context, r ExecRequest) (*Process, error) {
 		conn.Close()
 		return nil, err
 	}
-	p := &Process{conn: conn, PID: started.PID, granted: make(chan struct{}, 1), ended: make(chan struct{})}
+	p := &Process{conn: conn, PID: started.PID, deaf: !r.Stdin && !r.TTY, granted: make(chan struct{}, 1), ended: make(chan struct{})}
 	p.credit.Store(wire.StdinWindow)
 	return p, nil
 }
@@ -159,6 +160,9 @@ func (p *Process) end() { p.endOnce.Do(func() { close(p.ended) }) }
 // Send writes standard input and blocks while the process does not read. It returns io.ErrClosedPipe once the process has
 // ended.
 func (p *Process) Send(data []byte) error {
+	if p.deaf {
+		return fault.Invalidf(fault.ReasonInvalidRequest, "the command was started without standard input")
+	}
 	p.sending.Lock()
 	defer p.sending.Unlock()
 	for len(data) > 0 {

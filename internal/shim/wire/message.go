@@ -72,6 +72,14 @@ type FileInfo struct {
 	ModTime time.Time `json:"mod_time"`
 }
 
+// OutputInfo is the first reply of output.
+type OutputInfo struct {
+	// Session names the run that the output is from.
+	Session string `json:"session"`
+	// End is how much was printed so far.
+	End int64 `json:"end"`
+}
+
 // Started is the payload of a Started frame.
 type Started struct {
 	// PID is the process's id inside the sandbox.

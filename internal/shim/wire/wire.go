@@ -16,7 +16,7 @@
 //	read_file   OK with FileInfo, then Data, then End; or Error at any time.
 //	write_file  OK once the file can be written; then Data and End the other way; then OK when it is in place. Error at
 //	            any time. A connection that ends without End leaves what was there before.
-//	output      Output frames; End when no more will come.
+//	output      OK with OutputInfo, then Output frames; End when no more will come.
 //	others      OK or Error.
 //
 // Payloads larger than the limits below end the connection. JSON members that a reader does not know are ignored, so
@@ -88,43 +88,47 @@ var ErrMalformed = errors.New("malformed frame")
 type Frame struct {
 	Type    Type
 	Payload []byte
+	raw     []byte
 }
+
+// Raw returns the whole frame as it was read, header included, to pass it on.
+func (f Frame) Raw() []byte { return f.raw }
 
 // Reader reads frames and never allocates more than the largest payload allowed for a type.
 type Reader struct {
-	r      io.Reader
-	header [HeaderSize]byte
-	buf    []byte
+	r   io.Reader
+	buf []byte // a header, then room for a payload
 }
 
 // NewReader returns a Reader of r, which should be buffered if its reads are system calls.
-func NewReader(r io.Reader) *Reader { return &Reader{r: r} }
+func NewReader(r io.Reader) *Reader { return &Reader{r: r, buf: make([]byte, smallFrame)} }
 
 // Read returns the next frame. It returns io.EOF at the end between two frames, io.ErrUnexpectedEOF within one, and an
 // error with ErrMalformed for what the protocol does not allow.
 func (r *Reader) Read() (Frame, error) {
-	if _, err := io.ReadFull(r.r, r.header[:]); err != nil {
+	if _, err := io.ReadFull(r.r, r.buf[:HeaderSize]); err != nil {
 		return Frame{}, err
 	}
-	n, t, err := parseHeader(r.header)
+	n, t, err := parseHeader(r.buf)
 	if err != nil {
 		return Frame{}, err
 	}
-	if cap(r.buf) < n {
-		r.buf = make([]byte, roundUp(n))
+	if len(r.buf) < HeaderSize+n {
+		r.buf = append(make([]byte, 0, roundUp(HeaderSize+n)), r.buf[:HeaderSize]...)
+		r.buf = r.buf[:cap(r.buf)]
 	}
-	payload := r.buf[:n]
-	if _, err := io.ReadFull(r.r, payload); err != nil {
+	raw := r.buf[:HeaderSize+n]
+	if _, err := io.ReadFull(r.r, raw[HeaderSize:]); err != nil {
 		if errors.Is(err, io.EOF) {
 			err = io.ErrUnexpectedEOF
 		}
 		return Frame{}, err
 	}
-	return Frame{Type: t, Payload: payload}, nil
+	return Frame{Type: t, Payload: raw[HeaderSize:], raw: raw}, nil
 }
 
 // parseHeader returns length and type, both within the protocol.
-func parseHeader(h [HeaderSize]byte) (int, Type, error) {
+func parseHeader(h []byte) (int, Type, error) {
 	n, t := binary.BigEndian.Uint32(h[:4]), Type(h[4])
 	if int(t) >= len(limits) || t == 0 {
 		return 0, 0, fmt.Errorf("%w: unknown type %d", ErrMalformed, t)
@@ -138,9 +142,12 @@ func parseHeader(h [HeaderSize]byte) (int, Type, error) {
 	return int(n), t, nil
 }
 
+// smallFrame is the size of a Reader's first buffer.
+const smallFrame = 512
+
 // roundUp keeps buffers few: small ones for control frames, one size for data.
 func roundUp(n int) int {
-	for _, size := range []int{512, 4 << 10, MaxChunk + HeaderSize, OutputHeader + MaxData} {
+	for _, size := range []int{4 << 10, HeaderSize + MaxChunk, HeaderSize + OutputHeader + MaxData} {
 		if n <= size {
 			return size
 		}

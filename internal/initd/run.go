@@ -1,0 +1,253 @@
+package initd
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/hashicorp/yamux"
+	"golang.org/x/sys/unix"
+
+	"github.com/bermhq/berm/internal/shim/reap"
+	"github.com/bermhq/berm/internal/shim/wire"
+)
+
+// Limits.
+const (
+	// RestGrace is how long processes that outlive the main process, or a sandbox without its shim, have between SIGTERM
+	// and SIGKILL.
+	RestGrace = 2 * time.Second
+	// flushTimeout is how long requests may take to send their last frames when everything else is over.
+	flushTimeout = time.Second
+	// maxProcs and gcPercent keep the init small: it is in every sandbox and counts against its memory limit.
+	maxProcs  = 2
+	gcPercent = 40
+	// mainStdout and mainStderr are inherited.
+	mainStdout = 4
+	mainStderr = 5
+	// exitOrphaned is the code after the shim went away. Nobody sees it.
+	exitOrphaned = 255
+)
+
+// daemon is the state of process 1.
+type daemon struct {
+	reaper   *reap.Reaper
+	session  *yamux.Session
+	handlers sync.WaitGroup
+
+	// What commands get unless their request says otherwise.
+	defaultsMu sync.Mutex
+	env        []string
+	dir        string
+
+	mainMu sync.Mutex
+	main   *child
+
+	// mainEnded receives the main process's status, stopped is closed when a sandbox without one is to end.
+	mainEnded chan syscall.WaitStatus
+	stopped   chan struct{}
+	stopOnce  sync.Once
+	lingering chan struct{}
+}
+
+// Run is the init. It returns the exit code of the process.
+func Run(fd int) int {
+	if err := harden(fd); err != nil {
+		fmt.Fprintf(os.Stderr, "berm init: %v\n", err)
+		return 1
+	}
+	conn, err := connection(fd)
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "berm init: descriptor %d: %v\n", fd, err)
+		return 1
+	}
+	session, err := yamux.Server(conn, wire.MuxConfig())
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "berm init: %v\n", err)
+		return 1
+	}
+	d := &daemon{
+		reaper: reap.New(), session: session, dir: "/", env: mergeEnv(nil, nil),
+		mainEnded: make(chan syscall.WaitStatus, 1), stopped: make(chan struct{}), lingering: make(chan struct{}, maxLingering),
+	}
+	go d.reaper.Run()
+	go d.signals()
+	go d.accept()
+	return d.end()
+}
+
+// harden closes the process to its neighbours and makes it small.
+func harden(fd int) error {
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		return fmt.Errorf("not dumpable: %w", err)
+	}
+	// What the runtime may have left open by mistake is not ours to pass on.
+	if err := unix.CloseRange(mainStderr+1, ^uint(0), unix.CLOSE_RANGE_CLOEXEC); err != nil && !errors.Is(err, unix.ENOSYS) {
+		return fmt.Errorf("close descriptors: %w", err)
+	}
+	for _, own := range []int{fd, mainStdout, mainStderr} {
+		unix.CloseOnExec(own)
+	}
+	runtime.GOMAXPROCS(maxProcs)
+	debug.SetGCPercent(gcPercent)
+	return nil
+}
+
+func connection(fd int) (net.Conn, error) {
+	f := os.NewFile(uintptr(fd), "shim")
+	if f == nil {
+		return nil, os.ErrInvalid
+	}
+	defer f.Close()
+	c, err := net.FileConn(f) // Its own copy, close-on-exec.
+	if err != nil {
+		return nil, err
+	}
+	return wire.Coalesce(c), nil
+}
+
+func (d *daemon) accept() {
+	for {
+		s, err := d.session.AcceptStream()
+		if err != nil {
+			return
+		}
+		d.handlers.Go(func() { d.serve(&stream{Stream: s, frames: wire.NewReader(s)}) })
+	}
+}
+
+// end waits for what ends the sandbox, ends everything else, and returns the exit code.
+func (d *daemon) end() int {
+	code := 0
+	select {
+	case ws := <-d.mainEnded:
+		code = int(exitOf(ws).Code)
+	case <-d.stopped:
+	case <-d.session.CloseChan():
+		code = exitOrphaned // Without the shim nobody could stop this sandbox or hear of its end.
+	}
+	d.endRest()
+	flushed := make(chan struct{})
+	go func() { d.handlers.Wait(); close(flushed) }()
+	wait(flushed, flushTimeout)
+	return code
+}
+
+// endRest ends all other processes of the sandbox.
+func (d *daemon) endRest() {
+	for _, s := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL} {
+		if isClosed(d.reaper.Idle()) {
+			return
+		}
+		_ = syscall.Kill(-1, s)
+		_ = syscall.Kill(-1, syscall.SIGCONT) // A stopped process would not see the SIGTERM.
+		wait(d.reaper.Idle(), RestGrace)
+	}
+}
+
+func wait(c <-chan struct{}, limit time.Duration) {
+	t := time.NewTimer(limit)
+	defer t.Stop()
+	select {
+	case <-c:
+	case <-t.C:
+	}
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+// exitOf turns a wait status into an exit code, 128 + n for signal n.
+func exitOf(ws syscall.WaitStatus) wire.Exit {
+	if ws.Signaled() {
+		return wire.Exit{Code: 128 + int32(ws.Signal()), Signal: int(ws.Signal())}
+	}
+	return wire.Exit{Code: int32(ws.ExitStatus())}
+}
+
+// stream is one request of the shim.
+type stream struct {
+	*yamux.Stream
+	frames *wire.Reader
+}
+
+// fail sends an error as the last frame.
+func (s *stream) fail(e *wire.Error) {
+	const longest = 4 << 10
+	if len(e.Message) > longest {
+		e.Message = strings.ToValidUTF8(e.Message[:longest], "")
+	}
+	_ = wire.WriteJSON(s, wire.TypeError, e)
+}
+
+// serve answers one request.
+func (d *daemon) serve(s *stream) {
+	defer s.Close()
+	f, err := s.frames.Read()
+	if err != nil {
+		return
+	}
+	var req wire.Request
+	if err := f.Decode(&req); err != nil || f.Type != wire.TypeRequest {
+		s.fail(wire.Errorf(wire.CodeInvalid, "the first frame is no request"))
+		return
+	}
+	if req.Version != wire.Version {
+		s.fail(wire.Errorf(wire.CodeInvalid, "protocol version %d, this init knows %d", req.Version, wire.Version))
+		return
+	}
+	d.dispatch(s, req)
+}
+
+func (d *daemon) dispatch(s *stream, req wire.Request) {
+	switch req.Op {
+	case wire.OpSetup:
+		d.setup(req)
+		_ = wire.Write(s, wire.TypeOK, nil)
+	case wire.OpMain:
+		d.runMain(s, req)
+	case wire.OpExec:
+		d.exec(s, req)
+	case wire.OpReadFile:
+		readFile(s, req)
+	case wire.OpWriteFile:
+		writeFile(s, req)
+	case wire.OpStop:
+		d.stop()
+		_ = wire.Write(s, wire.TypeOK, nil)
+	case wire.OpSignal:
+		d.signalMain(syscall.Signal(req.Signal))
+		_ = wire.Write(s, wire.TypeOK, nil)
+	default:
+		s.fail(wire.Errorf(wire.CodeInvalid, "unknown operation %q", req.Op))
+	}
+}
+
+func (d *daemon) setup(req wire.Request) {
+	d.defaultsMu.Lock()
+	defer d.defaultsMu.Unlock()
+	d.env = mergeEnv(req.Env, nil)
+	if req.Dir != "" {
+		d.dir = req.Dir
+	}
+}
+
+// defaults returns environment and working directory of commands.
+func (d *daemon) defaults() (env []string, dir string) {
+	d.defaultsMu.Lock()
+	defer d.defaultsMu.Unlock()
+	return d.env, d.dir
+}
