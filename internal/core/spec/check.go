@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,10 +13,11 @@ import (
 	"github.com/bermhq/berm/internal/core/tree"
 )
 
-// check notes what the rules of a field forbid about a value that already has the right type.
+// check notes what the rules of a field forbid. Values of a wrong type, which decoding has noted, are passed over.
 func (d *layerDecoder) check(fd protoreflect.FieldDescriptor, rules *specpb.FieldRules, n *tree.Node, at string) {
 	items, _, _ := limits(fd, rules)
 	switch {
+	case fd.IsMap() && n.Kind != tree.Object, fd.IsList() && n.Kind != tree.List:
 	case fd.IsMap():
 		d.checkCount(len(n.Keys), items, "entries", n, at)
 		for _, k := range n.Keys {
@@ -58,14 +60,15 @@ func (d *layerDecoder) checkSingle(fd protoreflect.FieldDescriptor, rules *specp
 	_, size, most := limits(fd, rules)
 	switch {
 	case fd.Message() != nil:
-		if !tree.WellKnown(fd.Message()) {
+		if !tree.WellKnown(fd.Message()) && n.Kind == tree.Object {
 			d.checkMessage(fd.Message(), n, at)
 		}
+	case fd.Kind() == protoreflect.StringKind && n.Kind != tree.String:
 	case fd.Kind() == protoreflect.StringKind:
 		if why := d.checkString(rules, n.Text, size, most); why != "" {
 			d.problems.Add(n, at, "%s", why)
 		}
-	case kindOfScalar(fd) == KindInt:
+	case kindOfScalar(fd) == KindInt && (n.Kind == tree.Number || n.Kind == tree.String):
 		if why := checkInt(n.Text, rules.GetMin(), most); why != "" {
 			d.problems.Add(n, at, "%s", why)
 		}
@@ -136,8 +139,8 @@ func kindOfScalar(fd protoreflect.FieldDescriptor) Kind {
 func checkInt(text string, least, most int64) string {
 	f, err := strconv.ParseFloat(text, 64)
 	switch {
-	case err != nil:
-		return "is no integer"
+	case err != nil || f != math.Trunc(f):
+		return "" // decoding has noted it
 	case f < float64(least):
 		if least == 0 {
 			return text + " is negative"

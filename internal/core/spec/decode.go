@@ -2,6 +2,7 @@ package spec
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 
 	"google.golang.org/protobuf/proto"
@@ -73,13 +74,19 @@ type layerDecoder struct {
 	source   source
 	problems tree.Problems
 	leaves   []Leaf
+	// nodes are where fields with rules about a sibling stood.
+	nodes map[*Field]*tree.Node
+}
+
+func newDecoder(r *Registry, from source) *layerDecoder {
+	return &layerDecoder{registry: r, source: from, nodes: map[*Field]*tree.Node{}}
 }
 
 func (r *Registry) decode(n *tree.Node, at string, from source) (*Layer, error) {
 	if depth := n.Depth(); depth > MaxLayerDepth {
 		return nil, fault.Invalidf(fault.ReasonLimitExceeded, "the spec nests %d deep, the limit is %d", depth, MaxLayerDepth)
 	}
-	d := &layerDecoder{registry: r, source: from}
+	d := newDecoder(r, from)
 	d.group(r.root, n, at)
 	slices.SortFunc(d.leaves, Leaf.Compare)
 	l := &Layer{registry: r, leaves: d.leaves}
@@ -109,7 +116,7 @@ func (d *layerDecoder) group(g *group, n *tree.Node, at string) {
 				direct = append(direct, k)
 				continue
 			}
-			d.problems.Unknown(k, tree.Join(at, k.Name), g.names(), g.hint())
+			d.problems.Unknown(k, tree.Join(at, k.Name), g.names(), d.registry.hint(g, k.Name))
 			continue
 		}
 		if old, twice := given[m]; twice {
@@ -148,7 +155,8 @@ func (d *layerDecoder) inline(g *group, given map[*member]string, direct []tree.
 		}
 	}
 	first := direct[0]
-	d.leaf(g.inline, &tree.Node{Kind: tree.Object, Keys: direct, Line: first.Line, Col: first.Col}, at)
+	entries := &tree.Node{Kind: tree.Object, Keys: direct, Line: first.Line, Col: first.Col}
+	d.leaf(g.inline, entries, tree.Join(at, g.inline.Name))
 }
 
 func (d *layerDecoder) member(m *member, k tree.Key, at string) {
@@ -234,6 +242,9 @@ func (d *layerDecoder) leaf(f *Field, n *tree.Node, at string) {
 		d.open(f, n, at)
 		return
 	}
+	if f.atMost != nil {
+		d.nodes[f] = n
+	}
 	if l, ok := d.value(f, "", n, at); ok {
 		d.leaves = append(d.leaves, l)
 	}
@@ -280,10 +291,26 @@ func (g *group) names() []string {
 	return names
 }
 
-// hint explains a wrong key of a message beside whose open object it probably belongs.
-func (g *group) hint() string {
+// hint says where a key that is unknown in g belongs: under its full path when only one field has the name, or in the open
+// object of the message. It is empty when there is nothing better than a spelling suggestion.
+func (r *Registry) hint(g *group, name string) string {
+	name = snakePath(name)
+	var there *Field
+	for _, f := range r.fields {
+		if f.Name != name || f.Derived {
+			continue
+		}
+		if there != nil {
+			there = nil
+			break
+		}
+		there = f
+	}
+	if there != nil {
+		return fmt.Sprintf("did you mean %q?", there.Path)
+	}
 	for _, m := range g.members {
-		if m.field != nil && m.field.Open {
+		if m.field != nil && m.field.Open && tree.Suggest(name, g.names()) == "" {
 			return "known are " + joinNames(g.names()) + "; other keys belong under " + m.field.Path
 		}
 	}

@@ -63,9 +63,12 @@ func change(x, y Leaf) Change {
 
 // Apply returns base with changes made: Apply(old, Diff(old, new)) is new. What the changes say the old values were does
 // not matter. It fails for a path that is no leaf and for a value that does not fit its field.
-func Apply(base *Layer, changes []Change) (*Layer, error) {
-	r := base.reg()
-	d := &layerDecoder{registry: r, source: stored, leaves: slices.Clone(base.Leaves())}
+func Apply(base *Layer, changes []Change) (*Layer, error) { return base.reg().Apply(base, changes) }
+
+// Apply is the function of that name for the fields of r.
+func (r *Registry) Apply(base *Layer, changes []Change) (*Layer, error) {
+	d := newDecoder(r, stored)
+	d.leaves = slices.Clone(base.Leaves())
 	for _, c := range changes {
 		f, key, ok := r.ByPath(c.Path)
 		if !ok || key != "" && !f.Open {

@@ -27,9 +27,12 @@ func ParseMemory(text string) (bytes int64, err error) {
 	return parseQuantity(specpb.Format_FORMAT_MEMORY, text)
 }
 
-// FormatCPU returns the shortest text of a CPU amount: "2", "500m".
+// FormatCPU returns the text of a CPU amount: whole CPUs as "2", others in thousandths as "500m".
 func FormatCPU(millis int64) string {
-	return resource.NewMilliQuantity(millis, resource.DecimalSI).String()
+	if millis%1000 == 0 {
+		return strconv.FormatInt(millis/1000, 10)
+	}
+	return strconv.FormatInt(millis, 10) + "m"
 }
 
 // FormatMemory returns the text of a memory amount with the largest binary suffix that keeps it exact: "4Gi".

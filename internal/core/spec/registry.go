@@ -214,7 +214,7 @@ func limits(fd protoreflect.FieldDescriptor, rules *specpb.FieldRules) (items, b
 			most = MaxCPUMillis
 		case rules.GetFormat() == specpb.Format_FORMAT_MEMORY:
 			most = MaxMemoryBytes
-		case kindOf(fd, false) == KindInt:
+		case kindOfScalar(fd) == KindInt:
 			most = MaxInt
 		}
 	}
@@ -315,3 +315,6 @@ func (r *Registry) pathNames() []string {
 	walk(r.root)
 	return names
 }
+
+// Descriptor returns the message whose fields the registry holds.
+func (r *Registry) Descriptor() protoreflect.MessageDescriptor { return r.mt.Descriptor() }

@@ -65,7 +65,7 @@ func (r *Registry) aboveSibling(leaves []Leaf) []Problem {
 // siblings checks a layer by itself.
 func (d *layerDecoder) siblings(l *Layer, at string) {
 	for _, p := range d.registry.aboveSibling(l.leaves) {
-		d.problems.Add(nil, tree.Join(at, p.Leaf.Path()), "%s", p.Message)
+		d.problems.Add(d.nodes[p.Leaf.Field], tree.Join(at, p.Leaf.Path()), "%s", p.Message)
 	}
 }
 

@@ -20,15 +20,13 @@ func (d *layerDecoder) value(f *Field, key string, n *tree.Node, at string) (Lea
 	if key != "" {
 		given = &tree.Node{Kind: tree.Object, Keys: []tree.Key{{Name: key, Value: n}}, Line: n.Line, Col: n.Col}
 	}
-	if !tree.DecodeField(given, parent, f.fd, at, &d.problems) {
-		return Leaf{}, false
-	}
+	before := d.problems.Len()
+	tree.DecodeField(given, parent, f.fd, at, &d.problems)
 	if d.source != stored && !f.Open {
-		before := d.problems.Len()
 		d.check(f.fd, f.rules, n, at)
-		if d.problems.Len() > before {
-			return Leaf{}, false
-		}
+	}
+	if d.problems.Len() > before {
+		return Leaf{}, false
 	}
 	v, err := newDatum(f, key, root, parent)
 	if err != nil {

@@ -96,15 +96,16 @@ func key(fd protoreflect.FieldDescriptor, i int) string {
 	}
 }
 
+// single returns one value. Inside a message a default value is no value, so that none is made.
 func single(fd protoreflect.FieldDescriptor, rules *specpb.FieldRules, c Choice) *tree.Node {
 	switch fd.Kind() {
 	case protoreflect.StringKind:
 		return text(str(rules, c))
 	case protoreflect.BoolKind:
-		return &tree.Node{Kind: tree.Bool, Text: strconv.FormatBool(c(2) == 0)}
+		return &tree.Node{Kind: tree.Bool, Text: strconv.FormatBool(!fd.HasPresence() || c(2) == 0)}
 	case protoreflect.EnumKind:
 		values := fd.Enum().Values()
-		return text(string(values.Get(c(values.Len())).Name()))
+		return text(string(values.Get(values.Len() - 1 - c(values.Len()-1)).Name()))
 	case protoreflect.BytesKind:
 		return text([]string{"AAEC", "/w=="}[c(2)])
 	case protoreflect.FloatKind, protoreflect.DoubleKind:
@@ -112,7 +113,7 @@ func single(fd protoreflect.FieldDescriptor, rules *specpb.FieldRules, c Choice)
 	case protoreflect.MessageKind, protoreflect.GroupKind:
 		return message(fd.Message(), c)
 	default:
-		return number(int(rules.GetMin()) + c(5))
+		return number(int(rules.GetMin()) + 1 + c(5))
 	}
 }
 
