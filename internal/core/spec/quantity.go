@@ -35,9 +35,16 @@ func FormatCPU(millis int64) string {
 	return strconv.FormatInt(millis, 10) + "m"
 }
 
+var binarySuffixes = [...]string{"", "Ki", "Mi", "Gi", "Ti", "Pi"}
+
 // FormatMemory returns the text of a memory amount with the largest binary suffix that keeps it exact: "4Gi".
 func FormatMemory(bytes int64) string {
-	return resource.NewQuantity(bytes, resource.BinarySI).String()
+	suffix := 0
+	for suffix < len(binarySuffixes)-1 && bytes != 0 && bytes%1024 == 0 {
+		bytes /= 1024
+		suffix++
+	}
+	return strconv.FormatInt(bytes, 10) + binarySuffixes[suffix]
 }
 
 var errNoQuantity = errors.New("no quantity")
