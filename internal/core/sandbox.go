@@ -74,6 +74,8 @@ type Sandbox struct {
 	ExpiresAt time.Time
 	// Reserved is what the sandbox counts against the runner's capacity.
 	Reserved Amounts
+	// CPULimitMillis is the CPU limit in thousandths of a CPU, 0 for none. Usage guardrails count it per hour of running.
+	CPULimitMillis int64
 	// Digest identifies the resolved spec; the runner refuses another.
 	Digest string
 	// Decision is the plan as stored: layers, provenance, candidates (plan.Record as JSON).

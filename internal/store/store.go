@@ -22,12 +22,27 @@ const (
 	KindRunner  Kind = "runner"
 )
 
+// What a Change is about, besides the kinds of configuration objects.
+const (
+	ChangeSandbox = "sandbox"
+	ChangeOrg     = "org"
+	ChangeToken   = "token"
+)
+
 // Limits of the store.
 const (
 	// MaxBody is the largest body of a configuration object, in bytes.
 	MaxBody = 1 << 20
 	// MaxPage is the largest page of a list.
 	MaxPage = 1000
+	// MaxText is the longest id, name or other short text, in bytes.
+	MaxText = 4096
+	// MaxDecision is the largest decision kept with a sandbox, MaxTimeline the largest timeline as JSON, in bytes.
+	MaxDecision = 8 << 20
+	MaxTimeline = 256 << 10
+	// MaxTags is how many tags a sandbox has at most, MaxAlternatives how many values a field of a filter has.
+	MaxTags         = 256
+	MaxAlternatives = 64
 )
 
 // Object is one configuration object at one revision. Body is canonical JSON, made and read by internal/control.
@@ -56,9 +71,11 @@ type Ref struct {
 	Revision int32
 }
 
-// Page asks for a part of a list. Lists are ordered by name (configuration) or newest first (sandboxes).
+// Page asks for a part of a list. Lists are ordered by name (configuration) or newest first (sandboxes, revisions).
 type Page struct {
-	// Size is 1 to MaxPage. After continues behind the element with this key ("" from the start).
+	// Size is 1 to MaxPage. After continues behind the element with this key ("" from the start). A key is what a list
+	// returned and only names a position: one of another organization reveals nothing, one that no list can have
+	// returned is Invalid, PAGE_TOKEN_INVALID.
 	Size  int
 	After string
 }
@@ -77,8 +94,11 @@ type SandboxFilter struct {
 
 // Usage counts launches for usage guardrails.
 type Usage struct {
-	Concurrent      int64
-	StartsLastMin   int64
+	// Concurrent is how many have not ended, StartsLastMin how many were created in the minute up to now.
+	Concurrent    int64
+	StartsLastMin int64
+	// VCPUMillisHours is the CPU limit (one CPU where there is none) times the running time of the 24 hours up to now, in
+	// thousandths of a vCPU hour, rounded down.
 	VCPUMillisHours int64
 }
 
@@ -87,7 +107,8 @@ type UsageSubject struct {
 	OrgID, ProfileID, UserID string
 }
 
-// Reader reads one consistent state. Missing things are fault.NotFound; so are those of another organization.
+// Reader reads one consistent state. Missing things are fault.NotFound; so are those of another organization. What is
+// returned belongs to the caller.
 type Reader interface {
 	Object(ctx context.Context, kind Kind, orgID, id string) (*Object, error)
 	ObjectByName(ctx context.Context, kind Kind, orgID, name string) (*Object, error)
@@ -98,51 +119,72 @@ type Reader interface {
 	Revisions(ctx context.Context, kind Kind, orgID, id string, p Page) ([]*Object, string, error)
 
 	Sandbox(ctx context.Context, orgID, id string) (*core.Sandbox, error)
-	// Sandboxes lists by creation, newest first. Decision and Launch are not loaded.
+	// Sandboxes lists by creation, newest first. Decision and Launch are not loaded. An empty OrgID is Invalid.
 	Sandboxes(ctx context.Context, f SandboxFilter, p Page) ([]*core.Sandbox, string, error)
 	CountLive(ctx context.Context, runnerUUID string) (int64, error)
-	// Reserved returns what the live sandboxes of a runner have reserved.
+	// Reserved returns what is counted as used on a runner: Reserve minus Release, nothing for an unknown runner.
 	Reserved(ctx context.Context, runnerUUID string) (core.Amounts, error)
 	Usage(ctx context.Context, s UsageSubject, now time.Time) (Usage, error)
-	// Unfinished lists the sandboxes of all organizations that have not ended on a runner, for recovery.
+	// Unfinished lists the sandboxes of all organizations that have not ended on a runner, oldest first, for recovery.
+	// Decision and Launch are not loaded.
 	Unfinished(ctx context.Context, runnerUUID string) ([]*core.Sandbox, error)
 
 	Org(ctx context.Context, id string) (*core.Org, error)
 	OrgByName(ctx context.Context, name string) (*core.Org, error)
+	// Orgs lists all by name.
 	Orgs(ctx context.Context) ([]*core.Org, error)
+	// TokenByHash returns the token also when it is revoked or has expired: the caller has the clock.
 	TokenByHash(ctx context.Context, hash string) (*core.Token, error)
+	// Tokens lists those of an organization by name, also the revoked.
 	Tokens(ctx context.Context, orgID string) ([]*core.Token, error)
-	// LastChange is the sequence number of the newest visible change, 0 for none.
+	// LastChange is a sequence number such that Changes after it yields every change that this state does not have. It may
+	// yield some that it has. 0 is before the first change.
 	LastChange(ctx context.Context) (int64, error)
 }
 
-// Tx reads and writes in one transaction. Every write also appends to the change log.
+// Tx reads and writes in one transaction. Every write of an object, a sandbox, an organization or a token also appends to
+// the change log; the counts of capacity are not in it.
+//
+// Transactions are serializable as far as they read configuration or Usage: what they read cannot change before they
+// commit. A sandbox that was read is only written if its revision is still current. A refusal (a fault that is described
+// here) leaves the transaction usable; any other error makes it fail as a whole.
+//
+// Where a method counts a revision of the value given, the value has the old one again if the transaction does not commit.
 type Tx interface {
 	Reader
-	// Insert writes revision 1. A live object with the same name: Exists; with the same Unique: Exists.
+	// Insert writes revision 1 (and sets it). A live object with the same name or the same Unique, or an object that ever
+	// had the ID: Exists.
 	Insert(ctx context.Context, o *Object) error
-	// Update writes o as the revision after o.Revision (which it sets); another current revision: Conflict.
+	// Update writes o as the revision after o.Revision (which it sets); another current revision: Conflict. Name, Unique and
+	// CreatedAt never change: another Name or Unique is Invalid.
 	Update(ctx context.Context, o *Object) error
-	// Delete appends a deleted revision.
+	// Delete appends a deleted revision with the last body, and UpdatedAt, UpdatedBy and Reason of o. It sets o.Revision and
+	// o.Deleted. Another current revision: Conflict. The name and Unique are free again.
 	Delete(ctx context.Context, o *Object) error
-	// AssertCurrent fails with Conflict unless every ref is live at its revision. A Ref with revision 0 asserts that no live
-	// object of that kind has the name in ID.
+	// AssertCurrent fails with Conflict unless every ref is live at its revision, and stays so until this transaction
+	// commits. A Ref with revision 0 asserts that no live object of that kind has the name in ID.
 	AssertCurrent(ctx context.Context, refs []Ref) error
 
-	// SetCapacity makes the capacity of a runner known. Reserve adds to what is used if it stays within it (false if not),
-	// Release takes back.
+	// SetCapacity makes the capacity of a runner known, and counts what is used anew from its live sandboxes. Reserve adds
+	// to what is used if every amount that it adds stays within the capacity; else, or when the capacity is not known, it
+	// changes nothing and returns false. Release takes back. Negative amounts are Invalid.
 	SetCapacity(ctx context.Context, runnerUUID string, capacity core.Amounts) error
 	Reserve(ctx context.Context, runnerUUID string, a core.Amounts) (bool, error)
 	Release(ctx context.Context, runnerUUID string, a core.Amounts) error
 
+	// InsertSandbox writes a sandbox with everything it was decided from, at revision 1 (which it sets). An id in use: Exists.
 	InsertSandbox(ctx context.Context, s *core.Sandbox) error
 	// UpdateSandbox writes the mutable part (status, reason, observation, exit code, times, timeline) if s.Revision is
-	// current, else Conflict. A terminal row is never changed: Precondition.
+	// current, and sets the next one; else Conflict. A terminal row is never changed: Precondition.
 	UpdateSandbox(ctx context.Context, s *core.Sandbox) error
+	// DeleteSandbox removes a sandbox that has ended, with its record. One that has not: Precondition.
 	DeleteSandbox(ctx context.Context, orgID, id string) error
 
+	// InsertOrg: an id or name in use is Exists.
 	InsertOrg(ctx context.Context, o *core.Org) error
+	// InsertToken: an unknown organization is NotFound, an id or hash in use Exists.
 	InsertToken(ctx context.Context, t *core.Token) error
+	// RevokeToken sets when a token was revoked; the first time stays. A token of another organization is NotFound.
 	RevokeToken(ctx context.Context, orgID, id string, at time.Time) error
 }
 
@@ -150,7 +192,7 @@ type Tx interface {
 type Change struct {
 	// Seq grows with every change; gaps mean nothing.
 	Seq int64
-	// Kind is a Kind or "sandbox".
+	// Kind is a Kind, ChangeSandbox, ChangeOrg or ChangeToken. OrgID is that of the organization itself for ChangeOrg.
 	Kind, OrgID, ID string
 	Revision        int64
 	Deleted         bool
@@ -160,13 +202,17 @@ type Change struct {
 // Store is the port. Methods are safe for concurrent use. Driver errors come as faults: Unavailable (full, read-only, locked
 // too long, connection lost: STORE_UNAVAILABLE) or Internal (corrupt).
 type Store interface {
-	// View runs fn on one consistent state.
+	// View runs fn on one consistent state. The Reader is not for concurrent use, and not for use after fn.
 	View(ctx context.Context, fn func(Reader) error) error
 	// Update runs fn in a transaction and commits durably before it returns nil; fn may run again when the engine asks to
-	// retry, so it must not have other effects. Concurrent updates may share one commit; an error of one never undoes another.
+	// retry, so it must not have other effects. Concurrent updates may share one commit; an error or panic of one never
+	// undoes another, and none returns before the commit of what it may have read. A ctx that ends before fn starts is
+	// honoured; once all of fn has succeeded the commit is not abandoned. fn must not call Update: it would wait for itself.
+	// An error at the commit itself (Unavailable) does not say whether it took effect.
 	Update(ctx context.Context, fn func(Tx) error) error
 	// Changes yields committed changes after seq, in an order in which a reader who stores the last seq it saw loses none,
-	// and waits for more until ctx ends.
+	// and waits for more until ctx ends, which ends the sequence without an error. Any error ends it too. A seq that the
+	// log has not reached is OutOfRange: it comes from another store.
 	Changes(ctx context.Context, after int64) iter.Seq2[Change, error]
 	// Ready reports whether reads and writes work.
 	Ready(ctx context.Context) error
