@@ -8,6 +8,7 @@ package wire
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 
@@ -15,14 +16,18 @@ import (
 	spb "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/protoadapt"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/bermhq/berm/internal/core/fault"
 )
 
-// Limits of an error on the wire: gRPC puts it into a trailer, which peers bound to 8 or 16 KiB.
+// Limits of an error on the wire.
 const (
+	// MaxTrailer is the largest google.rpc.Status of a gRPC answer, in bytes: peers bound all trailers together to 8 KiB, base64
+	// takes a third more, and the message is sent twice.
+	MaxTrailer = 4 << 10
 	// MaxViolations is the largest number of field violations sent.
 	MaxViolations = 40
 	// MaxText is the largest length of a message or of one metadata value, in bytes.
@@ -76,15 +81,31 @@ func HTTPStatus(c codes.Code) int {
 	}
 }
 
-// Status returns err as a gRPC status. extra details are appended (a structured refusal). Internal errors keep only their
-// request id.
-func Status(err error, requestID string, extra ...protoadapt.MessageV1) *status.Status {
+// Status returns err as a gRPC status whose details fit into a trailer. Internal errors keep only their request id.
+func Status(err error, requestID string) *status.Status {
+	s := build(err, requestID)
+	fit(s, MaxTrailer)
+	return status.FromProto(s)
+}
+
+// Body returns the google.rpc.Status of err for a REST answer, which has room for everything.
+func Body(err error, requestID string) *spb.Status { return build(err, requestID) }
+
+// Code returns the gRPC code of err, OK for nil.
+func Code(err error) codes.Code {
+	if err == nil {
+		return codes.OK
+	}
+	return grpcCodes[asFault(err).Code]
+}
+
+func build(err error, requestID string) *spb.Status {
 	f := asFault(err)
 	if f.Code == fault.Internal {
-		return withDetails(status.New(codes.Internal, "internal error, request "+requestID),
-			&errdetails.ErrorInfo{Reason: "INTERNAL", Domain: fault.Domain, Metadata: map[string]string{"request_id": requestID}})
+		info := &errdetails.ErrorInfo{Reason: "INTERNAL", Domain: fault.Domain, Metadata: map[string]string{"request_id": requestID}}
+		return compose(codes.Internal, "internal error, request "+requestID, info)
 	}
-	details := []protoadapt.MessageV1{errorInfo(f, requestID)}
+	details := []proto.Message{errorInfo(f, requestID)}
 	if br := badRequest(f); br != nil {
 		details = append(details, br)
 	}
@@ -94,15 +115,23 @@ func Status(err error, requestID string, extra ...protoadapt.MessageV1) *status.
 	if f.Hint != "" {
 		details = append(details, &errdetails.Help{Links: []*errdetails.Help_Link{{Description: clip(f.Hint)}}})
 	}
-	return withDetails(status.New(grpcCodes[f.Code], clip(text(f))), append(details, extra...)...)
+	if d := detail(f.Detail); d != nil {
+		details = append(details, d)
+	}
+	return compose(grpcCodes[f.Code], clip(text(f)), details...)
 }
 
-// Body returns the google.rpc.Status of err for a REST answer.
-func Body(err error, requestID string, extra ...protoadapt.MessageV1) *spb.Status {
-	return Status(err, requestID, extra...).Proto()
+func compose(code codes.Code, message string, details ...proto.Message) *spb.Status {
+	s := &spb.Status{Code: int32(code), Message: strings.ToValidUTF8(message, "�")} //nolint:gosec // 0 to 16
+	for _, d := range details {
+		if packed, err := anypb.New(d); err == nil { // fails only for a message that cannot be marshalled: the rest still tells
+			s.Details = append(s.Details, packed)
+		}
+	}
+	return s
 }
 
-// asFault also understands contexts that ended, and statuses that a library made (a message over the limit, for one).
+// asFault also understands contexts that ended, and statuses that grpc-go made of a request that it could not take.
 func asFault(err error) *fault.Error {
 	var f *fault.Error
 	switch {
@@ -113,7 +142,27 @@ func asFault(err error) *fault.Error {
 	case errors.Is(err, context.Canceled):
 		return fault.New(fault.Canceled, "CANCELED", "the caller went away")
 	}
+	if s, ok := status.FromError(err); ok {
+		return fromLibrary(s)
+	}
 	return fault.From(err)
+}
+
+// fromLibrary turns a status of grpc-go or of the gateway around it, whose text clients know, into a fault.
+func fromLibrary(s *status.Status) *fault.Error {
+	switch s.Code() {
+	case codes.ResourceExhausted: // a message over the limit
+		return fault.New(fault.Exhausted, fault.ReasonLimitExceeded, "%s", s.Message())
+	case codes.DeadlineExceeded:
+		return fault.New(fault.Deadline, "DEADLINE_EXCEEDED", "%s", s.Message())
+	case codes.Canceled:
+		return fault.New(fault.Canceled, "CANCELED", "%s", s.Message())
+	case codes.Unimplemented:
+		return fault.New(fault.Unimplemented, fault.ReasonNotImplemented, "%s", s.Message())
+	case codes.Unavailable:
+		return fault.New(fault.Unavailable, "UNAVAILABLE", "%s", s.Message())
+	}
+	return fault.Invalidf(fault.ReasonInvalidRequest, "the request could not be read: %s", s.Message())
 }
 
 // text joins the message with the first violations, so that a client that shows only the message is still told.
@@ -146,6 +195,14 @@ func errorInfo(f *fault.Error, requestID string) *errdetails.ErrorInfo {
 	return &errdetails.ErrorInfo{Reason: f.Reason, Domain: fault.Domain, Metadata: meta}
 }
 
+// position puts line and column before the text, for bodies that people write by hand.
+func position(v fault.Field) string {
+	if v.Line == 0 {
+		return v.Description
+	}
+	return fmt.Sprintf("line %d, column %d: %s", v.Line, v.Column, v.Description)
+}
+
 func badRequest(f *fault.Error) *errdetails.BadRequest {
 	if len(f.Fields) == 0 {
 		return nil
@@ -155,22 +212,17 @@ func badRequest(f *fault.Error) *errdetails.BadRequest {
 		if i == MaxViolations {
 			break
 		}
-		br.FieldViolations = append(br.FieldViolations, &errdetails.BadRequest_FieldViolation{Field: v.Path, Description: clip(v.Description), Reason: f.Reason})
+		br.FieldViolations = append(br.FieldViolations, &errdetails.BadRequest_FieldViolation{Field: v.Path, Description: clip(position(v)), Reason: f.Reason})
 	}
 	return br
 }
 
-func withDetails(s *status.Status, details ...protoadapt.MessageV1) *status.Status {
-	full, err := s.WithDetails(details...)
-	if err != nil { // only a message that cannot be marshalled: the plain status still tells
-		return s
-	}
-	return full
-}
+func clip(s string) string { return cut(s, MaxText) }
 
-func clip(s string) string {
-	if len(s) <= MaxText {
+// cut shortens s to at most limit bytes and a mark.
+func cut(s string, limit int) string {
+	if len(s) <= limit {
 		return s
 	}
-	return strings.ToValidUTF8(s[:MaxText], "") + "…"
+	return strings.ToValidUTF8(s[:limit], "") + "…"
 }

@@ -1,0 +1,72 @@
+package port
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"time"
+)
+
+// bounded gives a REST request a largest body and a time in which that must arrive, and the answer a time in which it must be
+// taken. The times are per request: http.Server.ReadTimeout and WriteTimeout would cut streams, and commands that run long.
+func bounded(next http.Handler, maxBody int64) http.Handler {
+	return http.MaxBytesHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		rc := http.NewResponseController(w)
+		if r.ContentLength != 0 {
+			_ = rc.SetReadDeadline(time.Now().Add(BodyTimeout)) // a writer without deadlines is a test's
+			r.Body = &timedBody{ReadCloser: r.Body, rc: rc}
+		}
+		tw := &timedWriter{ResponseWriter: w, rc: rc}
+		defer tw.done()
+		next.ServeHTTP(tw, r)
+	}), maxBody)
+}
+
+// timedBody takes the deadline away once the body is complete: it would otherwise end a call that runs longer, because
+// net/http goes on reading to see whether the client is still there.
+type timedBody struct {
+	io.ReadCloser
+	rc *http.ResponseController
+}
+
+func (b *timedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if errors.Is(err, io.EOF) {
+		_ = b.rc.SetReadDeadline(time.Time{})
+	}
+	return n, err
+}
+
+// timedWriter sets the deadline of an answer when it begins, however long the call took.
+type timedWriter struct {
+	http.ResponseWriter
+	rc    *http.ResponseController
+	begun bool
+}
+
+func (w *timedWriter) begin() {
+	if !w.begun {
+		w.begun = true
+		_ = w.rc.SetWriteDeadline(time.Now().Add(BodyTimeout))
+	}
+}
+
+func (w *timedWriter) WriteHeader(status int) {
+	w.begin()
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *timedWriter) Write(p []byte) (int, error) {
+	w.begin()
+	return w.ResponseWriter.Write(p)
+}
+
+// Unwrap lets http.ResponseController reach the connection.
+func (w *timedWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// done leaves a kept-alive connection without the deadline of this answer.
+func (w *timedWriter) done() {
+	if w.begun {
+		_ = w.rc.SetWriteDeadline(time.Time{})
+	}
+}
