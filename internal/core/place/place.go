@@ -1,0 +1,223 @@
+// Package place says where a sandbox could run and where it should: it filters runners, with a typed reason for each one
+// that is out, scores those that are left, and chooses.
+//
+// It is pure. The random part of the choice is a function of a seed that the caller passes and of the runners' names, so
+// the order in which runners are given means nothing, and a runner that is filtered out changes nothing for the others.
+package place
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/bermhq/berm/internal/core"
+	"github.com/bermhq/berm/internal/core/resolve"
+)
+
+// Code classifies a Reason, for programs.
+type Code string
+
+// The codes of this package. Those of a guard violation are fault reasons, such as GUARDRAIL_VIOLATED.
+const (
+	// CodeNotRequested: the request names other runners.
+	CodeNotRequested Code = "NOT_REQUESTED"
+	// CodeDisconnected: nothing is connected that could run it.
+	CodeDisconnected Code = "DISCONNECTED"
+	// CodeCordoned: an operator keeps new sandboxes away, or the runner is being deleted.
+	CodeCordoned Code = "CORDONED"
+	// CodeNotBound: the runner binds none of the profiles asked for.
+	CodeNotBound Code = "PROFILE_NOT_BOUND"
+	// CodeArchitecture: another CPU architecture is asked for.
+	CodeArchitecture Code = "ARCHITECTURE"
+	// CodeRuntimeClass: the runner does not have the runtime class.
+	CodeRuntimeClass Code = "RUNTIME_CLASS"
+	// CodeNodeLabels: a node selector that the runner's known labels do not match.
+	CodeNodeLabels Code = "NODE_LABELS"
+	// CodeInstanceType: the runner's known instance type is not one of those allowed.
+	CodeInstanceType Code = "INSTANCE_TYPE"
+	// CodeFeature: an ability that the runner is known not to have.
+	CodeFeature Code = "FEATURE"
+	// CodeCapacity: it would fit an emptier runner.
+	CodeCapacity Code = "CAPACITY"
+	// CodeTooLarge: it would not fit even if nothing else ran there.
+	CodeTooLarge Code = "TOO_LARGE"
+	// CodeRefused: the runner's backend cannot honour the resolved spec.
+	CodeRefused Code = "BACKEND_REFUSED"
+	// CodeOutscored: it could run here, but the chosen runner scored higher, or came first by name.
+	CodeOutscored Code = "OUTSCORED"
+	// CodeNotDrawn: it could run here; the two runners compared were drawn by chance.
+	CodeNotDrawn Code = "NOT_DRAWN"
+)
+
+// Text returns the message of a code that always means the same, "" for the others.
+func Text(c Code) string {
+	switch c {
+	case CodeNotRequested:
+		return "the request names other runners"
+	case CodeNotBound:
+		return "the runner binds none of the profiles asked for"
+	case CodeOutscored:
+		return "the chosen runner scored higher"
+	case CodeNotDrawn:
+		return "two others were drawn and compared"
+	default:
+		return ""
+	}
+}
+
+// Reason is one reason why a runner is not the chosen one. The zero values of the fields behind Message mean that they do
+// not apply.
+type Reason struct {
+	Code    Code
+	Message string
+	// Path is the field concerned, in snake_case; Value what was asked for, Limit what it collides with, as text.
+	Path, Value, Limit string
+	// ValueOrigin and LimitOrigin say where both come from.
+	ValueOrigin, LimitOrigin *resolve.Origin
+}
+
+// Host is what placement knows of one runner.
+type Host struct {
+	// ID breaks ties; unique among the hosts of a choice.
+	ID      string
+	GroupID string
+	// Connected and Cordoned are the operator's and the network's part; Note says why in words, may be empty.
+	Connected, Cordoned bool
+	Note                string
+	// Architecture is a GOARCH value, "" when unknown.
+	Architecture string
+	// RuntimeClasses is empty when unknown.
+	RuntimeClasses []string
+	// NodeLabels is nil when unknown: node selectors then filter nothing.
+	NodeLabels map[string]string
+	// Features are "family:ability". A family of which no ability is listed is unknown and filters nothing.
+	Features []string
+	// Capacity may be reserved in total, Used is reserved now.
+	Capacity, Used core.Amounts
+}
+
+// Need is what one resolved launch asks of a runner.
+type Need struct {
+	Reserve core.Amounts
+	// RuntimeClass is "" when the runner's default serves.
+	RuntimeClass string
+	// NodeSelector is the union of both places of the spec where one can stand; Selector names each key's path.
+	NodeSelector map[string]string
+	// InstanceTypes is empty when any will do.
+	InstanceTypes []string
+	// Features are "family:ability".
+	Features []string
+	// Group is the runner group that is preferred, "" for none.
+	Group string
+}
+
+// Label keys that placement itself understands.
+const (
+	// LabelArch is compared with the runner's architecture, labels known or not.
+	LabelArch = "kubernetes.io/arch"
+	// LabelInstanceType is where a node says its instance type.
+	LabelInstanceType = "node.kubernetes.io/instance-type"
+)
+
+// Available returns why h takes no new sandbox at all, nil if it does.
+func Available(h *Host) []Reason {
+	var out []Reason
+	if !h.Connected {
+		out = append(out, Reason{Code: CodeDisconnected, Message: note("the runner is not connected", h.Note)})
+	}
+	if h.Cordoned {
+		out = append(out, Reason{Code: CodeCordoned, Message: note("the runner takes no new sandboxes", h.Note)})
+	}
+	return out
+}
+
+// Fits returns every reason, in a fixed order, why h cannot take a sandbox with these needs, nil if it can. It does not
+// look at availability.
+func Fits(h *Host, n *Need) []Reason {
+	out := abilities(h, n)
+	return append(out, room(h, &n.Reserve)...)
+}
+
+// OnlyCapacity reports whether all reasons are about room: the same request may succeed later, unchanged.
+func OnlyCapacity(reasons []Reason) bool {
+	for _, r := range reasons {
+		if r.Code != CodeCapacity && r.Code != CodeTooLarge {
+			return false
+		}
+	}
+	return len(reasons) > 0
+}
+
+func abilities(h *Host, n *Need) []Reason {
+	var out []Reason
+	if n.RuntimeClass != "" && len(h.RuntimeClasses) > 0 && !slices.Contains(h.RuntimeClasses, n.RuntimeClass) {
+		out = append(out, Reason{
+			Code: CodeRuntimeClass, Path: "runtime_class", Value: n.RuntimeClass, Limit: strings.Join(h.RuntimeClasses, ", "),
+			Message: fmt.Sprintf("runtime class %s does not work on this runner, which has %s", n.RuntimeClass, strings.Join(h.RuntimeClasses, ", ")),
+		})
+	}
+	if len(n.NodeSelector) > 0 && (h.NodeLabels != nil || h.Architecture != "") {
+		out = append(out, labels(h, n)...)
+	}
+	if have := h.NodeLabels[LabelInstanceType]; have != "" && len(n.InstanceTypes) > 0 && !slices.Contains(n.InstanceTypes, have) {
+		out = append(out, Reason{
+			Code: CodeInstanceType, Path: "instance_types", Value: strings.Join(n.InstanceTypes, ", "), Limit: have,
+			Message: fmt.Sprintf("the runner has instance type %s, allowed are %s", have, strings.Join(n.InstanceTypes, ", ")),
+		})
+	}
+	for _, f := range n.Features {
+		if family, _, _ := strings.Cut(f, ":"); knows(h.Features, family) && !slices.Contains(h.Features, f) {
+			out = append(out, Reason{Code: CodeFeature, Value: f, Message: fmt.Sprintf("the runner does not offer %s", f)})
+		}
+	}
+	return out
+}
+
+func labels(h *Host, n *Need) []Reason {
+	var out []Reason
+	for _, key := range sortedKeys(n.NodeSelector) {
+		want := n.NodeSelector[key]
+		have, known := h.NodeLabels[key]
+		code := CodeNodeLabels
+		if key == LabelArch && h.Architecture != "" {
+			have, known, code = h.Architecture, true, CodeArchitecture
+		} else if h.NodeLabels == nil {
+			continue
+		}
+		if known && have == want {
+			continue
+		}
+		text := "does not have the label"
+		if known {
+			text = "has " + have
+		}
+		out = append(out, Reason{
+			Code: code, Path: "node_selector[" + key + "]", Value: want, Limit: have,
+			Message: fmt.Sprintf("the sandbox needs a node with %s=%s; this runner %s", key, want, text),
+		})
+	}
+	return out
+}
+
+// knows reports whether any ability of the family is listed.
+func knows(features []string, family string) bool {
+	return slices.ContainsFunc(features, func(f string) bool {
+		return len(f) > len(family) && f[len(family)] == ':' && f[:len(family)] == family
+	})
+}
+
+func note(text, detail string) string {
+	if detail == "" {
+		return text
+	}
+	return text + ": " + detail
+}
+
+func sortedKeys(m map[string]string) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}

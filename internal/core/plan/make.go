@@ -1,0 +1,323 @@
+package plan
+
+import (
+	"cmp"
+	"slices"
+
+	specpb "github.com/bermhq/berm/gen/berm/spec"
+	"github.com/bermhq/berm/internal/core/guard"
+	"github.com/bermhq/berm/internal/core/launch"
+	"github.com/bermhq/berm/internal/core/place"
+	"github.com/bermhq/berm/internal/core/resolve"
+	"github.com/bermhq/berm/internal/core/spec"
+)
+
+// Options are what a decision depends on besides snapshot and request.
+type Options struct {
+	// Seed decides which two runners are compared when more could run the sandbox.
+	Seed uint64
+	// Actor is who asks; it is named as the origin of layer 4.
+	Actor string
+	// Group is the runner group that is preferred, "" for none.
+	Group string
+	// Explain asks the backend of every candidate what it refuses, not only of those that are drawn. The decision is the
+	// same; more candidates are listed as refused.
+	Explain bool
+}
+
+// Make decides a launch. The error is a fault: Invalid or Unimplemented for a malformed or unsupported request; otherwise
+// its Detail is a *Refusal (except for names that do not exist), and code and reason say what could be done:
+// CWSANDBOX_RUNNER_NOT_FOUND and CWSANDBOX_PROFILE_NOT_FOUND (NotFound); CWSANDBOX_PROFILE_MISMATCH (Precondition) when a
+// profile was named and forbids it; CWSANDBOX_NO_SUITABLE_RUNNER when none was named and policy forbids it (Precondition),
+// and, whatever was named, when only room is missing (Exhausted, with a delay) or nothing is connected (Unavailable).
+func Make(s *Snapshot, l *specpb.Launch, opts Options) (*Plan, error) {
+	request, err := launch.New(l)
+	if err != nil {
+		return nil, err
+	}
+	m := newMaker(s, request, opts)
+	if err := m.selection.check(m.runners); err != nil {
+		return nil, err
+	}
+	m.consider()
+	if winner := m.choose(); winner != nil {
+		return m.plan(winner), nil
+	}
+	return nil, m.refuse()
+}
+
+// maker is one decision.
+type maker struct {
+	snapshot  *Snapshot
+	request   *launch.Request
+	options   Options
+	selection selection
+	layer     resolve.Input
+	// runners are those of the organization, by name; states belongs to them.
+	runners []*Runner
+	states  []state
+}
+
+func newMaker(s *Snapshot, request *launch.Request, opts Options) *maker {
+	m := &maker{snapshot: s, request: request, options: opts, selection: selectionOf(request.Launch)}
+	m.layer = resolve.Input{
+		Origin: resolve.Origin{Layer: resolve.LayerRequest, Object: "request", By: opts.Actor, At: s.Now},
+		Layer:  request.Layer,
+	}
+	m.runners = make([]*Runner, 0, len(s.Runners))
+	for _, r := range s.Runners {
+		if r.Runner.OrgID == s.OrgID {
+			m.runners = append(m.runners, r)
+		}
+	}
+	slices.SortFunc(m.runners, func(a, b *Runner) int { return cmp.Compare(a.Runner.RunnerID, b.Runner.RunnerID) })
+	return m
+}
+
+// state is how far the consideration of one runner is.
+type state struct {
+	runner *Runner
+	host   place.Host
+	// out is why the runner is out whatever the binding.
+	out []Reason
+	// bindings are tried in this order; next is the first that was not tried.
+	bindings []*Binding
+	next     int
+	tried    []attempt
+}
+
+// attempt is one binding of one runner, tried.
+type attempt struct {
+	binding *Binding
+	stack   *stack
+	need    place.Need
+	score   float64
+	// reasons is why not; violations are those of guard among them.
+	reasons    []Reason
+	violations []guard.Violation
+	// asked: the backend was asked what it refuses, and resolved is what it was asked about.
+	asked    bool
+	resolved *resolve.Resolved
+}
+
+// consider tries the bindings of every runner until one admits.
+func (m *maker) consider() {
+	m.states = make([]state, len(m.runners))
+	for i, r := range m.runners {
+		st := &m.states[i]
+		st.runner, st.host = r, hostOf(r)
+		if len(m.selection.runners) > 0 && !slices.Contains(m.selection.runners, r.Runner.RunnerID) {
+			st.out = []Reason{{Code: place.CodeNotRequested, Message: place.Text(place.CodeNotRequested)}}
+			continue
+		}
+		if st.bindings = m.selection.bindings(r); len(st.bindings) == 0 {
+			st.out = []Reason{{Code: place.CodeNotBound, Message: place.Text(place.CodeNotBound)}}
+			continue
+		}
+		if st.out = place.Available(&st.host); st.out == nil {
+			m.advance(st)
+			for m.options.Explain && st.open() != nil && !m.honoured(st) {
+				m.advance(st)
+			}
+		}
+	}
+}
+
+func hostOf(r *Runner) place.Host {
+	h := place.Host{
+		ID: r.Runner.RunnerID, GroupID: r.Runner.GroupID, Connected: r.Connected, Cordoned: r.Cordoned, Note: r.Note,
+		Architecture: r.Architecture, RuntimeClasses: r.RuntimeClasses, NodeLabels: r.NodeLabels, Features: r.Features,
+		Capacity: r.Capacity, Used: r.Used,
+	}
+	if r.Runner.DeletingSince != nil {
+		h.Cordoned, h.Note = true, "it is being deleted"
+	}
+	return h
+}
+
+// advance tries further bindings until one admits the request. One that admits it but has no room ends the search: how
+// full a runner is does not decide which profile a sandbox gets.
+func (m *maker) advance(st *state) {
+	for st.next < len(st.bindings) {
+		a := m.try(st, st.bindings[st.next])
+		st.next++
+		st.tried = append(st.tried, a)
+		if len(a.reasons) == 0 || place.OnlyCapacity(a.reasons) {
+			return
+		}
+	}
+}
+
+// try checks everything about one binding that needs no resolved spec.
+func (m *maker) try(st *state, b *Binding) attempt {
+	a := attempt{binding: b, stack: b.cpu}
+	if m.request.GPU != nil {
+		a.stack = b.gpu
+	}
+	a.violations = guard.Check(a.stack.limits, m.subject(st.runner))
+	for i := range a.violations {
+		a.reasons = append(a.reasons, reasonOf(&a.violations[i]))
+	}
+	a.need = a.stack.need(m.request, m.options.Group)
+	a.reasons = append(a.reasons, place.Fits(&st.host, &a.need)...)
+	if len(a.reasons) == 0 {
+		a.score = place.Score(&st.host, &a.need)
+	}
+	return a
+}
+
+func (m *maker) subject(r *Runner) *guard.Subject {
+	return &guard.Subject{Request: m.request, Origin: &m.layer.Origin, RuntimeClass: r.DefaultRuntimeClass}
+}
+
+func reasonOf(v *guard.Violation) Reason {
+	return Reason{
+		Code: place.Code(v.Reason), Message: v.Message, Path: v.Path, Value: v.Value, Limit: v.Limit,
+		ValueOrigin: v.ValueOrigin, LimitOrigin: v.LimitOrigin,
+	}
+}
+
+// open returns the attempt by which the runner could run the sandbox, nil when there is none.
+func (st *state) open() *attempt {
+	if n := len(st.tried); n > 0 && len(st.tried[n-1].reasons) == 0 {
+		return &st.tried[n-1]
+	}
+	return nil
+}
+
+// honoured asks the backend whether it can honour the open attempt, which it closes if not.
+func (m *maker) honoured(st *state) bool {
+	a := st.open()
+	if !a.asked {
+		a.asked = true
+		a.resolved = a.stack.folded.Overlay(m.layer)
+		if st.runner.Refuses != nil {
+			m.refused(a, st.runner.Refuses(a.resolved.Message(), m.request.Launch))
+		}
+	}
+	return len(a.reasons) == 0
+}
+
+// refused notes what a backend does not honour, with the origins of the fields that it names.
+func (m *maker) refused(a *attempt, violations []guard.Violation) {
+	for i := range violations {
+		r := reasonOf(&violations[i])
+		if r.Code == "" {
+			r.Code = place.CodeRefused
+		}
+		if v, ok := a.resolved.Lookup(r.Path); ok && r.ValueOrigin == nil {
+			r.ValueOrigin = v.Origin
+			if r.Value == "" {
+				r.Value = v.String()
+			}
+		}
+		a.reasons, a.score = append(a.reasons, r), 0
+	}
+}
+
+// choose draws and compares two runners. A runner whose backend turns out to refuse goes on to its next binding, or out of
+// the draw; the draw of all others is unaffected, so that the result is as if all backends had been asked first.
+func (m *maker) choose() *state {
+	options := make([]place.Option, 0, len(m.states))
+	index := make([]int, 0, len(m.states))
+	for {
+		options, index = options[:0], index[:0]
+		for i := range m.states {
+			if a := m.states[i].open(); a != nil {
+				options = append(options, place.Option{ID: m.states[i].host.ID, Score: a.score})
+				index = append(index, i)
+			}
+		}
+		winner, other := place.Choose(m.options.Seed, options)
+		if winner < 0 {
+			return nil
+		}
+		again := false
+		for _, o := range []int{winner, other} {
+			if o < 0 {
+				continue
+			}
+			if st := &m.states[index[o]]; !m.honoured(st) {
+				m.advance(st)
+				again = true
+			}
+		}
+		if !again {
+			m.close(index, winner, other)
+			return &m.states[index[winner]]
+		}
+	}
+}
+
+// close gives every runner that could have run the sandbox, but is not the winner, its reason.
+func (m *maker) close(index []int, winner, other int) {
+	for o, i := range index {
+		code := place.CodeNotDrawn
+		switch o {
+		case winner:
+			continue
+		case other:
+			code = place.CodeOutscored
+		}
+		m.states[i].open().reasons = []Reason{{Code: code, Message: place.Text(code)}}
+	}
+}
+
+func (m *maker) plan(st *state) *Plan {
+	a := st.open()
+	p := &Plan{
+		Runner: st.runner, Binding: a.binding, Launch: m.request.Launch, RequestLayer: m.layer, Resolved: a.resolved,
+		Reserve: a.need.Reserve, Refs: refs(st.runner, a.binding), EgressMode: a.stack.egressMode(m.request.Launch),
+		IngressMode: a.stack.ingressMode(m.request.Launch), UsageChecks: a.binding.usage, stack: a.stack,
+	}
+	p.LifetimeSeconds, _ = a.stack.limits.Lifetime(m.request.Launch.GetMaxLifetimeSeconds())
+	p.specJSON = p.Resolved.JSON()
+	p.Digest = spec.Digest(p.specJSON)
+	p.Candidates, p.Omitted = m.candidates(st)
+	return p
+}
+
+func refs(r *Runner, b *Binding) []Ref {
+	zone := Ref{Kind: "zone", ID: r.Runner.Zone}
+	if r.Zone != nil {
+		zone.ID, zone.Revision = r.Zone.ID, r.Zone.Revision
+	}
+	out := []Ref{{Kind: "profile", ID: b.Profile.ID, Revision: b.Profile.Revision}, {Kind: "runner", ID: r.Runner.ID, Revision: r.Runner.Revision}}
+	if zone.ID != "" {
+		out = append(out, zone)
+	}
+	return out
+}
+
+// candidates lists what was considered: the winner (nil for none), then what could have run it by score, then the rest by
+// runner and in the order tried.
+func (m *maker) candidates(winner *state) (list []Candidate, omitted int) {
+	list = make([]Candidate, 0, len(m.states)+1)
+	for i := range m.states {
+		st := &m.states[i]
+		if len(st.out) > 0 {
+			list = append(list, Candidate{RunnerID: st.host.ID, Reasons: st.out})
+			continue
+		}
+		for j := range st.tried {
+			a := &st.tried[j]
+			list = append(list, Candidate{
+				RunnerID: st.host.ID, ProfileName: a.binding.Name, Chosen: st == winner && len(a.reasons) == 0, Score: a.score, Reasons: a.reasons,
+			})
+		}
+	}
+	slices.SortStableFunc(list, func(a, b Candidate) int {
+		if a.Chosen != b.Chosen {
+			if a.Chosen {
+				return -1
+			}
+			return 1
+		}
+		return cmp.Compare(b.Score, a.Score)
+	})
+	if len(list) > MaxCandidates {
+		omitted = len(list) - MaxCandidates
+		list = list[:MaxCandidates:MaxCandidates]
+	}
+	return list, omitted
+}

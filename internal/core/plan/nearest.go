@@ -1,0 +1,85 @@
+package plan
+
+import (
+	"slices"
+	"strings"
+
+	"google.golang.org/protobuf/proto"
+
+	specpb "github.com/bermhq/berm/gen/berm/spec"
+	"github.com/bermhq/berm/internal/core/guard"
+	"github.com/bermhq/berm/internal/core/launch"
+)
+
+// maxRepaired is how many candidates, with distinct violations, are asked for a request that they would admit.
+const maxRepaired = 16
+
+// help finds the nearest request that the snapshot admits. What is near one binding may be changed more than another one
+// needs, so that changes are taken back against the snapshot as a whole.
+func (m *maker) help(r *Refusal) {
+	var seen []string
+	for i := range m.states {
+		st := &m.states[i]
+		for j := range st.tried {
+			a := &st.tried[j]
+			// Only what guard objects to can be repaired by other values, and the rest must be fine as it is.
+			if len(a.violations) == 0 || len(seen) == maxRepaired {
+				continue
+			}
+			key := guard.Explain(a.violations)
+			if slices.Contains(seen, key) {
+				continue
+			}
+			seen = append(seen, key)
+			for _, to := range guard.Repairs(a.stack.limits, m.subject(st.runner)) {
+				m.nearer(r, to)
+			}
+		}
+	}
+	if r.Nearest == nil && len(r.Admitting) > 0 {
+		to := proto.CloneOf(m.request.Launch)
+		to.ProfileNames = []string{r.Admitting[0]}
+		m.nearer(r, to)
+	}
+}
+
+// nearer keeps a request that the snapshot admits, if it takes fewer changes than the best so far.
+func (m *maker) nearer(r *Refusal, to *specpb.Launch) {
+	if !m.admits(to) {
+		return
+	}
+	to, changes := guard.Minimize(m.request.Launch, to, m.admits)
+	if len(changes) > 0 && (r.Nearest == nil || len(changes) < len(r.Changes)) {
+		r.Nearest, r.Changes = to, changes
+	}
+}
+
+// admits reports whether Make would admit the request on this snapshot.
+func (m *maker) admits(l *specpb.Launch) bool {
+	request, err := launch.New(l)
+	if err != nil {
+		return false
+	}
+	other := newMaker(m.snapshot, request, m.options)
+	if other.selection.check(other.runners) != nil {
+		return false
+	}
+	other.consider()
+	return other.choose() != nil
+}
+
+// describe says what to change, for people.
+func describe(changes []launch.Change) string {
+	texts := make([]string, len(changes))
+	for i, c := range changes {
+		switch {
+		case c.To == nil:
+			texts[i] = "leave out " + c.Path
+		case c.From == nil:
+			texts[i] = "give " + c.Path + " " + string(c.To)
+		default:
+			texts[i] = "change " + c.Path + " from " + string(c.From) + " to " + string(c.To)
+		}
+	}
+	return strings.Join(texts, ", ")
+}

@@ -1,0 +1,158 @@
+package plan
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/bermhq/berm/internal/core/fault"
+	"github.com/bermhq/berm/internal/core/place"
+)
+
+// Delays after which a refused launch may succeed unchanged.
+const (
+	retryCapacity = 5 * time.Second
+	// retryTooLarge is for a sandbox that fits no runner as it is: only a runner that grows helps.
+	retryTooLarge    = time.Minute
+	retryUnavailable = 2 * time.Second
+)
+
+// refuse says why no runner can take the sandbox.
+func (m *maker) refuse() error {
+	r := &Refusal{Reason: fault.ReasonNoSuitableRunner}
+	r.Candidates, r.Omitted = m.candidates(nil)
+	e := &fault.Error{Code: fault.Precondition, Detail: r}
+	switch considered := m.inService(); {
+	case len(m.named()) == 0 && m.selection.named():
+		r.Reason = fault.ReasonProfileMismatch
+		r.Message = fmt.Sprintf("profile %s is bound, but to none of the runners asked for", m.selection.text())
+	case len(considered) == 0:
+		e.Code, e.RetryAfter = fault.Unavailable, retryUnavailable
+		r.Message = m.unavailable()
+	case m.onlyCapacity(considered):
+		e.Code, e.RetryAfter = fault.Exhausted, retryCapacity
+		if m.tooLarge(considered) {
+			e.RetryAfter = retryTooLarge
+		}
+		r.Message = "no runner has room: " + m.why(considered)
+	case m.selection.named():
+		r.Reason = fault.ReasonProfileMismatch
+		r.Message = fmt.Sprintf("profile %s does not admit the request: %s", m.selection.text(), m.why(considered))
+		m.help(r)
+	default:
+		r.Message = "no runner admits the request: " + m.why(considered)
+		r.Admitting = m.admitting()
+		m.help(r)
+	}
+	e.Reason, e.Message = r.Reason, r.Message
+	render(e, r)
+	return e
+}
+
+// named returns the runners that bind what is asked for and are among those asked for.
+func (m *maker) named() []*state {
+	var out []*state
+	for i := range m.states {
+		if len(m.states[i].bindings) > 0 {
+			out = append(out, &m.states[i])
+		}
+	}
+	return out
+}
+
+// inService returns those of named whose bindings were tried at all.
+func (m *maker) inService() []*state {
+	return slices.DeleteFunc(m.named(), func(st *state) bool { return len(st.tried) == 0 })
+}
+
+func (m *maker) unavailable() string {
+	waiting := m.named()
+	if len(waiting) == 0 {
+		return "there is no runner that could be asked"
+	}
+	texts := make([]string, 0, len(waiting))
+	for _, st := range waiting {
+		texts = append(texts, st.host.ID+": "+messages(st.out))
+	}
+	return "no runner can be asked now: " + clip(strings.Join(texts, "; "), maxMessage)
+}
+
+// onlyCapacity reports whether some runner would take the sandbox if it had room.
+func (m *maker) onlyCapacity(considered []*state) bool {
+	return slices.ContainsFunc(considered, func(st *state) bool { return place.OnlyCapacity(st.last().reasons) })
+}
+
+// tooLarge reports whether waiting for other sandboxes to end cannot help.
+func (m *maker) tooLarge(considered []*state) bool {
+	return !slices.ContainsFunc(considered, func(st *state) bool {
+		reasons := st.last().reasons
+		return place.OnlyCapacity(reasons) && !slices.ContainsFunc(reasons, func(r Reason) bool { return r.Code == place.CodeTooLarge })
+	})
+}
+
+func (st *state) last() *attempt { return &st.tried[len(st.tried)-1] }
+
+// why returns the reasons of the candidates tried, each distinct text once with the first candidate that has it.
+func (m *maker) why(considered []*state) string {
+	type group struct {
+		text, first string
+		more        int
+	}
+	var groups []group
+	for _, st := range considered {
+		for i := range st.tried {
+			a := &st.tried[i]
+			text := messages(a.reasons)
+			if at := slices.IndexFunc(groups, func(g group) bool { return g.text == text }); at >= 0 {
+				groups[at].more++
+				continue
+			}
+			groups = append(groups, group{text: text, first: st.host.ID + "/" + a.binding.Name})
+		}
+	}
+	var b strings.Builder
+	for i, g := range groups {
+		if i > 0 {
+			b.WriteString("; ")
+		}
+		b.WriteString(g.first)
+		if g.more > 0 {
+			fmt.Fprintf(&b, " and %d more", g.more)
+		}
+		b.WriteString(": " + g.text)
+	}
+	return clip(b.String(), maxMessage)
+}
+
+func messages(reasons []Reason) string {
+	texts := make([]string, len(reasons))
+	for i, r := range reasons {
+		texts[i] = r.Message
+	}
+	return strings.Join(texts, ", ")
+}
+
+// admitting returns the names of bound profiles, other than the defaults, that would have admitted a request which named
+// none: what the caller may have meant.
+func (m *maker) admitting() []string {
+	var out []string
+	for i := range m.states {
+		st := &m.states[i]
+		if len(st.tried) == 0 {
+			continue
+		}
+		for _, b := range st.runner.Bindings {
+			if b.Spec.Default || slices.Contains(out, b.Name) {
+				continue
+			}
+			a := m.try(st, b)
+			other := state{runner: st.runner, host: st.host, tried: []attempt{a}}
+			if other.open() != nil && m.honoured(&other) {
+				out = append(out, b.Name)
+			}
+		}
+	}
+	slices.Sort(out)
+	return out
+}
