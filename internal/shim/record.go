@@ -1,17 +1,25 @@
 package shim
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 )
 
-// maxRecord is the largest state.json or exit.json, in bytes.
-const maxRecord = 256 << 10
+const (
+	// maxRecord is the largest state.json or exit.json that is read, in bytes.
+	maxRecord = 256 << 10
+	// exitRoom is what is reserved for exit.json, in bytes, and maxMessage the longest message in it: escaped, each byte
+	// may take six.
+	exitRoom   = 32 << 10
+	maxMessage = 4 << 10
+)
 
 // Phase is how far a sandbox is, as its shim wrote it down.
 type Phase string
@@ -93,13 +101,49 @@ func WriteRecord(dir string, r Record) error {
 	return writeDurable(dir, stateName, r)
 }
 
-// WriteExit writes exit.json. It fails if there is one: an end is recorded once.
-func WriteExit(dir string, e Exit) error {
-	if _, err := os.Lstat(filepath.Join(dir, exitName)); err == nil {
-		return fmt.Errorf("%s: %w", filepath.Join(dir, exitName), fs.ErrExist)
+// ExitFile is room for exit.json, taken before it is needed: a disk that fills up meanwhile must not keep an end from being
+// told.
+type ExitFile struct {
+	dir  string
+	file *os.File
+}
+
+// ReserveExit takes the room.
+func ReserveExit(dir string) (*ExitFile, error) {
+	f, err := os.OpenFile(filepath.Join(dir, "."+exitName+".tmp"), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := f.Write(bytes.Repeat([]byte{' '}, exitRoom)); err != nil {
+		return nil, errors.Join(err, f.Close(), os.Remove(f.Name()))
+	}
+	return &ExitFile{dir: dir, file: f}, nil
+}
+
+// Commit writes exit.json, once. After an error it may be tried again.
+func (r *ExitFile) Commit(e Exit) error {
+	if _, err := os.Lstat(filepath.Join(r.dir, exitName)); err == nil {
+		return fmt.Errorf("%s: %w", filepath.Join(r.dir, exitName), fs.ErrExist)
 	}
 	e.Version = ConfigVersion
-	return writeDurable(dir, exitName, e)
+	if len(e.Message) > maxMessage {
+		e.Message = strings.ToValidUTF8(e.Message[:maxMessage], "")
+	}
+	data, err := json.Marshal(e)
+	if err != nil {
+		return err
+	}
+	// What stays behind it is blank, which JSON allows.
+	if _, err := r.file.WriteAt(append(data, '\n'), 0); err != nil {
+		return err
+	}
+	if err := r.file.Sync(); err != nil {
+		return err
+	}
+	if err := os.Rename(r.file.Name(), filepath.Join(r.dir, exitName)); err != nil {
+		return err
+	}
+	return syncDir(r.dir)
 }
 
 // ReadRecord returns state.json; nil when there is none.

@@ -58,10 +58,11 @@ type Container struct {
 
 // Stdio is what the runtime, and then the container, get as descriptors.
 type Stdio struct {
-	Stdout, Stderr *os.File
-	// Socket becomes descriptor 3 of the container's process 1.
-	Socket *os.File
-	// Hold is open in the runtime alone for as long as it works.
+	// Console is 1 and 2: the runtime's own words, and then those of process 1.
+	Console *os.File
+	// Socket, Stdout and Stderr become descriptors 3, 4 and 5 of process 1.
+	Socket, Stdout, Stderr *os.File
+	// Hold is open in the runtime alone, for as long as it works.
 	Hold *os.File
 }
 
@@ -73,8 +74,10 @@ func (c *Container) Run(pidFile string, io Stdio, timeout time.Duration, onStart
 		return err
 	}
 	defer null.Close()
-	files := []uintptr{null.Fd(), io.Stdout.Fd(), io.Stderr.Fd(), io.Socket.Fd(), io.Hold.Fd()}
-	args := []string{"run", "--detach", "--bundle", c.Bundle, "--pid-file", pidFile, "--preserve-fds", "1", c.ID}
+	files := []uintptr{
+		null.Fd(), io.Console.Fd(), io.Console.Fd(), io.Socket.Fd(), io.Stdout.Fd(), io.Stderr.Fd(), io.Hold.Fd(),
+	}
+	args := []string{"run", "--detach", "--bundle", c.Bundle, "--pid-file", pidFile, "--preserve-fds", "3", c.ID}
 	return c.call(args, files, timeout, onStart)
 }
 

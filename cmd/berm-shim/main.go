@@ -1,0 +1,30 @@
+// Command berm-shim is the small half of Berm that is beside and inside every sandbox: on the host it runs and watches one
+// container (shim), inside it is process 1 (init). The server carries it within and starts it; it is not for people.
+package main
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+
+	"github.com/bermhq/berm/internal/initd"
+	"github.com/bermhq/berm/internal/shim/host"
+)
+
+const usage = `usage: berm-shim shim --state DIR
+       berm-shim init --fd N
+`
+
+func main() {
+	// No flag package: two fixed command lines do not need it, and the init starts in every sandbox.
+	if len(os.Args) == 4 && os.Args[1] == "shim" && os.Args[2] == "--state" {
+		os.Exit(host.Run(os.Args[3]))
+	}
+	if len(os.Args) == 4 && os.Args[1] == "init" && os.Args[2] == "--fd" {
+		if fd, err := strconv.Atoi(os.Args[3]); err == nil && fd >= 0 {
+			os.Exit(initd.Run(fd))
+		}
+	}
+	fmt.Fprint(os.Stderr, usage)
+	os.Exit(2)
+}

@@ -1,0 +1,211 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"syscall"
+	"time"
+
+	"github.com/bermhq/berm/internal/failpoint"
+	"github.com/bermhq/berm/internal/shim"
+	"github.com/bermhq/berm/internal/shim/wire"
+)
+
+const (
+	// drainTimeout is how long output may still come after process 1, and with it everything else, is gone.
+	drainTimeout = time.Second
+	// removeTimeout bounds one try to remove what the sandbox leaves.
+	removeTimeout = 30 * time.Second
+	// recordRetry is the pause before an exit that could not be recorded is tried again.
+	recordRetry = time.Second
+)
+
+// requestStop begins to stop the sandbox, or shortens the grace of a stop that is under way.
+func (s *sandbox) requestStop(grace time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if isClosed(s.ended) {
+		return
+	}
+	first := !s.stopping
+	if first {
+		s.stopping = true
+		s.stopOnce.Do(func() { close(s.stop) })
+		s.recordStopping()
+	}
+	deadline := time.Now().Add(grace)
+	if !first && !deadline.Before(s.deadline) {
+		return
+	}
+	s.deadline = deadline
+	if s.timer != nil {
+		s.timer.Stop()
+	}
+	s.timer = time.AfterFunc(grace, s.kill)
+	if first && s.guest != nil {
+		go s.guest.tell(wire.Request{Op: wire.OpStop, Grace: grace}, askTimeout)
+	}
+}
+
+// recordStopping is best effort: a disk that is full must not keep a sandbox from being stopped.
+func (s *sandbox) recordStopping() {
+	if s.record.Phase != shim.PhaseRunning {
+		return
+	}
+	s.record.Phase = shim.PhaseStopping
+	failpoint.Hit(failBeforeStopRecord)
+	if err := shim.WriteRecord(s.cfg.Dir, s.record); err != nil {
+		s.logf("record that the sandbox is stopping: %v", err)
+	}
+	failpoint.Hit(failAfterStopRecord)
+}
+
+// kill ends process 1 and so, by the kernel's hand, every process of the sandbox.
+func (s *sandbox) kill() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.pid != 0 && s.reaper.Kill(s.pid, false, syscall.SIGKILL) {
+		s.killed = true
+	}
+}
+
+// finish records the end and removes what is left.
+func (s *sandbox) finish(reserve *shim.ExitFile, ws syscall.WaitStatus) {
+	at := time.Now().UTC()
+	s.drain()
+	if len(s.cfg.Main) > 0 {
+		wait(s.guest.told, lastWords) // It was sent before process 1 ended, but by another way.
+	}
+	exit := s.describe(ws)
+	exit.EndedAt = at
+	failpoint.Hit(failBeforeExitRecord)
+	s.commit(reserve, exit)
+	failpoint.Hit(failAfterExitRecord)
+	s.remove()
+	failpoint.Hit(failAfterRemove)
+	close(s.removed)
+}
+
+// describe says how the sandbox ended, from what the shim saw.
+func (s *sandbox) describe(ws syscall.WaitStatus) shim.Exit {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	code, signal := int32(ws.ExitStatus()), 0
+	if ws.Signaled() {
+		signal = int(ws.Signal())
+		code = 128 + int32(signal)
+	}
+	e := shim.Exit{ID: s.cfg.ID, Reason: shim.ReasonExited, ExitCode: &code, Signal: signal, StartedAt: s.record.StartedAt}
+	e.OutputBytes, _ = s.spool.Offset()
+	kills, err := s.cfg.Cgroup.OOMKills()
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		s.logf("out-of-memory counter: %v", err)
+	}
+	e.OOMKills, e.OOM = kills, kills > 0
+	s.explain(&e)
+	return e
+}
+
+// explain sets reason and message.
+func (s *sandbox) explain(e *shim.Exit) {
+	byKill := e.Signal == int(syscall.SIGKILL)
+	// Process 1 passes on the main process's end as a code; only the init knows whether that was a signal.
+	mainKilled := e.Signal == 0 && *e.ExitCode == 128+int32(syscall.SIGKILL) && s.guest.mainSignal.Load() == int32(syscall.SIGKILL)
+	switch {
+	case s.killed:
+		e.Reason, e.Message = shim.ReasonStopped, "it did not end within the grace and was killed"
+	case e.OOM && (byKill || mainKilled):
+		e.Reason = shim.ReasonOutOfMemory
+		e.Message = fmt.Sprintf("killed for want of memory; the kernel killed %d of its processes", e.OOMKills)
+	case e.Signal != 0:
+		e.Reason = shim.ReasonKilled
+		e.Message = fmt.Sprintf("process 1 was ended by signal %d, which Berm did not send", e.Signal)
+	case s.stopping:
+		e.Reason = shim.ReasonStopped
+	}
+	if e.OOM && e.Message == "" {
+		e.Message = fmt.Sprintf("the kernel killed %d of its processes for want of memory", e.OOMKills)
+	}
+}
+
+// commit makes the end durable and then lets everybody know. A disk that refuses is asked again for as long as it takes:
+// an end that could be forgotten again is not told.
+func (s *sandbox) commit(reserve *shim.ExitFile, e shim.Exit) {
+	for {
+		err := reserve.Commit(e)
+		if err == nil {
+			break
+		}
+		s.logf("record the end: %v", err)
+		time.Sleep(recordRetry)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.exit = e
+	if s.timer != nil {
+		s.timer.Stop()
+	}
+	close(s.ended)
+}
+
+// drain waits for the output's end.
+func (s *sandbox) drain() {
+	done := make(chan struct{})
+	go func() { s.copies.Wait(); close(done) }()
+	select {
+	case <-done:
+	case <-time.After(drainTimeout):
+		s.logf("output is still open after the end")
+	}
+	_ = s.spool.Close()
+}
+
+// remove deletes the container. What fails is left to Cleanup.
+func (s *sandbox) remove() {
+	ctx, cancel := context.WithTimeout(context.Background(), removeTimeout)
+	defer cancel()
+	if err := shim.Remove(ctx, s.cfg, s.reaper.Spawn); err != nil {
+		s.logf("remove: %v", err)
+	}
+}
+
+// startFailed ends whatever came to life, and records that nothing ran.
+func (s *sandbox) startFailed(reserve *shim.ExitFile, werr *wire.Error) {
+	s.kill()
+	s.remove()
+	s.mu.Lock()
+	stopped := s.stopping
+	s.mu.Unlock()
+	e := shim.Exit{
+		ID: s.cfg.ID, Reason: shim.ReasonStartFailed, Code: string(werr.Code), Message: werr.Message, EndedAt: time.Now().UTC(),
+	}
+	if stopped {
+		e.Reason = shim.ReasonStopped
+	}
+	s.logf("start: %v", werr)
+	failpoint.Hit(failBeforeStartFailed)
+	if reserve != nil {
+		s.commit(reserve, e)
+	}
+	close(s.removed)
+}
+
+func wait(c <-chan struct{}, limit time.Duration) {
+	t := time.NewTimer(limit)
+	defer t.Stop()
+	select {
+	case <-c:
+	case <-t.C:
+	}
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}

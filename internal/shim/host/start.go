@@ -1,0 +1,193 @@
+package host
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/bermhq/berm/internal/failpoint"
+	"github.com/bermhq/berm/internal/shim"
+	"github.com/bermhq/berm/internal/shim/oci"
+	"github.com/bermhq/berm/internal/shim/wire"
+)
+
+// lastWords is how long an answer of the init may still be on its way when process 1 is gone already.
+const lastWords = time.Second
+
+// start runs the container and its main process. It returns the channel with the status of process 1.
+func (s *sandbox) start(prior error) (<-chan syscall.WaitStatus, *wire.Error) {
+	if prior != nil {
+		return nil, wire.Errorf(wire.CodeInternal, "%v", prior)
+	}
+	stdio, conn, err := s.plumb()
+	if err != nil {
+		return nil, wire.Errorf(wire.CodeInternal, "%v", err)
+	}
+	if err := s.meet(conn); err != nil {
+		stdio.close()
+		return nil, wire.Errorf(wire.CodeInternal, "%v", err)
+	}
+	// The init answers before the runtime is done: both are awaited, side by side.
+	answer := make(chan *wire.Error, 1)
+	go func() { answer <- s.guest.begin(s.cfg) }()
+	failpoint.Hit(failBeforeRun)
+	err = s.cfg.Container(s.reaper.Spawn).Run(shim.PIDFile(s.cfg.Dir), stdio.Stdio, s.cfg.StartTimeout, s.setRuntimePID)
+	stdio.close()
+	failpoint.Hit(failAfterRun)
+	if err != nil {
+		return nil, wire.Errorf(wire.CodeStartFailed, "%v%s%s", err, shim.RuntimeLog(s.cfg.Dir), s.startup.tail())
+	}
+	done, err := s.adopt()
+	if err != nil {
+		return nil, wire.Errorf(wire.CodeStartFailed, "%v", err)
+	}
+	if werr := s.awaitBegin(answer); werr != nil {
+		return nil, werr
+	}
+	if err := s.markRunning(); err != nil {
+		return nil, wire.Errorf(wire.CodeInternal, "record that the sandbox runs: %v", err)
+	}
+	return done, nil
+}
+
+// meet begins the conversation with the init that will be at the other end.
+func (s *sandbox) meet(conn net.Conn) error {
+	g, err := newGuest(conn)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.guest = g
+	return err
+}
+
+// plumbing is what the container is born with; close gives up our copies.
+type plumbing struct {
+	oci.Stdio
+}
+
+func (p *plumbing) close() {
+	for _, f := range []*os.File{p.Console, p.Socket, p.Stdout, p.Stderr} {
+		_ = f.Close()
+	}
+}
+
+// plumb makes the socket to the init and the pipes for output, and starts to read those.
+func (s *sandbox) plumb() (*plumbing, net.Conn, error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, fmt.Errorf("socket to the init: %w", err)
+	}
+	ours := os.NewFile(uintptr(fds[0]), "init")
+	defer ours.Close()
+	p := &plumbing{oci.Stdio{Socket: os.NewFile(uintptr(fds[1]), "shim"), Hold: s.lock}}
+	conn, err := net.FileConn(ours)
+	if err != nil {
+		return nil, nil, err
+	}
+	owner, err := oci.Owner(s.cfg.Bundle)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, o := range []struct {
+		end  **os.File
+		read func(*os.File)
+	}{
+		{&p.Console, s.startup.read},
+		{&p.Stdout, func(f *os.File) { s.copyMain(wire.Stdout, f) }},
+		{&p.Stderr, func(f *os.File) { s.copyMain(wire.Stderr, f) }},
+	} {
+		r, w, err := os.Pipe()
+		if err != nil {
+			return nil, nil, err
+		}
+		// So that processes inside can open /dev/stdout, which is this pipe.
+		if err := w.Chown(owner.UID, owner.GID); err != nil {
+			return nil, nil, err
+		}
+		*o.end = w
+		if o.end == &p.Console {
+			go o.read(r)
+			continue
+		}
+		s.copies.Go(func() { o.read(r) })
+	}
+	return p, wire.Coalesce(conn), nil
+}
+
+func (s *sandbox) setRuntimePID(pid int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.record.RuntimePID = pid
+	if err := shim.WriteRecord(s.cfg.Dir, s.record); err != nil {
+		s.logf("record the runtime's pid: %v", err)
+	}
+}
+
+// adopt learns who process 1 is.
+func (s *sandbox) adopt() (<-chan syscall.WaitStatus, error) {
+	b, err := os.ReadFile(shim.PIDFile(s.cfg.Dir))
+	if err != nil {
+		return nil, fmt.Errorf("the runtime left no pid: %w", err)
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(b)))
+	if err != nil || pid <= 1 {
+		return nil, fmt.Errorf("the runtime's pid file says %q", b)
+	}
+	start, err := shim.StartTime(pid)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	done := s.reaper.Adopt(pid)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.pid, s.record.PID, s.record.PIDStart, s.record.RuntimePID = pid, pid, start, 0
+	return done, nil
+}
+
+// awaitBegin waits for the init to have started the main process.
+func (s *sandbox) awaitBegin(answer <-chan *wire.Error) *wire.Error {
+	timer := time.NewTimer(s.cfg.StartTimeout)
+	defer timer.Stop()
+	select {
+	case werr := <-answer:
+		return werr
+	case <-s.stop:
+		return wire.Errorf(wire.CodeNotRunning, "the sandbox was stopped before it had started")
+	case <-timer.C:
+		return wire.Errorf(wire.CodeStartFailed, "the init did not start the main process within %v%s", s.cfg.StartTimeout, s.startup.tail())
+	case <-s.guest.gone():
+	}
+	// The init hung up. It may have done all it should have first, and ended with a short main process.
+	select {
+	case werr := <-answer:
+		if werr != nil && werr.Code == codeNoAnswer {
+			werr = wire.Errorf(wire.CodeStartFailed, "the init ended before it could start the main process%s%s",
+				shim.RuntimeLog(s.cfg.Dir), s.startup.tail())
+		}
+		return werr
+	case <-time.After(lastWords):
+		return wire.Errorf(wire.CodeStartFailed, "the init hung up%s", s.startup.tail())
+	}
+}
+
+func (s *sandbox) markRunning() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.record.Phase, s.record.StartedAt = shim.PhaseRunning, time.Now().UTC()
+	if s.stopping {
+		s.record.Phase = shim.PhaseStopping
+	}
+	failpoint.Hit(failBeforeRunning)
+	if err := shim.WriteRecord(s.cfg.Dir, s.record); err != nil {
+		return err
+	}
+	failpoint.Hit(failAfterRunning)
+	close(s.running)
+	return nil
+}
