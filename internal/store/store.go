@@ -35,8 +35,10 @@ const (
 	MaxBody = 1 << 20
 	// MaxPage is the largest page of a list.
 	MaxPage = 1000
-	// MaxText is the longest id, name or other short text, in bytes.
-	MaxText = 4096
+	// MaxText is the longest id, name, tag or other text that is looked up, MaxNote the longest of another kind, such as
+	// a reason, in bytes.
+	MaxText = 512
+	MaxNote = 16 << 10
 	// MaxDecision is the largest decision kept with a sandbox, MaxTimeline the largest timeline as JSON, in bytes.
 	MaxDecision = 8 << 20
 	MaxTimeline = 256 << 10

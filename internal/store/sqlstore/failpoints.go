@@ -1,0 +1,35 @@
+package sqlstore
+
+// The failpoints of this package: after every statement that writes, and around the commit. A crash at any of them before
+// store.after-commit leaves nothing of the transaction, one at or after it leaves all.
+const (
+	fpMigrate       = "store.before-migrate"
+	fpMigrated      = "store.after-migrate"
+	fpInsertObject  = "store.insert-object"
+	fpInsertRev     = "store.insert-revision"
+	fpUpdateObject  = "store.update-object"
+	fpDeleteObject  = "store.delete-object"
+	fpSetCapacity   = "store.set-capacity"
+	fpReserve       = "store.reserve"
+	fpRelease       = "store.release"
+	fpInsertSandbox = "store.insert-sandbox"
+	fpInsertRecord  = "store.insert-record"
+	fpInsertTag     = "store.insert-tag"
+	fpUpdateSandbox = "store.update-sandbox"
+	fpDeleteSandbox = "store.delete-sandbox"
+	fpInsertOrg     = "store.insert-org"
+	fpInsertToken   = "store.insert-token"
+	fpRevokeToken   = "store.revoke-token"
+	fpAppendChange  = "store.append-change"
+	fpBeforeCommit  = "store.before-commit"
+	fpAfterCommit   = "store.after-commit"
+)
+
+// Failpoints lists the failpoints of this package.
+func Failpoints() []string {
+	return []string{
+		fpMigrate, fpMigrated, fpInsertObject, fpInsertRev, fpUpdateObject, fpDeleteObject, fpSetCapacity, fpReserve, fpRelease,
+		fpInsertSandbox, fpInsertRecord, fpInsertTag, fpUpdateSandbox, fpDeleteSandbox, fpInsertOrg, fpInsertToken, fpRevokeToken,
+		fpAppendChange, fpBeforeCommit, fpAfterCommit,
+	}
+}
