@@ -17,7 +17,8 @@ const referenceHead = `# Fields of a spec
 A profile, an override of a binding and the defaults of a zone are all fragments of one spec. Names may be written in
 snake_case or camelCase. A field that is absent inherits from the layer below; ` + "`null`" + ` clears it, so that nothing from below
 shows through; an empty list or map is a value. Messages merge field by field; a scalar, a list or a map is one value, and the
-highest layer that sets it owns it whole. Null inside a value is refused, and so is null for a guardrail.
+highest layer that sets it owns it whole. In an open object each top-level key is one value: an empty one adds nothing, ` + "`null`" + `
+clears every key below it. Null inside a value is refused, and so is null for a guardrail.
 
 Layers, lowest first: zone defaults, profile, override of the binding, launch request.
 
