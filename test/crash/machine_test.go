@@ -20,15 +20,15 @@ const binary = "../../bin/berm"
 
 // machine is one data directory and the server that runs on it now.
 type machine struct {
-	t              *testing.T
-	dir            string
-	cmd            *exec.Cmd
-	gone           chan struct{}
-	url, token     string
-	profile        string
-	log            *os.File
-	http           *http.Client
-	hits           string
+	t          *testing.T
+	dir        string
+	cmd        *exec.Cmd
+	gone       chan struct{}
+	url, token string
+	profile    string
+	log        *os.File
+	http       *http.Client
+	hits       string
 }
 
 func newMachine(t *testing.T) *machine {
