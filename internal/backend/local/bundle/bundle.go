@@ -1,0 +1,158 @@
+// Package bundle writes what an OCI runtime is told about a sandbox: a pure function from an Input to a runtime spec, with
+// goldens. What isolates a sandbox is decided here and nowhere else: namespaces, capabilities, the seccomp filter, what is
+// mounted, what of /proc is hidden and which limits are set.
+package bundle
+
+import (
+	"fmt"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// ociVersion is the oldest version that has everything used here: crun 1.8 refuses the newest ones.
+const ociVersion = "1.0.2"
+
+// InitPath is where the init is inside a sandbox. /dev is a file system of ours in every sandbox, so that nothing in an
+// image can lie in the way or redirect the mount.
+const InitPath = "/dev/berm/init"
+
+// IDsPerSandbox is the size of the range of user and group ids of a sandbox, the number that its user namespace maps.
+const IDsPerSandbox = 1 << 16
+
+// Input is what a bundle depends on. All values are decided and checked by the caller.
+type Input struct {
+	// ID is the sandbox's id and its host name.
+	ID string
+	// Root is the root directory on the machine. ReadOnly makes it so inside.
+	Root     string
+	ReadOnly bool
+	// Init is the static init on the machine, Args its arguments.
+	Init string
+	Args []string
+	// Env is the environment of the init alone; what commands get is the init's business.
+	Env []string
+	// UID, GID and Groups are who runs, as ids inside the sandbox.
+	UID, GID uint32
+	Groups   []uint32
+	// IDBase is the id on the machine that 0 is mapped to; IDsPerSandbox of them are.
+	IDBase uint32
+	// CgroupsPath is the cgroup, from the root of the hierarchy.
+	CgroupsPath string
+	Limits      Limits
+	// Binds are files and directories of the machine that are visible inside, read-only.
+	Binds []Bind
+	// Tmpfs are private file systems in memory.
+	Tmpfs []Tmpfs
+}
+
+// Bind is a file or directory of the machine, mounted read-only without set-user-id and devices.
+type Bind struct {
+	Source, Target string
+	// Dir says that it is a directory, whose own mounts are to be seen too, as read-only as the rest.
+	Dir bool
+	// Exec allows to run programs from it.
+	Exec bool
+}
+
+// Tmpfs is a file system in memory. What is written counts as memory of the sandbox.
+type Tmpfs struct {
+	Target string
+	Mode   uint32
+	// Bytes is its size.
+	Bytes int64
+	Exec  bool
+}
+
+// Limits of a sandbox; zero is none.
+type Limits struct {
+	// CPUMillis is the most CPU, CPURequestMillis its share under contention; in thousandths of a CPU.
+	CPUMillis, CPURequestMillis int64
+	MemoryBytes                 int64
+	// Swap says that the machine accounts for swap: it is then set to none.
+	Swap bool
+	PIDs int64
+	// OpenFiles is the limit of descriptors of each process.
+	OpenFiles uint64
+}
+
+// Spec returns the runtime spec for in.
+func Spec(in *Input) *specs.Spec {
+	return &specs.Spec{
+		Version:  ociVersion,
+		Hostname: in.ID,
+		Root:     &specs.Root{Path: in.Root, Readonly: in.ReadOnly},
+		Process:  process(in),
+		Mounts:   mounts(in),
+		Linux: &specs.Linux{
+			UIDMappings: []specs.LinuxIDMapping{{ContainerID: 0, HostID: in.IDBase, Size: IDsPerSandbox}},
+			GIDMappings: []specs.LinuxIDMapping{{ContainerID: 0, HostID: in.IDBase, Size: IDsPerSandbox}},
+			// No path for any of them: each sandbox gets new ones. The network namespace has nothing but its own loopback.
+			Namespaces: []specs.LinuxNamespace{
+				{Type: specs.UserNamespace}, {Type: specs.PIDNamespace}, {Type: specs.MountNamespace}, {Type: specs.NetworkNamespace},
+				{Type: specs.IPCNamespace}, {Type: specs.UTSNamespace}, {Type: specs.CgroupNamespace},
+			},
+			CgroupsPath:       in.CgroupsPath,
+			Resources:         resources(in.Limits),
+			Seccomp:           seccomp(),
+			MaskedPaths:       maskedPaths(),
+			ReadonlyPaths:     readonlyPaths(),
+			RootfsPropagation: "private",
+		},
+	}
+}
+
+func process(in *Input) *specs.Process {
+	p := &specs.Process{
+		User: specs.User{UID: in.UID, GID: in.GID, AdditionalGids: in.Groups},
+		Args: append([]string{InitPath}, in.Args...),
+		Env:  in.Env,
+		Cwd:  "/",
+		// Set-user-id programs and file capabilities gain nothing.
+		NoNewPrivileges: true,
+		Capabilities:    capabilities(in.UID == 0),
+		Rlimits:         []specs.POSIXRlimit{{Type: "RLIMIT_CORE", Hard: 0, Soft: 0}},
+	}
+	if n := in.Limits.OpenFiles; n > 0 {
+		p.Rlimits = append(p.Rlimits, specs.POSIXRlimit{Type: "RLIMIT_NOFILE", Hard: n, Soft: n})
+	}
+	// Zero, never less: a machine without CAP_SYS_RESOURCE refuses to lower it, and crun and runc then fail.
+	score := 0
+	p.OOMScoreAdj = &score
+	return p
+}
+
+// capabilities are those that the root of a sandbox has over the sandbox's own ids, so that su, chown and package managers
+// work. They are worth nothing outside its user namespace. Left out on purpose: SYS_PTRACE (the init is not to be read),
+// SYS_ADMIN, NET_ADMIN, NET_RAW, MKNOD, SYS_CHROOT, SETPCAP, SETFCAP. Another user than root has none.
+func capabilities(root bool) *specs.LinuxCapabilities {
+	if !root {
+		return &specs.LinuxCapabilities{}
+	}
+	caps := []string{
+		"CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_NET_BIND_SERVICE", "CAP_SETGID", "CAP_SETUID",
+	}
+	return &specs.LinuxCapabilities{Bounding: caps, Effective: caps, Permitted: caps}
+}
+
+// options of what is bound from the machine.
+func (b Bind) options() []string {
+	o := []string{"bind", "ro", "nosuid", "nodev"}
+	if b.Dir {
+		// rro makes mounts below the source read-only too, which ro alone does not. crun 1.8 fails with it on files.
+		o = []string{"rbind", "ro", "rro", "nosuid", "nodev"}
+	}
+	if !b.Exec {
+		o = append(o, "noexec")
+	}
+	return o
+}
+
+func (t Tmpfs) options() []string {
+	o := []string{
+		"nosuid", "nodev", fmt.Sprintf("mode=%04o", t.Mode), fmt.Sprintf("size=%d", t.Bytes), fmt.Sprintf("nr_inodes=%d", MaxTmpfsInodes),
+	}
+	if !t.Exec {
+		o = append(o, "noexec")
+	}
+	return o
+}

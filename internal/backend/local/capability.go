@@ -1,0 +1,103 @@
+package local
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Names of features.
+const (
+	featureSandboxes = "sandboxes"
+	featureHost      = "image:host"
+	featureLayout    = "image:oci-layout"
+	featureEgress    = "egress:none"
+	featureCPU       = "cgroup:cpu"
+	featureMemory    = "cgroup:memory"
+	featurePIDs      = "cgroup:pids"
+)
+
+// Capability is one row of the table of what works on this machine: what `berm serve` prints.
+type Capability struct {
+	// Feature is a stable name, Title says it in words.
+	Feature, Title string
+	Works          bool
+	// Reason says why it does not work, or how far it does.
+	Reason string
+}
+
+// String returns the row as text.
+func (c Capability) String() string {
+	verdict := "works"
+	if !c.Works {
+		verdict = "refused"
+	}
+	if c.Reason == "" {
+		return fmt.Sprintf("%-18s %-8s %s", c.Feature, verdict, c.Title)
+	}
+	return fmt.Sprintf("%-18s %-8s %s: %s", c.Feature, verdict, c.Title, c.Reason)
+}
+
+// Capabilities returns the table, in a fixed order.
+func (b *Backend) Capabilities() []Capability { return slices.Clone(b.caps) }
+
+// later are features that no machine has yet, with what to do meanwhile.
+func later() []Capability {
+	return []Capability{
+		{Feature: "image:registry", Title: "images from registries", Reason: "later; use OCI layouts with --image-alias"},
+		{Feature: "runtime:runsc", Title: "gVisor", Reason: "later"},
+		{Feature: "egress:other", Title: "egress to the internet, allowlists, other sandboxes", Reason: "later; egress none works"},
+		{Feature: "ingress", Title: "ports and services", Reason: "later"},
+		{Feature: "gpu", Title: "GPUs", Reason: "this backend gives none"},
+	}
+}
+
+// capabilities returns the table for a machine. Pure.
+func capabilities(m machine, runtimes []string) []Capability {
+	up := m.refusal == ""
+	rows := []Capability{{Feature: featureSandboxes, Title: "sandboxes on this machine", Works: up, Reason: m.refusal}}
+	for _, name := range runtimes {
+		why, missing := m.lacks["runtime:"+name]
+		rows = append(rows, Capability{Feature: "runtime:" + name, Title: "OCI runtime " + name, Works: up && !missing, Reason: why})
+	}
+	for _, f := range []struct{ feature, title, note string }{
+		{featureHost, "image host (this machine's /usr)", ""},
+		{featureLayout, "images from OCI layouts", ""},
+		{featureEgress, "egress none (an empty network)", ""},
+		{featureCPU, "CPU limits", m.arrangement()},
+		{featureMemory, "memory limits", m.arrangement()},
+		{featurePIDs, "process limits", m.arrangement()},
+		{"exec", "commands, terminals and files in a sandbox", ""},
+		{"recovery", "sandboxes survive a restart of the server", ""},
+	} {
+		row := Capability{Feature: f.feature, Title: f.title, Works: up, Reason: f.note}
+		if why, missing := m.lacks[f.feature]; missing {
+			row.Works, row.Reason = false, why
+		}
+		if !up {
+			row.Reason = "needs sandboxes"
+		}
+		rows = append(rows, row)
+	}
+	rows = append(rows, later()...)
+	if !up {
+		rows = append(rows, Capability{
+			Feature: "control-plane", Title: "profiles, runners, zones, plans and their explanations", Works: true, Reason: "they need no sandbox",
+		})
+	}
+	return rows
+}
+
+// features returns the names of what works, for Info.
+func features(rows []Capability) []string {
+	var out []string
+	for _, c := range rows {
+		if c.Works && !strings.HasPrefix(c.Feature, "runtime:") {
+			out = append(out, c.Feature)
+		}
+	}
+	if slices.Contains(out, featureCPU) && slices.Contains(out, featureMemory) {
+		out = append(out, "cgroup:limits")
+	}
+	return out
+}

@@ -1,0 +1,138 @@
+package local
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+
+	"github.com/bermhq/berm/internal/backend"
+	"github.com/bermhq/berm/internal/core"
+	"github.com/bermhq/berm/internal/core/fault"
+	"github.com/bermhq/berm/internal/failpoint"
+)
+
+// Create accepts a work: it returns when work.json is on disk, and the start goes on without the caller. A second Create of
+// an id waits for the first and changes nothing. What Check refuses for its fields is refused here too; an image or runtime
+// that is missing shows as an observation, as it would if it went missing right after.
+func (b *Backend) Create(ctx context.Context, w *backend.Work) error {
+	if err := b.refused(); err != nil {
+		return err
+	}
+	if _, fields := read(w, b.machine); len(fields) > 0 {
+		e := fault.Preconditionf(fault.ReasonBackendUnsupported, "runner %s cannot run this sandbox", b.cfg.RunnerName)
+		e.Fields = fields
+		return e
+	}
+	for {
+		accepted, first, err := b.enter(w.SandboxID)
+		if err != nil {
+			return err
+		}
+		if first {
+			err := b.accept(w)
+			b.leave(w.SandboxID, accepted)
+			return err
+		}
+		if accepted == nil {
+			return nil
+		}
+		select {
+		case <-accepted:
+		case <-ctx.Done():
+			return fault.New(fault.Canceled, "CANCELED", "the request was cancelled").WithCause(ctx.Err())
+		}
+	}
+}
+
+// enter reserves an id for one Create. first says that the caller has it; otherwise the channel, if any, is closed when
+// the other Create is done, and nil means that the sandbox exists.
+func (b *Backend) enter(id string) (done chan struct{}, first bool, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return nil, false, fault.New(fault.Unavailable, fault.ReasonRunnerUnavailable, "the runner is being stopped")
+	}
+	if _, ok := b.sandboxes[id]; ok {
+		return nil, false, nil
+	}
+	if c, ok := b.creating[id]; ok {
+		return c, false, nil
+	}
+	if n := len(b.sandboxes) + len(b.creating); n >= MaxSandboxes {
+		return nil, false, fault.New(fault.Exhausted, fault.ReasonLimitExceeded, "this machine keeps %d sandboxes; there is no room for more", n).
+			WithHint("delete sandboxes that have ended")
+	}
+	done = make(chan struct{})
+	b.creating[id] = done
+	return done, true, nil
+}
+
+func (b *Backend) leave(id string, done chan struct{}) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.creating, id)
+	close(done)
+}
+
+// accept writes the work down and begins the start. After an error nothing is left.
+func (b *Backend) accept(w *backend.Work) (err error) {
+	ids, err := b.ids.take()
+	if err != nil {
+		return err
+	}
+	dir := b.place.sandbox(w.SandboxID)
+	defer func() {
+		if err != nil {
+			b.ids.release(ids)
+			err = storeFault(w.SandboxID, errors.Join(err, os.RemoveAll(dir)))
+		}
+	}()
+	now := b.cfg.Now()
+	r, err := newWorkRecord(w, ids, now)
+	if err != nil {
+		return err
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return err
+	}
+	failpoint.Hit(failDirMade)
+	if err := writeContents(b.place.mounted(w.SandboxID), w.Launch.GetMountedFiles()); err != nil {
+		return err
+	}
+	if err := writeRecord(dir, workName, r); err != nil {
+		return err
+	}
+	if err := syncDir(b.place.sandboxes()); err != nil {
+		return err
+	}
+	failpoint.Hit(failAccepted)
+	// The sandbox must not change with the caller's message.
+	if w, err = r.work(); err != nil {
+		return err
+	}
+	s := newSandbox(w, ids)
+	b.add(s)
+	b.publish(s, backend.Observation{Phase: backend.PhaseCreating, At: now, Events: []core.Event{{Name: "created", At: now}}})
+	b.begin(s)
+	return nil
+}
+
+func (b *Backend) add(s *sandbox) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.sandboxes[s.id] = s
+}
+
+// storeFault says that the state directory did not take a sandbox.
+func storeFault(id string, err error) error {
+	var f *fault.Error
+	if errors.As(err, &f) {
+		return err
+	}
+	e := fault.New(fault.Unavailable, fault.ReasonStoreUnavailable, "sandbox %s could not be written down: %v", id, err).WithCause(err)
+	if errors.Is(err, fs.ErrExist) {
+		e.WithHint("a deletion of the same id is not over yet: try again")
+	}
+	return e
+}

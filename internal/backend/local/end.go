@@ -1,0 +1,144 @@
+package local
+
+import (
+	"context"
+	"strconv"
+	"time"
+
+	"github.com/bermhq/berm/internal/backend"
+	"github.com/bermhq/berm/internal/backend/local/image"
+	"github.com/bermhq/berm/internal/core"
+	"github.com/bermhq/berm/internal/failpoint"
+	"github.com/bermhq/berm/internal/shim"
+)
+
+// watch waits for the end of a running sandbox. It returns without one when the server is being stopped.
+func (b *Backend) watch(s *sandbox) {
+	exit, err := s.client.Wait(b.ctx)
+	switch {
+	case b.ctx.Err() != nil:
+	case err == nil:
+		b.endExited(s, exit)
+	default:
+		b.endLost(s)
+	}
+}
+
+// endExited publishes an end that a shim recorded, and removes what is left of the sandbox.
+func (b *Backend) endExited(s *sandbox, e shim.Exit) {
+	failpoint.Hit(failEndSeen)
+	o := exitObservation(e, s.stopping())
+	o.Events = []core.Event{{Name: "ended", At: o.At, Message: o.Reason}}
+	b.publish(s, o)
+	b.release(s)
+}
+
+// exitObservation says in the port's words what a shim recorded. The code is the one that was observed, or none.
+func exitObservation(e shim.Exit, stop *stopRecord) backend.Observation {
+	o := backend.Observation{Phase: backend.PhaseEnded, At: e.EndedAt, StartedAt: e.StartedAt, ExitCode: e.ExitCode, Message: e.Message}
+	switch e.Reason {
+	case shim.ReasonExited:
+		o.Reason = core.EndExited
+		if stop != nil {
+			// It went by itself while it was being asked to.
+			o.Reason = stop.Why
+		}
+	case shim.ReasonStopped:
+		o.Reason = core.EndStopped
+		if stop != nil {
+			o.Reason = stop.Why
+		}
+	case shim.ReasonOutOfMemory:
+		o.Failed, o.Reason = true, core.EndOutOfMemory
+		if o.Message == "" {
+			o.Message = "the kernel ended it at its memory limit"
+		}
+	case shim.ReasonStartFailed:
+		o.Failed, o.Reason = true, core.EndStartFailed
+	case shim.ReasonKilled:
+		o.Failed, o.Reason = true, endKilled
+		if o.Message == "" {
+			o.Message = "something on the machine killed its process 1"
+		}
+	default:
+		o.Failed, o.Reason, o.ExitCode = true, core.EndLost, nil
+	}
+	return o
+}
+
+// endKilled is the reason of a sandbox whose process 1 was killed from outside, by neither the shim nor the memory limit.
+const endKilled = "KILLED"
+
+// endLost ends a sandbox whose end nobody saw. What is left of it is ended and removed first; if a record of the end turns
+// up meanwhile, that counts.
+func (b *Backend) endLost(s *sandbox) {
+	exit, err := b.clean(s.id)
+	switch {
+	case b.ctx.Err() != nil:
+		return
+	case err != nil:
+		b.log.Error("what is left of a lost sandbox cannot be removed", "sandbox", s.id, "error", err)
+	case exit.Reason != shim.ReasonLost && exit.Reason != "":
+		b.endExited(s, exit)
+		return
+	}
+	b.endRecorded(s, endRecord{
+		Version: recordVersion, Failed: true, Reason: core.EndLost, Message: "its end was not observed: " + shim.ErrLost.Error(),
+		At: b.cfg.Now(), StartedAt: exit.StartedAt,
+	})
+}
+
+// clean removes what a dead shim left, and returns the end if one was recorded.
+func (b *Backend) clean(id string) (shim.Exit, error) {
+	ctx, cancel := context.WithTimeout(b.ctx, cleanTimeout)
+	defer cancel()
+	return shim.Cleanup(ctx, b.place.shimState(id))
+}
+
+// endRecorded writes an end of our own finding down, then publishes it. An end that cannot be written is published all the
+// same: it is true, and will be found again.
+func (b *Backend) endRecorded(s *sandbox, end endRecord) {
+	failpoint.Hit(failEndSeen)
+	if err := writeRecord(b.place.sandbox(s.id), endName, end); err != nil {
+		b.log.Error("the end of a sandbox could not be written down", "sandbox", s.id, "error", err)
+	}
+	failpoint.Hit(failEndRecorded)
+	b.publishEnd(s, end)
+	b.release(s)
+}
+
+func (b *Backend) publishEnd(s *sandbox, end endRecord) {
+	b.publish(s, backend.Observation{
+		Phase: backend.PhaseEnded, At: end.At, StartedAt: end.StartedAt, Failed: end.Failed, Reason: end.Reason, Message: end.Message,
+		Events: []core.Event{{Name: "ended", At: end.At, Message: end.Reason}},
+	})
+}
+
+// release frees what an ended sandbox held; its records stay until Delete. What cannot be removed now is tried again by
+// Delete and by the next server.
+func (b *Backend) release(s *sandbox) {
+	defer close(s.released)
+	if s.client != nil {
+		ctx, cancel := context.WithTimeout(b.ctx, cleanTimeout)
+		defer cancel()
+		if err := s.client.Forget(ctx); err != nil {
+			b.log.Debug("the shim of an ended sandbox went by itself", "sandbox", s.id, "error", err)
+		}
+	}
+	if err := b.clearBox(s.id); err != nil {
+		b.log.Error("the files of an ended sandbox could not be removed", "sandbox", s.id, "error", err)
+	}
+	failpoint.Hit(failReleased)
+}
+
+// imageEvent tells how an image became ready.
+func imageEvent(ref string, img *image.Image, done image.Unpacked, took time.Duration, e core.Event) core.Event {
+	e.Message = ref + " is present"
+	e.Attrs = map[string]string{"image": ref, "digest": img.Digest, "cached": strconv.FormatBool(done.Entries == 0)}
+	if done.Entries > 0 {
+		e.Message = ref + " was unpacked"
+		e.Attrs["bytes"] = strconv.FormatInt(done.Bytes, 10)
+		e.Attrs["duration_ms"] = strconv.FormatInt(took.Milliseconds(), 10)
+	}
+	return e
+}

@@ -1,0 +1,35 @@
+package local
+
+import (
+	"slices"
+
+	"github.com/bermhq/berm/internal/backend/local/image"
+)
+
+// Failpoints of this package: after each write and around each call that changes the machine.
+const (
+	failRecordWritten = "local.record-written"
+	failRecordRenamed = "local.record-renamed"
+	failDirMade       = "local.create-dir-made"
+	failAccepted      = "local.create-accepted"
+	failBoxMade       = "local.start-box-made"
+	failRooted        = "local.start-root-ready"
+	failBundled       = "local.start-bundle-written"
+	failShimStarted   = "local.start-shim-started"
+	failStopRecorded  = "local.stop-recorded"
+	failStopAsked     = "local.stop-asked"
+	failEndSeen       = "local.end-seen"
+	failEndRecorded   = "local.end-recorded"
+	failReleased      = "local.end-released"
+	failTrashed       = "local.delete-trashed"
+	failDeleted       = "local.delete-done"
+	failRecovered     = "local.recover-one"
+)
+
+// Failpoints lists the failpoints of this backend.
+func Failpoints() []string {
+	return slices.Concat([]string{
+		failRecordWritten, failRecordRenamed, failDirMade, failAccepted, failBoxMade, failRooted, failBundled, failShimStarted,
+		failStopRecorded, failStopAsked, failEndSeen, failEndRecorded, failReleased, failTrashed, failDeleted, failRecovered,
+	}, image.Failpoints())
+}

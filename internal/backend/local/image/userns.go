@@ -1,0 +1,91 @@
+package image
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+	"strconv"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// idsMapped is the size of the range of ids.
+	idsMapped = MaxID + 1
+	// maxKept is how many user namespaces are kept open. Ranges are reused lowest first, so few serve most starts.
+	maxKept = 64
+)
+
+// userNamespaces makes user namespaces that nobody lives in: a mount takes its id mapping from one.
+type userNamespaces struct {
+	mu   sync.Mutex
+	open map[uint32]*os.File
+}
+
+// get returns a user namespace that maps 0 to base. It stays open until the next call that needs the room, or close.
+func (u *userNamespaces) get(base uint32) (*os.File, error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if f, ok := u.open[base]; ok {
+		return dup(f)
+	}
+	f, err := newUserNamespace(base)
+	if err != nil {
+		return nil, err
+	}
+	if u.open == nil {
+		u.open = map[uint32]*os.File{}
+	}
+	for k, old := range u.open {
+		if len(u.open) < maxKept {
+			break
+		}
+		old.Close()
+		delete(u.open, k)
+	}
+	u.open[base] = f
+	return dup(f)
+}
+
+// dup gives the caller a handle of its own: another caller may close this one.
+func dup(f *os.File) (*os.File, error) {
+	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), f.Name()), nil
+}
+
+func (u *userNamespaces) close() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for k, f := range u.open {
+		f.Close()
+		delete(u.open, k)
+	}
+}
+
+// newUserNamespace starts a process in a new user namespace, takes a handle of that and ends the process. The process is
+// traced, so it stops before the program's first instruction: nothing of it ever runs.
+func newUserNamespace(base uint32) (*os.File, error) {
+	runtime.LockOSThread() // A tracer is a thread.
+	defer runtime.UnlockOSThread()
+	mapping := []syscall.SysProcIDMap{{ContainerID: 0, HostID: int(base), Size: idsMapped}}
+	p, err := os.StartProcess("/proc/self/exe", []string{"userns"}, &os.ProcAttr{
+		Sys: &syscall.SysProcAttr{
+			Cloneflags: syscall.CLONE_NEWUSER, UidMappings: mapping, GidMappings: mapping, Ptrace: true, Pdeathsig: syscall.SIGKILL,
+		},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("start a process in a user namespace: %w", err)
+	}
+	f, err := os.Open("/proc/" + strconv.Itoa(p.Pid) + "/ns/user")
+	_ = p.Kill()
+	if _, waitErr := p.Wait(); err == nil && waitErr != nil {
+		f.Close()
+		return nil, waitErr
+	}
+	return f, err
+}

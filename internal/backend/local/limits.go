@@ -1,0 +1,59 @@
+package local
+
+import (
+	"time"
+
+	"github.com/bermhq/berm/internal/backend/local/bundle"
+)
+
+// Limits of this backend. Those of images are in package image, those of commands and files in the shim's protocol.
+const (
+	// DefaultMaxSandboxes is how many sandboxes a runner takes unless told otherwise.
+	DefaultMaxSandboxes = 1000
+	// MaxSandboxes is how many ranges of ids there are.
+	MaxSandboxes = (lastID - firstID) / bundle.IDsPerSandbox
+	// MaxIDLength is the longest sandbox id, in bytes: it becomes file, control group and container name.
+	MaxIDLength = 100
+	// MaxHostname is the longest host name that the kernel takes, in bytes.
+	MaxHostname = 64
+	// startsPerCPU is how many sandboxes per CPU are started at a time; the others wait.
+	startsPerCPU = 2
+
+	// DefaultPIDs is how many processes and threads a sandbox may have. No field of the spec says otherwise.
+	DefaultPIDs = 4096
+	// MaxTotalPIDs bounds all sandboxes of a runner together, so that they cannot use up the machine's.
+	MaxTotalPIDs = 1 << 20
+	// MaxOpenFiles is how many descriptors a process may have; less where the server itself may have less.
+	MaxOpenFiles = 1 << 16
+	// MinMemoryBytes is the smallest memory limit: runtime and init need some themselves before a sandbox can start.
+	MinMemoryBytes = 16 << 20
+
+	// MaxTmpfsBytes is the size of each private file system of the image "host" (/tmp, /home, /root, /workspace, …), and of
+	// what can be written over another image. A sandbox with a memory limit gets half of that, if that is less. What is
+	// written counts as memory of the sandbox.
+	MaxTmpfsBytes = 4 << 30
+	// runDirBytes and runDirInodes bound RunDir: shim, skeletons, bundles.
+	runDirBytes, runDirInodes = 256 << 20, 1 << 20
+
+	// MaxMountedFiles is how many files a sandbox may be given, MaxMountedBytes what they may have together, MaxPath the
+	// longest path.
+	MaxMountedFiles, MaxMountedBytes, MaxPath = 256, 32 << 20, 1024
+	// MaxEnvEntries and MaxEnvBytes bound the environment of a sandbox; MaxArgs and MaxArgBytes its command. The kernel
+	// refuses a single string above 128 KiB.
+	MaxEnvEntries, MaxEnvBytes, MaxArgs, MaxArgBytes, MaxString = 1024, 256 << 10, 1024, 256 << 10, 128 << 10
+	// maxWorkBytes is the largest work.json, in bytes.
+	maxWorkBytes = 8 << 20
+
+	// memoryReserve is the part of the machine's memory that is not offered: one tenth.
+	memoryReserve = 10
+	// probeTimeout bounds the probe of one runtime.
+	probeTimeout = 20 * time.Second
+	// startTimeout bounds the time from the shim's start to the main process's.
+	startTimeout = 60 * time.Second
+	// startPoll is how often a start under an earlier server's shim is looked at.
+	startPoll = 20 * time.Millisecond
+	// cleanTimeout bounds one attempt to remove what a dead shim left.
+	cleanTimeout = 30 * time.Second
+	// usageWindow is the least time between two samples that CPU usage is computed from.
+	usageWindow = 100 * time.Millisecond
+)

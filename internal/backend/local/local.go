@@ -1,0 +1,166 @@
+// Package local runs sandboxes on this machine, with the OCI runtimes that it has: crun by default, runc where asked for.
+//
+// It needs Linux and root. What isolates a sandbox is the kernel: namespaces with ids of their own, control groups, a
+// system call filter, no capability over anything outside. The kernel is shared, and Info says so.
+//
+// # Where things are
+//
+//	Dir/lock                    one server at a time
+//	Dir/images/sha256/…         unpacked layers, see package image
+//	Dir/sandboxes/<id>/         mode 0700, exists from Create to Delete:
+//	    work.json               what to run; flushed before Create returns and before anything else happens
+//	    files/N                 contents of mounted files
+//	    stop.json               why it is being stopped, written before the stop
+//	    end.json                how it ended, where the shim has nothing to say: it never ran, or was lost
+//	    shim/                   the shim's state directory, see package shim
+//	RunDir/                     a file system in memory, mode 0711, gone after a reboot, as the sandboxes are:
+//	    bin/, host/             the shim, and skeletons of the image "host"
+//	    runtime/<name>/         the runtimes' own state
+//	    bundle/<id>/config.json
+//	    box/<id>/               what a sandbox's processes may look into: it belongs to their root, mode 0700
+//
+// A runtime mounts with the ids of the sandbox, so every path that it is given must be open to them: a state directory
+// below /root is not, which is why RunDir exists. It is mounted shared, so that what is unmounted in it is unmounted in
+// the shims' mount namespaces too.
+//
+// # One sandbox
+//
+// Create writes work.json. The start then prepares root, bundle and control group and hands over to a shim, which runs the
+// runtime, waits for the sandbox and records its end. The server only watches. After a restart it finds the shims again;
+// what was accepted and never handed to a shim is started then, and what nobody saw the end of is lost, without an exit code.
+package local
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/bermhq/berm/internal/backend"
+	"github.com/bermhq/berm/internal/backend/local/hostroot"
+	"github.com/bermhq/berm/internal/backend/local/image"
+	"github.com/bermhq/berm/internal/core"
+	"github.com/bermhq/berm/internal/core/fault"
+)
+
+// Kind is the name that field enforcement is declared under.
+const Kind = "local"
+
+// Config shapes a Backend.
+type Config struct {
+	// Dir is the state directory, absolute; made if need be. One server at a time has it.
+	Dir string
+	// RunDir is where the file system in memory is mounted; "" is a directory in /run named after Dir.
+	RunDir string
+	// RunnerName is for messages.
+	RunnerName string
+	// Runtimes are names, or absolute paths, of runtimes to probe, the default first. Nil: crun, runc.
+	Runtimes []string
+	// NodeLabels are matched with node selectors; nil: selectors are recorded only.
+	NodeLabels map[string]string
+	// Images maps references to "host" or "oci:DIR[:NAME]".
+	Images map[string]string
+	// Shim is the path of a berm-shim to use instead of the one in this binary, for development.
+	Shim string
+	// Capacity overrides what the machine is found to have, where not zero.
+	Capacity core.Amounts
+	Logger   *slog.Logger
+	// Now is the clock of observations; nil is time.Now.
+	Now func() time.Time
+}
+
+// Backend is a backend.Backend on this machine.
+type Backend struct {
+	cfg     Config
+	log     *slog.Logger
+	info    backend.Info
+	caps    []Capability
+	place   places
+	machine machine
+
+	runtimes map[string]ociRuntime
+	aliases  *image.Aliases
+	images   *image.Store
+	host     *hostroot.Builder
+	shim     string
+	lock     *os.File
+
+	// starts bounds how many sandboxes are prepared at once.
+	starts chan struct{}
+	hub    *hub
+	ids    *idPool
+
+	mu        sync.Mutex
+	sandboxes map[string]*sandbox
+	// creating has a channel for each id whose Create is under way.
+	creating map[string]chan struct{}
+	closed   bool
+
+	// ctx ends with Close; running counts the goroutines that watch sandboxes.
+	ctx     context.Context //nolint:containedctx // the lifetime of the backend itself
+	cancel  context.CancelFunc
+	running sync.WaitGroup
+}
+
+var _ backend.Backend = (*Backend)(nil)
+
+// Info returns what was probed at start.
+func (b *Backend) Info() backend.Info { return b.info }
+
+// refused returns the fault of a backend that can run nothing.
+func (b *Backend) refused() error {
+	if b.info.Refusal == "" {
+		return nil
+	}
+	return fault.Preconditionf(fault.ReasonBackendUnsupported, "this machine runs no sandboxes: %s", b.info.Refusal)
+}
+
+// get returns a sandbox by id.
+func (b *Backend) get(id string) (*sandbox, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if s, ok := b.sandboxes[id]; ok {
+		return s, nil
+	}
+	return nil, unknown(id)
+}
+
+func unknown(id string) *fault.Error {
+	return fault.NotFoundf(fault.ReasonSandboxNotFound, "sandbox %s is not known here", id)
+}
+
+// Observe yields what the port promises.
+func (b *Backend) Observe(ctx context.Context) observations { return b.hub.observe(ctx) }
+
+// Close lets go of everything and waits for what it watched. Sandboxes go on.
+func (b *Backend) Close() error {
+	b.mu.Lock()
+	already := b.closed
+	b.closed = true
+	b.mu.Unlock()
+	if already {
+		return nil
+	}
+	b.cancel()
+	b.hub.close()
+	b.running.Wait()
+	if b.images != nil {
+		b.images.Close()
+	}
+	if b.lock != nil {
+		return b.lock.Close()
+	}
+	return nil
+}
+
+// spawn runs a goroutine that Close waits for. It reports false once the backend is closed.
+func (b *Backend) spawn(f func()) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return false
+	}
+	b.running.Go(f)
+	return true
+}

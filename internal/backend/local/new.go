@@ -1,0 +1,155 @@
+package local
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"maps"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/bermhq/berm/internal/backend"
+	"github.com/bermhq/berm/internal/backend/local/hostroot"
+	"github.com/bermhq/berm/internal/backend/local/image"
+	"github.com/bermhq/berm/internal/core"
+)
+
+// isolation is what Info says.
+const isolation = "Linux namespaces with user ids of their own, control groups, a system call filter and no capabilities over the machine; " +
+	"the kernel is shared with the machine"
+
+// New finds out what this machine can do, takes over the sandboxes of an earlier server, and removes what nobody owns.
+//
+// A machine that can run nothing is no error: Info says why, and every launch is refused with that. Errors are a
+// configuration that makes no sense, a state directory in use or not writable.
+func New(ctx context.Context, cfg Config) (*Backend, error) {
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Runtimes == nil {
+		cfg.Runtimes = defaultRuntimes()
+	}
+	b := &Backend{
+		cfg: cfg, log: cfg.Logger, machine: look(), hub: newHub(), sandboxes: map[string]*sandbox{}, creating: map[string]chan struct{}{},
+		starts: make(chan struct{}, startsPerCPU*runtime.NumCPU()),
+	}
+	var err error
+	if b.aliases, err = image.ParseAliases(cfg.Images); err != nil {
+		return nil, err
+	}
+	b.ctx, b.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	capacity := overlay(b.machine.capacity(), cfg.Capacity)
+	var left []*found
+	if b.machine.refusal == "" {
+		if left, err = b.open(ctx, capacity); err != nil {
+			return nil, errors.Join(err, b.Close())
+		}
+	}
+	b.describe(capacity)
+	b.recover(left)
+	return b, nil
+}
+
+// open makes everything ready that needs root, and returns the sandboxes of an earlier server.
+func (b *Backend) open(ctx context.Context, capacity core.Amounts) (left []*found, err error) {
+	if err := b.openPlaces(); err != nil {
+		return nil, err
+	}
+	if err := b.openShim(); err != nil {
+		b.machine.refusal = message(err)
+		return nil, nil
+	}
+	if err := b.machine.cgroups(b.place.cgroupBase(), capacity); err != nil {
+		b.machine.refusal = err.Error()
+		return nil, nil
+	}
+	if err := b.images.Supported(b.place.run, base(0)); err != nil {
+		b.machine.lack(featureLayout, "%v", err)
+	}
+	b.host = hostroot.New(b.place.hosts())
+	b.ids = newIDPool(b.place.name)
+	if left, err = b.load(); err != nil {
+		return nil, err
+	}
+	if err := b.sweep(left); err != nil {
+		b.log.Warn("not everything that an earlier server left could be removed", "error", err)
+	}
+	b.runtimes = b.probe(ctx, b.cfg.Runtimes)
+	return left, nil
+}
+
+// openPlaces takes the state directory and makes what belongs there.
+func (b *Backend) openPlaces() (err error) {
+	if b.place, err = newPlaces(b.cfg.Dir, b.cfg.RunDir); err != nil {
+		return err
+	}
+	if b.lock, err = b.place.lockDir(); err != nil {
+		return err
+	}
+	if err := b.place.prepare(); err != nil {
+		return err
+	}
+	b.images, err = image.OpenStore(b.place.images())
+	return err
+}
+
+func (b *Backend) openShim() (err error) {
+	if b.shim = b.cfg.Shim; b.shim == "" {
+		b.shim, err = installShim(filepath.Join(b.place.run, "bin"))
+	}
+	return err
+}
+
+// describe fills in what Info and Capabilities say.
+func (b *Backend) describe(capacity core.Amounts) {
+	var names []string
+	for _, r := range b.cfg.Runtimes {
+		names = append(names, filepath.Base(r))
+	}
+	if b.machine.refusal == "" && len(b.runtimes) == 0 {
+		b.machine.refusal = b.noRuntime(names)
+	}
+	b.caps = capabilities(b.machine, names)
+	b.info = backend.Info{
+		Kind: Kind, Architecture: runtime.GOARCH, Isolation: isolation, Capacity: capacity, NodeLabels: maps.Clone(b.cfg.NodeLabels),
+		Features: features(b.caps), Refusal: b.machine.refusal,
+	}
+	for _, name := range names {
+		if _, ok := b.runtimes[name]; ok && !slices.Contains(b.info.RuntimeClasses, name) {
+			b.info.RuntimeClasses = append(b.info.RuntimeClasses, name)
+		}
+	}
+	if len(b.info.RuntimeClasses) > 0 {
+		b.info.DefaultRuntimeClass = b.info.RuntimeClasses[0]
+	}
+}
+
+// noRuntime says what was tried.
+func (b *Backend) noRuntime(names []string) string {
+	var tried []string
+	for _, name := range names {
+		tried = append(tried, name+": "+b.machine.lacks["runtime:"+name])
+	}
+	return "no OCI runtime works here (" + strings.Join(tried, "; ") + ")"
+}
+
+// overlay returns a with what b sets.
+func overlay(a, b core.Amounts) core.Amounts {
+	if b.CPUMillis > 0 {
+		a.CPUMillis = b.CPUMillis
+	}
+	if b.MemoryBytes > 0 {
+		a.MemoryBytes = b.MemoryBytes
+	}
+	if b.Sandboxes > 0 {
+		a.Sandboxes = b.Sandboxes
+	}
+	a.GPUs = 0
+	return a
+}

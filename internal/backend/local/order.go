@@ -1,0 +1,175 @@
+package local
+
+import (
+	"fmt"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/api/resource"
+
+	specpb "github.com/bermhq/berm/gen/berm/spec"
+	"github.com/bermhq/berm/internal/backend"
+	"github.com/bermhq/berm/internal/backend/local/bundle"
+	"github.com/bermhq/berm/internal/backend/local/image"
+	"github.com/bermhq/berm/internal/core/fault"
+)
+
+// order is a work as this backend understands it: only what it acts on.
+type order struct {
+	image   string
+	runtime string
+	limits  bundle.Limits
+	// env is the environment that the launch gives, NAME=value by name.
+	env  []string
+	main []string
+}
+
+// egressNone is the only type of egress mode that works here.
+const egressNone = "none"
+
+// reader collects what is wrong with a work while it is read, so that all of it is told at once.
+type reader struct {
+	refused []fault.Field
+}
+
+func (r *reader) refuse(path, format string, args ...any) {
+	r.refused = append(r.refused, fault.Field{Path: path, Description: fmt.Sprintf(format, args...)})
+}
+
+// read returns the order of a work, and the fields that this machine refuses. It is pure.
+func read(w *backend.Work, m machine) (*order, []fault.Field) {
+	r := &reader{}
+	o := &order{image: w.Spec.GetContainerImage(), runtime: w.Spec.GetRuntimeClass()}
+	if o.image == "" {
+		o.image = image.Host
+	}
+	r.id(w.SandboxID)
+	o.limits = r.limits(w.Spec.GetResourceDefaults(), m)
+	r.network(w.Spec.GetNetwork(), w.Launch)
+	r.pod(w.Spec.GetPod())
+	o.main = r.command(w.Launch)
+	o.env = r.environment(w.Launch.GetEnvironmentVariables())
+	r.files(w.Launch.GetMountedFiles(), o.image == image.Host)
+	for _, name := range w.Launch.GetUnsupported() {
+		r.refuse(name, "nothing on this runner honours it; it comes with a later version")
+	}
+	return o, r.refused
+}
+
+// id checks the sandbox's id, which becomes part of paths. Ids are made by the server, so this catches mistakes.
+func (r *reader) id(id string) {
+	const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+	if id == "" || len(id) > MaxIDLength || strings.Trim(id, letters+"_.-") != "" || !strings.Contains(letters, id[:1]) {
+		r.refuse("sandbox_id", "%q: want at most %d letters, digits and _ . -, a letter or digit first", id, MaxIDLength)
+	}
+}
+
+// limits reads resources and refuses what this machine cannot enforce.
+func (r *reader) limits(d *specpb.ResourceDefaults, m machine) bundle.Limits {
+	l := bundle.Limits{PIDs: DefaultPIDs, Swap: m.swap, OpenFiles: m.openFiles}
+	if !m.pids {
+		l.PIDs = 0
+	}
+	l.CPUMillis = r.quantity("resource_defaults.cpu_limit", d.GetCpuLimit(), true)
+	l.CPURequestMillis = r.quantity("resource_defaults.cpu_request", d.GetCpuRequest(), true)
+	l.MemoryBytes = r.quantity("resource_defaults.memory_limit", d.GetMemoryLimit(), false)
+	r.quantity("resource_defaults.memory_request", d.GetMemoryRequest(), false)
+	if l.CPUMillis > 0 && l.CPUMillis < bundle.MinCPUMillis {
+		r.refuse("resource_defaults.cpu_limit", "%s is less than the kernel can enforce; %dm is the least", d.GetCpuLimit(), bundle.MinCPUMillis)
+	}
+	if l.MemoryBytes > 0 && l.MemoryBytes < MinMemoryBytes {
+		r.refuse("resource_defaults.memory_limit", "%s is less than a sandbox needs to start; %d bytes are the least", d.GetMemoryLimit(), MinMemoryBytes)
+	}
+	if l.CPUMillis > 0 && !m.cpu {
+		r.refuse("resource_defaults.cpu_limit", "this machine has no CPU controller to enforce it with")
+	}
+	if l.MemoryBytes > 0 && !m.memory {
+		r.refuse("resource_defaults.memory_limit", "this machine has no memory controller to enforce it with")
+	}
+	if n := d.GetGpu().GetCount(); n > 0 || d.GetGpu().GetType() != "" {
+		r.refuse("resource_defaults.gpu", "this runner has no GPUs to give")
+	}
+	if !m.cpu {
+		l.CPURequestMillis = 0
+	}
+	return l
+}
+
+// quantity reads a Kubernetes quantity, in thousandths or in whole units. The core checked it long before.
+func (r *reader) quantity(path, text string, millis bool) int64 {
+	if text == "" {
+		return 0
+	}
+	q, err := resource.ParseQuantity(text)
+	if err != nil || q.Sign() < 0 {
+		r.refuse(path, "%q is no quantity", text)
+		return 0
+	}
+	if millis {
+		return q.MilliValue()
+	}
+	return q.Value()
+}
+
+// network refuses everything but no network at all.
+func (r *reader) network(n *specpb.Network, l *specpb.Launch) {
+	e := n.GetEgress()
+	name := e.GetSelected()
+	if name == "" {
+		name = e.GetDefault()
+	}
+	if name != "" {
+		switch mode, ok := e.GetModes()[name]; {
+		case !ok:
+			r.refuse("network.egress.selected", "mode %q is not declared", name)
+		case mode.GetType() != egressNone && mode.GetType() != "":
+			r.refuse("network.egress.selected", "mode %q is of type %s; on this machine only type none works, others come with a later version", name, mode.GetType())
+		}
+	}
+	in := n.GetIngress().GetSelected()
+	if in == "" {
+		in = n.GetIngress().GetDefault()
+	}
+	if in != "" {
+		r.refuse("network.ingress.selected", "mode %q: inbound traffic comes with a later version; leave it empty", in)
+	}
+	if len(l.GetPorts()) > 0 {
+		r.refuse("ports", "inbound traffic comes with a later version")
+	}
+	if len(l.GetExposedPorts()) > 0 {
+		r.refuse("exposed_ports", "inbound traffic comes with a later version")
+	}
+}
+
+// pod refuses parts of a pod that have no meaning outside of Kubernetes, and which ignoring would change what is run.
+func (r *reader) pod(p *specpb.Pod) {
+	for key := range p.GetSpec().GetFields() {
+		if key != "nodeSelector" {
+			r.refuse("pod.spec."+key, "this runner makes no pods and cannot honour it; nodeSelector alone counts here")
+		}
+	}
+}
+
+// command returns the main process's arguments; none means the image's own.
+func (r *reader) command(l *specpb.Launch) []string {
+	if l.GetCommand() == "" {
+		if len(l.GetArgs()) > 0 {
+			r.refuse("args", "arguments without a command")
+		}
+		return nil
+	}
+	argv := append([]string{l.GetCommand()}, l.GetArgs()...)
+	if len(argv) > MaxArgs {
+		r.refuse("args", "%d arguments, at most %d are possible", len(argv), MaxArgs)
+	}
+	total := 0
+	for _, a := range argv {
+		total += len(a)
+		if len(a) >= MaxString || strings.ContainsRune(a, 0) {
+			r.refuse("args", "an argument of %d bytes or with a zero byte; the kernel takes less than %d and none", len(a), MaxString)
+		}
+	}
+	if total > MaxArgBytes {
+		r.refuse("args", "the command has %d bytes, at most %d are possible", total, MaxArgBytes)
+	}
+	return argv
+}

@@ -1,0 +1,154 @@
+package local
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+
+	"github.com/bermhq/berm/internal/backend/local/bundle"
+	"github.com/bermhq/berm/internal/core/fault"
+	"github.com/bermhq/berm/internal/shim"
+	"github.com/bermhq/berm/internal/shim/cgroup"
+)
+
+// ociRuntime is a runtime that ran something.
+type ociRuntime struct {
+	name, path string
+	// hideUnified: crun refuses a machine with both cgroup versions unless it cannot see the second.
+	hideUnified bool
+}
+
+// defaultRuntimes are tried in this order; the first that works is the default.
+func defaultRuntimes() []string { return []string{"crun", "runc"} }
+
+// probeID names what probes make: no sandbox has an id that begins with a dot.
+const probeID = ".probe-"
+
+// probe runs a sandbox under every runtime that is installed, all at once, and returns those that worked. It is the whole
+// way that a sandbox takes, with limits, so that a machine which cannot do one of it says so now and not at a launch.
+func (b *Backend) probe(ctx context.Context, names []string) map[string]ociRuntime {
+	type result struct {
+		ociRuntime
+		err error
+	}
+	results := make([]result, len(names))
+	var all sync.WaitGroup
+	for i, name := range names {
+		all.Go(func() {
+			rt, err := b.probeOne(ctx, name)
+			results[i] = result{rt, err}
+		})
+	}
+	all.Wait()
+	found := map[string]ociRuntime{}
+	for i, r := range results {
+		name := filepath.Base(names[i])
+		if r.err != nil {
+			b.machine.lack("runtime:"+name, "%s", message(r.err))
+			continue
+		}
+		found[name] = r.ociRuntime
+	}
+	return found
+}
+
+func (b *Backend) probeOne(ctx context.Context, name string) (ociRuntime, error) {
+	path, err := exec.LookPath(name)
+	if errors.Is(err, exec.ErrNotFound) || errors.Is(err, fs.ErrNotExist) {
+		return ociRuntime{}, fmt.Errorf("not installed: no %s in the server's PATH", name)
+	}
+	if err != nil {
+		return ociRuntime{}, err
+	}
+	if path, err = filepath.Abs(path); err != nil {
+		return ociRuntime{}, err
+	}
+	rt := ociRuntime{name: filepath.Base(name), path: path}
+	rt.hideUnified = rt.name == "crun" && b.machine.cgroup == cgroup.Hybrid
+	if err := b.try(ctx, rt); err != nil {
+		return ociRuntime{}, err
+	}
+	return rt, nil
+}
+
+// try starts a sandbox that idles, and ends it. What it leaves, also when it fails, is removed.
+func (b *Backend) try(ctx context.Context, rt ociRuntime) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	id := probeID + rt.name
+	state := filepath.Join(b.place.run, id)
+	defer func() {
+		_, cleanErr := shim.Cleanup(context.WithoutCancel(ctx), state)
+		err = errors.Join(err, cleanErr, os.RemoveAll(state), b.clearBox(id))
+	}()
+	ids, err := b.ids.take()
+	if err != nil {
+		return err
+	}
+	defer b.ids.release(ids)
+	if err := os.MkdirAll(b.place.runtime(rt.name), 0o700); err != nil {
+		return err
+	}
+	if err := os.Mkdir(state, 0o700); err != nil {
+		return err
+	}
+	skeleton, err := b.host.Current()
+	if err != nil {
+		return err
+	}
+	in := bundle.Input{
+		ID: "probe", Root: skeleton.Path, ReadOnly: true, Init: b.shim, Args: shim.InitArgs(bundle.InitPath)[1:],
+		Env: []string{"PATH=" + defaultPath}, IDBase: base(ids), CgroupsPath: b.place.cgroup(id), Limits: b.machine.probeLimits(),
+		Tmpfs: []bundle.Tmpfs{bundle.Shm()},
+	}
+	for _, m := range skeleton.Mounts {
+		in.Binds = append(in.Binds, bundle.Bind{Source: m.Path, Target: m.Path, Dir: true, Exec: true})
+	}
+	if err := b.writeBundle(id, bundle.Spec(&in)); err != nil {
+		return err
+	}
+	client, err := shim.Start(ctx, b.shim, shim.Config{
+		Dir: state, ID: id[1:], Runtime: rt.path, RuntimeRoot: b.place.runtime(rt.name), Bundle: b.place.bundle(id),
+		Cgroup:      cgroup.Group{Mode: b.machine.cgroup, Path: b.place.cgroup(id), Base: b.place.cgroupBase()},
+		HideUnified: rt.hideUnified, StartTimeout: probeTimeout,
+	})
+	if err != nil {
+		return err
+	}
+	return endProbe(ctx, client)
+}
+
+// endProbe stops the sandbox of a probe. What counts is that its end was seen.
+func endProbe(ctx context.Context, client *shim.Client) error {
+	if err := client.Stop(ctx, 0); err != nil && !fault.HasReason(err, fault.ReasonSandboxNotRunning) {
+		return err
+	}
+	exit, err := client.Wait(ctx)
+	if err != nil {
+		return err
+	}
+	if exit.Reason != shim.ReasonStopped {
+		return fmt.Errorf("a sandbox that was stopped ended as %s: %s", exit.Reason, exit.Message)
+	}
+	return client.Forget(ctx)
+}
+
+// probeLimits uses every controller there is.
+func (m *machine) probeLimits() bundle.Limits {
+	l := bundle.Limits{Swap: m.swap, OpenFiles: m.openFiles}
+	if m.cpu {
+		l.CPUMillis = 1000
+	}
+	if m.memory {
+		l.MemoryBytes = 4 * MinMemoryBytes
+	}
+	if m.pids {
+		l.PIDs = DefaultPIDs
+	}
+	return l
+}

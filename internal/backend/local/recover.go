@@ -1,0 +1,240 @@
+package local
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/bermhq/berm/internal/backend"
+	"github.com/bermhq/berm/internal/core"
+	"github.com/bermhq/berm/internal/failpoint"
+	"github.com/bermhq/berm/internal/shim"
+)
+
+// found is a sandbox of an earlier server.
+type found struct {
+	*sandbox
+	record *workRecord
+	end    *endRecord
+	// broken says why its records cannot be used.
+	broken error
+}
+
+// load reads the records of all sandboxes. A directory without work.json was never accepted and goes; one whose records
+// cannot be read stays, as a sandbox that is lost.
+func (b *Backend) load() ([]*found, error) {
+	if err := os.RemoveAll(b.place.trash()); err != nil {
+		return nil, err
+	}
+	if err := os.Mkdir(b.place.trash(), 0o700); err != nil {
+		return nil, err
+	}
+	entries, err := os.ReadDir(b.place.sandboxes())
+	if err != nil {
+		return nil, err
+	}
+	var all []*found
+	for _, e := range entries {
+		if !exists(filepath.Join(b.place.sandbox(e.Name()), workName)) {
+			if err := os.RemoveAll(b.place.sandbox(e.Name())); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		f := b.loadOne(e.Name())
+		b.sandboxes[f.id] = f.sandbox
+		all = append(all, f)
+	}
+	return all, nil
+}
+
+// loadOne reads one sandbox's records.
+func (b *Backend) loadOne(id string) *found {
+	f := &found{sandbox: newSandbox(&backend.Work{SandboxID: id}, -1)}
+	dir := b.place.sandbox(id)
+	r := &workRecord{}
+	if _, err := readRecord(dir, workName, r); err != nil {
+		f.broken = err
+		return f
+	}
+	if r.Version != recordVersion || r.SandboxID != id {
+		f.broken = fmt.Errorf("%s is of version %d for sandbox %q", filepath.Join(dir, workName), r.Version, r.SandboxID)
+		return f
+	}
+	w, err := r.work()
+	if err != nil {
+		f.broken = fmt.Errorf("%s: %w", filepath.Join(dir, workName), err)
+		return f
+	}
+	if !b.ids.reserve(r.Range) {
+		f.broken = fmt.Errorf("%s: its range of ids, %d, does not exist or belongs to another sandbox", filepath.Join(dir, workName), r.Range)
+		return f
+	}
+	f.sandbox, f.record = newSandbox(w, r.Range), r
+	stop, end := &stopRecord{}, &endRecord{}
+	if ok, err := readRecord(dir, stopName, stop); err != nil {
+		f.broken = err
+	} else if ok {
+		f.stop = stop
+	}
+	if ok, err := readRecord(dir, endName, end); err != nil {
+		f.broken = err
+	} else if ok {
+		f.end = end
+	}
+	return f
+}
+
+// recover takes each sandbox up where it is. Sandboxes that run go on being watched, those that were accepted and never
+// handed over are started, the others have ended: as their shim recorded, or unseen.
+func (b *Backend) recover(all []*found) {
+	for _, f := range all {
+		if f.record != nil {
+			b.publish(f.sandbox, backend.Observation{
+				Phase: backend.PhaseCreating, At: f.record.AcceptedAt, Events: []core.Event{{Name: "created", At: f.record.AcceptedAt}},
+			})
+		}
+		if f.stop != nil {
+			b.publish(f.sandbox, backend.Observation{Phase: backend.PhaseStopping, At: f.stop.At, Events: []core.Event{{Name: "stopping", At: f.stop.At, Message: f.stop.Why}}})
+		}
+		b.recoverOne(f)
+		failpoint.Hit(failRecovered)
+	}
+}
+
+func (b *Backend) recoverOne(f *found) {
+	switch {
+	case f.broken != nil:
+		b.log.Error("a sandbox's records cannot be used; it counts as lost", "sandbox", f.id, "error", f.broken)
+		b.loseBroken(f)
+		return
+	case f.end != nil:
+		b.publishEnd(f.sandbox, *f.end)
+		b.releaseLater(f.sandbox)
+		return
+	}
+	state, err := shim.Inspect(b.place.shimState(f.id))
+	switch {
+	case err != nil:
+		f.broken = err
+		b.loseBroken(f)
+	case state.Status == shim.StatusExited:
+		b.spawn(func() { b.endExited(f.sandbox, *state.Exit) })
+	case state.Status == shim.StatusRunning, state.Status == shim.StatusStopping:
+		b.adopt(f, state)
+	case state.Status == shim.StatusStarting:
+		b.spawn(func() { b.awaitOrphan(f) })
+	case state.Record == nil:
+		// No shim ever wrote a word, and none is there: nothing of it ran.
+		b.startAgain(f)
+	default:
+		b.spawn(func() { b.endLost(f.sandbox) })
+	}
+}
+
+// adopt watches a sandbox that runs.
+func (b *Backend) adopt(f *found, state shim.State) {
+	client, err := shim.Connect(b.ctx, b.place.shimState(f.id))
+	if err != nil {
+		// It has ended since it was looked at, or its shim does not answer: waiting tells.
+		b.spawn(func() { b.awaitOrphan(f) })
+		return
+	}
+	f.mu.Lock()
+	f.client = client
+	f.mu.Unlock()
+	at := state.Record.StartedAt
+	b.publish(f.sandbox, backend.Observation{Phase: backend.PhaseRunning, At: at, StartedAt: at, Events: []core.Event{{Name: "started", At: at}}})
+	b.spawn(func() {
+		if f.stop != nil {
+			// The server may have died between writing the stop down and asking for it.
+			b.stopAgain(f.sandbox)
+		}
+		b.watch(f.sandbox)
+	})
+}
+
+// stopAgain asks for a stop whose grace is over or was never begun. Asking again can only shorten it.
+func (b *Backend) stopAgain(s *sandbox) {
+	if err := s.client.Stop(b.ctx, shim.DefaultStopGrace); err != nil {
+		b.log.Warn("a stop could not be repeated", "sandbox", s.id, "error", err)
+	}
+}
+
+// awaitOrphan waits until a shim that is starting a sandbox has done so, or is gone.
+func (b *Backend) awaitOrphan(f *found) {
+	dir := b.place.shimState(f.id)
+	state, err := b.settled(dir)
+	switch {
+	case b.ctx.Err() != nil:
+	case err != nil:
+		f.broken = err
+		b.loseBroken(f)
+	case state.Status == shim.StatusExited:
+		b.endExited(f.sandbox, *state.Exit)
+	case state.Status == shim.StatusRunning, state.Status == shim.StatusStopping:
+		b.adopt(f, state)
+	case state.Record == nil && state.Status != shim.StatusStarting:
+		b.startAgain(f)
+	default:
+		b.endLost(f.sandbox)
+	}
+}
+
+// settled returns what a state directory tells once no start is under way there. A shim bounds its start itself.
+func (b *Backend) settled(dir string) (shim.State, error) {
+	poll := time.NewTicker(startPoll)
+	defer poll.Stop()
+	for {
+		state, err := shim.Inspect(dir)
+		if err != nil || state.Status != shim.StatusStarting {
+			return state, err
+		}
+		select {
+		case <-poll.C:
+		case <-b.ctx.Done():
+			return state, b.ctx.Err()
+		}
+	}
+}
+
+// startAgain starts a sandbox that was accepted and of which nothing ran, from the beginning.
+func (b *Backend) startAgain(f *found) {
+	if f.stop != nil {
+		b.spawn(func() { b.endUnstarted(f.sandbox, context.Canceled) })
+		return
+	}
+	err := errors.Join(b.clearBox(f.id), os.RemoveAll(b.place.shimState(f.id)))
+	if err != nil {
+		b.spawn(func() { b.endUnstarted(f.sandbox, err) })
+		return
+	}
+	b.begin(f.sandbox)
+}
+
+// loseBroken ends a sandbox whose records cannot be used. Only its processes can be dealt with.
+func (b *Backend) loseBroken(f *found) {
+	b.spawn(func() {
+		if _, err := b.clean(f.id); err != nil {
+			b.log.Error("what is left of a broken sandbox cannot be removed", "sandbox", f.id, "error", err)
+		}
+		b.endRecorded(f.sandbox, endRecord{
+			Version: recordVersion, Failed: true, Reason: core.EndLost, At: b.cfg.Now(),
+			Message: "its records cannot be read: " + strings.ReplaceAll(f.broken.Error(), "\n", "; "),
+		})
+	})
+}
+
+// releaseLater frees what an ended sandbox may still hold.
+func (b *Backend) releaseLater(s *sandbox) {
+	b.spawn(func() {
+		if _, err := b.clean(s.id); err != nil {
+			b.log.Error("what is left of an ended sandbox cannot be removed", "sandbox", s.id, "error", err)
+		}
+		b.release(s)
+	})
+}

@@ -1,0 +1,154 @@
+package local
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/bermhq/berm/internal/backend"
+	"github.com/bermhq/berm/internal/backend/local/bundle"
+	"github.com/bermhq/berm/internal/backend/local/hostroot"
+	"github.com/bermhq/berm/internal/backend/local/image"
+	"github.com/bermhq/berm/internal/core"
+)
+
+const (
+	defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+	// hostWorkDir is where commands run on the image "host".
+	hostWorkDir = "/workspace"
+	rootHome    = "/root"
+)
+
+// hostBox prepares the image "host": the shared skeleton, or one of the sandbox's own when mounted files need room outside
+// its private file systems.
+func (b *Backend) hostBox(x *box, s *sandbox, o *order, dir string) error {
+	skeleton, err := b.host.Current()
+	if err != nil {
+		return imageFault(err)
+	}
+	x.bundle.Root, x.bundle.ReadOnly = skeleton.Path, true
+	var own []string
+	for _, f := range s.work.Launch.GetMountedFiles() {
+		if !inTmpfs(f.GetPath()) {
+			own = append(own, f.GetPath())
+		}
+	}
+	if len(own) > 0 {
+		x.bundle.Root = filepath.Join(dir, "root")
+		if err := skeleton.Copy(x.bundle.Root, own); err != nil {
+			return err
+		}
+	}
+	for _, m := range skeleton.Mounts {
+		x.bundle.Binds = append(x.bundle.Binds, bundle.Bind{Source: m.Path, Target: m.Path, Dir: true, Exec: true})
+	}
+	size := b.machine.tmpfsBytes(o.limits.MemoryBytes)
+	for path, mode := range hostroot.WritableDirs() {
+		x.bundle.Tmpfs = append(x.bundle.Tmpfs, bundle.Tmpfs{Target: path, Mode: mode, Bytes: size, Exec: true})
+	}
+	x.bundle.Tmpfs = append(x.bundle.Tmpfs, bundle.Shm())
+	sortTmpfs(x.bundle.Tmpfs)
+	x.env = mergeEnv([]string{"PATH=" + defaultPath, "HOME=" + rootHome, "LANG=C.UTF-8"}, o.env)
+	x.dir, x.main = hostWorkDir, o.main
+	return nil
+}
+
+// imageBox unpacks and mounts an image, and completes the command from its configuration.
+func (b *Backend) imageBox(ctx context.Context, x *box, s *sandbox, o *order, img *image.Image, dir string) error {
+	at := b.cfg.Now()
+	done, err := b.images.Unpack(ctx, img)
+	if err != nil {
+		return imageFault(err)
+	}
+	b.publish(s, backend.Observation{Phase: backend.PhaseCreating, Events: []core.Event{imageEvent(o.image, img, done, b.cfg.Now().Sub(at), b.event("image", ""))}})
+	mounted, err := b.images.Mount(img, dir, base(s.ids), b.machine.tmpfsBytes(o.limits.MemoryBytes))
+	if err != nil {
+		return imageFault(err)
+	}
+	user, err := mounted.User(img.Config.User)
+	if err != nil {
+		return imageFault(err)
+	}
+	x.dir = img.Config.WorkingDir
+	if x.dir == "" {
+		x.dir = "/"
+	}
+	if err := mounted.MakeDir(x.dir, base(s.ids), user); err != nil {
+		return imageFault(err)
+	}
+	x.bundle.Root = mounted.Root()
+	x.bundle.UID, x.bundle.GID, x.bundle.Groups = user.UID, user.GID, user.Groups
+	x.bundle.Tmpfs = []bundle.Tmpfs{bundle.Shm()}
+	x.env = mergeEnv([]string{"PATH=" + defaultPath, "HOME=" + user.Home}, img.Config.Env, o.env)
+	x.main = o.main
+	if len(x.main) == 0 {
+		x.main = slices.Concat(img.Config.Entrypoint, img.Config.Cmd)
+	}
+	if len(x.main) == 0 {
+		return imageFault(fmt.Errorf("image %s has neither entrypoint nor command, and the launch names no command", o.image))
+	}
+	return nil
+}
+
+// mergeEnv lays environments over one another, later ones winning, each name once and in the order of its first mention.
+func mergeEnv(layers ...[]string) []string {
+	at := map[string]int{}
+	var out []string
+	for _, e := range slices.Concat(layers...) {
+		name, _, ok := strings.Cut(e, "=")
+		if !ok || name == "" {
+			continue // An image can say anything; what is no assignment sets nothing.
+		}
+		if i, seen := at[name]; seen {
+			out[i] = e
+			continue
+		}
+		at[name] = len(out)
+		out = append(out, e)
+	}
+	return out
+}
+
+// bindDir shows a directory of the state directory, which sandboxes cannot reach, at a place that they can.
+func bindDir(source, target string) error {
+	if err := os.Mkdir(target, 0o755); err != nil {
+		return err
+	}
+	if err := unix.Mount(source, target, "", unix.MS_BIND, ""); err != nil {
+		return &os.PathError{Op: "bind mount", Path: target, Err: err}
+	}
+	err := unix.Mount("", target, "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV, "")
+	if err != nil {
+		return &os.PathError{Op: "make read-only", Path: target, Err: err}
+	}
+	return nil
+}
+
+// clearBox removes everything of a sandbox but its records: mounts, box, bundle. It can be repeated.
+func (b *Backend) clearBox(id string) error {
+	dir := b.place.box(id)
+	err := image.Unmount(dir)
+	files := filepath.Join(dir, "files")
+	if e := unix.Unmount(files, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); e != nil && !errors.Is(e, unix.EINVAL) && !errors.Is(e, fs.ErrNotExist) {
+		err = errors.Join(err, &os.PathError{Op: "umount", Path: files, Err: e})
+	}
+	if err != nil {
+		return err // Removing files below a mount that is still there would remove what it shows.
+	}
+	return errors.Join(os.RemoveAll(dir), os.RemoveAll(b.place.bundle(id)))
+}
+
+func sortTmpfs(list []bundle.Tmpfs) {
+	slices.SortFunc(list, func(a, b bundle.Tmpfs) int { return strings.Compare(a.Target, b.Target) })
+}
+
+func sortBinds(list []bundle.Bind) {
+	slices.SortFunc(list, func(a, b bundle.Bind) int { return strings.Compare(a.Target, b.Target) })
+}

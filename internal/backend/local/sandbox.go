@@ -1,0 +1,139 @@
+package local
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/bermhq/berm/internal/backend"
+	"github.com/bermhq/berm/internal/core"
+	"github.com/bermhq/berm/internal/core/fault"
+	"github.com/bermhq/berm/internal/shim"
+)
+
+// sandbox is what the server knows of one sandbox. What matters is on disk; this is the view of it.
+type sandbox struct {
+	id     string
+	work   *backend.Work
+	ids    int
+	client *shim.Client
+
+	// ready is closed when the sandbox left CREATING, released when nothing of it but its records is left.
+	ready, released chan struct{}
+
+	// deleting lets one Delete at a time remove it.
+	deleting sync.Mutex
+
+	mu sync.Mutex
+	// last is the last observation published.
+	last backend.Observation
+	// stop is set once a stop was recorded; grace is how long from then.
+	stop  *stopRecord
+	grace time.Duration
+	// usage is the previous sample of Usage.
+	usage shim.Stats
+	// cancelStart ends the preparations, as long as there is no shim.
+	cancelStart context.CancelFunc
+}
+
+func newSandbox(w *backend.Work, ids int) *sandbox {
+	return &sandbox{id: w.SandboxID, work: w, ids: ids, ready: make(chan struct{}), released: make(chan struct{})}
+}
+
+// publish completes an observation and makes it the last one. Phases never go back: a late one is dropped, its events kept.
+func (b *Backend) publish(s *sandbox, o backend.Observation) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	o.SandboxID = s.id
+	if o.At.IsZero() {
+		o.At = b.cfg.Now()
+	}
+	if rank(o.Phase) < rank(s.last.Phase) {
+		events, started := o.Events, o.StartedAt
+		o = s.last
+		o.Events, o.StartedAt = events, started
+	}
+	if o.StartedAt.IsZero() {
+		o.StartedAt = s.last.StartedAt
+	}
+	s.last = o
+	b.hub.publish(o)
+	if o.Phase != backend.PhaseCreating {
+		s.leaveCreating(o.Phase)
+	}
+}
+
+// leaveCreating lets those go on who wait for the sandbox. Stopping may come before running: then they wait for the end.
+func (s *sandbox) leaveCreating(p backend.Phase) {
+	if p == backend.PhaseStopping && s.client == nil {
+		return
+	}
+	select {
+	case <-s.ready:
+	default:
+		close(s.ready)
+	}
+}
+
+func rank(p backend.Phase) int {
+	switch p {
+	case backend.PhaseCreating:
+		return 1
+	case backend.PhaseRunning:
+		return 2
+	case backend.PhaseStopping:
+		return 3
+	case backend.PhaseEnded:
+		return 4
+	default:
+		return 0
+	}
+}
+
+func (s *sandbox) phase() backend.Phase {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.last.Phase
+}
+
+// stopping returns the stop that was recorded, nil for none.
+func (s *sandbox) stopping() *stopRecord {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.stop
+}
+
+// event returns an event of now.
+func (b *Backend) event(name, message string) core.Event {
+	return core.Event{Name: name, At: b.cfg.Now(), Message: message}
+}
+
+// await returns the client of a running sandbox, waiting while it is being created.
+func (b *Backend) await(ctx context.Context, id string) (*shim.Client, error) {
+	s, err := b.get(id)
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case <-s.ready:
+	case <-ctx.Done():
+		return nil, fault.New(fault.Deadline, "DEADLINE_EXCEEDED", "sandbox %s was still being created when the request ended", id).WithCause(ctx.Err())
+	case <-b.ctx.Done():
+		return nil, fault.New(fault.Unavailable, fault.ReasonRunnerUnavailable, "the runner is being stopped")
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.last.Phase == backend.PhaseEnded || s.client == nil {
+		return nil, notRunning(s.last)
+	}
+	return s.client, nil
+}
+
+// notRunning says that a sandbox has ended, and how.
+func notRunning(o backend.Observation) *fault.Error {
+	e := fault.Preconditionf(fault.ReasonSandboxNotRunning, "sandbox %s has ended: %s", o.SandboxID, o.Reason)
+	if o.Message != "" {
+		e.Message += ": " + o.Message
+	}
+	return e
+}

@@ -1,0 +1,254 @@
+package local
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"github.com/bermhq/berm/internal/backend"
+	"github.com/bermhq/berm/internal/backend/local/bundle"
+	"github.com/bermhq/berm/internal/core"
+	"github.com/bermhq/berm/internal/core/fault"
+	"github.com/bermhq/berm/internal/failpoint"
+	"github.com/bermhq/berm/internal/shim"
+	"github.com/bermhq/berm/internal/shim/cgroup"
+)
+
+// begin starts a sandbox in the background and watches it to its end.
+func (b *Backend) begin(s *sandbox) {
+	ctx, cancel := context.WithCancel(b.ctx)
+	s.mu.Lock()
+	s.cancelStart = cancel
+	s.mu.Unlock()
+	b.spawn(func() {
+		defer cancel()
+		b.run(ctx, s)
+	})
+}
+
+// run takes a sandbox from accepted to ended.
+func (b *Backend) run(ctx context.Context, s *sandbox) {
+	err := b.start(ctx, s)
+	switch {
+	case b.ctx.Err() != nil:
+		return
+	case err != nil:
+		b.endUnstarted(s, err)
+	default:
+		b.watch(s)
+	}
+}
+
+// start prepares everything and hands over to a shim. It returns when the main process runs.
+func (b *Backend) start(ctx context.Context, s *sandbox) error {
+	select {
+	case b.starts <- struct{}{}:
+		defer func() { <-b.starts }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	o, fields := read(s.work, b.machine)
+	if len(fields) > 0 {
+		return fault.Preconditionf(fault.ReasonBackendUnsupported, "%s: %s", fields[0].Path, fields[0].Description)
+	}
+	rt, err := b.runtime(o.runtime)
+	if err != nil {
+		return err
+	}
+	box, err := b.makeBox(ctx, s, o)
+	if err != nil {
+		return err
+	}
+	if err := b.writeBundle(s.id, bundle.Spec(&box.bundle)); err != nil {
+		return err
+	}
+	failpoint.Hit(failBundled)
+	if err := os.Mkdir(b.place.shimState(s.id), 0o700); err != nil {
+		return err
+	}
+	if ctx.Err() != nil { // From here on a stop goes to the shim.
+		return ctx.Err()
+	}
+	client, err := shim.Start(b.ctx, b.shim, b.shimConfig(s.id, rt, box))
+	failpoint.Hit(failShimStarted)
+	if err != nil {
+		return err
+	}
+	return b.started(s, client)
+}
+
+// shimConfig is what a shim is told.
+func (b *Backend) shimConfig(id string, rt ociRuntime, box *box) shim.Config {
+	return shim.Config{
+		Dir: b.place.shimState(id), ID: id, Runtime: rt.path, RuntimeRoot: b.place.runtime(rt.name), Bundle: b.place.bundle(id),
+		Cgroup:      cgroup.Group{Mode: b.machine.cgroup, Path: b.place.cgroup(id), Base: b.place.cgroupBase()},
+		HideUnified: rt.hideUnified,
+		Env:         box.env, WorkDir: box.dir, Main: box.main,
+		StartTimeout: startTimeout,
+	}
+}
+
+// started publishes that a sandbox runs, and passes a stop on that came meanwhile.
+func (b *Backend) started(s *sandbox, client *shim.Client) error {
+	at := b.cfg.Now()
+	record, err := shim.ReadRecord(client.Dir())
+	if err == nil && record != nil && !record.StartedAt.IsZero() {
+		at = record.StartedAt
+	}
+	s.mu.Lock()
+	s.client = client
+	stop, grace := s.stop, s.grace
+	s.mu.Unlock()
+	b.publish(s, backend.Observation{Phase: backend.PhaseRunning, StartedAt: at, Events: []core.Event{{Name: "started", At: at}}})
+	if stop == nil {
+		return nil
+	}
+	return client.Stop(b.ctx, grace)
+}
+
+// writeBundle writes config.json. It need not survive anything: a start that is begun again writes it again.
+func (b *Backend) writeBundle(id string, spec any) error {
+	dir := b.place.bundle(id)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	data, err := json.Marshal(spec)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, "config.json"), data, 0o600)
+}
+
+// box is a sandbox that is ready to be started.
+type box struct {
+	bundle bundle.Input
+	env    []string
+	dir    string
+	main   []string
+}
+
+// makeBox makes what the processes of a sandbox will see.
+func (b *Backend) makeBox(ctx context.Context, s *sandbox, o *order) (*box, error) {
+	dir := b.place.box(s.id)
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return nil, err
+	}
+	id := int(base(s.ids))
+	if err := os.Chown(dir, id, id); err != nil {
+		return nil, err
+	}
+	failpoint.Hit(failBoxMade)
+	x := &box{bundle: bundle.Input{
+		ID: hostname(s.id), Init: b.shim, Args: shim.InitArgs(bundle.InitPath)[1:], Env: []string{"PATH=" + defaultPath},
+		IDBase: base(s.ids), CgroupsPath: b.place.cgroup(s.id), Limits: o.limits,
+	}}
+	files, err := b.bindFiles(s, dir)
+	if err != nil {
+		return nil, err
+	}
+	img, err := b.resolve(o.image)
+	if err != nil {
+		return nil, imageFault(err)
+	}
+	if img == nil {
+		err = b.hostBox(x, s, o, dir)
+	} else {
+		err = b.imageBox(ctx, x, s, o, img, dir)
+	}
+	if err != nil {
+		return nil, err
+	}
+	x.bundle.Binds = append(x.bundle.Binds, files...)
+	failpoint.Hit(failRooted)
+	return x, nil
+}
+
+// bindFiles returns the binds of mounted files, and of the two files of /etc that differ by sandbox. The contents of
+// mounted files stay in the state directory, which the sandbox's ids cannot enter; they are shown through a mount.
+func (b *Backend) bindFiles(s *sandbox, dir string) ([]bundle.Bind, error) {
+	name := hostname(s.id)
+	var binds []bundle.Bind
+	for path, text := range map[string]string{
+		"hosts": "127.0.0.1 localhost\n::1 localhost\n127.0.1.1 " + name + "\n", "hostname": name + "\n",
+	} {
+		source := filepath.Join(dir, path)
+		if err := os.WriteFile(source, []byte(text), 0o644); err != nil {
+			return nil, err
+		}
+		binds = append(binds, bundle.Bind{Source: source, Target: "/etc/" + path})
+	}
+	sortBinds(binds)
+	given := s.work.Launch.GetMountedFiles()
+	if len(given) == 0 {
+		return binds, nil
+	}
+	shown := filepath.Join(dir, "files")
+	if err := bindDir(b.place.mounted(s.id), shown); err != nil {
+		return nil, err
+	}
+	for i, f := range given {
+		binds = append(binds, bundle.Bind{Source: filepath.Join(shown, strconv.Itoa(i)), Target: f.GetPath(), Exec: true})
+	}
+	return binds, nil
+}
+
+// imageFault marks an error as the image's, unless it is the caller's end.
+func imageFault(err error) error {
+	if errors.Is(err, context.Canceled) {
+		return err
+	}
+	return &imageError{err}
+}
+
+// imageError is a failure to get the image.
+type imageError struct{ err error }
+
+func (e *imageError) Error() string { return e.err.Error() }
+func (e *imageError) Unwrap() error { return e.err }
+
+// endUnstarted ends a sandbox whose start failed. If a shim recorded an end, that is it.
+func (b *Backend) endUnstarted(s *sandbox, cause error) {
+	exit, err := shim.ReadExit(b.place.shimState(s.id))
+	if err == nil && exit != nil {
+		b.endExited(s, *exit)
+		return
+	}
+	end := endRecord{Version: recordVersion, At: b.cfg.Now(), Failed: true, Reason: core.EndStartFailed, Message: message(cause)}
+	var image *imageError
+	stop := s.stopping()
+	switch {
+	case stop != nil && errors.Is(cause, context.Canceled):
+		end.Failed, end.Reason, end.Message = false, stop.Why, "stopped before it ran"
+	case errors.As(cause, &image):
+		end.Reason = core.EndImageFailed
+	}
+	b.endRecorded(s, end)
+}
+
+// message is what people are told of an error: faults speak for themselves, and their causes stay in the log.
+func message(err error) string {
+	var f *fault.Error
+	if errors.As(err, &f) {
+		c := f.Clone()
+		c.Cause = nil
+		return c.Error()
+	}
+	return err.Error()
+}
+
+// hostname returns the host name of a sandbox: its id, as far as the kernel and DNS allow.
+func hostname(id string) string {
+	name := []byte(id)
+	if len(name) > MaxHostname {
+		name = name[:MaxHostname]
+	}
+	for i, c := range name {
+		if c == '_' || c == '.' {
+			name[i] = '-'
+		}
+	}
+	return string(name)
+}

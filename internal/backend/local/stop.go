@@ -1,0 +1,139 @@
+package local
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/bermhq/berm/internal/backend"
+	"github.com/bermhq/berm/internal/core"
+	"github.com/bermhq/berm/internal/core/fault"
+	"github.com/bermhq/berm/internal/failpoint"
+)
+
+// Stop begins a stop. Why is written down first, so that the end is told with its reason whatever happens to the server. A
+// later stop can only shorten the grace; the first reason stays.
+func (b *Backend) Stop(ctx context.Context, id string, grace time.Duration, why string) error {
+	s, err := b.get(id)
+	if err != nil {
+		return err
+	}
+	ended, err := b.recordStop(s, max(grace, 0), why)
+	if ended || err != nil {
+		return err
+	}
+	s.mu.Lock()
+	client, cancel := s.client, s.cancelStart
+	s.mu.Unlock()
+	if client == nil {
+		// Not handed to a shim yet, or just now: then the start passes the stop on.
+		if cancel != nil {
+			cancel()
+		}
+		return nil
+	}
+	err = client.Stop(ctx, grace)
+	failpoint.Hit(failStopAsked)
+	if fault.HasReason(err, fault.ReasonSandboxNotRunning) {
+		return nil // It ended meanwhile; who watches it will say how.
+	}
+	return err
+}
+
+// recordStop writes the stop down, once. Nothing happens to a sandbox that has ended.
+func (b *Backend) recordStop(s *sandbox, grace time.Duration, why string) (ended bool, err error) {
+	s.mu.Lock()
+	if s.last.Phase == backend.PhaseEnded {
+		s.mu.Unlock()
+		return true, nil
+	}
+	if s.stop != nil {
+		s.grace = min(s.grace, grace)
+		s.mu.Unlock()
+		return false, nil
+	}
+	stop := &stopRecord{Version: recordVersion, Why: why, At: b.cfg.Now()}
+	err = writeRecord(b.place.sandbox(s.id), stopName, stop)
+	if err != nil {
+		s.mu.Unlock()
+		return false, fault.New(fault.Unavailable, fault.ReasonStoreUnavailable, "the stop of sandbox %s could not be written down: %v", s.id, err).WithCause(err)
+	}
+	s.stop, s.grace = stop, grace
+	s.mu.Unlock()
+	failpoint.Hit(failStopRecorded)
+	b.publish(s, backend.Observation{Phase: backend.PhaseStopping, Events: []core.Event{b.event("stopping", why)}})
+	return false, nil
+}
+
+// Delete removes an ended sandbox. The records go last, and at once: a deletion that is interrupted is finished by the next
+// server.
+func (b *Backend) Delete(ctx context.Context, id string) error {
+	s, err := b.get(id)
+	if err != nil {
+		return nil // Unknown ids succeed.
+	}
+	if p := s.phase(); p != backend.PhaseEnded {
+		return fault.Preconditionf(fault.ReasonRunnerHasSandboxes, "sandbox %s is %s: it can be deleted once it has ended", id, p).
+			WithHint("stop it first")
+	}
+	select {
+	case <-s.released:
+	case <-ctx.Done():
+		return fault.New(fault.Deadline, "DEADLINE_EXCEEDED", "what sandbox %s held is still being freed", id).WithCause(ctx.Err())
+	case <-b.ctx.Done():
+		return fault.New(fault.Unavailable, fault.ReasonRunnerUnavailable, "the runner is being stopped")
+	}
+	if err := b.remove(s); err != nil {
+		return fault.New(fault.Unavailable, fault.ReasonStoreUnavailable, "sandbox %s could not be removed: %v", id, err).WithCause(err)
+	}
+	return nil
+}
+
+// remove removes box and records, and forgets the sandbox. Only one caller at a time finds it.
+func (b *Backend) remove(s *sandbox) error {
+	s.deleting.Lock()
+	defer s.deleting.Unlock()
+	if _, err := b.get(s.id); err != nil {
+		return nil
+	}
+	// release tried both; these are for what went wrong then.
+	if _, err := b.clean(s.id); err != nil {
+		return err
+	}
+	if err := b.clearBox(s.id); err != nil {
+		return err
+	}
+	if err := b.place.discard(s.id); err != nil {
+		return err
+	}
+	b.mu.Lock()
+	delete(b.sandboxes, s.id)
+	b.mu.Unlock()
+	b.hub.forget(s.id)
+	b.ids.release(s.ids)
+	failpoint.Hit(failDeleted)
+	return nil
+}
+
+// discard removes the records of a sandbox: out of sight at once, then for good.
+func (p places) discard(id string) error {
+	for n := 0; ; n++ {
+		hidden := filepath.Join(p.trash(), id+"."+strconv.Itoa(n))
+		if err := os.Mkdir(hidden, 0o700); errors.Is(err, os.ErrExist) {
+			continue // Left by an interrupted deletion of the same id; the next server removes it.
+		} else if err != nil {
+			return err
+		}
+		if err := os.Rename(p.sandbox(id), filepath.Join(hidden, "records")); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+		if err := syncDir(p.sandboxes()); err != nil {
+			return err
+		}
+		failpoint.Hit(failTrashed)
+		return os.RemoveAll(hidden)
+	}
+}
