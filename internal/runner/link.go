@@ -25,9 +25,13 @@ type Assignment struct {
 type Link interface {
 	// Info returns what the runner can do.
 	Info() backend.Info
+	// Guardrails returns those of the cluster's owner, nil for none. The runner holds launches to them whatever a gateway
+	// says; they are told so that refusals come early and with a reason. The result never changes.
+	Guardrails() *resolve.Input
 	// Check reports what the runner's backend would refuse, without side effects.
 	Check(w *backend.Work) error
-	// Apply starts a sandbox, once per id.
+	// Apply starts a sandbox, once per id. Layers that do not give the digest: Precondition, DIGEST_MISMATCH; a spec outside
+	// the owner's guardrails: Precondition, GUARDRAIL_VIOLATED. Unavailable leaves open whether the runner has it.
 	Apply(ctx context.Context, a *Assignment) error
 	Stop(ctx context.Context, id string, grace time.Duration, why string) error
 	Delete(ctx context.Context, id string) error

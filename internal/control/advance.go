@@ -1,0 +1,96 @@
+package control
+
+import (
+	"slices"
+
+	"github.com/bermhq/berm/internal/backend"
+	"github.com/bermhq/berm/internal/core"
+)
+
+// maxTimeline is how many events a sandbox keeps. A sane backend tells about ten.
+const maxTimeline = 64
+
+// advance returns the row that an observation makes of row, and whether it has to be written. CREATING and TERMINATING are
+// never written: they are passed on the way, and memory knows them.
+func advance(row *core.Sandbox, o *backend.Observation) (*core.Sandbox, bool) {
+	if row.Status.Terminal() {
+		return row, false
+	}
+	next := *row
+	next.Timeline = appendEvents(row.Timeline, o.Events)
+	if !o.StartedAt.IsZero() && next.StartedAt.IsZero() {
+		next.StartedAt = o.StartedAt
+	}
+	next.Observation = core.ObservationCurrent
+	switch o.Phase {
+	case backend.PhaseRunning:
+		if row.Status != core.StatusPending {
+			return row, false
+		}
+		next.Status, next.StatusReason = core.StatusRunning, ""
+		return &next, true
+	case backend.PhaseEnded:
+		end(&next, o)
+		return &next, true
+	case backend.PhaseCreating, backend.PhaseStopping:
+	}
+	return row, false
+}
+
+// end makes the final state. An exit code is reported only if it was observed, and COMPLETED only if the end is known.
+func end(next *core.Sandbox, o *backend.Observation) {
+	next.EndedAt = o.At
+	next.ExitCode = o.ExitCode
+	next.Status = core.StatusCompleted
+	reason, message := o.Reason, o.Message
+	switch {
+	case o.Failed:
+		next.Status = core.StatusFailed
+	case o.ExitCode == nil && (reason == core.EndExited || reason == ""):
+		// A backend that claims an exit without having seen its code has not seen it.
+		next.Status, reason, message = core.StatusFailed, core.EndLost, "the end was not observed"
+	case reason == "":
+		reason = core.EndExited
+	}
+	if reason == "" {
+		reason = core.EndLost
+	}
+	next.StatusReason = reason
+	if message != "" {
+		next.StatusReason += ": " + message
+	}
+}
+
+// appendEvents returns a new timeline. What is there already is not added again: a backend that is observed anew repeats
+// the events of its last observation. When the timeline is full the oldest events stay, and the newest: how it began and
+// how it ended matter more than the middle.
+func appendEvents(old, more []core.Event) []core.Event {
+	all := slices.Clone(old)
+	for _, e := range more {
+		known := func(k core.Event) bool { return k.Name == e.Name && k.At.Equal(e.At) }
+		if !slices.ContainsFunc(all, known) {
+			all = append(all, e)
+		}
+	}
+	if len(all) > maxTimeline {
+		all = append(all[:maxTimeline-1], all[len(all)-1])
+	}
+	return all
+}
+
+// merged returns the observation that stands for both: the later one with the events of the earlier, except that an end is
+// final. Either may be nil.
+func merged(earlier, later *backend.Observation) *backend.Observation {
+	if earlier == nil {
+		return later
+	}
+	if earlier.Phase == backend.PhaseEnded {
+		return earlier
+	}
+	out := *later
+	out.Events = append(append([]core.Event(nil), earlier.Events...), later.Events...)
+	if out.StartedAt.IsZero() {
+		out.StartedAt = earlier.StartedAt
+	}
+	return &out
+}

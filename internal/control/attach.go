@@ -1,0 +1,205 @@
+package control
+
+import (
+	"context"
+	"time"
+
+	"github.com/bermhq/berm/internal/backend"
+	"github.com/bermhq/berm/internal/core"
+	"github.com/bermhq/berm/internal/core/fault"
+	"github.com/bermhq/berm/internal/failpoint"
+	"github.com/bermhq/berm/internal/runner"
+	"github.com/bermhq/berm/internal/store"
+)
+
+// A line that broke is opened again, at first after the shorter of these.
+const (
+	minReconnect = 50 * time.Millisecond
+	maxReconnect = 5 * time.Second
+)
+
+// Attach gives a runner its process. It returns after the first pass of observations: from then on the runner is a
+// candidate, and what it lost is known. The line is opened again whenever it breaks, until Detach or Close.
+func (s *Service) Attach(ctx context.Context, runnerUUID string, link runner.Link) error {
+	r, err := s.findRunner(ctx, runnerUUID)
+	if err != nil {
+		return err
+	}
+	failpoint.Hit(fpCapacity)
+	capacity := link.Info().Capacity
+	if err := s.store.Update(ctx, func(tx store.Tx) error { return tx.SetCapacity(ctx, r.ID, capacity) }); err != nil {
+		return err
+	}
+	detached, detach := context.WithCancel(context.WithoutCancel(ctx))
+	k, err := s.contacts.attach(r, link, s.now(), detach)
+	if err != nil {
+		detach()
+		return err
+	}
+	first := make(chan struct{})
+	started := s.tasks.run(func(ctx context.Context) {
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		defer context.AfterFunc(detached, cancel)()
+		s.observe(ctx, k, link, first)
+	})
+	if !started {
+		s.Detach(runnerUUID)
+		return fault.New(fault.Unavailable, fault.ReasonRunnerUnavailable, "the server is shutting down")
+	}
+	select {
+	case <-first:
+		return nil
+	case <-ctx.Done():
+		s.Detach(runnerUUID)
+		return fault.New(fault.Unavailable, fault.ReasonRunnerUnavailable, "runner %s did not say what it runs in time", r.RunnerID).WithCause(ctx.Err())
+	}
+}
+
+// Detach ends the line to a runner. Its sandboxes go on and are out of contact.
+func (s *Service) Detach(runnerUUID string) {
+	if cancel := s.contacts.detach(runnerUUID); cancel != nil {
+		cancel()
+	}
+	s.lineDown(runnerUUID)
+}
+
+// findRunner looks in all organizations: a process knows its runner by UUID.
+func (s *Service) findRunner(ctx context.Context, runnerUUID string) (*core.Runner, error) {
+	var found *core.Runner
+	err := s.store.View(ctx, func(r store.Reader) error {
+		orgs, err := r.Orgs(ctx)
+		if err != nil {
+			return err
+		}
+		for _, org := range orgs {
+			o, err := r.Object(ctx, store.KindRunner, org.ID, runnerUUID)
+			if fault.Is(err, fault.NotFound) {
+				continue
+			}
+			if err != nil {
+				return err
+			}
+			found, err = runnerFrom(o)
+			return err
+		}
+		return fault.NotFoundf(fault.ReasonRunnerNotFound, "runner %.80q does not exist", runnerUUID)
+	})
+	return found, err
+}
+
+// attach enters a link. A runner has one process.
+func (c *contacts) attach(r *core.Runner, link runner.Link, now time.Time, detach context.CancelFunc) (*contact, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	k, ok := c.byRunner[r.ID]
+	if ok && k.cancel != nil {
+		return nil, fault.New(fault.Exists, fault.ReasonRunnerExists, "runner %s has a process already", r.RunnerID)
+	}
+	if !ok {
+		k = &contact{orgID: r.OrgID, runnerUUID: r.ID, runnerID: r.RunnerID, since: now}
+		c.byRunner[r.ID] = k
+	}
+	k.link, k.cancel = link, detach
+	return k, nil
+}
+
+func (c *contacts) detach(runnerUUID string) context.CancelFunc {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	k, ok := c.byRunner[runnerUUID]
+	if !ok {
+		return nil
+	}
+	cancel := k.cancel
+	k.cancel = nil
+	return cancel
+}
+
+// observe follows a runner until ctx ends.
+func (s *Service) observe(ctx context.Context, k *contact, link runner.Link, first chan struct{}) {
+	retry := minReconnect
+	for {
+		// Only what the runner had before this pass began can be missing from it.
+		expected := s.live.on(k.runnerUUID, func(e *liveSandbox) bool { return e.apply != applying })
+		seen := map[string]bool{}
+		passed := false
+		for o := range link.Observe(ctx) {
+			if o == nil {
+				passed, retry = true, minReconnect
+				s.firstPass(ctx, k, expected, seen)
+				if first != nil {
+					close(first)
+					first = nil
+				}
+				continue
+			}
+			if !passed {
+				seen[o.SandboxID] = true
+			}
+			s.observed(k, o)
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		s.lineDown(k.runnerUUID)
+		s.log.WarnContext(ctx, "the line to a runner is down", "runner", k.runnerID, "retry", retry)
+		if !sleep(ctx, retry) {
+			return
+		}
+		retry = min(2*retry, maxReconnect)
+	}
+}
+
+// observed takes in one observation.
+func (s *Service) observed(k *contact, o *backend.Observation) {
+	known := s.live.update(o.SandboxID, func(e *liveSandbox) {
+		e.phase = o.Phase
+		if e.apply != applying {
+			e.apply = applied
+		}
+	})
+	if known {
+		s.submit(o)
+		return
+	}
+	s.tasks.run(func(ctx context.Context) { s.adopt(ctx, k, o) })
+}
+
+// firstPass follows the end of the first pass: the line is up, and what should have been seen but was not is gone.
+func (s *Service) firstPass(ctx context.Context, k *contact, expected []string, seen map[string]bool) {
+	for _, id := range expected {
+		if !seen[id] {
+			s.missing(ctx, k, id)
+		}
+	}
+	failpoint.Hit(fpFirstPassObserved)
+	s.lineUp(ctx, k)
+}
+
+// missing decides about a sandbox that its runner does not have. A main command is started at most once: what may have run
+// is not started again, and nobody was given the id of what never ran.
+func (s *Service) missing(ctx context.Context, k *contact, id string) {
+	o := &backend.Observation{SandboxID: id, Phase: backend.PhaseEnded, At: s.now(), Failed: true, Reason: core.EndLost}
+	again := false
+	known := s.live.look(id, func(e *liveSandbox) {
+		o.Message = "runner " + k.runnerID + " does not have it any more"
+		switch {
+		case e.apply == applyUnknown && !e.stopping:
+			// This process asked for it and was not answered, and now the runner says that it has not got it.
+			again = true
+		case e.apply == recovered && e.row.Status == core.StatusPending:
+			o.Reason = core.EndStartFailed
+			o.Message = "the server ended before runner " + k.runnerID + " had taken it over"
+		}
+	})
+	switch {
+	case !known:
+	case again:
+		s.tasks.run(func(ctx context.Context) { s.applyAgain(ctx, id) })
+	default:
+		s.log.WarnContext(ctx, "a sandbox is gone", "sandbox", id, "runner", k.runnerID, "reason", o.Reason)
+		o.Events = []core.Event{{Name: "ended", At: o.At, Message: o.Reason}}
+		s.submit(o)
+	}
+}

@@ -1,0 +1,165 @@
+package control
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+
+	"github.com/bermhq/berm/internal/core"
+	"github.com/bermhq/berm/internal/core/fault"
+	"github.com/bermhq/berm/internal/core/guard"
+	"github.com/bermhq/berm/internal/core/plan"
+	"github.com/bermhq/berm/internal/core/resolve"
+	"github.com/bermhq/berm/internal/core/spec"
+	"github.com/bermhq/berm/internal/store"
+)
+
+// bindingHint is what every refusal of a binding list ends with.
+const bindingHint = "the list replaces the one that is there as a whole: send every binding that is to stay, exactly one of them with is_default true"
+
+// checkedBindings is a binding list that may be written.
+type checkedBindings struct {
+	bindings []*plan.Binding
+	warnings []string
+}
+
+// checkBindings checks the whole list of a runner: its shape, that the profiles exist in the organization, that names are
+// unique, that no override widens and that each binding can be launched from. All problems are reported together; any of
+// them refuses the list as a whole. The profiles and the zone that it looked at are asserted, so that an edit of one of
+// them at the same time cannot slip between.
+func (s *Service) checkBindings(ctx context.Context, tx store.Tx, r *core.Runner) (*checkedBindings, error) {
+	e := fault.Invalidf(fault.ReasonBindingsInvalid, "the bindings of runner %s are not valid", r.RunnerID).WithHint(bindingHint)
+	shapeOfBindings(e, r.Bindings)
+	if len(r.Bindings) > MaxBindings {
+		return nil, e
+	}
+	zone, err := findZone(ctx, tx, r.OrgID, r.Zone)
+	if err != nil {
+		return nil, err
+	}
+	refs := []store.Ref{zoneRef(r, zone)}
+	out := &checkedBindings{}
+	names := map[string]int{}
+	owner := s.guardrailsOf(r.ID)
+	for i, b := range r.Bindings {
+		at := bindingPath(i)
+		profile, err := boundProfile(ctx, tx, e, at, r.OrgID, b)
+		if err != nil {
+			return nil, err
+		}
+		if profile == nil {
+			continue
+		}
+		refs = append(refs, store.Ref{Kind: store.KindProfile, OrgID: r.OrgID, ID: profile.ID, Revision: profile.Revision})
+		name := b.BindingName(profile)
+		if first, taken := names[name]; taken {
+			e.WithField(at+".profile_name", "%q is also the name of profile_bindings[%d]; launches select a binding by its name, so give one of them another", name, first)
+			continue
+		}
+		names[name] = i
+		checkBinding(e, at, r, zone, profile, b, owner, out)
+	}
+	if err := orNil(e); err != nil {
+		return nil, err
+	}
+	return out, tx.AssertCurrent(ctx, refs)
+}
+
+// shapeOfBindings checks what can be seen without the store.
+func shapeOfBindings(e *fault.Error, bindings []core.Binding) {
+	defaults := []int{}
+	for i, b := range bindings {
+		if b.Default {
+			defaults = append(defaults, i)
+		}
+	}
+	switch {
+	case len(bindings) == 0:
+		e.WithField("profile_bindings", "is empty; a runner has at least one binding")
+	case len(bindings) > MaxBindings:
+		e.WithField("profile_bindings", "%d bindings, the limit is %d", len(bindings), MaxBindings)
+	case len(defaults) == 0:
+		e.WithField("profile_bindings", "none of %s has is_default true; exactly one must", counted(len(bindings), "binding"))
+	case len(defaults) > 1:
+		for _, i := range defaults {
+			e.WithField(bindingPath(i)+".is_default", "is true for %d bindings; exactly one may have it", len(defaults))
+		}
+	}
+	for i, b := range bindings {
+		if b.Alias == "" {
+			continue
+		}
+		if err := spec.CheckName(bindingPath(i)+".profile_name", b.Alias); err != nil {
+			e.Fields = append(e.Fields, fault.From(err).Fields...)
+		}
+	}
+}
+
+// boundProfile returns the profile of a binding, or nil with a violation. A profile of another organization is a missing one.
+func boundProfile(ctx context.Context, r store.Reader, e *fault.Error, at, orgID string, b core.Binding) (*core.Profile, error) {
+	path := at + ".profile_template_id"
+	if !spec.IsUUIDShaped(b.ProfileID) {
+		if b.ProfileID == "" {
+			e.WithField(path, "must be the UUID of a profile")
+		} else {
+			e.WithField(path, "%.80q is no UUID; bindings name profiles by UUID, since names are free again after a delete", b.ProfileID)
+		}
+		return nil, nil
+	}
+	profile, err := readProfile(ctx, r, orgID, b.ProfileID)
+	if fault.Is(err, fault.NotFound) {
+		e.WithField(path, "profile %s does not exist", b.ProfileID)
+		return nil, nil
+	}
+	return profile, err
+}
+
+// checkBinding folds one binding and reports what is wrong with it.
+func checkBinding(
+	e *fault.Error, at string, r *core.Runner, zone *core.Zone, profile *core.Profile, b core.Binding, owner *resolve.Input, out *checkedBindings,
+) {
+	folded, err := plan.NewBinding(r, zone, profile, b, owner)
+	if err != nil {
+		e.WithField(at, "%s", err)
+		return
+	}
+	for _, v := range folded.Problems() {
+		addBindingProblem(e, at, profile, v)
+	}
+	out.bindings = append(out.bindings, folded)
+}
+
+// addBindingProblem says where in the list a violation is, and lets its reason be that of the refusal when it is the first.
+func addBindingProblem(e *fault.Error, at string, profile *core.Profile, v guard.Violation) {
+	path := at
+	if v.ValueOrigin != nil && v.ValueOrigin.Layer == resolve.LayerOverride {
+		path += ".overrides_json"
+	}
+	if len(e.Fields) == 0 && (v.Reason == guard.ReasonWidens || v.Reason == guard.ReasonUnresolvable) {
+		e.Reason = v.Reason
+	}
+	e.WithField(path+"."+v.Path, "binding of profile %s: %s", profile.DisplayName, v.Message)
+}
+
+func bindingPath(i int) string { return "profile_bindings[" + strconv.Itoa(i) + "]" }
+
+// zoneRef is the zone that a runner names, at the revision seen, or that there is none of that name.
+func zoneRef(r *core.Runner, zone *core.Zone) store.Ref {
+	if zone == nil {
+		return store.Ref{Kind: store.KindZone, OrgID: r.OrgID, ID: r.Zone}
+	}
+	return store.Ref{Kind: store.KindZone, OrgID: r.OrgID, ID: zone.ID, Revision: zone.Revision}
+}
+
+// guardrailsOf returns the guardrails of the owner of a runner's cluster, nil when there are none or no process told them.
+func (s *Service) guardrailsOf(runnerUUID string) *resolve.Input {
+	if k, ok := s.contacts.get(runnerUUID); ok && k.link != nil {
+		return k.link.Guardrails()
+	}
+	return nil
+}
+
+// bindingLabel names a binding for people.
+func bindingLabel(r *core.Runner, name string) string {
+	return fmt.Sprintf("binding %s of runner %s", name, r.RunnerID)
+}

@@ -1,0 +1,140 @@
+package control
+
+import (
+	"context"
+	"strconv"
+	"time"
+
+	"github.com/bermhq/berm/internal/core"
+	"github.com/bermhq/berm/internal/core/fault"
+	"github.com/bermhq/berm/internal/failpoint"
+	"github.com/bermhq/berm/internal/store"
+)
+
+// DrainGrace is what each sandbox of a runner that is deleted gets.
+const DrainGrace = 10 * time.Second
+
+// DeleteRunnerOptions shape a deletion.
+type DeleteRunnerOptions struct {
+	// Force stops live sandboxes first.
+	Force bool
+	// Etag, when not empty, is the state that the caller has seen.
+	Etag string
+}
+
+// DeleteRunner deletes a runner. One with live sandboxes is refused with their number, unless forced: then it takes no new
+// ones, those there are stopped, and it is gone when the last has ended. Its ended sandboxes and its revisions stay.
+func (s *Service) DeleteRunner(ctx context.Context, p core.Principal, ref string, opts DeleteRunnerOptions) error {
+	if err := s.allow(p, "DeleteRunner"); err != nil {
+		return err
+	}
+	var runner *core.Runner
+	draining := false
+	failpoint.Hit(fpRunnerDelete)
+	err := s.store.Update(ctx, func(tx store.Tx) error {
+		o, err := readRunnerObject(ctx, tx, p.OrgID, ref)
+		if err != nil {
+			return err
+		}
+		if runner, err = runnerFrom(o); err != nil {
+			return err
+		}
+		if err := checkEtag(opts.Etag, "runner "+runner.RunnerID, runner.Meta); err != nil {
+			return err
+		}
+		draining, err = s.beginDelete(ctx, tx, p, runner, opts.Force)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	s.configs.invalidate(p.OrgID)
+	if !draining {
+		s.contacts.forget(runner.ID)
+		return nil
+	}
+	s.contacts.ensure(runner, s.born)
+	s.contacts.setDeleting(runner.ID)
+	s.tasks.run(func(ctx context.Context) { s.drain(ctx, runner.OrgID, runner.ID) })
+	return nil
+}
+
+// beginDelete deletes a runner on which nothing lives, or marks it as being deleted and reports that.
+func (s *Service) beginDelete(ctx context.Context, tx store.Tx, p core.Principal, r *core.Runner, force bool) (draining bool, err error) {
+	live, err := tx.CountLive(ctx, r.ID)
+	if err != nil {
+		return false, err
+	}
+	if live > 0 && r.DeletingSince != nil {
+		return true, nil
+	}
+	if live > 0 && !force {
+		return false, fault.Preconditionf(fault.ReasonRunnerHasSandboxes, "runner %s has %s that have not ended", r.RunnerID, counted(int(live), "sandbox")).
+			WithMeta("sandboxes", strconv.FormatInt(live, 10)).
+			WithHint("stop them first, or delete with force")
+	}
+	s.revise(&r.Meta, p, "")
+	if live > 0 {
+		now := s.now()
+		r.DeletingSince = &now
+	}
+	o, err := runnerObject(r)
+	if err != nil {
+		return false, err
+	}
+	if live > 0 {
+		return true, tx.Update(ctx, o)
+	}
+	return false, tx.Delete(ctx, o)
+}
+
+// drain stops what lives on a runner that is being deleted. Out of contact it waits for the line, or for the bound after
+// which its sandboxes are LOST.
+func (s *Service) drain(ctx context.Context, orgID, runnerUUID string) {
+	if k, ok := s.contacts.get(runnerUUID); !ok || !k.deleting {
+		return
+	}
+	for _, id := range s.live.on(runnerUUID, func(e *liveSandbox) bool { return !e.stopping }) {
+		s.tasks.run(func(ctx context.Context) {
+			if err := s.stop(ctx, orgID, id, DrainGrace, core.EndDeleted); err != nil && ctx.Err() == nil {
+				s.log.WarnContext(ctx, "a sandbox of a runner that is deleted could not be stopped yet", "sandbox", id, "error", err)
+			}
+		})
+	}
+	s.drained(ctx, orgID, runnerUUID)
+}
+
+// drained deletes a runner that is being deleted once nothing lives on it any more.
+func (s *Service) drained(ctx context.Context, orgID, runnerUUID string) {
+	if k, ok := s.contacts.get(runnerUUID); !ok || !k.deleting {
+		return
+	}
+	gone := false
+	failpoint.Hit(fpRunnerDrain)
+	err := s.store.Update(ctx, func(tx store.Tx) error {
+		gone = false
+		o, err := readRunnerObject(ctx, tx, orgID, runnerUUID)
+		if fault.Is(err, fault.NotFound) {
+			gone = true
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		live, err := tx.CountLive(ctx, runnerUUID)
+		if err != nil || live > 0 {
+			return err
+		}
+		gone = true
+		o.UpdatedAt = s.now()
+		return tx.Delete(ctx, o)
+	})
+	if err != nil {
+		s.log.ErrorContext(ctx, "a drained runner could not be deleted", "runner", runnerUUID, "error", err)
+		return
+	}
+	if gone {
+		s.configs.invalidate(orgID)
+		s.contacts.forget(runnerUUID)
+	}
+}

@@ -1,0 +1,137 @@
+package control
+
+import (
+	"context"
+	"io"
+
+	"github.com/bermhq/berm/internal/backend"
+	"github.com/bermhq/berm/internal/core"
+	"github.com/bermhq/berm/internal/core/fault"
+	"github.com/bermhq/berm/internal/failpoint"
+	"github.com/bermhq/berm/internal/runner"
+)
+
+// Limits of commands.
+const (
+	// MaxArgv is how many arguments a command may have, MaxArgvBytes how many bytes arguments and environment together.
+	MaxArgv, MaxArgvBytes = 4096, 1 << 20
+	// MaxPath is the longest path, in bytes.
+	MaxPath = 4095
+)
+
+// Exec starts a command in a sandbox. While the sandbox starts it waits, within ctx. The command is killed when ctx ends.
+func (s *Service) Exec(ctx context.Context, p core.Principal, id string, e backend.Exec) (backend.Process, error) {
+	if err := s.allow(p, "Exec"); err != nil {
+		return nil, err
+	}
+	if err := checkExec(e); err != nil {
+		return nil, err
+	}
+	link, err := s.reach(ctx, p.OrgID, id)
+	if err != nil {
+		return nil, err
+	}
+	failpoint.Hit(fpExec)
+	return link.Exec(ctx, id, e)
+}
+
+func checkExec(e backend.Exec) error {
+	f := fault.Invalidf(fault.ReasonInvalidRequest, "invalid command")
+	if len(e.Argv) == 0 || e.Argv[0] == "" {
+		f.WithField("command", "must name a program")
+	}
+	if len(e.Argv)+len(e.Env) > MaxArgv {
+		f.WithField("command", "%d arguments and variables, the limit is %d", len(e.Argv)+len(e.Env), MaxArgv)
+	}
+	size := 0
+	for _, a := range e.Argv {
+		size += len(a) + 1
+	}
+	for k, v := range e.Env {
+		size += len(k) + len(v) + 2
+	}
+	if size > MaxArgvBytes {
+		f.WithField("command", "%d bytes of arguments and environment, the limit is %d", size, MaxArgvBytes)
+	}
+	if len(e.Dir) > MaxPath {
+		f.WithField("working_directory", "%d bytes, the limit is %d", len(e.Dir), MaxPath)
+	}
+	return orNil(f)
+}
+
+// ReadFile opens a file of a running sandbox. Errors have the metadata filepath.
+func (s *Service) ReadFile(ctx context.Context, p core.Principal, id, path string, limit int64) (io.ReadCloser, int64, error) {
+	if err := s.allow(p, "ReadFile"); err != nil {
+		return nil, 0, err
+	}
+	if err := checkPath(path); err != nil {
+		return nil, 0, err
+	}
+	link, err := s.reach(ctx, p.OrgID, id)
+	if err != nil {
+		return nil, 0, err
+	}
+	failpoint.Hit(fpReadFile)
+	r, size, err := link.ReadFile(ctx, id, path, limit)
+	return r, size, withPath(err, path)
+}
+
+// WriteFile creates a file of a running sandbox, or replaces its content, with all of r or not at all. Errors have the
+// metadata filepath.
+func (s *Service) WriteFile(ctx context.Context, p core.Principal, id, path string, mode uint32, r io.Reader) error {
+	if err := s.allow(p, "WriteFile"); err != nil {
+		return err
+	}
+	if err := checkPath(path); err != nil {
+		return err
+	}
+	link, err := s.reach(ctx, p.OrgID, id)
+	if err != nil {
+		return err
+	}
+	failpoint.Hit(fpWriteFile)
+	return withPath(link.WriteFile(ctx, id, path, mode, r), path)
+}
+
+// reach returns the link to the runner of a sandbox that has not ended.
+func (s *Service) reach(ctx context.Context, orgID, id string) (runner.Link, error) {
+	row, err := s.peek(ctx, orgID, id)
+	if err != nil {
+		return nil, err
+	}
+	if now := s.overlay(row); now.Status.Terminal() || now.Status == core.StatusTerminating {
+		return nil, fault.Preconditionf(fault.ReasonSandboxNotRunning, "sandbox %s is %s", id, now.Status).
+			WithMeta("sandbox_id", id).WithMeta("status", string(now.Status))
+	}
+	if err := s.handedOver(ctx, id); err != nil {
+		return nil, err
+	}
+	link, since := s.contacts.linkOf(row.RunnerUUID)
+	if link == nil {
+		return nil, s.unreachable(row, since)
+	}
+	return link, nil
+}
+
+func checkPath(path string) error {
+	f := fault.Invalidf(fault.ReasonInvalidRequest, "invalid path").WithMeta("filepath", clipPath(path))
+	switch {
+	case path == "" || path[0] != '/':
+		f.WithField("filepath", "%.80q is not an absolute path", path)
+	case len(path) > MaxPath:
+		f.WithField("filepath", "has %d bytes, the limit is %d", len(path), MaxPath)
+	default:
+		return nil
+	}
+	return f
+}
+
+func clipPath(path string) string { return path[:min(len(path), MaxPath)] }
+
+// withPath adds to an error which file it is about; published clients look for it.
+func withPath(err error, path string) error {
+	if err == nil || fault.From(err).Meta["filepath"] != "" {
+		return err
+	}
+	return fault.From(err).Clone().WithMeta("filepath", path)
+}

@@ -1,0 +1,44 @@
+package control
+
+// The failpoints of this package: before every transaction and every call over a link, and after those whose effect a crash
+// must not lose. Which of the two a name is, it says.
+const (
+	fpProfileInsert     = "control.before-profile-insert"
+	fpProfileUpdate     = "control.before-profile-update"
+	fpProfileDelete     = "control.before-profile-delete"
+	fpRunnerInsert      = "control.before-runner-insert"
+	fpRunnerUpdate      = "control.before-runner-update"
+	fpRunnerDrain       = "control.before-runner-drain-commit"
+	fpRunnerDelete      = "control.before-runner-delete"
+	fpZonePut           = "control.before-zone-put"
+	fpZoneDelete        = "control.before-zone-delete"
+	fpOrgInsert         = "control.before-org-insert"
+	fpTokenInsert       = "control.before-token-insert"
+	fpTokenRevoke       = "control.before-token-revoke"
+	fpBootstrap         = "control.before-bootstrap-commit"
+	fpCapacity          = "control.before-capacity-commit"
+	fpLaunchCommit      = "control.before-launch-commit"
+	fpLaunchCommitted   = "control.after-launch-commit"
+	fpApplied           = "control.after-apply"
+	fpStatusCommit      = "control.before-status-commit"
+	fpStatusCommitted   = "control.after-status-commit"
+	fpStop              = "control.before-stop"
+	fpStopped           = "control.after-stop"
+	fpCleanup           = "control.before-cleanup"
+	fpCleaned           = "control.after-cleanup"
+	fpExec              = "control.before-exec"
+	fpReadFile          = "control.before-read-file"
+	fpWriteFile         = "control.before-write-file"
+	fpRecovered         = "control.after-recover-read"
+	fpFirstPassObserved = "control.after-first-pass"
+)
+
+// Failpoints lists the failpoints of this package.
+func Failpoints() []string {
+	return []string{
+		fpProfileInsert, fpProfileUpdate, fpProfileDelete, fpRunnerInsert, fpRunnerUpdate, fpRunnerDrain, fpRunnerDelete,
+		fpZonePut, fpZoneDelete, fpOrgInsert, fpTokenInsert, fpTokenRevoke, fpBootstrap, fpCapacity,
+		fpLaunchCommit, fpLaunchCommitted, fpApplied, fpStatusCommit, fpStatusCommitted, fpStop, fpStopped, fpCleanup, fpCleaned,
+		fpExec, fpReadFile, fpWriteFile, fpRecovered, fpFirstPassObserved,
+	}
+}

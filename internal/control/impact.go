@@ -1,0 +1,128 @@
+package control
+
+import (
+	"context"
+
+	"github.com/bermhq/berm/internal/core"
+	"github.com/bermhq/berm/internal/core/fault"
+	"github.com/bermhq/berm/internal/core/guard"
+	"github.com/bermhq/berm/internal/core/plan"
+	"github.com/bermhq/berm/internal/store"
+)
+
+// edit is a change of a zone or a profile as its bindings see it.
+type edit struct {
+	what string
+	// touches says whether a binding of a runner sees the change.
+	touches func(*core.Runner, core.Binding) bool
+	// zone and profile replace what was read with what it is before and after the edit.
+	zone    func(r *core.Runner, read *core.Zone) (before, after *core.Zone)
+	profile func(read *core.Profile) (before, after *core.Profile)
+}
+
+// profileImpact refuses an edit of a profile that leaves a binding unresolvable, and returns which overrides lose effect.
+func (s *Service) profileImpact(ctx context.Context, tx store.Tx, before, after *core.Profile) ([]string, error) {
+	return s.impact(ctx, tx, before.OrgID, edit{
+		what:    "profile " + before.DisplayName,
+		touches: func(_ *core.Runner, b core.Binding) bool { return b.ProfileID == before.ID },
+		zone:    func(_ *core.Runner, read *core.Zone) (*core.Zone, *core.Zone) { return read, read },
+		profile: func(*core.Profile) (*core.Profile, *core.Profile) { return before, after },
+	})
+}
+
+// zoneImpact is profileImpact for the defaults of a zone; before is nil for a new one.
+func (s *Service) zoneImpact(ctx context.Context, tx store.Tx, before, after *core.Zone) ([]string, error) {
+	return s.impact(ctx, tx, after.OrgID, edit{
+		what:    "zone " + after.Name,
+		touches: func(r *core.Runner, _ core.Binding) bool { return r.Zone == after.Name },
+		zone:    func(*core.Runner, *core.Zone) (*core.Zone, *core.Zone) { return before, after },
+		profile: func(read *core.Profile) (*core.Profile, *core.Profile) { return read, read },
+	})
+}
+
+// impact folds every binding that sees an edit before and after it. What was read is asserted, so that an edit of a binding
+// at the same time cannot slip between.
+func (s *Service) impact(ctx context.Context, tx store.Tx, orgID string, ed edit) ([]string, error) {
+	var warnings []string
+	e := fault.Preconditionf(fault.ReasonUnresolvable, "the edit of %s would leave bindings that nothing can be launched from", ed.what).
+		WithHint("change those bindings first, or keep what they need")
+	profiles := map[string]*core.Profile{}
+	zones := map[string]*core.Zone{}
+	var refs []store.Ref
+	err := eachRunner(ctx, tx, orgID, func(r *core.Runner) error {
+		seen := false
+		for _, b := range r.Bindings {
+			if !ed.touches(r, b) {
+				continue
+			}
+			seen = true
+			before, after, err := s.foldEdit(ctx, tx, r, b, ed, zones, profiles)
+			if err != nil {
+				return err
+			}
+			name := bindingLabel(r, after.Name)
+			for _, v := range newlyUnresolvable(before, after) {
+				if len(e.Fields) < maxListed {
+					e.WithField(v.Path, "%s: %s", name, v.Message)
+				}
+			}
+			for _, v := range after.LostEffect(before) {
+				warnings = append(warnings, name+": "+v.Message)
+			}
+		}
+		if seen {
+			refs = append(refs, store.Ref{Kind: store.KindRunner, OrgID: orgID, ID: r.ID, Revision: r.Revision})
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := orNil(e); err != nil {
+		return nil, err
+	}
+	return warnings[:min(len(warnings), maxListed)], tx.AssertCurrent(ctx, refs)
+}
+
+func (s *Service) foldEdit(
+	ctx context.Context, r store.Reader, runner *core.Runner, b core.Binding, ed edit, zones map[string]*core.Zone, profiles map[string]*core.Profile,
+) (before, after *plan.Binding, err error) {
+	zone, known := zones[runner.Zone]
+	if !known {
+		if zone, err = findZone(ctx, r, runner.OrgID, runner.Zone); err != nil {
+			return nil, nil, err
+		}
+		zones[runner.Zone] = zone
+	}
+	profile, known := profiles[b.ProfileID]
+	if !known {
+		if profile, err = readProfile(ctx, r, runner.OrgID, b.ProfileID); err != nil {
+			return nil, nil, err
+		}
+		profiles[b.ProfileID] = profile
+	}
+	owner := s.guardrailsOf(runner.ID)
+	zoneBefore, zoneAfter := ed.zone(runner, zone)
+	profileBefore, profileAfter := ed.profile(profile)
+	if before, err = plan.NewBinding(runner, zoneBefore, profileBefore, b, owner); err != nil {
+		return nil, nil, err
+	}
+	after, err = plan.NewBinding(runner, zoneAfter, profileAfter, b, owner)
+	return before, after, err
+}
+
+// newlyUnresolvable returns what is wrong with a binding after an edit and was not before it. An override that widens after
+// the edit is not wrong: the meet holds, and LostEffect tells.
+func newlyUnresolvable(before, after *plan.Binding) []guard.Violation {
+	known := map[string]bool{}
+	for _, v := range before.Problems() {
+		known[v.Reason+v.Path] = true
+	}
+	var out []guard.Violation
+	for _, v := range after.Problems() {
+		if v.Reason == guard.ReasonUnresolvable && !known[v.Reason+v.Path] {
+			out = append(out, v)
+		}
+	}
+	return out
+}

@@ -1,0 +1,259 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	specpb "github.com/bermhq/berm/gen/berm/spec"
+	"github.com/bermhq/berm/internal/backend"
+	"github.com/bermhq/berm/internal/core"
+	"github.com/bermhq/berm/internal/core/fault"
+	"github.com/bermhq/berm/internal/core/plan"
+	"github.com/bermhq/berm/internal/core/resolve"
+	"github.com/bermhq/berm/internal/failpoint"
+	"github.com/bermhq/berm/internal/runner"
+	"github.com/bermhq/berm/internal/store"
+)
+
+const (
+	// MaxReplans is how often a launch is planned again because the configuration changed or a runner filled up meanwhile.
+	MaxReplans = 3
+	// replanRetry is when a caller may try again after that.
+	replanRetry = time.Second
+	// ApplyTimeout bounds one hand-over to a runner.
+	ApplyTimeout = time.Minute
+)
+
+// errFull is how a launch transaction says that the runner has no room any more.
+var errFull = errors.New("the runner is full")
+
+// Launch starts a sandbox: a plan, one transaction and a start. It returns once the runner has taken it over; the sandbox may
+// still be starting. A refusal leaves nothing behind, and its Detail is a *plan.Refusal. When the runner turns the sandbox
+// down after the commit, the sandbox is returned as FAILED, with the reason.
+func (s *Service) Launch(ctx context.Context, p core.Principal, l *specpb.Launch) (*core.Sandbox, *plan.Plan, error) {
+	if err := s.allow(p, "Launch"); err != nil {
+		return nil, nil, err
+	}
+	accepted := s.now()
+	fresh := false
+	for range MaxReplans + 1 {
+		pl, err := s.plan(ctx, p, l, fresh, false)
+		if err != nil {
+			return nil, nil, err
+		}
+		sb := s.sandboxFrom(p, pl, accepted)
+		failpoint.Hit(fpLaunchCommit)
+		err = s.commitLaunch(ctx, p, pl, sb)
+		switch {
+		case err == nil:
+			return s.start(ctx, pl, sb), pl, nil
+		case errors.Is(err, errFull), fault.Is(err, fault.Conflict):
+			fresh = true // what the plan was made from is not there any more
+		default:
+			s.doubt(sb, err)
+			return nil, nil, err
+		}
+	}
+	return nil, nil, fault.New(fault.Unavailable, fault.ReasonReplanExhausted,
+		"the configuration changed, or runners filled up, during each of %d attempts to launch", MaxReplans+1).WithRetry(replanRetry)
+}
+
+// plan makes a plan from the cached configuration. A refusal is only believed when it was made from what the store says now:
+// another gateway may have changed the configuration, or sandboxes may have ended.
+func (s *Service) plan(ctx context.Context, p core.Principal, l *specpb.Launch, fresh, explain bool) (*plan.Plan, error) {
+	for {
+		snap, err := s.snapshot(ctx, p.OrgID, fresh)
+		if err != nil {
+			return nil, err
+		}
+		pl, err := plan.Make(snap, l, plan.Options{Seed: s.seed(), Actor: p.Actor, Explain: explain})
+		if err == nil || fresh || fault.Is(err, fault.Invalid) || fault.Is(err, fault.Unimplemented) {
+			return pl, err
+		}
+		fresh = true
+	}
+}
+
+// commitLaunch writes everything that a launch is, or nothing.
+func (s *Service) commitLaunch(ctx context.Context, p core.Principal, pl *plan.Plan, sb *core.Sandbox) error {
+	err := s.store.Update(ctx, func(tx store.Tx) error {
+		if err := tx.AssertCurrent(ctx, storeRefs(p.OrgID, pl.Refs)); err != nil {
+			return err
+		}
+		if err := s.checkUsage(ctx, tx, p, pl, sb.CreatedAt); err != nil {
+			return err
+		}
+		fits, err := tx.Reserve(ctx, sb.RunnerUUID, sb.Reserved)
+		if err != nil {
+			return err
+		}
+		if !fits {
+			return errFull
+		}
+		return tx.InsertSandbox(ctx, sb)
+	})
+	if err == nil {
+		s.used.add(sb.RunnerUUID, sb.Reserved, 1)
+	}
+	return err
+}
+
+func storeRefs(orgID string, refs []plan.Ref) []store.Ref {
+	out := make([]store.Ref, len(refs))
+	for i, r := range refs {
+		out[i] = store.Ref{Kind: store.Kind(r.Kind), OrgID: orgID, ID: r.ID, Revision: r.Revision}
+	}
+	return out
+}
+
+// checkUsage holds a launch to the usage guardrails, by counters that only the transaction knows.
+func (s *Service) checkUsage(ctx context.Context, r store.Reader, p core.Principal, pl *plan.Plan, now time.Time) error {
+	if len(pl.UsageChecks) == 0 {
+		return nil
+	}
+	var failed error
+	violations := plan.CheckUsage(pl.UsageChecks, func(subject plan.Subject) plan.Counters {
+		who := store.UsageSubject{OrgID: p.OrgID}
+		switch subject {
+		case plan.SubjectProfile:
+			who.ProfileID = pl.Binding.Profile.ID
+		case plan.SubjectUser:
+			who.UserID = p.TokenID
+		case plan.SubjectOrg:
+		}
+		u, err := r.Usage(ctx, who, now)
+		if err != nil && failed == nil {
+			failed = err
+		}
+		return plan.Counters{Concurrent: u.Concurrent, StartsLastMinute: u.StartsLastMin, VCPUMilliHours: u.VCPUMillisHours}
+	})
+	if failed != nil {
+		return failed
+	}
+	return plan.UsageRefusal(violations)
+}
+
+// sandboxFrom returns the row of a planned sandbox.
+func (s *Service) sandboxFrom(p core.Principal, pl *plan.Plan, accepted time.Time) *core.Sandbox {
+	now := s.now()
+	r, b := pl.Runner.Runner, pl.Binding
+	sb := &core.Sandbox{
+		ID: s.newID(), OrgID: p.OrgID,
+		RunnerUUID: r.ID, RunnerID: r.RunnerID, RunnerRevision: r.Revision,
+		ProfileID: b.Profile.ID, ProfileName: b.Name, ProfileRevision: b.Profile.Revision, ZoneName: r.Zone,
+		Status: core.StatusPending, Observation: core.ObservationCurrent,
+		Tags: pl.Launch.GetTags(), CreatedBy: p.Actor, UserID: p.TokenID, CreatedAt: now,
+		Reserved: pl.Reserve, Digest: pl.Digest, Decision: pl.Record(), Launch: pl.Launch,
+		Timeline: []core.Event{
+			{Name: "accepted", At: accepted, Message: "by " + p.Actor},
+			{Name: eventPlanned, At: now, Message: "runner " + r.RunnerID + ", profile " + b.Name, Attrs: s.backendAttrs(r.ID)},
+			{Name: "reserved", At: now},
+		},
+	}
+	if pl.Runner.Zone != nil {
+		sb.ZoneRevision = pl.Runner.Zone.Revision
+	}
+	if pl.LifetimeSeconds > 0 {
+		sb.ExpiresAt = now.Add(time.Duration(pl.LifetimeSeconds) * time.Second)
+	}
+	return sb
+}
+
+// eventPlanned is the event that remembers which backend was chosen, for the time when its runner is gone.
+const (
+	eventPlanned  = "planned"
+	attrBackend   = "backend"
+	attrIsolation = "isolation"
+)
+
+func (s *Service) backendAttrs(runnerUUID string) map[string]string {
+	k, ok := s.contacts.get(runnerUUID)
+	if !ok || k.link == nil {
+		return nil
+	}
+	info := k.link.Info()
+	return map[string]string{attrBackend: info.Kind, attrIsolation: info.Isolation}
+}
+
+// backendAttr returns what a sandbox remembers of its backend.
+func backendAttr(sb *core.Sandbox, name string) string {
+	for _, e := range sb.Timeline {
+		if e.Name == eventPlanned {
+			return e.Attrs[name]
+		}
+	}
+	return ""
+}
+
+// start hands a committed sandbox to its runner and returns it as it then is.
+func (s *Service) start(ctx context.Context, pl *plan.Plan, sb *core.Sandbox) *core.Sandbox {
+	s.enter(sb, applying)
+	failpoint.Hit(fpLaunchCommitted)
+	// The sandbox exists now: a caller who goes away does not leave it half-way.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), ApplyTimeout)
+	defer cancel()
+	s.hand(ctx, sb, pl.Resolved.Message(), pl.Layers())
+	if row, err := s.peek(ctx, sb.OrgID, sb.ID); err == nil {
+		now := *row
+		now.Decision, now.Launch = sb.Decision, sb.Launch
+		return s.overlay(&now)
+	}
+	return sb
+}
+
+// hand gives a sandbox to its runner and notes the outcome.
+func (s *Service) hand(ctx context.Context, sb *core.Sandbox, resolved *specpb.ProfileSpec, layers []resolve.Input) {
+	link, since := s.contacts.linkOf(sb.RunnerUUID)
+	err := error(nil)
+	if link == nil {
+		err = s.unreachable(sb, since)
+	} else {
+		err = link.Apply(ctx, &runner.Assignment{
+			Work: backend.Work{
+				SandboxID: sb.ID, OrgID: sb.OrgID, UserID: sb.UserID, RunnerID: sb.RunnerID, ProfileName: sb.ProfileName, ZoneName: sb.ZoneName,
+				Spec: resolved, Digest: sb.Digest, Launch: sb.Launch,
+			},
+			Layers: layers,
+		})
+	}
+	failpoint.Hit(fpApplied)
+	s.handed(ctx, sb, err)
+}
+
+// handed notes what became of a hand-over. One whose outcome is not known is asked for again: the runner takes a sandbox
+// once, however often it is asked.
+func (s *Service) handed(ctx context.Context, sb *core.Sandbox, err error) {
+	state := applied
+	unknown := fault.Is(err, fault.Unavailable) || fault.Is(err, fault.Deadline) || fault.Is(err, fault.Canceled)
+	if unknown {
+		state = applyUnknown
+	}
+	s.live.update(sb.ID, func(e *liveSandbox) {
+		if e.apply == applying {
+			close(e.handed)
+		}
+		if e.apply != applied {
+			e.apply = state
+		}
+	})
+	switch {
+	case err == nil:
+	case unknown:
+		s.log.WarnContext(ctx, "it is not known whether a runner took a sandbox over", "sandbox", sb.ID, "runner", sb.RunnerID, "error", err)
+		s.tasks.run(func(ctx context.Context) {
+			if sleep(ctx, applyRetry) {
+				s.applyAgain(ctx, sb.ID)
+			}
+		})
+	default:
+		now := s.now()
+		s.submit(&backend.Observation{
+			SandboxID: sb.ID, Phase: backend.PhaseEnded, At: now, Failed: true, Reason: core.EndStartFailed,
+			Message: fault.From(err).Error(), Events: []core.Event{{Name: "ended", At: now, Message: core.EndStartFailed}},
+		})
+		if _, waited := s.wait(ctx, sb.OrgID, sb.ID, Ended); waited != nil {
+			s.log.WarnContext(ctx, "a sandbox that a runner turned down is not yet marked as failed", "sandbox", sb.ID, "error", waited)
+		}
+	}
+}

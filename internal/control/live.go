@@ -1,0 +1,159 @@
+package control
+
+import (
+	"sync"
+	"time"
+
+	"github.com/bermhq/berm/internal/backend"
+	"github.com/bermhq/berm/internal/core"
+)
+
+// applyState is how far the hand-over of a sandbox to its runner is.
+type applyState int
+
+const (
+	// applying: the call is under way.
+	applying applyState = iota
+	// applied: the runner has it, or had it when an earlier process wrote that.
+	applied
+	// applyUnknown: the call failed in a way that leaves open whether the runner has it.
+	applyUnknown
+	// recovered: read from the store by a new process; the runner will say whether it has it.
+	recovered
+)
+
+// liveSandbox is a sandbox that has not ended. Its fields are guarded by liveTable.mu.
+type liveSandbox struct {
+	// row is the last state written, without decision and request. It is replaced, never changed.
+	row *core.Sandbox
+	// phase is what was observed last; "" before anything was. unwritten is an observation that changed no written state: its
+	// events wait for the next write.
+	phase     backend.Phase
+	unwritten *backend.Observation
+	// stopping is set once a stop was accepted by the runner.
+	stopping bool
+	apply    applyState
+	// handed is closed when the first Apply returned, whatever it said.
+	handed chan struct{}
+	// expire stops the sandbox when its lifetime ends.
+	expire *time.Timer
+	// changed is closed, and replaced, with every change that a reader could see.
+	changed chan struct{}
+}
+
+// liveTable holds the sandboxes that have not ended on the runners of this process. It is what makes states that are never
+// written, such as CREATING, visible, and what lets waiting work without polling.
+type liveTable struct {
+	mu   sync.Mutex
+	byID map[string]*liveSandbox
+}
+
+func newLiveTable() *liveTable { return &liveTable{byID: map[string]*liveSandbox{}} }
+
+// add enters a row that was just written or read.
+func (t *liveTable) add(row *core.Sandbox, state applyState) {
+	slim := *row
+	slim.Decision, slim.Launch = nil, nil
+	e := &liveSandbox{row: &slim, apply: state, handed: make(chan struct{}), changed: make(chan struct{})}
+	if state != applying {
+		close(e.handed)
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if _, ok := t.byID[row.ID]; !ok {
+		t.byID[row.ID] = e
+	}
+}
+
+// update changes an entry and wakes those who wait for it. It reports whether there is one.
+func (t *liveTable) update(id string, fn func(*liveSandbox)) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	e, ok := t.byID[id]
+	if ok {
+		fn(e)
+		close(e.changed)
+		e.changed = make(chan struct{})
+	}
+	return ok
+}
+
+// look reads an entry under the lock.
+func (t *liveTable) look(id string, fn func(*liveSandbox)) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	e, ok := t.byID[id]
+	if ok {
+		fn(e)
+	}
+	return ok
+}
+
+// remove forgets a sandbox that has ended and wakes those who wait.
+func (t *liveTable) remove(id string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	e, ok := t.byID[id]
+	if !ok {
+		return
+	}
+	if e.expire != nil {
+		e.expire.Stop()
+	}
+	delete(t.byID, id)
+	close(e.changed)
+}
+
+// on returns the ids on a runner for which ok holds.
+func (t *liveTable) on(runnerUUID string, ok func(*liveSandbox) bool) []string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var ids []string
+	for id, e := range t.byID {
+		if e.row.RunnerUUID == runnerUUID && ok(e) {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+func (t *liveTable) stopTimers() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, e := range t.byID {
+		if e.expire != nil {
+			e.expire.Stop()
+		}
+	}
+}
+
+// overlay lays what is known in memory over a row that was read. The row is not changed; what comes back may be the row.
+func (s *Service) overlay(row *core.Sandbox) *core.Sandbox {
+	if row.Status.Terminal() {
+		return row
+	}
+	out := *row
+	s.live.look(row.ID, func(e *liveSandbox) {
+		out.Status = statusNow(row.Status, e)
+	})
+	if k, known := s.contacts.get(row.RunnerUUID); !known || !k.connected {
+		since := s.born
+		if known {
+			since = k.since
+		}
+		out.Observation = core.ObservationUnknown
+		out.StatusReason = core.ReasonRunnerLostNote + " since " + since.UTC().Format(time.RFC3339)
+	}
+	return &out
+}
+
+// statusNow is the status that memory makes of a written one.
+func statusNow(written core.Status, e *liveSandbox) core.Status {
+	switch {
+	case e.stopping || e.phase == backend.PhaseStopping:
+		return core.StatusTerminating
+	case written == core.StatusPending && (e.phase == backend.PhaseCreating || e.phase == backend.PhaseRunning):
+		return core.StatusCreating
+	}
+	return written
+}

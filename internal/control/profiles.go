@@ -1,0 +1,273 @@
+package control
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/bermhq/berm/internal/core"
+	"github.com/bermhq/berm/internal/core/fault"
+	"github.com/bermhq/berm/internal/core/spec"
+	"github.com/bermhq/berm/internal/failpoint"
+	"github.com/bermhq/berm/internal/store"
+)
+
+// Limits of a profile.
+const (
+	// MaxDescription is the longest description, in bytes.
+	MaxDescription = 4096
+	// MaxLabels is how many labels a profile may have, MaxLabelText the longest key or value, in bytes.
+	MaxLabels, MaxLabelText = 64, 256
+	// MaxReason is the longest reason given for a change, in bytes.
+	MaxReason = 1024
+)
+
+// ProfileInput is what a caller says about a profile.
+type ProfileInput struct {
+	DisplayName, Description string
+	Labels                   map[string]string
+	// Spec is required; an empty layer inherits everything.
+	Spec *spec.Layer
+	// Reason is kept with the revision.
+	Reason string
+}
+
+// ProfilePatch replaces the fields that Mask names, snake_case paths of ProfilePaths.
+type ProfilePatch struct {
+	Mask    []string
+	Profile ProfileInput
+	// Etag, when not empty, is the state that the caller has seen.
+	Etag string
+}
+
+// ProfilePaths is what a mask of a profile may name, in the form of spec.ParseMask.
+func ProfilePaths() []string {
+	return []string{"description", "labels", "spec.*", "!display_name", "!id", "!organization_id", "!created_at", "!updated_at"}
+}
+
+// CreateProfile makes a profile at revision 1. A display name in use: Exists, PROFILE_EXISTS.
+func (s *Service) CreateProfile(ctx context.Context, p core.Principal, in ProfileInput) (*core.Profile, error) {
+	if err := s.allow(p, "CreateProfile"); err != nil {
+		return nil, err
+	}
+	if in.Spec == nil {
+		return nil, fault.Invalidf(fault.ReasonFieldInvalid, "invalid profile").
+			WithField("spec", "must be given; spec: {} inherits everything")
+	}
+	profile := &core.Profile{
+		Meta: s.meta(p, in.Reason), DisplayName: in.DisplayName, Description: in.Description, Labels: in.Labels, Spec: in.Spec,
+	}
+	if err := checkProfile(profile); err != nil {
+		return nil, err
+	}
+	o, err := profileObject(profile)
+	if err != nil {
+		return nil, err
+	}
+	failpoint.Hit(fpProfileInsert)
+	err = s.store.Update(ctx, func(tx store.Tx) error { return tx.Insert(ctx, o) })
+	if fault.Is(err, fault.Exists) {
+		return nil, fault.New(fault.Exists, fault.ReasonProfileExists, "a profile named %q exists", in.DisplayName).
+			WithField("display_name", "is taken in this organization")
+	}
+	if err != nil {
+		return nil, err
+	}
+	s.configs.invalidate(p.OrgID)
+	return profileFrom(o)
+}
+
+// GetProfile returns a profile by UUID or display name.
+func (s *Service) GetProfile(ctx context.Context, p core.Principal, ref string) (*core.Profile, error) {
+	if err := s.allow(p, "GetProfile"); err != nil {
+		return nil, err
+	}
+	var profile *core.Profile
+	err := s.store.View(ctx, func(r store.Reader) error {
+		var err error
+		profile, err = readProfile(ctx, r, p.OrgID, ref)
+		return err
+	})
+	return profile, err
+}
+
+// ListProfiles lists profiles by display name.
+func (s *Service) ListProfiles(ctx context.Context, p core.Principal, page Page) ([]*core.Profile, string, error) {
+	if err := s.allow(p, "ListProfiles"); err != nil {
+		return nil, "", err
+	}
+	return listObjects(ctx, s, store.KindProfile, p.OrgID, page, profileFrom)
+}
+
+// UpdateProfile writes a new revision, which every binding of the profile uses from the next launch on. An edit that
+// leaves a binding unresolvable is refused with the list of bindings; one that makes an override lose its effect is
+// accepted, and the second result says so. A patch that changes nothing writes nothing.
+func (s *Service) UpdateProfile(ctx context.Context, p core.Principal, ref string, patch ProfilePatch) (*core.Profile, []string, error) {
+	if err := s.allow(p, "UpdateProfile"); err != nil {
+		return nil, nil, err
+	}
+	var (
+		profile  *core.Profile
+		warnings []string
+	)
+	failpoint.Hit(fpProfileUpdate)
+	err := s.store.Update(ctx, func(tx store.Tx) error {
+		current, err := readProfile(ctx, tx, p.OrgID, ref)
+		if err != nil {
+			return err
+		}
+		if err := checkEtag(patch.Etag, "profile "+current.DisplayName, current.Meta); err != nil {
+			return err
+		}
+		next, err := patchProfile(current, patch)
+		if err != nil {
+			return err
+		}
+		profile, warnings = current, nil
+		if sameProfile(current, next) {
+			return nil
+		}
+		if warnings, err = s.profileImpact(ctx, tx, current, next); err != nil {
+			return err
+		}
+		s.revise(&next.Meta, p, patch.Profile.Reason)
+		o, err := profileObject(next)
+		if err != nil {
+			return err
+		}
+		if err := tx.Update(ctx, o); err != nil {
+			return err
+		}
+		profile, err = profileFrom(o)
+		return err
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	s.configs.invalidate(p.OrgID)
+	return profile, warnings, nil
+}
+
+// DeleteProfile deletes a profile that no runner binds. Its revisions stay; its name is free again.
+func (s *Service) DeleteProfile(ctx context.Context, p core.Principal, ref, etag string) error {
+	if err := s.allow(p, "DeleteProfile"); err != nil {
+		return err
+	}
+	failpoint.Hit(fpProfileDelete)
+	err := s.store.Update(ctx, func(tx store.Tx) error {
+		profile, err := readProfile(ctx, tx, p.OrgID, ref)
+		if err != nil {
+			return err
+		}
+		if err := checkEtag(etag, "profile "+profile.DisplayName, profile.Meta); err != nil {
+			return err
+		}
+		if err := refuseBound(ctx, tx, profile); err != nil {
+			return err
+		}
+		s.revise(&profile.Meta, p, "")
+		o, err := profileObject(profile)
+		if err != nil {
+			return err
+		}
+		return tx.Delete(ctx, o)
+	})
+	if err != nil {
+		return err
+	}
+	s.configs.invalidate(p.OrgID)
+	return nil
+}
+
+// refuseBound lists the runners that bind a profile.
+func refuseBound(ctx context.Context, r store.Reader, profile *core.Profile) error {
+	var runners []string
+	err := eachRunner(ctx, r, profile.OrgID, func(runner *core.Runner) error {
+		if slices.ContainsFunc(runner.Bindings, func(b core.Binding) bool { return b.ProfileID == profile.ID }) {
+			runners = append(runners, runner.RunnerID)
+		}
+		return nil
+	})
+	if err != nil || len(runners) == 0 {
+		return err
+	}
+	e := fault.Preconditionf(fault.ReasonProfileBound, "profile %s is bound to %s", profile.DisplayName, counted(len(runners), "runner")).
+		WithMeta("runners", strings.Join(runners[:min(len(runners), maxListed)], ",")).
+		WithHint("remove its bindings first: berm runner unbind")
+	for _, id := range runners[:min(len(runners), maxListed)] {
+		e.WithField("profile_bindings", "runner %s binds it", id)
+	}
+	return e
+}
+
+// patchProfile returns current with what the patch replaces. current is not touched.
+func patchProfile(current *core.Profile, patch ProfilePatch) (*core.Profile, error) {
+	next := *current
+	in := patch.Profile
+	var below []string
+	for _, path := range patch.Mask {
+		switch {
+		case path == "description":
+			next.Description = in.Description
+		case path == "labels":
+			next.Labels = in.Labels
+		case path == "spec":
+			if in.Spec == nil {
+				return nil, fault.Invalidf(fault.ReasonFieldInvalid, "invalid profile").
+					WithField("spec", "cannot be removed; spec: {} inherits everything")
+			}
+			below = append(below, "")
+		case strings.HasPrefix(path, "spec."):
+			below = append(below, strings.TrimPrefix(path, "spec."))
+		case path == "display_name":
+			if in.DisplayName != current.DisplayName {
+				return nil, immutable("display_name", current.DisplayName, in.DisplayName).
+					WithHint("make a new profile and move the bindings to it")
+			}
+		default:
+			return nil, unknownPath(path)
+		}
+	}
+	if len(below) > 0 {
+		layer, err := current.Spec.Replace(below, in.Spec)
+		if err != nil {
+			return nil, err
+		}
+		next.Spec = layer
+	}
+	return &next, checkProfile(&next)
+}
+
+func sameProfile(a, b *core.Profile) bool {
+	return a.Description == b.Description && maps.Equal(a.Labels, b.Labels) && a.Spec.String() == b.Spec.String()
+}
+
+func checkProfile(p *core.Profile) error {
+	if err := spec.CheckName("display_name", p.DisplayName); err != nil {
+		return err
+	}
+	e := fault.Invalidf(fault.ReasonFieldInvalid, "invalid profile")
+	checkText(e, "description", p.Description, MaxDescription)
+	checkText(e, "reason", p.Reason, MaxReason)
+	if len(p.Labels) > MaxLabels {
+		e.WithField("labels", "%d entries, the limit is %d", len(p.Labels), MaxLabels)
+	}
+	for _, k := range slices.Sorted(maps.Keys(p.Labels)) {
+		if k == "" || len(k) > MaxLabelText || len(p.Labels[k]) > MaxLabelText {
+			e.WithField("labels", "key %.40q: a key has 1 to %d bytes, a value at most %d", k, MaxLabelText, MaxLabelText)
+		}
+	}
+	return orNil(e)
+}
+
+func readProfile(ctx context.Context, r store.Reader, orgID, ref string) (*core.Profile, error) {
+	o, err := readObject(ctx, r, store.KindProfile, orgID, ref)
+	if err != nil {
+		if fault.Is(err, fault.NotFound) {
+			return nil, fault.NotFoundf(fault.ReasonProfileNotFound, "profile %.80q does not exist", ref)
+		}
+		return nil, err
+	}
+	return profileFrom(o)
+}

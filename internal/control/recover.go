@@ -1,0 +1,93 @@
+package control
+
+import (
+	"context"
+	"time"
+
+	"github.com/bermhq/berm/internal/core"
+	"github.com/bermhq/berm/internal/failpoint"
+	"github.com/bermhq/berm/internal/store"
+)
+
+// Recover takes over what an earlier process was responsible for: the sandboxes that had not ended, the ends of their
+// lifetimes, and runners that were being deleted. Call it once, before Attach. Nothing is decided about a sandbox until its
+// runner has said what it has; one whose runner does not come back is LOST after the bound.
+func (s *Service) Recover(ctx context.Context) error {
+	var rows []*core.Sandbox
+	var runners []*core.Runner
+	err := s.store.View(ctx, func(r store.Reader) error {
+		rows, runners = nil, nil
+		orgs, err := r.Orgs(ctx)
+		if err != nil {
+			return err
+		}
+		for _, org := range orgs {
+			err := eachRunner(ctx, r, org.ID, func(run *core.Runner) error {
+				unfinished, err := r.Unfinished(ctx, run.ID)
+				rows = append(rows, unfinished...)
+				if len(unfinished) > 0 || run.DeletingSince != nil {
+					runners = append(runners, run)
+				}
+				return err
+			})
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	failpoint.Hit(fpRecovered)
+	for _, row := range rows {
+		s.enter(row, recovered)
+	}
+	for _, run := range runners {
+		s.contacts.ensure(run, s.born)
+		if run.DeletingSince != nil {
+			s.contacts.setDeleting(run.ID)
+			s.tasks.run(func(ctx context.Context) { s.drained(ctx, run.OrgID, run.ID) })
+		}
+		s.lineDown(run.ID)
+	}
+	if len(rows) > 0 {
+		s.log.InfoContext(ctx, "sandboxes of an earlier process taken over", "sandboxes", len(rows), "runners", len(runners))
+	}
+	return nil
+}
+
+// ensure makes an entry for a runner that something is expected of.
+func (c *contacts) ensure(r *core.Runner, since time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, ok := c.byRunner[r.ID]; !ok {
+		c.byRunner[r.ID] = &contact{orgID: r.OrgID, runnerUUID: r.ID, runnerID: r.RunnerID, since: since}
+	}
+}
+
+// setDeleting notes that a runner is being deleted.
+func (c *contacts) setDeleting(runnerUUID string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if k, ok := c.byRunner[runnerUUID]; ok {
+		k.deleting = true
+	}
+}
+
+// forget drops a runner that is gone and ends its line.
+func (c *contacts) forget(runnerUUID string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	k, ok := c.byRunner[runnerUUID]
+	if !ok {
+		return
+	}
+	if k.lost != nil {
+		k.lost.Stop()
+	}
+	if k.cancel != nil {
+		k.cancel()
+	}
+	delete(c.byRunner, runnerUUID)
+}

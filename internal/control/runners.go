@@ -1,0 +1,388 @@
+package control
+
+import (
+	"context"
+
+	specpb "github.com/bermhq/berm/gen/berm/spec"
+	"github.com/bermhq/berm/internal/core"
+	"github.com/bermhq/berm/internal/core/fault"
+	"github.com/bermhq/berm/internal/core/spec"
+	"github.com/bermhq/berm/internal/failpoint"
+	"github.com/bermhq/berm/internal/store"
+)
+
+// Limits of a runner.
+const (
+	// MaxBindings is how many bindings a runner may have.
+	MaxBindings = 256
+	// MaxRunnerText is the longest display name or cluster identity, in bytes.
+	MaxRunnerText = 128
+	// MaxManagedText is the longest maintenance policy or deployment override, in bytes.
+	MaxManagedText = 64 << 10
+)
+
+// Release channels, as on the wire. Empty means stable.
+const (
+	ChannelStable = "RELEASE_CHANNEL_STABLE"
+	ChannelRapid  = "RELEASE_CHANNEL_RAPID"
+)
+
+// RunnerInput is what a caller says about a runner.
+type RunnerInput struct {
+	RunnerID, DisplayName, Zone string
+	// Exactly one of ClusterID and ClusterName.
+	ClusterID, ClusterName string
+	GroupID                string
+	Managed                core.ManagedSpec
+	Bindings               []core.Binding
+	Reason                 string
+}
+
+// RunnerPatch replaces the fields that Mask names, snake_case paths of RunnerPaths.
+type RunnerPatch struct {
+	Mask   []string
+	Runner RunnerInput
+	Etag   string
+}
+
+// RunnerPaths is what a mask of a runner may name, in the form of spec.ParseMask.
+func RunnerPaths() []string {
+	return []string{
+		"display_name", "identity.zone", "identity.runner_group_id", "profile_bindings",
+		"managed_spec", "managed_spec.release_channel", "managed_spec.maintenance_policy", "managed_spec.overrides",
+		"managed_spec.allow_privileged_profile_annotations", "managed_spec.enforce_resource_limits",
+		"!id", "!identity.runner_id", "!identity.cluster_id", "!identity.cluster_name", "!management_mode", "!organization_id",
+		"!created_at", "!updated_at",
+	}
+}
+
+// RunnerView is a runner with what is known of its process.
+type RunnerView struct {
+	Runner *core.Runner
+	Status RunnerStatus
+	// BindingNames has the name of each of Runner.Bindings, in the same order.
+	BindingNames []string
+}
+
+// CreateRunner makes a runner with its bindings. It has no process yet: PENDING and DISCONNECTED, never a candidate. A
+// runner_id in use, or a cluster that has a runner: Exists, RUNNER_EXISTS. The second result holds warnings.
+func (s *Service) CreateRunner(ctx context.Context, p core.Principal, in RunnerInput) (*RunnerView, []string, error) {
+	if err := s.allow(p, "CreateRunner"); err != nil {
+		return nil, nil, err
+	}
+	runner := &core.Runner{
+		Meta: s.meta(p, in.Reason), RunnerID: in.RunnerID, DisplayName: in.DisplayName, Zone: in.Zone,
+		ClusterID: in.ClusterID, ClusterName: in.ClusterName, GroupID: in.GroupID, Managed: in.Managed, Bindings: in.Bindings,
+	}
+	if err := checkRunner(runner); err != nil {
+		return nil, nil, err
+	}
+	var (
+		view     *RunnerView
+		warnings []string
+	)
+	failpoint.Hit(fpRunnerInsert)
+	err := s.store.Update(ctx, func(tx store.Tx) error {
+		checked, err := s.checkBindings(ctx, tx, runner)
+		if err != nil {
+			return err
+		}
+		warnings = checked.warnings
+		o, err := runnerObject(runner)
+		if err != nil {
+			return err
+		}
+		if err := tx.Insert(ctx, o); err != nil {
+			return runnerExists(ctx, tx, runner, err)
+		}
+		view, err = s.viewOf(ctx, tx, o)
+		return err
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	s.configs.invalidate(p.OrgID)
+	return view, warnings, nil
+}
+
+// runnerExists says which of the two unique values is taken.
+func runnerExists(ctx context.Context, r store.Reader, runner *core.Runner, err error) error {
+	if !fault.Is(err, fault.Exists) {
+		return err
+	}
+	if _, lookup := r.ObjectByName(ctx, store.KindRunner, runner.OrgID, runner.RunnerID); lookup == nil {
+		return fault.New(fault.Exists, fault.ReasonRunnerExists, "a runner named %q exists", runner.RunnerID).
+			WithField("runner_id", "is taken in this organization")
+	}
+	path, cluster := "identity.cluster_id", runner.ClusterID
+	if cluster == "" {
+		path, cluster = "identity.cluster_name", runner.ClusterName
+	}
+	return fault.New(fault.Exists, fault.ReasonRunnerExists, "cluster %q has a runner; a cluster has at most one", cluster).
+		WithField(path, "is the cluster of another runner")
+}
+
+// GetRunner returns a runner by UUID or runner_id.
+func (s *Service) GetRunner(ctx context.Context, p core.Principal, ref string) (*RunnerView, error) {
+	if err := s.allow(p, "GetRunner"); err != nil {
+		return nil, err
+	}
+	var view *RunnerView
+	err := s.store.View(ctx, func(r store.Reader) error {
+		o, err := readRunnerObject(ctx, r, p.OrgID, ref)
+		if err != nil {
+			return err
+		}
+		view, err = s.viewOf(ctx, r, o)
+		return err
+	})
+	return view, err
+}
+
+// ListRunners lists runners by runner_id.
+func (s *Service) ListRunners(ctx context.Context, p core.Principal, page Page) ([]*RunnerView, string, error) {
+	if err := s.allow(p, "ListRunners"); err != nil {
+		return nil, "", err
+	}
+	c := scope{orgID: p.OrgID, kind: string(store.KindRunner)}
+	sp, err := c.page(page, DefaultPage)
+	if err != nil {
+		return nil, "", err
+	}
+	var (
+		views []*RunnerView
+		next  string
+	)
+	err = s.store.View(ctx, func(r store.Reader) error {
+		objects, after, err := r.Objects(ctx, store.KindRunner, p.OrgID, sp)
+		if err != nil {
+			return err
+		}
+		next, views = after, make([]*RunnerView, len(objects))
+		names := map[string]string{}
+		for i, o := range objects {
+			if views[i], err = s.viewWith(ctx, r, o, names); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return views, c.token(next), err
+}
+
+// UpdateRunner writes a new revision. profile_bindings is replaced as a whole list, in the same transaction. Identity is
+// immutable. A patch that changes nothing writes nothing. The second result holds warnings.
+func (s *Service) UpdateRunner(ctx context.Context, p core.Principal, ref string, patch RunnerPatch) (*RunnerView, []string, error) {
+	if err := s.allow(p, "UpdateRunner"); err != nil {
+		return nil, nil, err
+	}
+	var (
+		view     *RunnerView
+		warnings []string
+	)
+	failpoint.Hit(fpRunnerUpdate)
+	err := s.store.Update(ctx, func(tx store.Tx) error {
+		o, err := readRunnerObject(ctx, tx, p.OrgID, ref)
+		if err != nil {
+			return err
+		}
+		current, err := runnerFrom(o)
+		if err != nil {
+			return err
+		}
+		if o, warnings, err = s.reviseRunner(ctx, tx, p, o, current, patch); err != nil {
+			return err
+		}
+		view, err = s.viewOf(ctx, tx, o)
+		return err
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	s.configs.invalidate(p.OrgID)
+	return view, warnings, nil
+}
+
+// reviseRunner writes what a patch makes of current and returns the object that is then there.
+func (s *Service) reviseRunner(
+	ctx context.Context, tx store.Tx, p core.Principal, o *store.Object, current *core.Runner, patch RunnerPatch,
+) (*store.Object, []string, error) {
+	if err := checkEtag(patch.Etag, "runner "+current.RunnerID, current.Meta); err != nil {
+		return nil, nil, err
+	}
+	if current.DeletingSince != nil {
+		return nil, nil, fault.Preconditionf(fault.ReasonRunnerHasSandboxes, "runner %s is being deleted", current.RunnerID)
+	}
+	next, err := patchRunner(current, patch)
+	if err != nil {
+		return nil, nil, err
+	}
+	checked, err := s.checkBindings(ctx, tx, next)
+	if err != nil {
+		return nil, nil, err
+	}
+	written, err := runnerObject(next)
+	if err != nil {
+		return nil, nil, err
+	}
+	if string(written.Body) == string(o.Body) {
+		return o, nil, nil
+	}
+	s.revise(&next.Meta, p, patch.Runner.Reason)
+	written.UpdatedAt, written.UpdatedBy, written.Reason = next.UpdatedAt, next.UpdatedBy, next.Reason
+	return written, checked.warnings, tx.Update(ctx, written)
+}
+
+// ApplyRunnerUpdate asks for the update that is available. The runners of this build are part of the server: they are
+// always at its version, so there is none.
+func (s *Service) ApplyRunnerUpdate(ctx context.Context, p core.Principal, ref string) (*RunnerView, error) {
+	if err := s.allow(p, "ApplyRunnerUpdate"); err != nil {
+		return nil, err
+	}
+	var view *RunnerView
+	err := s.store.View(ctx, func(r store.Reader) error {
+		o, err := readRunnerObject(ctx, r, p.OrgID, ref)
+		if err != nil {
+			return err
+		}
+		view, err = s.viewOf(ctx, r, o)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return nil, fault.Preconditionf("UPDATE_NOT_AVAILABLE", "no update is available for runner %s", view.Runner.RunnerID).
+		WithHint("a runner of this server is updated together with it")
+}
+
+// patchRunner returns current with what the patch replaces. current is not touched.
+func patchRunner(current *core.Runner, patch RunnerPatch) (*core.Runner, error) {
+	next := *current
+	in := patch.Runner
+	for _, path := range patch.Mask {
+		var is, given string
+		switch path {
+		case "display_name":
+			next.DisplayName = in.DisplayName
+		case "identity.zone":
+			next.Zone = in.Zone
+		case "identity.runner_group_id":
+			next.GroupID = in.GroupID
+		case "profile_bindings":
+			next.Bindings = in.Bindings
+		case "managed_spec":
+			next.Managed = in.Managed
+		case "managed_spec.release_channel":
+			next.Managed.ReleaseChannel = in.Managed.ReleaseChannel
+		case "managed_spec.maintenance_policy":
+			next.Managed.MaintenancePolicyJSON = in.Managed.MaintenancePolicyJSON
+		case "managed_spec.overrides":
+			next.Managed.OverridesJSON = in.Managed.OverridesJSON
+			next.Managed.CPURuntimeClass, next.Managed.GPURuntimeClass = in.Managed.CPURuntimeClass, in.Managed.GPURuntimeClass
+		case "managed_spec.allow_privileged_profile_annotations":
+			next.Managed.AllowPrivilegedProfileAnnotation = in.Managed.AllowPrivilegedProfileAnnotation
+		case "managed_spec.enforce_resource_limits":
+			next.Managed.EnforceResourceLimits = in.Managed.EnforceResourceLimits
+		case "identity.runner_id":
+			is, given = current.RunnerID, in.RunnerID
+		case "identity.cluster_id":
+			is, given = current.ClusterID, in.ClusterID
+		case "identity.cluster_name":
+			is, given = current.ClusterName, in.ClusterName
+		default:
+			return nil, unknownPath(path)
+		}
+		if is != given {
+			return nil, immutable(path, is, given).WithHint("make a new runner")
+		}
+	}
+	return &next, checkRunner(&next)
+}
+
+func checkRunner(r *core.Runner) error {
+	e := fault.Invalidf(fault.ReasonFieldInvalid, "invalid runner")
+	checkName(e, "runner_id", r.RunnerID)
+	checkName(e, "identity.zone", r.Zone)
+	if r.GroupID != "" {
+		checkName(e, "identity.runner_group_id", r.GroupID)
+	}
+	switch {
+	case r.ClusterID == "" && r.ClusterName == "":
+		e.WithField("identity.cluster_id", "give cluster_id or cluster_name; a runner belongs to one cluster")
+	case r.ClusterID != "" && r.ClusterName != "":
+		e.WithField("identity.cluster_id", "excludes cluster_name: give one of them")
+	}
+	checkText(e, "identity.cluster_id", r.ClusterID, MaxRunnerText)
+	checkText(e, "identity.cluster_name", r.ClusterName, MaxRunnerText)
+	checkText(e, "display_name", r.DisplayName, MaxRunnerText)
+	checkText(e, "reason", r.Reason, MaxReason)
+	checkText(e, "managed_spec.maintenance_policy", r.Managed.MaintenancePolicyJSON, MaxManagedText)
+	checkText(e, "managed_spec.overrides", r.Managed.OverridesJSON, MaxManagedText)
+	switch r.Managed.ReleaseChannel {
+	case "", ChannelStable, ChannelRapid:
+	default:
+		e.WithField("managed_spec.release_channel", "%.40q is none of %s, %s", r.Managed.ReleaseChannel, ChannelStable, ChannelRapid)
+	}
+	checkRuntimeClass(e, "managed_spec.overrides.cpu_runtime_class", r.Managed.CPURuntimeClass)
+	checkRuntimeClass(e, "managed_spec.overrides.gpu_runtime_class", r.Managed.GPURuntimeClass)
+	return orNil(e)
+}
+
+func checkName(e *fault.Error, path, name string) {
+	if err := spec.CheckName(path, name); err != nil {
+		e.Fields = append(e.Fields, fault.From(err).Fields...)
+	}
+}
+
+// checkRuntimeClass holds a class of the runner to the rules of the field of the spec that it becomes.
+func checkRuntimeClass(e *fault.Error, path, class string) {
+	if class == "" {
+		return
+	}
+	if _, err := spec.FromMessage(&specpb.ProfileSpec{RuntimeClass: &class}); err != nil {
+		for _, f := range fault.From(err).Fields {
+			e.WithField(path, "%s", f.Description)
+		}
+	}
+}
+
+func readRunnerObject(ctx context.Context, r store.Reader, orgID, ref string) (*store.Object, error) {
+	o, err := readObject(ctx, r, store.KindRunner, orgID, ref)
+	if fault.Is(err, fault.NotFound) {
+		return nil, fault.NotFoundf(fault.ReasonRunnerNotFound, "runner %.80q does not exist", ref)
+	}
+	return o, err
+}
+
+// viewOf returns a runner with its status and the names of its bindings.
+func (s *Service) viewOf(ctx context.Context, r store.Reader, o *store.Object) (*RunnerView, error) {
+	return s.viewWith(ctx, r, o, map[string]string{})
+}
+
+// viewWith is viewOf with the names of profiles that were looked up already.
+func (s *Service) viewWith(ctx context.Context, r store.Reader, o *store.Object, names map[string]string) (*RunnerView, error) {
+	runner, err := runnerFrom(o)
+	if err != nil {
+		return nil, err
+	}
+	view := &RunnerView{Runner: runner, Status: s.statusOf(runner), BindingNames: make([]string, len(runner.Bindings))}
+	if view.Status.Live, err = r.CountLive(ctx, runner.ID); err != nil {
+		return nil, err
+	}
+	for i, b := range runner.Bindings {
+		if view.BindingNames[i] = b.Alias; b.Alias != "" {
+			continue
+		}
+		name, known := names[b.ProfileID]
+		if !known {
+			profile, err := readProfile(ctx, r, runner.OrgID, b.ProfileID)
+			if err != nil {
+				return nil, err
+			}
+			name = profile.DisplayName
+			names[b.ProfileID] = name
+		}
+		view.BindingNames[i] = name
+	}
+	return view, nil
+}

@@ -1,0 +1,147 @@
+// Package control holds the use cases: what callers may ask of the product, in the order in which effects must happen. It
+// knows the store, the links to runners and the core, and no transport: fronts convert, call and convert.
+//
+// Every use case takes the caller first and checks its role first (access.go). Configuration is written as revisions
+// (profiles.go, runners.go, zones.go); a launch is a plan, one transaction and a start (launch.go); what runners observe
+// becomes statuses (observe.go). A thing of another organization behaves exactly like a missing one, because every read
+// names the organization.
+//
+// One Service is the only writer of the status of the sandboxes whose runners are attached to it.
+package control
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"io"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/bermhq/berm/internal/store"
+)
+
+// Config is what a Service needs. Only Store is required.
+type Config struct {
+	Store store.Store
+	// Now is the clock, NewID makes UUIDs, Seed feeds the random part of placement, Random the secrets of tokens.
+	Now    func() time.Time
+	NewID  func() string
+	Seed   func() uint64
+	Random io.Reader
+	// Logger gets what nobody is told otherwise; nil discards.
+	Logger *slog.Logger
+	// LostAfter is how long a runner may be out of contact before its sandboxes are LOST; 0 is DefaultLostAfter.
+	LostAfter time.Duration
+}
+
+// Service is the use cases. Methods are safe for concurrent use.
+type Service struct {
+	store  store.Store
+	now    func() time.Time
+	newID  func() string
+	seed   func() uint64
+	random io.Reader
+	log    *slog.Logger
+
+	lostAfter time.Duration
+	// born is when this process began to be responsible: a runner that was never seen is out of contact since then.
+	born time.Time
+
+	tasks    *tasks
+	tokens   *tokenCache
+	configs  *configCache
+	used     *usedAmounts
+	status   statusQueue
+	live     *liveTable
+	contacts *contacts
+}
+
+// New returns a Service. ctx bounds its background work, which Close also ends.
+func New(ctx context.Context, cfg Config) *Service {
+	s := &Service{
+		store: cfg.Store, now: cfg.Now, newID: cfg.NewID, seed: cfg.Seed, random: cfg.Random, log: cfg.Logger, lostAfter: cfg.LostAfter,
+	}
+	if s.now == nil {
+		s.now = time.Now
+	}
+	if s.newID == nil {
+		s.newID = uuid.NewString
+	}
+	if s.random == nil {
+		s.random = rand.Reader
+	}
+	if s.seed == nil {
+		s.seed = randomSeed
+	}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	if s.lostAfter <= 0 {
+		s.lostAfter = DefaultLostAfter
+	}
+	s.born = s.now()
+	s.tasks = newTasks(ctx)
+	s.tokens = newTokenCache()
+	s.configs = newConfigCache()
+	s.used = newUsedAmounts()
+	s.live = newLiveTable()
+	s.contacts = newContacts()
+	return s
+}
+
+func randomSeed() uint64 {
+	var b [8]byte
+	_, _ = rand.Read(b[:]) // crypto/rand never fails
+	return binary.LittleEndian.Uint64(b[:])
+}
+
+// Close ends background work and waits for it. Sandboxes go on.
+func (s *Service) Close() {
+	s.live.stopTimers()
+	s.contacts.stopTimers()
+	s.tasks.close()
+}
+
+// Ready reports whether the store can be read and written.
+func (s *Service) Ready(ctx context.Context) error { return s.store.Ready(ctx) }
+
+// tasks runs background work that outlives the call that began it, but not the Service.
+type tasks struct {
+	// run starts fn with the Service's context, unless it is closed. A closure, so that no context is kept in a struct.
+	run    func(fn func(ctx context.Context)) bool
+	cancel context.CancelFunc
+	wait   func()
+}
+
+func newTasks(ctx context.Context) *tasks {
+	ctx, cancel := context.WithCancel(ctx)
+	var mu sync.Mutex
+	var group sync.WaitGroup
+	closed := false
+	return &tasks{
+		run: func(fn func(context.Context)) bool {
+			mu.Lock()
+			defer mu.Unlock()
+			if closed || ctx.Err() != nil {
+				return false
+			}
+			group.Go(func() { fn(ctx) })
+			return true
+		},
+		cancel: cancel,
+		wait: func() {
+			mu.Lock()
+			closed = true
+			mu.Unlock()
+			group.Wait()
+		},
+	}
+}
+
+func (t *tasks) close() {
+	t.cancel()
+	t.wait()
+}

@@ -1,0 +1,189 @@
+package control
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/bermhq/berm/internal/backend"
+	"github.com/bermhq/berm/internal/core"
+	"github.com/bermhq/berm/internal/core/fault"
+	"github.com/bermhq/berm/internal/failpoint"
+	"github.com/bermhq/berm/internal/store"
+)
+
+const (
+	// maxStatusBatch is how many sandboxes one transaction of the status writer changes.
+	maxStatusBatch = 256
+	// The status writer tries again after a failed transaction, at first after the shorter of these.
+	minStatusRetry = 50 * time.Millisecond
+	maxStatusRetry = 5 * time.Second
+)
+
+// statusQueue holds what was observed and not yet written: at most one observation per live sandbox, so it is bounded by
+// their number.
+type statusQueue struct {
+	mu      sync.Mutex
+	pending map[string]*backend.Observation
+	order   []string
+	running bool
+}
+
+// put adds an observation and reports whether a writer has to be started.
+func (q *statusQueue) put(o *backend.Observation) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.pending == nil {
+		q.pending = map[string]*backend.Observation{}
+	}
+	if _, ok := q.pending[o.SandboxID]; !ok {
+		q.order = append(q.order, o.SandboxID)
+	}
+	q.pending[o.SandboxID] = merged(q.pending[o.SandboxID], o)
+	start := !q.running
+	q.running = true
+	return start
+}
+
+// take removes a batch. An empty one ends the writer.
+func (q *statusQueue) take() []*backend.Observation {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	n := min(len(q.order), maxStatusBatch)
+	batch := make([]*backend.Observation, 0, n)
+	for _, id := range q.order[:n] {
+		batch = append(batch, q.pending[id])
+		delete(q.pending, id)
+	}
+	q.order = append(q.order[:0], q.order[n:]...)
+	q.running = n > 0
+	return batch
+}
+
+// submit hands an observation to the status writer, the only place that writes statuses: one transaction for all that
+// gathered while the one before was committed, so that a burst of starts costs few commits.
+func (s *Service) submit(o *backend.Observation) {
+	if s.status.put(o) {
+		s.tasks.run(s.writeStatuses)
+	}
+}
+
+func (s *Service) writeStatuses(ctx context.Context) {
+	retry := minStatusRetry
+	for batch := s.status.take(); len(batch) > 0; {
+		failpoint.Hit(fpStatusCommit)
+		written, err := s.commitStatuses(ctx, batch)
+		if err == nil {
+			failpoint.Hit(fpStatusCommitted)
+			retry = minStatusRetry
+			for _, row := range written {
+				s.statusWritten(ctx, row)
+			}
+			batch = s.status.take()
+			continue
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		// Nothing is lost: the batch is kept, and a restart would ask the backends again.
+		s.log.ErrorContext(ctx, "statuses could not be written, trying again", "sandboxes", len(batch), "error", err, "retry", retry)
+		if !sleep(ctx, retry) {
+			return
+		}
+		retry = min(2*retry, maxStatusRetry)
+	}
+}
+
+// commitStatuses writes what a batch of observations changes and returns the rows written.
+func (s *Service) commitStatuses(ctx context.Context, batch []*backend.Observation) ([]*core.Sandbox, error) {
+	type step struct {
+		row *core.Sandbox
+		o   *backend.Observation
+	}
+	steps := make([]step, 0, len(batch))
+	for _, o := range batch {
+		s.live.look(o.SandboxID, func(e *liveSandbox) {
+			o := merged(e.unwritten, o)
+			if _, changes := advance(e.row, o); changes {
+				steps = append(steps, step{e.row, o})
+				return
+			}
+			e.unwritten = o // its events go into the next write
+		})
+	}
+	if len(steps) == 0 {
+		return nil, nil
+	}
+	var written []*core.Sandbox
+	err := s.store.Update(ctx, func(tx store.Tx) error {
+		written = written[:0]
+		for _, st := range steps {
+			row, err := writeStatus(ctx, tx, st.row, st.o)
+			if err != nil {
+				return err
+			}
+			if row != nil {
+				written = append(written, row)
+			}
+		}
+		return nil
+	})
+	return written, err
+}
+
+// writeStatus writes one row; the reservation is released in the write that ends the sandbox. nil: there was nothing to do.
+func writeStatus(ctx context.Context, tx store.Tx, row *core.Sandbox, o *backend.Observation) (*core.Sandbox, error) {
+	next, changes := advance(row, o)
+	if !changes {
+		return nil, nil
+	}
+	err := tx.UpdateSandbox(ctx, next)
+	if fault.Is(err, fault.Conflict) || fault.Is(err, fault.Precondition) {
+		// Somebody else wrote the row: another gateway that has ended it, say. What is there now decides.
+		current, err := tx.Sandbox(ctx, row.OrgID, row.ID)
+		if err != nil {
+			return nil, err
+		}
+		if next, changes = advance(current, o); !changes {
+			return next, nil
+		}
+		if err := tx.UpdateSandbox(ctx, next); err != nil {
+			return nil, err
+		}
+	} else if err != nil {
+		return nil, err
+	}
+	if next.Status.Terminal() {
+		if err := tx.Release(ctx, next.RunnerUUID, next.Reserved); err != nil {
+			return nil, err
+		}
+	}
+	return next, nil
+}
+
+// statusWritten follows a write: memory learns of it, waiters wake, and what an end leaves behind is cleaned up.
+func (s *Service) statusWritten(ctx context.Context, row *core.Sandbox) {
+	if !row.Status.Terminal() {
+		slim := *row
+		slim.Decision, slim.Launch = nil, nil
+		s.live.update(row.ID, func(e *liveSandbox) { e.row, e.unwritten = &slim, nil })
+		return
+	}
+	s.used.add(row.RunnerUUID, row.Reserved, -1)
+	s.live.remove(row.ID)
+	s.log.InfoContext(ctx, "sandbox ended", "sandbox", row.ID, "org", row.OrgID, "status", row.Status, "reason", row.StatusReason)
+	s.tasks.run(func(ctx context.Context) { s.cleanUp(ctx, row.RunnerUUID, row.ID) })
+	s.tasks.run(func(ctx context.Context) { s.drained(ctx, row.OrgID, row.RunnerUUID) })
+}
+
+// sleep waits and reports whether the context still lives.
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

@@ -1,0 +1,179 @@
+package control
+
+import (
+	"context"
+	"strings"
+
+	"github.com/bermhq/berm/internal/core"
+	"github.com/bermhq/berm/internal/core/fault"
+	"github.com/bermhq/berm/internal/core/spec"
+	"github.com/bermhq/berm/internal/failpoint"
+	"github.com/bermhq/berm/internal/store"
+)
+
+// ZoneInput is what a caller says about a zone.
+type ZoneInput struct {
+	// Defaults is layer 1 above the built-in defaults; nil is none.
+	Defaults *spec.Layer
+	// Etag, when not empty, is the state that the caller has seen.
+	Etag   string
+	Reason string
+}
+
+// PutZone makes a zone, or replaces its defaults as a whole. Runners that already name it use it from the next launch on;
+// an edit that leaves one of their bindings unresolvable is refused with the list, and the second result lists overrides
+// that lose their effect. The same defaults again write nothing.
+func (s *Service) PutZone(ctx context.Context, p core.Principal, name string, in ZoneInput) (*core.Zone, []string, error) {
+	if err := s.allow(p, "PutZone"); err != nil {
+		return nil, nil, err
+	}
+	if err := checkZone(name, in); err != nil {
+		return nil, nil, err
+	}
+	fresh := s.meta(p, in.Reason)
+	var (
+		zone     *core.Zone
+		warnings []string
+	)
+	failpoint.Hit(fpZonePut)
+	err := s.store.Update(ctx, func(tx store.Tx) error {
+		current, err := findZone(ctx, tx, p.OrgID, name)
+		if err != nil {
+			return err
+		}
+		next := &core.Zone{Meta: fresh, Name: name, Defaults: in.Defaults}
+		if current == nil {
+			if in.Etag != "" {
+				return fault.New(fault.Conflict, fault.ReasonEtagMismatch, "zone %s does not exist any more", name)
+			}
+		} else {
+			if err := checkEtag(in.Etag, "zone "+name, current.Meta); err != nil {
+				return err
+			}
+			zone, warnings = current, nil
+			if current.Defaults.String() == in.Defaults.String() {
+				return nil
+			}
+			next.Meta = current.Meta
+			s.revise(&next.Meta, p, in.Reason)
+		}
+		if warnings, err = s.zoneImpact(ctx, tx, current, next); err != nil {
+			return err
+		}
+		o, err := zoneObject(next)
+		if err != nil {
+			return err
+		}
+		if current == nil {
+			err = tx.Insert(ctx, o)
+		} else {
+			err = tx.Update(ctx, o)
+		}
+		if err != nil {
+			return err
+		}
+		zone, err = zoneFrom(o)
+		return err
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	s.configs.invalidate(p.OrgID)
+	return zone, warnings, nil
+}
+
+// GetZone returns a zone by name.
+func (s *Service) GetZone(ctx context.Context, p core.Principal, name string) (*core.Zone, error) {
+	if err := s.allow(p, "GetZone"); err != nil {
+		return nil, err
+	}
+	var zone *core.Zone
+	err := s.store.View(ctx, func(r store.Reader) error {
+		var err error
+		zone, err = readZone(ctx, r, p.OrgID, name)
+		return err
+	})
+	return zone, err
+}
+
+// ListZones lists zones by name.
+func (s *Service) ListZones(ctx context.Context, p core.Principal, page Page) ([]*core.Zone, string, error) {
+	if err := s.allow(p, "ListZones"); err != nil {
+		return nil, "", err
+	}
+	return listObjects(ctx, s, store.KindZone, p.OrgID, page, zoneFrom)
+}
+
+// DeleteZone deletes a zone that no runner names.
+func (s *Service) DeleteZone(ctx context.Context, p core.Principal, name, etag string) error {
+	if err := s.allow(p, "DeleteZone"); err != nil {
+		return err
+	}
+	failpoint.Hit(fpZoneDelete)
+	err := s.store.Update(ctx, func(tx store.Tx) error {
+		zone, err := readZone(ctx, tx, p.OrgID, name)
+		if err != nil {
+			return err
+		}
+		if err := checkEtag(etag, "zone "+name, zone.Meta); err != nil {
+			return err
+		}
+		var in []string
+		err = eachRunner(ctx, tx, p.OrgID, func(r *core.Runner) error {
+			if r.Zone == name {
+				in = append(in, r.RunnerID)
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		if len(in) > 0 {
+			in = in[:min(len(in), maxListed)]
+			return fault.Preconditionf(fault.ReasonZoneInUse, "zone %s is named by %s: %s", name, counted(len(in), "runner"), strings.Join(in, ", ")).
+				WithMeta("runners", strings.Join(in, ",")).
+				WithHint("move the runners to another zone first, or put empty defaults")
+		}
+		s.revise(&zone.Meta, p, "")
+		o, err := zoneObject(zone)
+		if err != nil {
+			return err
+		}
+		return tx.Delete(ctx, o)
+	})
+	if err != nil {
+		return err
+	}
+	s.configs.invalidate(p.OrgID)
+	return nil
+}
+
+func checkZone(name string, in ZoneInput) error {
+	if err := spec.CheckName("name", name); err != nil {
+		return err
+	}
+	e := fault.Invalidf(fault.ReasonFieldInvalid, "invalid zone")
+	checkText(e, "reason", in.Reason, MaxReason)
+	return orNil(e)
+}
+
+// findZone returns the zone, nil when there is none.
+func findZone(ctx context.Context, r store.Reader, orgID, name string) (*core.Zone, error) {
+	o, err := r.ObjectByName(ctx, store.KindZone, orgID, name)
+	if fault.Is(err, fault.NotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return zoneFrom(o)
+}
+
+func readZone(ctx context.Context, r store.Reader, orgID, name string) (*core.Zone, error) {
+	zone, err := findZone(ctx, r, orgID, name)
+	if err == nil && zone == nil {
+		err = fault.NotFoundf(fault.ReasonZoneNotFound, "zone %.80q does not exist", name).
+			WithHint("a runner may name a zone that does not exist: it then has the built-in defaults")
+	}
+	return zone, err
+}

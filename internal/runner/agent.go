@@ -1,0 +1,135 @@
+package runner
+
+import (
+	"context"
+	"io"
+	"iter"
+	"time"
+
+	"github.com/bermhq/berm/internal/backend"
+	"github.com/bermhq/berm/internal/core"
+	"github.com/bermhq/berm/internal/core/fault"
+	"github.com/bermhq/berm/internal/core/guard"
+	"github.com/bermhq/berm/internal/core/launch"
+	"github.com/bermhq/berm/internal/core/resolve"
+)
+
+// Agent is a Link over a backend in the same process: the embedded runner. It trusts a gateway with what to run and when, not
+// with what that means: it folds the layers again and holds the result to the guardrails of the cluster's owner.
+type Agent struct {
+	backend backend.Backend
+	owner   *resolve.Input
+}
+
+var _ Link = (*Agent)(nil)
+
+// NewAgent returns an agent. owner is the guardrails of the cluster's owner, nil for none; of its layer only guardrails count.
+func NewAgent(b backend.Backend, owner *resolve.Input) *Agent {
+	return &Agent{backend: b, owner: owner}
+}
+
+// Info returns what the backend can do.
+func (a *Agent) Info() backend.Info { return a.backend.Info() }
+
+// Guardrails returns those of the cluster's owner.
+func (a *Agent) Guardrails() *resolve.Input { return a.owner }
+
+// Check reports what the backend would refuse.
+func (a *Agent) Check(w *backend.Work) error { return a.backend.Check(w) }
+
+// Apply verifies an assignment and creates its sandbox. What is run is what the layers say here, not the spec that came along.
+func (a *Agent) Apply(ctx context.Context, as *Assignment) error {
+	resolved, err := a.verify(as)
+	if err != nil {
+		return err
+	}
+	w := as.Work
+	w.Spec = resolved.Message()
+	if err := a.backend.Check(&w); err != nil {
+		return err
+	}
+	return a.backend.Create(ctx, &w)
+}
+
+// verify folds the layers of an assignment and refuses what a gateway may not ask for.
+func (a *Agent) verify(as *Assignment) (*resolve.Resolved, error) {
+	request, err := launch.New(as.Work.Launch)
+	if err != nil {
+		return nil, err
+	}
+	n := len(as.Layers) - 1
+	if n < 0 || as.Layers[n].Origin.Layer != resolve.LayerRequest {
+		return nil, mismatch(as, "the last layer is not that of the request")
+	}
+	if as.Layers[n].Layer.String() != request.Layer.String() {
+		return nil, mismatch(as, "the layer of the request is not what the request says")
+	}
+	for i := 1; i < n; i++ {
+		if as.Layers[i].Origin.Layer < as.Layers[i-1].Origin.Layer || as.Layers[i].Origin.Layer == resolve.LayerRequest {
+			return nil, mismatch(as, "the layers are not in their order")
+		}
+	}
+	folded := resolve.Fold(as.Layers[:n])
+	resolved := folded.Overlay(as.Layers[n])
+	if digest := resolved.Digest(); digest != as.Work.Digest {
+		return nil, mismatch(as, "the layers give "+digest+" here and "+as.Work.Digest+" at the gateway")
+	}
+	return resolved, a.withinOwners(as, request, folded)
+}
+
+// withinOwners holds a launch to the guardrails of the cluster's owner, together with those of all layers.
+func (a *Agent) withinOwners(as *Assignment, request *launch.Request, folded *resolve.Folded) error {
+	if a.owner == nil {
+		return nil
+	}
+	n := len(as.Layers) - 1
+	violations := guard.Check(guard.Compile(folded, *a.owner), &guard.Subject{
+		Request: request, Origin: &as.Layers[n].Origin, RuntimeClass: a.backend.Info().DefaultRuntimeClass,
+	})
+	if len(violations) == 0 {
+		return nil
+	}
+	e := fault.Preconditionf(fault.ReasonGuardrailViolated, "runner %s refuses the sandbox: it is outside the guardrails that hold on it", as.Work.RunnerID)
+	for _, v := range violations {
+		e.WithField(v.Path, "%s", v.Message)
+	}
+	return e
+}
+
+func mismatch(as *Assignment, why string) error {
+	return fault.Preconditionf(fault.ReasonDigestMismatch, "runner %s refuses sandbox %s: %s", as.Work.RunnerID, as.Work.SandboxID, why).
+		WithHint("gateway and runner must be of versions that resolve specs alike")
+}
+
+// Stop asks the backend to stop a sandbox.
+func (a *Agent) Stop(ctx context.Context, id string, grace time.Duration, why string) error {
+	return a.backend.Stop(ctx, id, grace, why)
+}
+
+// Delete removes an ended sandbox from the backend.
+func (a *Agent) Delete(ctx context.Context, id string) error { return a.backend.Delete(ctx, id) }
+
+// Exec starts a command in a sandbox.
+func (a *Agent) Exec(ctx context.Context, id string, e backend.Exec) (backend.Process, error) {
+	return a.backend.Exec(ctx, id, e)
+}
+
+// ReadFile opens a file of a sandbox.
+func (a *Agent) ReadFile(ctx context.Context, id, path string, limit int64) (io.ReadCloser, int64, error) {
+	return a.backend.ReadFile(ctx, id, path, limit)
+}
+
+// WriteFile writes a file of a sandbox.
+func (a *Agent) WriteFile(ctx context.Context, id, path string, mode uint32, r io.Reader) error {
+	return a.backend.WriteFile(ctx, id, path, mode, r)
+}
+
+// Observe follows the sandboxes of the backend.
+func (a *Agent) Observe(ctx context.Context) iter.Seq[*backend.Observation] {
+	return a.backend.Observe(ctx)
+}
+
+// Usage samples what a sandbox uses.
+func (a *Agent) Usage(ctx context.Context, id string) (core.Amounts, error) {
+	return a.backend.Usage(ctx, id)
+}
