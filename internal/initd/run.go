@@ -23,7 +23,7 @@ import (
 const (
 	// RestGrace is how long processes that outlive the main process, or a sandbox without its shim, have between SIGTERM
 	// and SIGKILL.
-	RestGrace = 2 * time.Second
+	RestGrace = time.Second
 	// flushTimeout is how long requests may take to send their last frames when everything else is over.
 	flushTimeout = time.Second
 	// maxProcs and gcPercent keep the init small: it is in every sandbox and counts against its memory limit.

@@ -2,10 +2,12 @@ package shim
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/bermhq/berm/internal/core/fault"
@@ -219,16 +221,17 @@ func (p *Process) write(t wire.Type, payload []byte) error {
 	return p.writeFrame(wire.Append(make([]byte, 0, wire.HeaderSize+len(payload)), t, payload))
 }
 
+// writeFrame reports a connection that the shim closed as a closed pipe: how the process ended is Recv's to tell.
 func (p *Process) writeFrame(frame []byte) error {
-	if _, err := p.conn.Write(frame); err != nil {
-		select {
-		case <-p.ended:
-			return io.ErrClosedPipe
-		default:
-			return p.conn.fail(err)
-		}
+	_, err := p.conn.Write(frame)
+	switch {
+	case err == nil:
+		return nil
+	case p.conn.ctx.Err() == nil && (errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET)):
+		return io.ErrClosedPipe
+	default:
+		return p.conn.fail(err)
 	}
-	return nil
 }
 
 // Close kills the process group if it still runs, and releases the connection.

@@ -87,10 +87,11 @@ func (g *guest) tell(req wire.Request, timeout time.Duration) *wire.Error {
 	return expect(wire.NewReader(s), wire.TypeOK)
 }
 
-// begin tells the init all it needs to know, copies files and starts the main process.
+// begin tells the init all it needs to know, copies files and starts the main process. Its own deadlines are later than
+// the start's, which is the one that should be told.
 func (g *guest) begin(cfg *shim.Config) *wire.Error {
 	setup := wire.Request{Op: wire.OpSetup, Env: cfg.Env, Dir: cfg.WorkDir}
-	if werr := g.tell(setup, cfg.StartTimeout); werr != nil {
+	if werr := g.tell(setup, cfg.StartTimeout+askTimeout); werr != nil {
 		return werr
 	}
 	for _, f := range cfg.Files {
@@ -149,7 +150,7 @@ func (g *guest) putFile(cfg *shim.Config, file shim.File) *wire.Error {
 		return wire.Errorf(codeNoAnswer, "the init cannot be reached: %v", err)
 	}
 	defer s.Close()
-	_ = s.SetDeadline(time.Now().Add(cfg.StartTimeout))
+	_ = s.SetDeadline(time.Now().Add(cfg.StartTimeout + askTimeout))
 	r := wire.NewReader(s)
 	if werr := expect(r, wire.TypeOK); werr != nil {
 		return werr
