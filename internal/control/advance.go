@@ -2,6 +2,7 @@ package control
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/bermhq/berm/internal/backend"
 	"github.com/bermhq/berm/internal/core"
@@ -9,6 +10,10 @@ import (
 
 // maxTimeline is how many events a sandbox keeps. A sane backend tells about ten.
 const maxTimeline = 64
+
+// maxEventText is the longest message of an event, and the longest reason of an end, in bytes: a backend may quote what a
+// program said.
+const maxEventText = 1024
 
 // advance returns the row that an observation makes of row, and whether it has to be written. CREATING and TERMINATING are
 // never written: they are passed on the way, and memory knows them.
@@ -57,8 +62,17 @@ func end(next *core.Sandbox, o *backend.Observation) {
 	}
 	next.StatusReason = reason
 	if message != "" {
-		next.StatusReason += ": " + message
+		next.StatusReason += ": " + clip(message)
 	}
+}
+
+// clip cuts a text to what is kept of it, and makes it one that every store keeps.
+func clip(text string) string {
+	text = strings.ReplaceAll(strings.ToValidUTF8(text, "\uFFFD"), "\x00", "\uFFFD")
+	if len(text) <= maxEventText {
+		return text
+	}
+	return strings.ToValidUTF8(text[:maxEventText], "") + "…"
 }
 
 // appendEvents returns a new timeline. What is there already is not added again: a backend that is observed anew repeats
@@ -69,6 +83,7 @@ func appendEvents(old, more []core.Event) []core.Event {
 	for _, e := range more {
 		known := func(k core.Event) bool { return k.Name == e.Name && k.At.Equal(e.At) }
 		if !slices.ContainsFunc(all, known) {
+			e.Message = clip(e.Message)
 			all = append(all, e)
 		}
 	}

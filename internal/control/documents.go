@@ -1,6 +1,7 @@
 package control
 
 import (
+	"bytes"
 	"encoding/json"
 	"time"
 
@@ -72,10 +73,13 @@ func parseLayer(text json.RawMessage) (*spec.Layer, error) {
 
 // encode returns the canonical body of a document.
 func encode(document any) (json.RawMessage, error) {
-	body, err := json.Marshal(document)
-	if err != nil {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false) // embedded texts stay as they were written
+	if err := enc.Encode(document); err != nil {
 		return nil, fault.Internalf(err, "encode a configuration object")
 	}
+	body := bytes.TrimSuffix(b.Bytes(), []byte("\n"))
 	if len(body) > store.MaxBody {
 		return nil, fault.Invalidf(fault.ReasonLimitExceeded, "the object has %d bytes, the limit is %d", len(body), store.MaxBody)
 	}

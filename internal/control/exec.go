@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"io"
+	"strings"
 
 	"github.com/bermhq/berm/internal/backend"
 	"github.com/bermhq/berm/internal/core"
@@ -43,15 +44,23 @@ func checkExec(e backend.Exec) error {
 	if len(e.Argv)+len(e.Env) > MaxArgv {
 		f.WithField("command", "%d arguments and variables, the limit is %d", len(e.Argv)+len(e.Env), MaxArgv)
 	}
-	size := 0
+	size, whole := 0, true
 	for _, a := range e.Argv {
 		size += len(a) + 1
+		whole = whole && !strings.ContainsRune(a, 0)
 	}
 	for k, v := range e.Env {
 		size += len(k) + len(v) + 2
+		whole = whole && !strings.ContainsRune(k+v, 0)
+		if k == "" || strings.Contains(k, "=") {
+			f.WithField("env", "%.40q is no name of a variable", k)
+		}
 	}
 	if size > MaxArgvBytes {
 		f.WithField("command", "%d bytes of arguments and environment, the limit is %d", size, MaxArgvBytes)
+	}
+	if !whole || strings.ContainsRune(e.Dir, 0) {
+		f.WithField("command", "contains a NUL, which no argument, variable or path can")
 	}
 	if len(e.Dir) > MaxPath {
 		f.WithField("working_directory", "%d bytes, the limit is %d", len(e.Dir), MaxPath)
@@ -120,6 +129,8 @@ func checkPath(path string) error {
 		f.WithField("filepath", "%.80q is not an absolute path", path)
 	case len(path) > MaxPath:
 		f.WithField("filepath", "has %d bytes, the limit is %d", len(path), MaxPath)
+	case strings.ContainsRune(path, 0):
+		f.WithField("filepath", "contains a NUL")
 	default:
 		return nil
 	}

@@ -151,6 +151,9 @@ func (s *Service) sandboxFrom(p core.Principal, pl *plan.Plan, accepted time.Tim
 			{Name: "reserved", At: now},
 		},
 	}
+	if limit, ok := pl.Resolved.Lookup("resource_defaults.cpu_limit"); ok {
+		sb.CPULimitMillis, _ = limit.Amount()
+	}
 	if pl.Runner.Zone != nil {
 		sb.ZoneRevision = pl.Runner.Zone.Revision
 	}

@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"fmt"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/bermhq/berm/internal/core"
@@ -91,13 +92,13 @@ func eachRunner(ctx context.Context, r store.Reader, orgID string, fn func(*core
 	})
 }
 
-// checkText adds a violation for a text that is too long or not UTF-8.
+// checkText adds a violation for a text that is too long, or that not every store keeps.
 func checkText(e *fault.Error, path, text string, most int) {
 	switch {
 	case len(text) > most:
 		e.WithField(path, "has %d bytes, the limit is %d", len(text), most)
-	case !utf8.ValidString(text):
-		e.WithField(path, "is not valid UTF-8")
+	case !utf8.ValidString(text) || strings.ContainsRune(text, 0):
+		e.WithField(path, "is not valid UTF-8, or contains a NUL")
 	}
 }
 

@@ -254,9 +254,11 @@ func checkProfile(p *core.Profile) error {
 		e.WithField("labels", "%d entries, the limit is %d", len(p.Labels), MaxLabels)
 	}
 	for _, k := range slices.Sorted(maps.Keys(p.Labels)) {
-		if k == "" || len(k) > MaxLabelText || len(p.Labels[k]) > MaxLabelText {
-			e.WithField("labels", "key %.40q: a key has 1 to %d bytes, a value at most %d", k, MaxLabelText, MaxLabelText)
+		if k == "" {
+			e.WithField("labels", "has an empty key")
 		}
+		checkText(e, "labels["+k[:min(len(k), MaxLabelText)]+"]", k, MaxLabelText)
+		checkText(e, "labels["+k[:min(len(k), MaxLabelText)]+"]", p.Labels[k], MaxLabelText)
 	}
 	return orNil(e)
 }

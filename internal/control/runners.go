@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"encoding/json"
 
 	specpb "github.com/bermhq/berm/gen/berm/spec"
 	"github.com/bermhq/berm/internal/core"
@@ -316,8 +317,8 @@ func checkRunner(r *core.Runner) error {
 	checkText(e, "identity.cluster_name", r.ClusterName, MaxRunnerText)
 	checkText(e, "display_name", r.DisplayName, MaxRunnerText)
 	checkText(e, "reason", r.Reason, MaxReason)
-	checkText(e, "managed_spec.maintenance_policy", r.Managed.MaintenancePolicyJSON, MaxManagedText)
-	checkText(e, "managed_spec.overrides", r.Managed.OverridesJSON, MaxManagedText)
+	checkJSON(e, "managed_spec.maintenance_policy", r.Managed.MaintenancePolicyJSON)
+	checkJSON(e, "managed_spec.overrides", r.Managed.OverridesJSON)
 	switch r.Managed.ReleaseChannel {
 	case "", ChannelStable, ChannelRapid:
 	default:
@@ -331,6 +332,13 @@ func checkRunner(r *core.Runner) error {
 func checkName(e *fault.Error, path, name string) {
 	if err := spec.CheckName(path, name); err != nil {
 		e.Fields = append(e.Fields, fault.From(err).Fields...)
+	}
+}
+
+func checkJSON(e *fault.Error, path, text string) {
+	checkText(e, path, text, MaxManagedText)
+	if text != "" && !json.Valid([]byte(text)) {
+		e.WithField(path, "is not JSON")
 	}
 }
 

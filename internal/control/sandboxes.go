@@ -8,11 +8,16 @@ import (
 
 	"github.com/bermhq/berm/internal/core"
 	"github.com/bermhq/berm/internal/core/fault"
+	"github.com/bermhq/berm/internal/core/spec"
 	"github.com/bermhq/berm/internal/store"
 )
 
-// MaxFilterValues is how many values one field of a filter may have.
-const MaxFilterValues = 64
+const (
+	// MaxFilterValues is how many values one field of a filter may have.
+	MaxFilterValues = store.MaxAlternatives
+	// MaxListScan is after how many sandboxes a page is returned although it is not full. The next one goes on from there.
+	MaxListScan = 5000
+)
 
 // SandboxView is a sandbox as it is now.
 type SandboxView struct {
@@ -77,53 +82,61 @@ func (s *Service) List(ctx context.Context, p core.Principal, q SandboxQuery) ([
 	if err != nil {
 		return nil, "", err
 	}
+	filter, match := q.split(p.OrgID)
 	var out []*core.Sandbox
-	want := sp.Size
-	for {
+	for want, scanned := sp.Size, 0; ; sp.Size = want - len(out) {
 		var rows []*core.Sandbox
 		err := s.store.View(ctx, func(r store.Reader) error {
 			var err error
-			rows, sp.After, err = r.Sandboxes(ctx, q.filter(p.OrgID), sp)
+			rows, sp.After, err = r.Sandboxes(ctx, filter, sp)
 			return err
 		})
 		if err != nil {
 			return nil, "", err
 		}
 		for _, row := range rows {
-			if now := s.overlay(row); len(q.Statuses) == 0 || slices.Contains(q.Statuses, now.Status) {
+			if now := s.overlay(row); match(now) {
 				out = append(out, now)
 			}
 		}
-		// What is filtered by live status alone leaves pages short; they are filled up.
-		if sp.After == "" || len(out) >= want {
+		// Where memory filters too, a page comes out short. It is filled up, but not at any price.
+		if scanned += len(rows); sp.After == "" || len(out) >= want || scanned >= MaxListScan {
 			return out, c.token(sp.After), nil
 		}
-		sp.Size = want - len(out)
 	}
 }
 
-// filter is the part of a query that the store can answer: live statuses are widened to the written ones behind them.
-func (q SandboxQuery) filter(orgID string) store.SandboxFilter {
-	f := store.SandboxFilter{OrgID: orgID, Tags: q.Tags, ProfileNames: q.Profiles, RunnerIDs: q.RunnerIDs, IncludeEnded: q.IncludeEnded}
-	add := func(statuses ...core.Status) {
-		for _, st := range statuses {
-			if !slices.Contains(f.Statuses, st) {
-				f.Statuses = append(f.Statuses, st)
-			}
-		}
+// split returns the part of a query that the store can answer and the whole of it as a test. Live statuses are widened to
+// the written ones behind them; profiles by UUID are left to the test.
+func (q SandboxQuery) split(orgID string) (store.SandboxFilter, func(*core.Sandbox) bool) {
+	f := store.SandboxFilter{OrgID: orgID, Tags: q.Tags, RunnerIDs: q.RunnerIDs, IncludeEnded: q.IncludeEnded}
+	if !slices.ContainsFunc(q.Profiles, spec.IsUUIDShaped) {
+		f.ProfileNames = q.Profiles
 	}
 	for _, st := range q.Statuses {
-		switch st {
-		case core.StatusCreating:
-			add(core.StatusPending)
-		case core.StatusTerminating:
-			add(core.StatusPending, core.StatusRunning, core.StatusTerminating)
-		case core.StatusPending, core.StatusRunning, core.StatusPaused, core.StatusCompleted, core.StatusFailed:
-			add(st)
+		for _, written := range writtenFor(st) {
+			if !slices.Contains(f.Statuses, written) {
+				f.Statuses = append(f.Statuses, written)
+			}
 		}
 		f.IncludeEnded = f.IncludeEnded || st.Terminal()
 	}
-	return f
+	return f, func(sb *core.Sandbox) bool {
+		named := func(p string) bool { return p == sb.ProfileName || strings.EqualFold(p, sb.ProfileID) }
+		return (len(q.Statuses) == 0 || slices.Contains(q.Statuses, sb.Status)) && (len(q.Profiles) == 0 || slices.ContainsFunc(q.Profiles, named))
+	}
+}
+
+// writtenFor returns the statuses under which a sandbox of this live status may be written.
+func writtenFor(st core.Status) []core.Status {
+	switch st {
+	case core.StatusCreating:
+		return []core.Status{core.StatusPending}
+	case core.StatusTerminating:
+		return []core.Status{core.StatusPending, core.StatusRunning, core.StatusTerminating}
+	case core.StatusPending, core.StatusRunning, core.StatusPaused, core.StatusCompleted, core.StatusFailed:
+	}
+	return []core.Status{st}
 }
 
 func (q SandboxQuery) text() string {

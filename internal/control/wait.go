@@ -8,6 +8,9 @@ import (
 	"github.com/bermhq/berm/internal/store"
 )
 
+// maxShownID is how much of an unknown id is repeated to the caller.
+const maxShownID = 80
+
 // reasonWaitTimeout: the caller's deadline came before the state that it waits for.
 const reasonWaitTimeout = "WAIT_TIMEOUT"
 
@@ -124,5 +127,5 @@ func readSandbox(ctx context.Context, r store.Reader, orgID, id string) (*core.S
 }
 
 func noSandbox(id string) error {
-	return fault.NotFoundf(fault.ReasonSandboxNotFound, "sandbox %.80q does not exist", id).WithMeta("sandbox_id", id[:min(len(id), MaxFilterValues)])
+	return fault.NotFoundf(fault.ReasonSandboxNotFound, "sandbox %.80q does not exist", id).WithMeta("sandbox_id", id[:min(len(id), maxShownID)])
 }

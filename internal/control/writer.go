@@ -69,33 +69,59 @@ func (s *Service) submit(o *backend.Observation) {
 }
 
 func (s *Service) writeStatuses(ctx context.Context) {
-	retry := minStatusRetry
-	for batch := s.status.take(); len(batch) > 0; {
-		failpoint.Hit(fpStatusCommit)
-		written, err := s.commitStatuses(ctx, batch)
-		if err == nil {
-			failpoint.Hit(fpStatusCommitted)
-			retry = minStatusRetry
-			for _, row := range written {
-				s.statusWritten(ctx, row)
-			}
-			batch = s.status.take()
-			continue
-		}
-		if ctx.Err() != nil {
+	for batch := s.status.take(); len(batch) > 0; batch = s.status.take() {
+		if !s.writeBatch(ctx, batch) {
 			return
 		}
-		// Nothing is lost: the batch is kept, and a restart would ask the backends again.
-		s.log.ErrorContext(ctx, "statuses could not be written, trying again", "sandboxes", len(batch), "error", err, "retry", retry)
-		if !sleep(ctx, retry) {
-			return
-		}
-		retry = min(2*retry, maxStatusRetry)
 	}
 }
 
-// commitStatuses writes what a batch of observations changes and returns the rows written.
-func (s *Service) commitStatuses(ctx context.Context, batch []*backend.Observation) ([]*core.Sandbox, error) {
+// writeBatch writes a batch, for as long as it takes: nothing observed is lost while this process lives, and after it the
+// backends are asked again. It reports false when ctx ended.
+func (s *Service) writeBatch(ctx context.Context, batch []*backend.Observation) bool {
+	for retry := minStatusRetry; ; retry = min(2*retry, maxStatusRetry) {
+		failpoint.Hit(fpStatusCommit)
+		done, err := s.commitStatuses(ctx, batch)
+		switch {
+		case err == nil:
+			failpoint.Hit(fpStatusCommitted)
+			for _, row := range done.written {
+				s.statusWritten(ctx, row)
+			}
+			for _, id := range done.missing {
+				s.live.remove(id)
+			}
+			return true
+		case ctx.Err() != nil:
+			return false
+		case !fault.Is(err, fault.Unavailable) && len(batch) > 1:
+			// One of them cannot be written. The others must not wait for it.
+			for i := range batch {
+				if !s.writeBatch(ctx, batch[i:i+1]) {
+					return false
+				}
+			}
+			return true
+		case !fault.Is(err, fault.Unavailable):
+			s.log.ErrorContext(ctx, "a status cannot be written", "sandbox", batch[0].SandboxID, "phase", batch[0].Phase, "error", err)
+			return true
+		}
+		s.log.ErrorContext(ctx, "statuses could not be written, trying again", "sandboxes", len(batch), "error", err, "retry", retry)
+		if !sleep(ctx, retry) {
+			return false
+		}
+	}
+}
+
+// committed is what a transaction of the status writer did.
+type committed struct {
+	written []*core.Sandbox
+	// missing are sandboxes that have no row: their launch was not committed after all.
+	missing []string
+}
+
+// commitStatuses writes what a batch of observations changes, in one transaction.
+func (s *Service) commitStatuses(ctx context.Context, batch []*backend.Observation) (committed, error) {
 	type step struct {
 		row *core.Sandbox
 		o   *backend.Observation
@@ -111,27 +137,29 @@ func (s *Service) commitStatuses(ctx context.Context, batch []*backend.Observati
 			e.unwritten = o // its events go into the next write
 		})
 	}
+	var done committed
 	if len(steps) == 0 {
-		return nil, nil
+		return done, nil
 	}
-	var written []*core.Sandbox
 	err := s.store.Update(ctx, func(tx store.Tx) error {
-		written = written[:0]
+		done = committed{}
 		for _, st := range steps {
 			row, err := writeStatus(ctx, tx, st.row, st.o)
-			if err != nil {
+			switch {
+			case fault.Is(err, fault.NotFound):
+				done.missing = append(done.missing, st.row.ID)
+			case err != nil:
 				return err
-			}
-			if row != nil {
-				written = append(written, row)
+			case row != nil:
+				done.written = append(done.written, row)
 			}
 		}
 		return nil
 	})
-	return written, err
+	return done, err
 }
 
-// writeStatus writes one row; the reservation is released in the write that ends the sandbox. nil: there was nothing to do.
+// writeStatus writes one row; the reservation is released in the write that ends the sandbox.
 func writeStatus(ctx context.Context, tx store.Tx, row *core.Sandbox, o *backend.Observation) (*core.Sandbox, error) {
 	next, changes := advance(row, o)
 	if !changes {
@@ -154,9 +182,7 @@ func writeStatus(ctx context.Context, tx store.Tx, row *core.Sandbox, o *backend
 		return nil, err
 	}
 	if next.Status.Terminal() {
-		if err := tx.Release(ctx, next.RunnerUUID, next.Reserved); err != nil {
-			return nil, err
-		}
+		return next, tx.Release(ctx, next.RunnerUUID, next.Reserved)
 	}
 	return next, nil
 }
