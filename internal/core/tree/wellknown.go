@@ -49,7 +49,7 @@ func isValue(fd protoreflect.FieldDescriptor) bool {
 // wellKnown leaves the conversion to protojson, which knows these forms; it says where, we say what was expected.
 func (d *decoder) wellKnown(n *Node, m protoreflect.Message, path string) {
 	if bad := inexact(n); bad != nil {
-		d.problems.Add(bad, path, "%s cannot be kept exactly; write it as a string", clip(bad.Text))
+		d.problems.Add(bad, path, "%s cannot be kept exactly: integers in open JSON go up to 2^53", clip(bad.Text))
 		return
 	}
 	text := n.JSON()
