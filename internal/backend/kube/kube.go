@@ -1,0 +1,133 @@
+// Package kube turns a sandbox into Kubernetes objects: a namespace, a secret with the mounted files, and the pod.
+//
+// ObjectsFor and PodFor are pure, so that `berm plan -o pod` prints the exact pod of any launch, with or without a
+// cluster, and goldens can hold what an API server is sent. A pod is built in five steps, each in a file of its own:
+//
+//  1. generate: metadata, the main container, files and lifetime from the resolved spec and the request;
+//  2. merge: the profile's pod fragment, strategic-merged once;
+//  3. constrain: node selector, instance types and GPU model, which hold whatever the fragment says;
+//  4. harden: security defaults wherever the fragment left a choice open;
+//  5. recheck: what is dangerous in the result must come from the profile's fragment, and be allowed on the runner.
+//
+// A request reaches the pod only through its own fields. It can neither name a key of the fragment nor, by accident of a
+// merge, change what a profile decided: whatever both would set is refused.
+package kube
+
+import (
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/bermhq/berm/internal/backend"
+	"github.com/bermhq/berm/internal/core/fault"
+)
+
+// MainContainer is the name of the container that runs the request's command. A pod fragment patches it under this name
+// or under the empty name.
+const MainContainer = "main"
+
+// Options are the conventions of a cluster and what its owner allows. The zero value suits a plain cluster.
+type Options struct {
+	// InstanceTypeLabel is the node label that instance_types are values of; "" is DefaultInstanceTypeLabel.
+	InstanceTypeLabel string
+	// GPUProductLabel and GPUMemoryLabel are the node labels with a GPU's model and its memory in MiB; "" is
+	// DefaultGPUProductLabel and DefaultGPUMemoryLabel.
+	GPUProductLabel, GPUMemoryLabel string
+	// GPUProducts gives the model labels that a requested GPU type stands for. A type without an entry is itself the label.
+	GPUProducts map[string][]string
+	// OmitVendorLabels leaves out the labels under sandbox.coreweave.com that tools of the compatible platform look for.
+	OmitVendorLabels bool
+	// AllowPrivileged is the runner's allow_privileged_profile_annotations: what the pod fragment of a profile carries may
+	// exceed what a sandbox has by default. It never widens what a request can do.
+	AllowPrivileged bool
+}
+
+// PodInput is everything that a pod depends on. Runtime class, limits and modes are already resolved in Work.Spec.
+type PodInput struct {
+	backend.Work
+	Options Options
+}
+
+// Objects are what makes a sandbox on a cluster, in the order of creation.
+type Objects struct {
+	// Namespace is nil when the profile wants it to exist beforehand.
+	Namespace *corev1.Namespace
+	// Secret holds the mounted files; nil without any.
+	Secret *corev1.Secret
+	Pod    *corev1.Pod
+}
+
+// PodFor returns the pod of a sandbox; ObjectsFor says what can be wrong.
+func PodFor(in PodInput) (*corev1.Pod, error) {
+	o, err := ObjectsFor(in)
+	if err != nil {
+		return nil, err
+	}
+	return o.Pod, nil
+}
+
+// ObjectsFor returns the objects of a sandbox. It is a pure function of its input, which it neither keeps nor changes.
+//
+// Errors are faults that name every field at fault: Invalid for a spec or request that no cluster could run, Precondition
+// with BACKEND_UNSUPPORTED for what Kubernetes has no room for, Precondition with GUARDRAIL_VIOLATED for a pod that the
+// runner's owner does not allow.
+func ObjectsFor(in PodInput) (*Objects, error) {
+	if in.SandboxID == "" || in.OrgID == "" {
+		return nil, fault.Invalidf(fault.ReasonFieldInvalid, "a pod needs the ids of its sandbox and organization")
+	}
+	ns, err := NamespaceFor(in)
+	if err != nil {
+		return nil, err
+	}
+	files, err := filesFor(in, ns.Name)
+	if err != nil {
+		return nil, err
+	}
+	pod, err := generate(in, ns.Name, files)
+	if err != nil {
+		return nil, err
+	}
+	fragment, err := fragmentOf(in.Spec.GetPod().GetSpec())
+	if err != nil {
+		return nil, err
+	}
+	if err := merge(&pod.Spec, fragment); err != nil {
+		return nil, err
+	}
+	if err := constrain(&pod.Spec, in); err != nil {
+		return nil, err
+	}
+	harden(&pod.Spec)
+	if err := refuse(Recheck(pod, carriedBy(in, fragment)), in.RunnerID); err != nil {
+		return nil, err
+	}
+	return &Objects{Namespace: namespaceObject(in, ns), Secret: files.secret, Pod: pod}, nil
+}
+
+// refuse makes one fault of all findings.
+func refuse(findings []Finding, runner string) error {
+	if len(findings) == 0 {
+		return nil
+	}
+	e := fault.Preconditionf(fault.ReasonGuardrailViolated, "the pod would have rights that sandboxes do not have")
+	carried := false
+	for _, f := range findings {
+		if f.Carried {
+			carried = true
+			e.WithField(f.Path, "%s; the profile carries it, but %s does not allow it", f.What, orThis(runner))
+		} else {
+			e.WithField(f.Path, "%s; no profile carries it", f.What)
+		}
+	}
+	if carried {
+		e.WithHint("remove it from the profile, or set allow_privileged_profile_annotations on the runner")
+	}
+	return e
+}
+
+func orThis(runner string) string {
+	if runner == "" {
+		return "this runner"
+	}
+	return fmt.Sprintf("runner %q", runner)
+}
