@@ -28,6 +28,9 @@ const (
 	DefaultStartTimeout = 60 * time.Second
 )
 
+// BinaryMode is the permission of the berm-shim binary that is bound into sandboxes; see the package documentation.
+const BinaryMode = 0o711
+
 // Names in the state directory.
 const (
 	configName     = "config.json"

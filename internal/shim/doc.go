@@ -38,6 +38,11 @@
 //
 // The server makes the OCI bundle, with all mounts in the main mount namespace. Its config.json must have process.args =
 // InitArgs(path of the berm-shim binary inside the sandbox), process.terminal false, and an environment without Go's own
-// variables (best: none but PATH; what commands get is Config.Env). The binary is bound read-only. File descriptor 3 of
-// process 1 is the shim's socket; nothing else is shared.
+// variables (best: none but PATH; what commands get is Config.Env). File descriptor 3 of process 1 is the shim's socket;
+// nothing else is shared.
+//
+// The binary is bound read-only from a file that belongs to the host's root and has BinaryMode: one that the sandbox may
+// execute and not read. The kernel then keeps process 1 closed to its neighbours from its first instruction on, and gives
+// its directory in /proc to the host's root, although it has the same user as they. A seccomp filter should refuse prlimit64
+// for process 1, which nothing else can.
 package shim

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -32,6 +33,7 @@ const hostBase = 100000
 
 var (
 	binary   string // berm-shim
+	attacker string // testdata/attacker
 	skeleton string // the root file system that all sandboxes share, read-only
 	counter  atomic.Int64
 )
@@ -59,10 +61,16 @@ func prepare(dir string) error {
 		return err
 	}
 	binary = filepath.Join(dir, "berm-shim")
-	build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", binary, "../../cmd/berm-shim")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		return fmt.Errorf("build: %w: %s", err, out)
+	attacker = filepath.Join(dir, "attacker")
+	for output, source := range map[string]string{binary: "../../cmd/berm-shim", attacker: "./testdata/attacker"} {
+		build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", output, source)
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := build.CombinedOutput(); err != nil {
+			return fmt.Errorf("build: %w: %s", err, out)
+		}
+	}
+	if err := os.Chmod(binary, shim.BinaryMode); err != nil {
+		return err
 	}
 	skeleton = filepath.Join(dir, "root")
 	return makeSkeleton(skeleton)
@@ -83,8 +91,10 @@ func makeSkeleton(root string) error {
 			return err
 		}
 	}
-	if err := os.WriteFile(filepath.Join(root, ".berm/init"), nil, 0o755); err != nil {
-		return err
+	for _, name := range []string{"init", "attacker"} {
+		if err := os.WriteFile(filepath.Join(root, ".berm", name), nil, 0o755); err != nil {
+			return err
+		}
 	}
 	return os.WriteFile(filepath.Join(root, "etc/passwd"), []byte("root:x:0:0:root:/root:/bin/sh\n"), 0o644)
 }
@@ -157,7 +167,7 @@ func (s *sandbox) defaultSpec() object {
 			{"destination": "/dev", "source": "tmpfs", "type": "tmpfs", "options": []string{"nosuid", "mode=755", "size=65536k"}},
 			{"destination": "/dev/pts", "source": "devpts", "type": "devpts", "options": []string{"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"}},
 			{"destination": "/dev/shm", "source": "shm", "type": "tmpfs", "options": []string{"nosuid", "noexec", "nodev", "mode=1777", "size=65536k"}},
-			bind("/usr", "/usr"), bind(binary, "/.berm/init"),
+			bind("/usr", "/usr"), bind(binary, "/.berm/init"), bind(attacker, "/.berm/attacker"),
 			tmpfs("/tmp", "256m"), tmpfs("/small", "1m"), tmpfs("/root", "16m"), tmpfs("/workspace", "64m"),
 		},
 		"linux": object{
@@ -402,4 +412,14 @@ func runtimes(t *testing.T, test func(t *testing.T, runtime string)) {
 	for _, r := range []string{"crun", "runc"} {
 		t.Run(r, func(t *testing.T) { test(t, r) })
 	}
+}
+
+// dialShim connects to a shim's socket from its directory, the path being too long for an address.
+func dialShim(dir string) (*net.UnixConn, error) {
+	d, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	return net.DialUnix("unix", nil, &net.UnixAddr{Name: fmt.Sprintf("/proc/self/fd/%d/shim.sock", d.Fd()), Net: "unix"})
 }

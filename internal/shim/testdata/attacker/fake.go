@@ -1,0 +1,108 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"time"
+
+	"github.com/hashicorp/yamux"
+
+	"github.com/bermhq/berm/internal/shim/wire"
+)
+
+// fakeInit speaks in the init's place: what a process could do that got hold of its socket after all.
+func fakeInit(how string) {
+	conn, err := net.FileConn(os.NewFile(3, "shim"))
+	if err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+	if how == "garbage" {
+		for {
+			if _, err := conn.Write([]byte("this is no yamux frame at all, and never will be one")); err != nil {
+				return
+			}
+		}
+	}
+	session, err := yamux.Server(conn, wire.MuxConfig())
+	if err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+	for {
+		s, err := session.AcceptStream()
+		if err != nil {
+			return
+		}
+		go lie(s, how)
+	}
+}
+
+// lie answers a request: well as long as the sandbox starts, then as asked for.
+func lie(s *yamux.Stream, how string) {
+	r := wire.NewReader(s)
+	f, err := r.Read()
+	if err != nil {
+		return
+	}
+	var req wire.Request
+	_ = f.Decode(&req)
+	switch req.Op {
+	case wire.OpMain:
+		_ = wire.WriteJSON(s, wire.TypeStarted, wire.Started{PID: 2})
+		if how == "liar" { // The main process has ended, it says. It has not: this is process 1.
+			_ = wire.WriteJSON(s, wire.TypeExit, wire.Exit{Code: 0})
+		}
+		time.Sleep(time.Hour)
+	case wire.OpExec, wire.OpReadFile, wire.OpWriteFile:
+		misbehave(s, how, req.Op)
+	default:
+		if how != "deaf" || req.Op == wire.OpSetup {
+			_ = wire.Write(s, wire.TypeOK, nil)
+		}
+	}
+	s.Close()
+}
+
+func misbehave(s *yamux.Stream, how string, op wire.Op) {
+	first := wire.TypeOK
+	if op == wire.OpExec {
+		first = wire.TypeStarted
+	}
+	switch how {
+	case "huge":
+		var h [wire.HeaderSize]byte
+		wire.PutHeader(h[:], wire.TypeError, 1<<30)
+		_, _ = s.Write(h[:])
+	case "huge later":
+		_ = wire.Write(s, first, nil)
+		var h [wire.HeaderSize]byte
+		wire.PutHeader(h[:], wire.TypeStdout, 1<<31)
+		_, _ = s.Write(h[:])
+	case "wrong type":
+		_ = wire.Write(s, wire.TypeRequest, []byte("{}"))
+	case "unknown type":
+		_, _ = s.Write([]byte{0, 0, 0, 0, 200, 0, 0, 0})
+	case "credit":
+		_ = wire.Write(s, first, nil)
+		for range 100 {
+			_, _ = s.Write(wire.AppendUint32(nil, wire.TypeCredit, 1<<31))
+		}
+	case "two exits":
+		_ = wire.Write(s, first, nil)
+		_ = wire.WriteJSON(s, wire.TypeExit, wire.Exit{Code: 5})
+		_ = wire.WriteJSON(s, wire.TypeExit, wire.Exit{Code: 6})
+	case "no exit":
+		_ = wire.Write(s, first, nil)
+	case "flood":
+		_ = wire.Write(s, first, nil)
+		data := make([]byte, wire.MaxData)
+		for wire.Write(s, wire.TypeStdout, data) == nil && wire.Write(s, wire.TypeData, data) == nil {
+		}
+	case "bad json":
+		_ = wire.Write(s, first, []byte(`{"pid": "not a number`))
+	case "deaf", "liar":
+		time.Sleep(time.Hour)
+	}
+}
