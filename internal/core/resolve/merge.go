@@ -11,8 +11,8 @@ func (m *merge) run() []Value {
 		if least == nil {
 			return m.values
 		}
-		open := least.Key != "" && least.Field.Open
-		if low == high && !(open && clearedAbove(sources, low, least.Field)) && !(least.Key != "" && least.Field.Additive) {
+		// Keys may be under a null for the whole object, and over the entry of a map.
+		if low == high && least.Key == "" || low == high && least.Field.Open && !clearedAbove(sources, low, least.Field) {
 			m.single(&sources[low])
 			continue
 		}

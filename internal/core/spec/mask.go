@@ -41,7 +41,7 @@ func ParseMask(text string, allowed []string) ([]string, error) {
 			e.Reason = fault.ReasonFieldImmutable
 		}
 		if why != "" {
-			e.WithField(clip(path), "%s", why)
+			e = e.WithField(clip(path), "%s", why)
 			continue
 		}
 		paths = append(paths, path)
@@ -158,7 +158,7 @@ func (l *Layer) Replace(paths []string, from *Layer) (*Layer, error) {
 	for _, p := range paths {
 		c, ok := r.maskable(p)
 		if !ok && p != "" {
-			e.WithField(p, "no field of a spec")
+			e = e.WithField(p, "no field of a spec")
 		}
 		canonical = append(canonical, c)
 	}

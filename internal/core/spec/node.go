@@ -20,7 +20,7 @@ func (r *Registry) node(g *group, leaves []Leaf, camel bool) *tree.Node {
 		}
 		switch {
 		case m.field != nil:
-			k.Value = leafNode(m.field, sub)
+			k.Value = leafNode(sub)
 		case m.group.allCleared(sub):
 			k.Value = &tree.Node{Kind: tree.Null}
 		default:
@@ -31,9 +31,9 @@ func (r *Registry) node(g *group, leaves []Leaf, camel bool) *tree.Node {
 	return n
 }
 
-func leafNode(f *Field, leaves []Leaf) *tree.Node {
+func leafNode(leaves []Leaf) *tree.Node {
 	w := writer{}
-	w.leaf(f, leaves)
+	w.leaf(leaves)
 	// The text was made by this package; a tree that cannot be read back would be an empty document, never a wrong one.
 	n, err := tree.ParseJSON(w.b)
 	if err != nil {

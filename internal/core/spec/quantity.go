@@ -147,14 +147,19 @@ func nearQuantity(f specpb.Format, text string) string {
 	return number + to
 }
 
+// amountText returns the function that writes amounts of a format.
+func amountText(f specpb.Format) func(int64) string {
+	if f == specpb.Format_FORMAT_CPU {
+		return FormatCPU
+	}
+	return FormatMemory
+}
+
 // checkQuantity says what is wrong with a quantity, "" when nothing is.
 func checkQuantity(rules *specpb.FieldRules, text string, most int64) string {
 	f := rules.GetFormat()
 	amount, err := parseQuantity(f, text)
-	format := FormatMemory
-	if f == specpb.Format_FORMAT_CPU {
-		format = FormatCPU
-	}
+	format := amountText(f)
 	switch {
 	case err != nil:
 		return err.Error()

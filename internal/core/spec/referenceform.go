@@ -54,11 +54,8 @@ func limitTexts(fd protoreflect.FieldDescriptor, rules *specpb.FieldRules) []str
 	var parts []string
 	add := func(format string, args ...any) { parts = append(parts, fmt.Sprintf(format, args...)) }
 	amount := func(i int64) string { return fmt.Sprint(i) }
-	switch rules.GetFormat() {
-	case specpb.Format_FORMAT_CPU:
-		amount = FormatCPU
-	case specpb.Format_FORMAT_MEMORY:
-		amount = FormatMemory
+	if f := rules.GetFormat(); isQuantity(f) {
+		amount = amountText(f)
 	}
 	switch least, most := rules.GetMin(), rules.GetMax(); {
 	case least != 0 && most != 0:

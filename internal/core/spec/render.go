@@ -73,7 +73,7 @@ func (w *writer) member(m *member, leaves []Leaf) {
 	w.b = append(tree.AppendString(w.b, name), ':')
 	switch {
 	case m.field != nil:
-		w.leaf(m.field, leaves)
+		w.leaf(leaves)
 	case m.group.allCleared(leaves):
 		w.b = append(w.b, "null"...)
 	case w.wire && m.group.wireName != "":
@@ -81,7 +81,7 @@ func (w *writer) member(m *member, leaves []Leaf) {
 		inner.group(m.group, leaves)
 		w.b = tree.AppendString(w.b, string(inner.b))
 	case w.wire && m.group.direct(leaves):
-		w.leaf(m.group.inline, leaves)
+		w.leaf(leaves)
 	default:
 		w.group(m.group, leaves)
 	}
@@ -114,7 +114,8 @@ func (g *group) direct(leaves []Leaf) bool {
 	return ok && len(entries) > 0
 }
 
-func (w *writer) leaf(f *Field, leaves []Leaf) {
+// leaf writes what leaves say about the one field that all of them are of.
+func (w *writer) leaf(leaves []Leaf) {
 	if leaves[0].Key == "" && len(leaves) == 1 {
 		w.b = append(w.b, leaves[0].text()...)
 		return

@@ -53,17 +53,16 @@ func everything(t *testing.T) protoreflect.MessageDescriptor {
 		m.Field = append(m.Field, f)
 		return f
 	}
+	message, enum, str := descriptorpb.FieldDescriptorProto_TYPE_MESSAGE, descriptorpb.FieldDescriptorProto_TYPE_ENUM, descriptorpb.FieldDescriptorProto_TYPE_STRING
 	for kind := range descriptorpb.FieldDescriptorProto_Type_name {
 		k := descriptorpb.FieldDescriptorProto_Type(kind)
-		switch k {
-		case descriptorpb.FieldDescriptorProto_TYPE_GROUP, descriptorpb.FieldDescriptorProto_TYPE_MESSAGE, descriptorpb.FieldDescriptorProto_TYPE_ENUM:
+		if k == descriptorpb.FieldDescriptorProto_TYPE_GROUP || k == message || k == enum {
 			continue
 		}
 		number = 100 + kind // one number for one kind, whatever the order of the map
 		name := strings.ToLower(strings.TrimPrefix(k.String(), "TYPE_"))
 		field("a_"+name, k, false, "")
 	}
-	message, enum, str := descriptorpb.FieldDescriptorProto_TYPE_MESSAGE, descriptorpb.FieldDescriptorProto_TYPE_ENUM, descriptorpb.FieldDescriptorProto_TYPE_STRING
 	number = 200
 	field("an_enum", enum, false, ".test.RunnerState")
 	field("some_enums", enum, true, ".test.RunnerState")
