@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"fmt"
 	"log/slog"
 	"strings"
 
@@ -14,7 +15,7 @@ import (
 func (s *session) serveCmd() *cobra.Command {
 	var cfg app.Config
 	var runners, aliases, labels []string
-	var verbose bool
+	var verbose, failpoints bool
 	var logFormat string
 	c := &cobra.Command{
 		Use:   "serve",
@@ -26,6 +27,9 @@ bound as its default, and the token of the administrator is written to DIR/admin
 --runner is repeatable and replaces "local": each is a managed runner of its own on this machine.`,
 		Args: args(0, 0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if failpoints {
+				return s.printFailpoints()
+			}
 			if cfg.DataDir == "" {
 				cfg.DataDir = config.StateDir(s.Getenv)
 			}
@@ -70,8 +74,18 @@ bound as its default, and the token of the administrator is written to DIR/admin
 	f.StringArrayVar(&labels, "node-label", nil, "label KEY=VALUE of this machine that node selectors are matched with, repeatable")
 	f.StringVar(&cfg.Runtime, "runtime", "", "default OCI runtime: crun or runc (default: crun, else runc)")
 	f.BoolVarP(&verbose, "verbose", "v", false, "log every call")
+	f.BoolVar(&failpoints, "print-failpoints", false, "list the places where BERM_FAILPOINT can kill a process, and stop")
+	_ = f.MarkHidden("print-failpoints") // for the crash tests
 	f.StringVar(&logFormat, "log-format", "text", "text or json")
 	return c
+}
+
+func (s *session) printFailpoints() error {
+	names, err := app.Failpoints()
+	for _, name := range names {
+		fmt.Fprintln(s.Out, name)
+	}
+	return err
 }
 
 func runnerFlags(values []string) ([]app.Runner, error) {
