@@ -37,7 +37,8 @@ type engine interface {
 	// pollInterval is how long a watcher sleeps that nobody wakes.
 	pollInterval() time.Duration
 
-	ready(ctx context.Context) error
+	// ready reports whether reads work, and whether it takes a write to know whether writes do.
+	ready(ctx context.Context) (probe bool, err error)
 	close() error
 }
 

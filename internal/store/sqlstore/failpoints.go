@@ -21,6 +21,7 @@ const (
 	fpInsertToken   = "store.insert-token"
 	fpRevokeToken   = "store.revoke-token"
 	fpAppendChange  = "store.append-change"
+	fpProbe         = "store.probe"
 	fpBeforeCommit  = "store.before-commit"
 	fpAfterCommit   = "store.after-commit"
 )
@@ -30,6 +31,6 @@ func Failpoints() []string {
 	return []string{
 		fpMigrate, fpMigrated, fpInsertObject, fpInsertRev, fpUpdateObject, fpDeleteObject, fpSetCapacity, fpReserve, fpRelease,
 		fpInsertSandbox, fpInsertRecord, fpInsertTag, fpUpdateSandbox, fpDeleteSandbox, fpInsertOrg, fpInsertToken, fpRevokeToken,
-		fpAppendChange, fpBeforeCommit, fpAfterCommit,
+		fpAppendChange, fpProbe, fpBeforeCommit, fpAfterCommit,
 	}
 }

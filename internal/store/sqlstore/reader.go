@@ -15,6 +15,8 @@ type reader struct {
 	engine engine
 	// tx is set inside an Update. Reads of configuration then take the lock that keeps it from changing.
 	tx *tx
+	// over is set when the function that the reader was made for has returned.
+	over bool
 }
 
 var _ store.Reader = (*reader)(nil)
@@ -57,7 +59,10 @@ func (r *reader) one(ctx context.Context, query string, args []any, dest ...any)
 
 // before refuses what must not reach a driver.
 func (r *reader) before(ctx context.Context, args []any) error {
-	if r.tx != nil && r.tx.broken != nil {
+	switch {
+	case r.over:
+		return fault.Internalf(nil, "a transaction is used after its end")
+	case r.tx != nil && r.tx.broken != nil:
 		return r.tx.broken
 	}
 	if err := ctx.Err(); err != nil {

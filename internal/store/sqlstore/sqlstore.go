@@ -68,7 +68,11 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 
 // View implements store.Store.
 func (s *Store) View(ctx context.Context, fn func(store.Reader) error) error {
-	return s.engine.view(ctx, func(c conn) error { return fn(&reader{conn: c, engine: s.engine}) })
+	return s.engine.view(ctx, func(c conn) error {
+		r := &reader{conn: c, engine: s.engine}
+		defer func() { r.over = true }()
+		return fn(r)
+	})
 }
 
 // Update implements store.Store.
@@ -82,8 +86,16 @@ func (s *Store) Ready(ctx context.Context) error {
 	case <-s.closing:
 		return errClosed()
 	default:
-		return s.engine.ready(ctx)
 	}
+	probe, err := s.engine.ready(ctx)
+	if err != nil || !probe {
+		return err
+	}
+	return s.Update(ctx, func(t store.Tx) error {
+		_, err := t.(*tx).write(ctx, fpProbe, `INSERT INTO settings (name, value) VALUES ('probe', 1)
+			ON CONFLICT (name) DO UPDATE SET value = settings.value + 1`)
+		return err
+	})
 }
 
 // Close ends the sequences of Changes, waits for the updates that have begun, and closes the database. Later calls fail
@@ -108,14 +120,15 @@ type work struct {
 func (w *work) run(ctx context.Context, c conn) error {
 	w.tx = newTx(c, w.store)
 	done := false
-	defer func() {
+	defer func(t *tx) {
+		t.over = true
 		if !done {
 			w.undo() // fn panicked, or ended its goroutine
 		}
-	}()
+	}(w.tx)
 	err := w.fn(w.tx)
 	if err == nil {
-		err = w.tx.finish(ctx)
+		err = w.tx.finish(context.WithoutCancel(ctx))
 	} else if w.tx.broken != nil {
 		err = w.tx.broken
 	}

@@ -1,0 +1,242 @@
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"time"
+
+	"github.com/pressly/goose/v3"
+	_ "modernc.org/sqlite" // the driver "sqlite"
+
+	"github.com/bermhq/berm/internal/core/fault"
+)
+
+const (
+	// busyTimeout is how long a statement waits for another process, such as a backup, that holds the file.
+	busyTimeout = 5 * time.Second
+	// applicationID marks a database file as Berm's: "Berm" in ASCII.
+	applicationID = 0x4265726d
+	// sqlitePoll is how long a watcher sleeps that nobody wakes. Every write of a SQLite store wakes the watchers, all of
+	// which are in this process; the poll is for nothing but doubt.
+	sqlitePoll = 30 * time.Second
+	// Memory for pages, in KiB: of the connection that writes, and of each that reads.
+	writerCacheKiB, readerCacheKiB = 16 << 10, 4 << 10
+	// minReaders is how many connections read at once at least.
+	minReaders = 4
+)
+
+// sqliteEngine is a database file. One connection writes, through group; it needs no locks between transactions, since
+// there is only ever one that writes.
+type sqliteEngine struct {
+	path    string
+	cfg     engineConfig
+	lock    *os.File
+	writer  *sql.DB
+	readers *sql.DB
+	group   *group
+	pool    *sessions
+	closing chan struct{}
+	// seq is the last sequence number of the change log; it belongs to whoever has the group's connection.
+	seq int64
+}
+
+// sqliteDSN is the driver's form of a path. busy_timeout comes first, so that the other pragmas wait too. A commit is
+// flushed to disk before it is acknowledged: synchronous=FULL.
+func sqliteDSN(path string, cacheKiB int, more ...string) string {
+	q := url.Values{}
+	q.Set("_busy_timeout", strconv.FormatInt(busyTimeout.Milliseconds(), 10))
+	q.Set("_error_rc", "1")
+	q.Set("_dqs", "0")
+	for _, p := range append([]string{
+		"journal_mode(WAL)", "synchronous(FULL)", "temp_store(MEMORY)", "trusted_schema(OFF)", "cache_size(-" + strconv.Itoa(cacheKiB) + ")",
+	}, more...) {
+		q.Add("_pragma", p)
+	}
+	return (&url.URL{Scheme: "file", Path: path, RawQuery: q.Encode()}).String()
+}
+
+func openSQLite(ctx context.Context, path string, cfg engineConfig) (engine, error) {
+	if err := os.MkdirAll(filepath.Dir(path), dirMode); err != nil {
+		return nil, fileFault(err)
+	}
+	lock, err := lockFile(path + lockSuffix)
+	if err != nil {
+		return nil, err
+	}
+	e := &sqliteEngine{path: path, cfg: cfg, lock: lock, closing: make(chan struct{})}
+	if err := e.open(ctx); err != nil {
+		_ = e.close()
+		return nil, err
+	}
+	return e, nil
+}
+
+func (e *sqliteEngine) open(ctx context.Context) (err error) {
+	if err := prepareFile(e.path); err != nil {
+		return err
+	}
+	if e.writer, err = sql.Open("sqlite", sqliteDSN(e.path, writerCacheKiB)); err != nil {
+		return driverFault(err)
+	}
+	e.writer.SetMaxOpenConns(1)
+	if err := e.claim(ctx); err != nil {
+		return err
+	}
+	if err := migrate(ctx, e.writer, "sqlite", goose.DialectSQLite3); err != nil {
+		return err
+	}
+	if err := syncDir(filepath.Dir(e.path)); err != nil {
+		return err
+	}
+	s, err := newSession(ctx, e.writer)
+	if err != nil {
+		return driverFault(err)
+	}
+	e.group = newGroup(s, e.cfg.committed)
+	if err := s.conn.QueryRowContext(ctx, `SELECT coalesce(max(seq), 0) FROM changes`).Scan(&e.seq); err != nil {
+		return driverFault(err)
+	}
+	n := max(minReaders, 2*runtime.GOMAXPROCS(0))
+	if e.readers, err = sql.Open("sqlite", sqliteDSN(e.path, readerCacheKiB, "query_only(ON)")); err != nil {
+		return driverFault(err)
+	}
+	e.readers.SetMaxOpenConns(n)
+	e.pool = newSessions(e.readers, n)
+	return nil
+}
+
+// claim checks that the file is Berm's, and marks an empty one so.
+func (e *sqliteEngine) claim(ctx context.Context) error {
+	var (
+		mode              string
+		id, count, synced int64
+	)
+	for _, q := range []struct {
+		text string
+		into any
+	}{
+		{`PRAGMA application_id`, &id}, {`SELECT count(*) FROM sqlite_schema`, &count}, {`PRAGMA journal_mode`, &mode}, {`PRAGMA synchronous`, &synced},
+	} {
+		if err := e.writer.QueryRowContext(ctx, q.text).Scan(q.into); err != nil {
+			return driverFault(err)
+		}
+	}
+	switch {
+	case id != applicationID && (id != 0 || count > 0):
+		return foreign(e.path + " was made by another program")
+	case mode != "wal" || synced != 2:
+		return fault.Preconditionf(fault.ReasonStoreUnavailable, "the file system of %s does not support SQLite's write-ahead log (journal mode %s)", e.path, mode).
+			WithHint("give a data directory on a local disk")
+	}
+	if id == 0 {
+		if _, err := e.writer.ExecContext(ctx, `PRAGMA application_id = `+strconv.Itoa(applicationID)); err != nil {
+			return driverFault(err)
+		}
+	}
+	_, err := schemaVersion(ctx, e.writer, "sqlite", sqliteTables)
+	return err
+}
+
+const sqliteTables = `SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name IN (%s)`
+
+// sqliteVersion reads the schema version of a file without changing it.
+func sqliteVersion(ctx context.Context, path string) (int64, error) {
+	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && info.Size() == 0 {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fileFault(err)
+	}
+	db, err := sql.Open("sqlite", (&url.URL{Scheme: "file", Path: path, RawQuery: "mode=ro&_error_rc=1&_busy_timeout=5000"}).String())
+	if err != nil {
+		return 0, driverFault(err)
+	}
+	defer db.Close()
+	return schemaVersion(ctx, db, "sqlite", sqliteTables)
+}
+
+func (e *sqliteEngine) view(ctx context.Context, fn func(conn) error) (err error) {
+	if err := ctx.Err(); err != nil {
+		return contextFault(err)
+	}
+	s, err := e.pool.get(ctx, e.closing)
+	if err != nil {
+		return err
+	}
+	broken := true
+	defer func() { e.pool.put(s, broken) }()
+	if _, err := s.exec(ctx, "BEGIN"); err != nil {
+		return driverFault(err)
+	}
+	// Also when fn panics: the session is used again.
+	defer func() {
+		_, end := s.exec(ctx, "COMMIT")
+		broken = end != nil
+	}()
+	return fn(s)
+}
+
+func (e *sqliteEngine) update(ctx context.Context, w *work) error { return e.group.update(ctx, w) }
+
+func (e *sqliteEngine) lockConfig(context.Context, conn, string, bool) error { return nil }
+
+func (e *sqliteEngine) lockUsage(context.Context, conn, string) error { return nil }
+
+func (e *sqliteEngine) forUpdate() string { return "" }
+
+// nextSeq counts: changes are committed in the order in which they are numbered. Numbers of a transaction that is rolled
+// back are not used again.
+func (e *sqliteEngine) nextSeq(_ context.Context, _ conn, n int) (int64, error) {
+	first := e.seq + 1
+	e.seq += int64(n)
+	return first, nil
+}
+
+// horizon is above every number: what can be read is final.
+func (e *sqliteEngine) horizon() string { return "9223372036854775807" }
+
+func (e *sqliteEngine) pollInterval() time.Duration { return sqlitePoll }
+
+// ready reads. Only after a commit has failed does it ask for a write, to find out whether that has passed: being asked
+// every second shall not wear out a disk.
+func (e *sqliteEngine) ready(ctx context.Context) (probe bool, err error) {
+	err = e.view(ctx, func(c conn) error {
+		rows, err := c.query(ctx, `SELECT 1 FROM settings LIMIT 1`)
+		if err != nil {
+			return driverFault(err)
+		}
+		return rows.Close()
+	})
+	return e.group.failing(), err
+}
+
+// close lets the updates finish that have come.
+func (e *sqliteEngine) close() error {
+	close(e.closing)
+	var all []error
+	if e.group != nil {
+		e.group.close()
+		all = append(all, e.group.session.close())
+	}
+	if e.pool != nil {
+		all = append(all, e.pool.close())
+	}
+	for _, db := range []*sql.DB{e.readers, e.writer} {
+		if db != nil {
+			all = append(all, db.Close())
+		}
+	}
+	all = append(all, e.lock.Close())
+	if err := errors.Join(all...); err != nil {
+		return driverFault(err)
+	}
+	return nil
+}
