@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 
 	"github.com/bermhq/berm/internal/core"
@@ -17,17 +18,13 @@ import (
 // bindingHint is what every refusal of a binding list ends with.
 const bindingHint = "the list replaces the one that is there as a whole: send every binding that is to stay, exactly one of them with is_default true"
 
-// checkedBindings is a binding list that may be written.
-type checkedBindings struct {
-	bindings []*plan.Binding
-	warnings []string
-}
-
 // checkBindings checks the whole list of a runner: its shape, that the profiles exist in the organization, that names are
 // unique, that no override widens and that each binding can be launched from. All problems are reported together; any of
 // them refuses the list as a whole. The profiles and the zone that it looked at are asserted, so that an edit of one of
-// them at the same time cannot slip between.
-func (s *Service) checkBindings(ctx context.Context, tx store.Tx, r *core.Runner) (*checkedBindings, error) {
+// them at the same time cannot slip between. current is the runner as it is, nil for a new one: an override that it has
+// already may have been made too wide by a later edit below it, which is no reason to refuse another change. The result
+// lists overrides that lose their effect because the runner moves to another zone.
+func (s *Service) checkBindings(ctx context.Context, tx store.Tx, r, current *core.Runner) ([]string, error) {
 	e := fault.Invalidf(fault.ReasonBindingsInvalid, "the bindings of runner %s are not valid", r.RunnerID).WithHint(bindingHint)
 	shapeOfBindings(e, r.Bindings)
 	if len(r.Bindings) > MaxBindings {
@@ -37,10 +34,13 @@ func (s *Service) checkBindings(ctx context.Context, tx store.Tx, r *core.Runner
 	if err != nil {
 		return nil, err
 	}
+	var warnings []string
 	refs := []store.Ref{zoneRef(r, zone)}
-	out := &checkedBindings{}
 	names := map[string]int{}
 	owner := s.guardrailsOf(r.ID)
+	// Origins in messages name the revision that is being written.
+	next := *r
+	next.Revision++
 	for i, b := range r.Bindings {
 		at := bindingPath(i)
 		profile, err := boundProfile(ctx, tx, e, at, r.OrgID, b)
@@ -57,12 +57,51 @@ func (s *Service) checkBindings(ctx context.Context, tx store.Tx, r *core.Runner
 			continue
 		}
 		names[name] = i
-		checkBinding(e, at, r, zone, profile, b, owner, out)
+		folded, err := plan.NewBinding(&next, zone, profile, b, owner)
+		if err != nil {
+			e.WithField(at, "%s", err)
+			continue
+		}
+		problems := folded.Problems()
+		if hasOverride(current, b) {
+			lost, err := s.lostByMove(ctx, tx, current, &next, profile, b, folded)
+			if err != nil {
+				return nil, err
+			}
+			warnings = append(warnings, lost...)
+		} else {
+			problems = append(folded.OverrideProblems(), problems...)
+		}
+		for _, v := range problems {
+			addBindingProblem(e, at, profile, v)
+		}
 	}
 	if err := orNil(e); err != nil {
 		return nil, err
 	}
-	return out, tx.AssertCurrent(ctx, refs)
+	return warnings[:min(len(warnings), maxListed)], tx.AssertCurrent(ctx, refs)
+}
+
+// lostByMove returns what an override no longer achieves when its runner moves to another zone.
+func (s *Service) lostByMove(
+	ctx context.Context, r store.Reader, from, to *core.Runner, profile *core.Profile, b core.Binding, after *plan.Binding,
+) ([]string, error) {
+	if from.Zone == to.Zone {
+		return nil, nil
+	}
+	zone, err := findZone(ctx, r, from.OrgID, from.Zone)
+	if err != nil {
+		return nil, err
+	}
+	before, err := plan.NewBinding(from, zone, profile, b, s.guardrailsOf(from.ID))
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, v := range after.LostEffect(before) {
+		out = append(out, bindingLabel(to, after.Name)+": "+v.Message)
+	}
+	return out, nil
 }
 
 // shapeOfBindings checks what can be seen without the store.
@@ -114,19 +153,11 @@ func boundProfile(ctx context.Context, r store.Reader, e *fault.Error, at, orgID
 	return profile, err
 }
 
-// checkBinding folds one binding and reports what is wrong with it.
-func checkBinding(
-	e *fault.Error, at string, r *core.Runner, zone *core.Zone, profile *core.Profile, b core.Binding, owner *resolve.Input, out *checkedBindings,
-) {
-	folded, err := plan.NewBinding(r, zone, profile, b, owner)
-	if err != nil {
-		e.WithField(at, "%s", err)
-		return
-	}
-	for _, v := range folded.Problems() {
-		addBindingProblem(e, at, profile, v)
-	}
-	out.bindings = append(out.bindings, folded)
+// hasOverride reports whether a runner has a binding of the same profile with the same override.
+func hasOverride(r *core.Runner, b core.Binding) bool {
+	return r != nil && slices.ContainsFunc(r.Bindings, func(have core.Binding) bool {
+		return have.ProfileID == b.ProfileID && have.Overrides.String() == b.Overrides.String()
+	})
 }
 
 // addBindingProblem says where in the list a violation is, and lets its reason be that of the refusal when it is the first.

@@ -161,7 +161,7 @@ func (b *bootstrapper) runner(ctx context.Context, want LocalRunner) (*core.Runn
 	if err := checkRunner(r); err != nil {
 		return nil, err
 	}
-	if _, err := b.checkBindings(ctx, b.tx, r); err != nil {
+	if _, err := b.checkBindings(ctx, b.tx, r, nil); err != nil {
 		return nil, err
 	}
 	if o, err = runnerObject(r); err != nil {

@@ -111,8 +111,7 @@ func (s *Service) foldEdit(
 	return before, after, err
 }
 
-// newlyUnresolvable returns what is wrong with a binding after an edit and was not before it. An override that widens after
-// the edit is not wrong: the meet holds, and LostEffect tells.
+// newlyUnresolvable returns what is wrong with a binding after an edit and was not before it.
 func newlyUnresolvable(before, after *plan.Binding) []guard.Violation {
 	known := map[string]bool{}
 	for _, v := range before.Problems() {
@@ -120,7 +119,7 @@ func newlyUnresolvable(before, after *plan.Binding) []guard.Violation {
 	}
 	var out []guard.Violation
 	for _, v := range after.Problems() {
-		if v.Reason == guard.ReasonUnresolvable && !known[v.Reason+v.Path] {
+		if !known[v.Reason+v.Path] {
 			out = append(out, v)
 		}
 	}

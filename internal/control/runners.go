@@ -66,7 +66,8 @@ type RunnerView struct {
 }
 
 // CreateRunner makes a runner with its bindings. It has no process yet: PENDING and DISCONNECTED, never a candidate. A
-// runner_id in use, or a cluster that has a runner: Exists, RUNNER_EXISTS. The second result holds warnings.
+// runner_id in use, or a cluster that has a runner: Exists, RUNNER_EXISTS. The second result holds warnings,
+// of which a new runner has none yet.
 func (s *Service) CreateRunner(ctx context.Context, p core.Principal, in RunnerInput) (*RunnerView, []string, error) {
 	if err := s.allow(p, "CreateRunner"); err != nil {
 		return nil, nil, err
@@ -78,17 +79,12 @@ func (s *Service) CreateRunner(ctx context.Context, p core.Principal, in RunnerI
 	if err := checkRunner(runner); err != nil {
 		return nil, nil, err
 	}
-	var (
-		view     *RunnerView
-		warnings []string
-	)
+	var view *RunnerView
 	failpoint.Hit(fpRunnerInsert)
 	err := s.store.Update(ctx, func(tx store.Tx) error {
-		checked, err := s.checkBindings(ctx, tx, runner)
-		if err != nil {
+		if _, err := s.checkBindings(ctx, tx, runner, nil); err != nil {
 			return err
 		}
-		warnings = checked.warnings
 		o, err := runnerObject(runner)
 		if err != nil {
 			return err
@@ -103,7 +99,7 @@ func (s *Service) CreateRunner(ctx context.Context, p core.Principal, in RunnerI
 		return nil, nil, err
 	}
 	s.configs.invalidate(p.OrgID)
-	return view, warnings, nil
+	return view, nil, nil
 }
 
 // runnerExists says which of the two unique values is taken.
@@ -218,7 +214,7 @@ func (s *Service) reviseRunner(
 	if err != nil {
 		return nil, nil, err
 	}
-	checked, err := s.checkBindings(ctx, tx, next)
+	lost, err := s.checkBindings(ctx, tx, next, current)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -231,7 +227,7 @@ func (s *Service) reviseRunner(
 	}
 	s.revise(&next.Meta, p, patch.Runner.Reason)
 	written.UpdatedAt, written.UpdatedBy, written.Reason = next.UpdatedAt, next.UpdatedBy, next.Reason
-	return written, checked.warnings, tx.Update(ctx, written)
+	return written, lost, tx.Update(ctx, written)
 }
 
 // ApplyRunnerUpdate asks for the update that is available. The runners of this build are part of the server: they are
