@@ -38,7 +38,7 @@ func CheckDefaults(l *Limits, extra ...resolve.Input) []Violation {
 			out = append(out, v)
 		}
 	}
-	for _, v := range Check(l, &Subject{Request: request}) {
+	for _, v := range Check(l, NewSubject(request, nil, "")) {
 		closed := v.Path == set.egressDefault.Path && v.Fix == nil
 		if v.Reason == ReasonMissing && !closed || v.Path == set.dimensions[0].request.Path || v.Path == set.dimensions[1].request.Path {
 			continue

@@ -57,6 +57,11 @@ func (c *checker) value(f *spec.Field) found {
 
 // below resolves one field without the request.
 func (c *checker) below(f *spec.Field) found {
+	for i := range c.known {
+		if c.known[i].Field == f {
+			return c.known[i]
+		}
+	}
 	return at(c.folded, f, "")
 }
 
@@ -113,8 +118,7 @@ func (c *checker) tooMuch(d *dimension, top *ceiling, v found) Violation {
 	if top.explicit {
 		out.Message = fmt.Sprintf("%s limit %s%s is above the maximum %s%s", d.name, v, from(v.origin), top.text, from(top.origin))
 	} else {
-		out.Message = fmt.Sprintf("%s limit %s%s is above %s%s, the default and so the ceiling; %s would allow more",
-			d.name, v, from(v.origin), top.text, from(top.origin), d.max.Path)
+		out.Message = fmt.Sprintf("%s limit %s%s is above the default and ceiling %s%s", d.name, v, from(v.origin), top.text, from(top.origin))
 	}
 	out.repair(d.limited, strconv.Quote(top.text), func(l *specpb.Launch) { setLimit(l, d, top.text) })
 	return out
@@ -155,28 +159,30 @@ func (c *checker) inverted(d *dimension, asked, limit found) Violation {
 	return out
 }
 
-// setLimit and setRequest write a quantity into a launch of the caller's own. They compare by field, since a dimension is
-// all that tells CPU and memory apart.
+// setLimit and setRequest write a quantity into a launch of the caller's own. A request above the new limit goes down with
+// it: the two could not be given together.
 func setLimit(l *specpb.Launch, d *dimension, to string) {
 	if l.ResourceLimits == nil {
 		l.ResourceLimits = &specpb.ResourceAmounts{}
 	}
-	setAmount(l.ResourceLimits, d, to)
+	d.set(l.ResourceLimits, to)
+	if asked := d.get(l.ResourceRequests); asked != "" && d.above(asked, to) {
+		setRequest(l, d, to)
+	}
 }
 
 func setRequest(l *specpb.Launch, d *dimension, to string) {
 	if l.ResourceRequests == nil {
 		l.ResourceRequests = &specpb.ResourceAmounts{}
 	}
-	setAmount(l.ResourceRequests, d, to)
+	d.set(l.ResourceRequests, to)
 }
 
-func setAmount(a *specpb.ResourceAmounts, d *dimension, to string) {
-	if d.limit == fields().dimensions[0].limit {
-		a.Cpu = to
-		return
-	}
-	a.Memory = to
+// above compares two quantities. One that cannot be read is not above anything.
+func (d *dimension) above(a, b string) bool {
+	x, err := d.parse(a)
+	y, err2 := d.parse(b)
+	return err == nil && err2 == nil && x > y
 }
 
 func (c *checker) gpus() {

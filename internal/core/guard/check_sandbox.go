@@ -11,11 +11,11 @@ import (
 
 func (c *checker) egress() {
 	mode, asked := c.mode(c.set.egressSelected, c.set.egressDefault)
-	names := c.modes(c.set.egressModes)
+	names := c.egressModes
 	if slices.Contains(names, mode.text()) {
 		return
 	}
-	v := c.undeclared(mode, names, c.set.egressModes)
+	v := c.undeclared("egress", mode, names, c.set.egressModes)
 	if mode.text() == "" {
 		v.Reason, v.Path = ReasonMissing, c.set.egressDefault.Path
 		v.Message = fmt.Sprintf("no egress mode is given and there is no default%s; declared are %s", from(mode.origin), listed(names))
@@ -32,13 +32,13 @@ func (c *checker) egress() {
 
 func (c *checker) ingress() {
 	mode, asked := c.mode(c.set.ingressSelected, c.set.ingressDefault)
-	names := c.modes(c.set.ingressModes)
+	names := c.ingressModes
 	switch {
 	case mode.text() == "":
 		c.exposure(names)
 	case slices.Contains(names, mode.text()):
 	default:
-		v := c.undeclared(mode, names, c.set.ingressModes)
+		v := c.undeclared("ingress", mode, names, c.set.ingressModes)
 		own := c.below(c.set.ingressDefault).text()
 		switch {
 		case asked && (own == "" || slices.Contains(names, own)):
@@ -57,7 +57,7 @@ func (c *checker) exposure(names []string) {
 	}
 	v := Violation{
 		Reason: ReasonMissing, Path: c.set.ingressSelected.Path, Limit: listed(names), LimitPath: c.set.ingressModes.Path,
-		ValueOrigin: c.below(c.set.ingressDefault).origin, LimitOrigin: c.below(c.set.ingressModes).origin,
+		ValueOrigin: c.s.Origin, LimitOrigin: c.declared(c.set.ingressModes).origin,
 		Message: "ports are to be exposed, but no ingress mode is given and there is no default; declared are " + listed(names),
 	}
 	v.repair("network.exposed_ports", "", func(l *specpb.Launch) { l.ExposedPorts = nil })
@@ -72,22 +72,22 @@ func (c *checker) mode(selected, byDefault *spec.Field) (v found, asked bool) {
 	return c.below(byDefault), false
 }
 
-// modes returns the names that layers 1 to 3 declare, sorted.
-func (c *checker) modes(f *spec.Field) []string {
-	m, _ := c.below(f).Any().(map[string]any)
-	if len(m) == 0 {
-		return nil
+// declared returns the modes with who declares them. Where no layer does, it is a built-in rule that there are none.
+func (c *checker) declared(modes *spec.Field) found {
+	v := c.below(modes)
+	if v.origin == nil {
+		v.origin = builtIn()
 	}
-	return sortedKeys(m)
+	return v
 }
 
-func (c *checker) undeclared(mode found, names []string, declared *spec.Field) Violation {
-	where := c.below(declared)
+func (c *checker) undeclared(kind string, mode found, names []string, declared *spec.Field) Violation {
+	where := c.declared(declared)
 	v := Violation{
 		Reason: ReasonUndeclared, Path: mode.Path(), Value: mode.text(), Limit: listed(names), LimitPath: declared.Path,
 		ValueOrigin: mode.origin, LimitOrigin: where.origin,
 	}
-	v.Message = fmt.Sprintf("mode %s%s is not declared; declared are %s%s", mode.text(), from(mode.origin), listed(names), from(where.origin))
+	v.Message = fmt.Sprintf("%s mode %s%s is not declared; declared are %s%s", kind, mode.text(), from(mode.origin), listed(names), from(where.origin))
 	if !mode.asked {
 		v.Reason = ReasonUnresolvable
 		v.Message = fmt.Sprintf("%s names mode %s%s, which is not declared; declared are %s%s",

@@ -13,9 +13,15 @@ import (
 )
 
 func (c *checker) image() {
-	v := c.value(c.set.image)
-	ref := NormalizeImage(v.text())
-	if digest := c.bounds[c.set.requireDigest].True(); digest != nil && !byDigest(ref) {
+	digest := c.bounds[c.set.requireDigest].True()
+	if len(c.patterns) == 0 && digest == nil {
+		return
+	}
+	v, ref := c.value(c.set.image), c.Limits.image
+	if v.asked {
+		ref = c.s.ref
+	}
+	if digest != nil && !byDigest(ref) {
 		out := c.badImage(v, digest.Origin, c.set.requireDigest.Path, "@sha256:…")
 		out.Message = fmt.Sprintf("image %s%s is not named by digest, which is required%s", imageText(v), from(v.origin), from(digest.Origin))
 		c.add(out)
@@ -119,30 +125,37 @@ func (c *checker) annotations() {
 	}
 	base := c.below(c.set.annotations)
 	own, _ := base.Any().(map[string]string)
-	good := make([]string, 0, len(asked))
-	for _, key := range sortedKeys(asked) {
-		v := Violation{Reason: ReasonReserved, Path: c.set.annotations.PathOf(key), Value: asked[key], ValueOrigin: c.s.Origin}
-		if have, set := own[key]; set {
-			v.Limit, v.LimitPath, v.LimitOrigin = have, c.set.annotations.Path, base.origin
-			v.Message = fmt.Sprintf("annotation %s is already set to %s%s; a request adds annotations and replaces none", key, have, from(base.origin))
-		} else if rule := reserved(key); rule != "" {
-			v.Limit, v.LimitOrigin = rule, builtIn()
-			v.Message = fmt.Sprintf("annotation %s is reserved: keys of %s are not the caller's to set", key, rule)
-		} else if d := c.deniedBy(key); d != nil {
-			v.Reason, v.Limit, v.LimitPath, v.LimitOrigin = ReasonViolated, d.text, c.set.deniedPrefixes.Path, d.origin
-			v.Message = fmt.Sprintf("annotation %s has the denied prefix %s%s", key, d.text, from(d.origin))
-		} else {
-			good = append(good, key)
-			continue
+	var bad []Violation
+	for _, key := range c.s.annotations {
+		if v, ok := c.annotation(key, asked[key], own, base.origin); !ok {
+			v.Path, v.Value, v.ValueOrigin = c.set.annotations.PathOf(key), asked[key], c.s.Origin
+			v.repair("pod_annotations["+key+"]", "", func(l *specpb.Launch) { delete(l.PodAnnotations, key) })
+			bad = append(bad, v)
 		}
-		v.dropAnnotation(key)
-		c.add(v)
 	}
-	c.annotationCount(len(asked), good)
+	c.out = append(c.out, bad...)
+	c.annotationCount(len(asked), bad)
 }
 
-func (v *Violation) dropAnnotation(key string) {
-	v.repair("pod_annotations["+key+"]", "", func(l *specpb.Launch) { delete(l.PodAnnotations, key) })
+// annotation checks one key. own is what layers 1 to 3 set.
+func (c *checker) annotation(key, value string, own map[string]string, by *resolve.Origin) (v Violation, ok bool) {
+	v.Reason = ReasonReserved
+	if have, set := own[key]; set {
+		v.Limit, v.LimitPath, v.LimitOrigin = have, c.set.annotations.Path, by
+		v.Message = fmt.Sprintf("annotation %s is already set to %s%s, not %s; a request adds annotations and replaces none", key, have, from(by), value)
+		return v, false
+	}
+	if rule := reserved(key); rule != "" {
+		v.Limit, v.LimitOrigin = rule, builtIn()
+		v.Message = fmt.Sprintf("annotation %s is reserved: keys of %s are not the caller's to set", key, rule)
+		return v, false
+	}
+	if d := c.deniedBy(key); d != nil {
+		v.Reason, v.Limit, v.LimitPath, v.LimitOrigin = ReasonViolated, d.text, c.set.deniedPrefixes.Path, d.origin
+		v.Message = fmt.Sprintf("annotation %s has the denied prefix %s%s", key, d.text, from(d.origin))
+		return v, false
+	}
+	return v, true
 }
 
 func (c *checker) deniedBy(key string) *entry {
@@ -154,7 +167,7 @@ func (c *checker) deniedBy(key string) *entry {
 }
 
 // annotationCount counts all that were asked for; the last of those that are fine otherwise are the ones to leave out.
-func (c *checker) annotationCount(asked int, good []string) {
+func (c *checker) annotationCount(asked int, bad []Violation) {
 	b := c.bounds[c.set.annotationCount]
 	if b == nil || int64(asked) <= b.Amount() {
 		return
@@ -165,14 +178,17 @@ func (c *checker) annotationCount(asked int, good []string) {
 		ValueOrigin: c.s.Origin, LimitOrigin: t.Origin,
 		Message: fmt.Sprintf("%d annotations (request) are more than %d%s", asked, most, from(t.Origin)),
 	}
+	good := slices.DeleteFunc(slices.Clone(c.s.annotations), func(key string) bool {
+		path := c.set.annotations.PathOf(key)
+		return slices.ContainsFunc(bad, func(v Violation) bool { return v.Path == path })
+	})
 	if len(good) > most {
 		drop := good[most:]
-		v.repair("pod_annotations", "", func(l *specpb.Launch) {
+		v.repair("pod_annotations["+drop[0]+"]", "", func(l *specpb.Launch) {
 			for _, key := range drop {
 				delete(l.PodAnnotations, key)
 			}
 		})
-		v.Fix.Path = "pod_annotations[" + drop[0] + "]"
 	}
 	c.add(v)
 }

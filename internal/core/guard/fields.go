@@ -3,6 +3,7 @@ package guard
 import (
 	"sync"
 
+	specpb "github.com/bermhq/berm/gen/berm/spec"
 	"github.com/bermhq/berm/internal/core/spec"
 )
 
@@ -11,6 +12,10 @@ type dimension struct {
 	// name is for messages. asked and limited are what the request calls its two fields.
 	name, asked, limited string
 	request, limit, max  *spec.Field
+	// get and set are the resource of one half of a request; parse reads its quantities.
+	get   func(*specpb.ResourceAmounts) string
+	set   func(*specpb.ResourceAmounts, string)
+	parse func(string) (int64, error)
 }
 
 // fieldSet holds the fields that checks look at, found once.
@@ -27,6 +32,15 @@ type fieldSet struct {
 	mountedBytes, portCount                       *spec.Field
 }
 
+// checked returns the fields whose values every check looks at, the most frequent ones first.
+func (s *fieldSet) checked() []*spec.Field {
+	out := []*spec.Field{s.egressDefault, s.ingressDefault, s.annotations, s.image, s.runtimeClass}
+	for _, d := range s.dimensions {
+		out = append(out, d.limit, d.request)
+	}
+	return out
+}
+
 // fields finds them on first use. A name that the schema does not have is nil; a test looks for that.
 var fields = sync.OnceValue(func() *fieldSet {
 	at := func(path string) *spec.Field {
@@ -38,10 +52,12 @@ var fields = sync.OnceValue(func() *fieldSet {
 			{
 				name: "CPU", asked: "resource_requests.cpu", limited: "resource_limits.cpu",
 				request: at("resource_defaults.cpu_request"), limit: at("resource_defaults.cpu_limit"), max: at("guardrails.resources.max_cpu"),
+				get: (*specpb.ResourceAmounts).GetCpu, set: func(a *specpb.ResourceAmounts, to string) { a.Cpu = to }, parse: spec.ParseCPU,
 			},
 			{
 				name: "memory", asked: "resource_requests.memory", limited: "resource_limits.memory",
 				request: at("resource_defaults.memory_request"), limit: at("resource_defaults.memory_limit"), max: at("guardrails.resources.max_memory"),
+				get: (*specpb.ResourceAmounts).GetMemory, set: func(a *specpb.ResourceAmounts, to string) { a.Memory = to }, parse: spec.ParseMemory,
 			},
 		},
 		image: at("container_image"), runtimeClass: at("runtime_class"),

@@ -62,14 +62,29 @@ type Violation struct {
 // Change is one changed field of a request.
 type Change = launch.Change
 
-// Subject is a launch as it is checked.
+// Subject is a launch as it is checked, with what every check of it needs. It belongs to one goroutine.
 type Subject struct {
 	Request *launch.Request
 	// Origin is that of layer 4.
 	Origin *resolve.Origin
 	// RuntimeClass is what the runner uses when no layer names a runtime class, "" when unknown.
 	RuntimeClass string
+
+	// ref is the image asked for, normalised; annotations are the keys asked for, sorted.
+	ref         string
+	annotations []string
 }
+
+// NewSubject returns a request as it is checked. origin is that of layer 4.
+func NewSubject(r *launch.Request, origin *resolve.Origin, runtimeClass string) *Subject {
+	return &Subject{
+		Request: r, Origin: origin, RuntimeClass: runtimeClass,
+		ref: NormalizeImage(r.Launch.GetContainerImage()), annotations: sortedKeys(r.Launch.GetPodAnnotations()),
+	}
+}
+
+// with returns the subject for another request in its place.
+func (s *Subject) with(r *launch.Request) *Subject { return NewSubject(r, s.Origin, s.RuntimeClass) }
 
 // builtIn is the origin of rules that nobody configured.
 func builtIn() *resolve.Origin {

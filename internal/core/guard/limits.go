@@ -20,6 +20,11 @@ type Limits struct {
 	denied   []entry
 	// broken is what no request can repair.
 	broken []Violation
+	// known are the values below a request of the fields that every check looks at.
+	known []found
+	// image is the image that layers 1 to 3 give, normalised; the modes are the names that they declare, sorted.
+	image                     string
+	egressModes, ingressModes []string
 }
 
 // ceiling is the largest limit of a resource.
@@ -60,7 +65,21 @@ func Compile(folded *resolve.Folded, extra ...resolve.Input) *Limits {
 	l.locks = union(l.bounds[set.locked])
 	l.denied = union(l.bounds[set.deniedPrefixes])
 	l.broken = broken(folded)
+	for _, f := range set.checked() {
+		l.known = append(l.known, at(folded, f, ""))
+	}
+	l.image = NormalizeImage(at(folded, set.image, "").text())
+	l.egressModes, l.ingressModes = modes(folded, set.egressModes), modes(folded, set.ingressModes)
 	return l
+}
+
+// modes returns the names of a map of modes, sorted.
+func modes(folded *resolve.Folded, f *spec.Field) []string {
+	m, _ := at(folded, f, "").Any().(map[string]any)
+	if len(m) == 0 {
+		return nil
+	}
+	return sortedKeys(m)
 }
 
 // Bounds returns the effective guardrails in the order of the schema.

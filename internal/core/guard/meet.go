@@ -27,7 +27,6 @@ func meet(layers []resolve.Input) map[*spec.Field]*Bound {
 	for i := range layers {
 		in := &layers[i]
 		for _, leaf := range in.Layer.Leaves() {
-			// A null cannot take a bound away; it is refused when it is written, and means nothing should one be there.
 			if !leaf.Field.Guardrail || leaf.State != spec.Set {
 				continue
 			}
@@ -109,6 +108,20 @@ func (b *Bound) Text() string {
 	}
 }
 
+// Origins returns who set the bound: the one whose value decides, or all whose values hold together.
+func (b *Bound) Origins() []*resolve.Origin {
+	switch b.Field.Meet {
+	case specpb.Meet_MEET_INTERSECTION, specpb.Meet_MEET_UNION, specpb.Meet_MEET_CONJUNCTION:
+		out := make([]*resolve.Origin, len(b.Terms))
+		for i := range b.Terms {
+			out[i] = b.Terms[i].Origin
+		}
+		return out
+	default:
+		return []*resolve.Origin{b.Decisive().Origin}
+	}
+}
+
 // Common returns what is in every term's set, sorted.
 func (b *Bound) Common() []string {
 	var out []string
@@ -149,7 +162,7 @@ func list(l spec.Leaf) []string {
 // listed writes a set for people; an empty one admits nothing.
 func listed(values []string) string {
 	if len(values) == 0 {
-		return "none"
+		return "nothing"
 	}
 	return join(values)
 }

@@ -19,11 +19,28 @@ func Nearest(l *Limits, s *Subject) (*specpb.Launch, []launch.Change) {
 	var least []launch.Change
 	for _, to := range Repairs(l, s) {
 		to, changes := Minimize(s.Request.Launch, to, admits)
-		if best == nil || len(changes) < len(least) {
+		if best == nil || Nearer(changes, least) {
 			best, least = to, changes
 		}
 	}
 	return best, least
+}
+
+// Nearer reports whether changes a lead less far than changes b: there are fewer, or as many of which fewer drop what was
+// asked for altogether.
+func Nearer(a, b []launch.Change) bool {
+	dropped := func(list []launch.Change) (n int) {
+		for _, c := range list {
+			if c.To == nil {
+				n++
+			}
+		}
+		return n
+	}
+	if len(a) != len(b) {
+		return len(a) < len(b)
+	}
+	return dropped(a) < dropped(b)
 }
 
 // Repairs returns requests made of s that l admits: one where every field outside a bound is moved to the bound, and one
@@ -68,7 +85,7 @@ func repair(l *Limits, s *Subject, strategy func(*specpb.Launch, *Violation) boo
 		if err != nil {
 			return nil
 		}
-		left := Check(l, &Subject{Request: request, Origin: s.Origin, RuntimeClass: s.RuntimeClass})
+		left := Check(l, s.with(request))
 		if len(left) == 0 {
 			return to
 		}
@@ -81,7 +98,7 @@ func repair(l *Limits, s *Subject, strategy func(*specpb.Launch, *Violation) boo
 
 func admits(l *Limits, s *Subject, to *specpb.Launch) bool {
 	request, err := launch.New(to)
-	return err == nil && len(Check(l, &Subject{Request: request, Origin: s.Origin, RuntimeClass: s.RuntimeClass})) == 0
+	return err == nil && len(Check(l, s.with(request))) == 0
 }
 
 // Minimize takes back, one by one, the changes between original and changed that admits does not need, and returns what is

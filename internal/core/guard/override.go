@@ -10,20 +10,13 @@ import (
 )
 
 // CheckOverride returns why an override may not be written over the layers below it (zone, profile; the runner's own
-// guardrails too, when the caller passes them): it would widen a guardrail, it says null inside guardrails, or it clears a
-// limit that is required. All of it would be without effect, because the meet holds, and so mislead whoever reads it.
+// guardrails too, when the caller passes them): it would widen a guardrail, which would be without effect, because the meet
+// holds, and so mislead whoever reads it; or it clears a limit that is required. No layer can hold a null inside guardrails.
 func CheckOverride(below []resolve.Input, override resolve.Input) []Violation {
 	bounds := meet(below)
 	var out []Violation
 	for _, leaf := range override.Layer.Leaves() {
 		if !leaf.Field.Guardrail {
-			continue
-		}
-		if leaf.State == spec.Cleared {
-			out = append(out, Violation{
-				Reason: ReasonWidens, Path: leaf.Path(), Value: "null", ValueOrigin: &override.Origin,
-				Message: fmt.Sprintf("%s: null cannot take a guardrail away; leave it out", leaf.Path()),
-			})
 			continue
 		}
 		if b := bounds[leaf.Field]; b != nil {

@@ -121,18 +121,25 @@ func amountUnits(name string, at func(*specpb.Launch) **specpb.ResourceAmounts) 
 		{
 			path: name + ".cpu",
 			text: func(l *specpb.Launch) []byte { return stringText((*at(l)).GetCpu()) },
-			copy: func(dst, src *specpb.Launch) { of(dst).Cpu = (*at(src)).GetCpu() },
+			copy: func(dst, src *specpb.Launch) { of(dst).Cpu = (*at(src)).GetCpu(); tidy(at(dst)) },
 		},
 		{
 			path: name + ".memory",
 			text: func(l *specpb.Launch) []byte { return stringText((*at(l)).GetMemory()) },
-			copy: func(dst, src *specpb.Launch) { of(dst).Memory = (*at(src)).GetMemory() },
+			copy: func(dst, src *specpb.Launch) { of(dst).Memory = (*at(src)).GetMemory(); tidy(at(dst)) },
 		},
 		{
 			path: name + ".gpu",
 			text: func(l *specpb.Launch) []byte { return gpuText((*at(l)).GetGpu()) },
-			copy: func(dst, src *specpb.Launch) { of(dst).Gpu = proto.CloneOf((*at(src)).GetGpu()) },
+			copy: func(dst, src *specpb.Launch) { of(dst).Gpu = proto.CloneOf((*at(src)).GetGpu()); tidy(at(dst)) },
 		},
+	}
+}
+
+// tidy drops amounts that say nothing any more.
+func tidy(a **specpb.ResourceAmounts) {
+	if (*a).GetCpu() == "" && (*a).GetMemory() == "" && (*a).GetGpu() == nil {
+		*a = nil
 	}
 }
 
@@ -304,6 +311,8 @@ func Remove(l *specpb.Launch, path string) {
 		}
 	}
 	if path == "resource_limits.gpu" && l.GetResourceRequests().GetGpu() != nil {
+		// The two halves name one amount.
 		l.ResourceRequests.Gpu = nil
+		tidy(&l.ResourceRequests)
 	}
 }

@@ -156,7 +156,7 @@ func abilities(h *Host, n *Need) []Reason {
 			Message: fmt.Sprintf("runtime class %s does not work on this runner, which has %s", n.RuntimeClass, strings.Join(h.RuntimeClasses, ", ")),
 		})
 	}
-	if len(n.NodeSelector) > 0 && (h.NodeLabels != nil || h.Architecture != "") {
+	if !selected(h, n) {
 		out = append(out, labels(h, n)...)
 	}
 	if have := h.NodeLabels[LabelInstanceType]; have != "" && len(n.InstanceTypes) > 0 && !slices.Contains(n.InstanceTypes, have) {
@@ -173,23 +173,39 @@ func abilities(h *Host, n *Need) []Reason {
 	return out
 }
 
+// label returns what is known of a node label. What is not known matches anything.
+func (h *Host) label(key string) (value string, has, known bool) {
+	if key == LabelArch && h.Architecture != "" {
+		return h.Architecture, true, true
+	}
+	value, has = h.NodeLabels[key]
+	return value, has, h.NodeLabels != nil
+}
+
+// selected reports whether the host's known labels match the selector.
+func selected(h *Host, n *Need) bool {
+	for key, want := range n.NodeSelector {
+		if have, has, known := h.label(key); known && (!has || have != want) {
+			return false
+		}
+	}
+	return true
+}
+
 func labels(h *Host, n *Need) []Reason {
 	var out []Reason
 	for _, key := range sortedKeys(n.NodeSelector) {
 		want := n.NodeSelector[key]
-		have, known := h.NodeLabels[key]
-		code := CodeNodeLabels
-		if key == LabelArch && h.Architecture != "" {
-			have, known, code = h.Architecture, true, CodeArchitecture
-		} else if h.NodeLabels == nil {
+		have, has, known := h.label(key)
+		if !known || has && have == want {
 			continue
 		}
-		if known && have == want {
-			continue
-		}
-		text := "does not have the label"
-		if known {
+		code, text := CodeNodeLabels, "does not have the label"
+		if has {
 			text = "has " + have
+		}
+		if key == LabelArch && h.Architecture != "" {
+			code = CodeArchitecture
 		}
 		out = append(out, Reason{
 			Code: code, Path: "node_selector[" + key + "]", Value: want, Limit: have,

@@ -1,7 +1,5 @@
 package place
 
-import "cmp"
-
 // Weights of a score; they add up to 1, and a score is between 0 and 1. Room counts most: it is what the next launches
 // need. The number of sandboxes tells runners apart that reserve nothing, affinity those that are otherwise alike.
 const (
@@ -61,14 +59,6 @@ func mix(x uint64) uint64 {
 	return x ^ x>>31
 }
 
-// Before orders options for drawing: by draw, then by name.
-func Before(seed uint64, a, b string) int {
-	if c := cmp.Compare(Draw(seed, a), Draw(seed, b)); c != 0 {
-		return c
-	}
-	return cmp.Compare(a, b)
-}
-
 // Better reports whether a beats b: the higher score, then the name that sorts first.
 func Better(a, b Option) bool {
 	if a.Score != b.Score {
@@ -81,16 +71,23 @@ func Better(a, b Option) bool {
 // option only, both are when there is none.
 func Choose(seed uint64, options []Option) (winner, other int) {
 	first, second := -1, -1
+	var firstDraw, secondDraw uint64
 	for i := range options {
+		draw := Draw(seed, options[i].ID)
 		switch {
-		case first < 0 || Before(seed, options[i].ID, options[first].ID) < 0:
-			first, second = i, first
-		case second < 0 || Before(seed, options[i].ID, options[second].ID) < 0:
-			second = i
+		case first < 0 || before(draw, options[i].ID, firstDraw, options[first].ID):
+			first, second, firstDraw, secondDraw = i, first, draw, firstDraw
+		case second < 0 || before(draw, options[i].ID, secondDraw, options[second].ID):
+			second, secondDraw = i, draw
 		}
 	}
 	if second >= 0 && Better(options[second], options[first]) {
 		return second, first
 	}
 	return first, second
+}
+
+// before orders draws; equal ones, which hardly occur, by name.
+func before(draw uint64, id string, than uint64, thanID string) bool {
+	return draw < than || draw == than && id < thanID
 }

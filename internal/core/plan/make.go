@@ -53,6 +53,10 @@ type maker struct {
 	options   Options
 	selection selection
 	layer     resolve.Input
+	// subject is the request as guard checks it, for one runner at a time.
+	subject *guard.Subject
+	// fixed are the reasons that always say the same, made once.
+	fixed map[place.Code][]Reason
 	// runners are those of the organization, by name; states belongs to them.
 	runners []*Runner
 	states  []state
@@ -64,6 +68,7 @@ func newMaker(s *Snapshot, request *launch.Request, opts Options) *maker {
 		Origin: resolve.Origin{Layer: resolve.LayerRequest, Object: "request", By: opts.Actor, At: s.Now},
 		Layer:  request.Layer,
 	}
+	m.subject = guard.NewSubject(request, &m.layer.Origin, "")
 	m.runners = make([]*Runner, 0, len(s.Runners))
 	for _, r := range s.Runners {
 		if r.Runner.OrgID == s.OrgID {
@@ -84,6 +89,8 @@ type state struct {
 	bindings []*Binding
 	next     int
 	tried    []attempt
+	// first is where tried begins: mostly there is one attempt.
+	first [1]attempt
 }
 
 // attempt is one binding of one runner, tried.
@@ -105,13 +112,13 @@ func (m *maker) consider() {
 	m.states = make([]state, len(m.runners))
 	for i, r := range m.runners {
 		st := &m.states[i]
-		st.runner, st.host = r, hostOf(r)
+		st.runner, st.host, st.tried = r, hostOf(r), st.first[:0]
 		if len(m.selection.runners) > 0 && !slices.Contains(m.selection.runners, r.Runner.RunnerID) {
-			st.out = []Reason{{Code: place.CodeNotRequested, Message: place.Text(place.CodeNotRequested)}}
+			st.out = m.because(place.CodeNotRequested)
 			continue
 		}
 		if st.bindings = m.selection.bindings(r); len(st.bindings) == 0 {
-			st.out = []Reason{{Code: place.CodeNotBound, Message: place.Text(place.CodeNotBound)}}
+			st.out = m.because(place.CodeNotBound)
 			continue
 		}
 		if st.out = place.Available(&st.host); st.out == nil {
@@ -154,20 +161,53 @@ func (m *maker) try(st *state, b *Binding) attempt {
 	if m.request.GPU != nil {
 		a.stack = b.gpu
 	}
-	a.violations = guard.Check(a.stack.limits, m.subject(st.runner))
+	a.violations = guard.Check(a.stack.limits, m.on(st.runner))
 	for i := range a.violations {
 		a.reasons = append(a.reasons, reasonOf(&a.violations[i]))
 	}
 	a.need = a.stack.need(m.request, m.options.Group)
-	a.reasons = append(a.reasons, place.Fits(&st.host, &a.need)...)
+	for _, r := range place.Fits(&st.host, &a.need) {
+		r.ValueOrigin = m.originOf(a.stack, r.Path)
+		a.reasons = append(a.reasons, r)
+	}
 	if len(a.reasons) == 0 {
 		a.score = place.Score(&st.host, &a.need)
 	}
 	return a
 }
 
-func (m *maker) subject(r *Runner) *guard.Subject {
-	return &guard.Subject{Request: m.request, Origin: &m.layer.Origin, RuntimeClass: r.DefaultRuntimeClass}
+// originOf returns who asks for what a field says, nil when nobody does. An entry of a map comes from whoever sets the map.
+func (m *maker) originOf(s *stack, path string) *resolve.Origin {
+	f, key, ok := spec.ByPath(path)
+	if !ok {
+		return nil
+	}
+	if _, asked := m.request.Layer.At(f, key); asked {
+		return &m.layer.Origin
+	}
+	for _, k := range []string{key, ""} {
+		if v, ok := s.folded.At(f, k); ok {
+			return v.Origin
+		}
+	}
+	return nil
+}
+
+// on returns the request as it is checked for one runner.
+func (m *maker) on(r *Runner) *guard.Subject {
+	m.subject.RuntimeClass = r.DefaultRuntimeClass
+	return m.subject
+}
+
+// because returns a reason that always says the same.
+func (m *maker) because(code place.Code) []Reason {
+	if m.fixed == nil {
+		m.fixed = map[place.Code][]Reason{}
+	}
+	if m.fixed[code] == nil {
+		m.fixed[code] = []Reason{{Code: code, Message: place.Text(code)}}
+	}
+	return slices.Clip(m.fixed[code])
 }
 
 func reasonOf(v *guard.Violation) Reason {
@@ -259,7 +299,7 @@ func (m *maker) close(index []int, winner, other int) {
 		case other:
 			code = place.CodeOutscored
 		}
-		m.states[i].open().reasons = []Reason{{Code: code, Message: place.Text(code)}}
+		m.states[i].open().reasons = m.because(code)
 	}
 }
 

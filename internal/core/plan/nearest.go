@@ -31,7 +31,7 @@ func (m *maker) help(r *Refusal) {
 				continue
 			}
 			seen = append(seen, key)
-			for _, to := range guard.Repairs(a.stack.limits, m.subject(st.runner)) {
+			for _, to := range guard.Repairs(a.stack.limits, m.on(st.runner)) {
 				m.nearer(r, to)
 			}
 		}
@@ -43,13 +43,13 @@ func (m *maker) help(r *Refusal) {
 	}
 }
 
-// nearer keeps a request that the snapshot admits, if it takes fewer changes than the best so far.
+// nearer keeps a request that the snapshot admits, if it is nearer than the best so far.
 func (m *maker) nearer(r *Refusal, to *specpb.Launch) {
 	if !m.admits(to) {
 		return
 	}
 	to, changes := guard.Minimize(m.request.Launch, to, m.admits)
-	if len(changes) > 0 && (r.Nearest == nil || len(changes) < len(r.Changes)) {
+	if len(changes) > 0 && (r.Nearest == nil || guard.Nearer(changes, r.Changes)) {
 		r.Nearest, r.Changes = to, changes
 	}
 }

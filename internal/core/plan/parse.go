@@ -16,6 +16,8 @@ type Record struct {
 	RunnerID, ProfileName string
 	// Layers are all inputs of the fold, lowest first, the request's last.
 	Layers []resolve.Input
+	// Bounds are the guardrails in force, the meet of all layers; those in the resolved spec are the highest layer's.
+	Bounds []Bound
 	// Spec is the resolved spec as canonical JSON, Digest identifies it.
 	Spec            json.RawMessage
 	Digest          string
@@ -30,6 +32,13 @@ type Record struct {
 	values []resolve.Value
 }
 
+// Bound is one guardrail in force, for people.
+type Bound struct {
+	Path, Value string
+	// Origins are those who set it: one where one alone decides, all where their values hold together.
+	Origins []*resolve.Origin
+}
+
 // Resolved returns the fields of the resolved spec with owner and shadowed values, as they were when the sandbox was
 // launched: nothing is folded again.
 func (r *Record) Resolved() []resolve.Value { return r.values }
@@ -41,6 +50,7 @@ type stored struct {
 	Profile         string            `json:"profile"`
 	Layers          []storedLayer     `json:"layers"`
 	Fields          [][]any           `json:"fields"`
+	Bounds          []storedBound     `json:"bounds"`
 	Spec            json.RawMessage   `json:"spec"`
 	Digest          string            `json:"digest"`
 	Candidates      []storedCandidate `json:"candidates"`
@@ -50,6 +60,12 @@ type stored struct {
 	LifetimeSeconds int32             `json:"lifetimeSeconds"`
 	EgressMode      string            `json:"egressMode"`
 	IngressMode     string            `json:"ingressMode"`
+}
+
+type storedBound struct {
+	Path    string          `json:"path"`
+	Value   string          `json:"value"`
+	Origins []*storedOrigin `json:"origins"`
 }
 
 type storedOrigin struct {
@@ -113,6 +129,13 @@ func ParseRecord(text []byte) (*Record, error) {
 			return nil, fault.Internalf(nil, "a stored decision has the field %v, which its layers do not have", f)
 		}
 		r.values = append(r.values, v)
+	}
+	for _, b := range s.Bounds {
+		bound := Bound{Path: b.Path, Value: b.Value}
+		for _, o := range b.Origins {
+			bound.Origins = append(bound.Origins, o.origin())
+		}
+		r.Bounds = append(r.Bounds, bound)
 	}
 	for _, c := range s.Candidates {
 		r.Candidates = append(r.Candidates, c.candidate())

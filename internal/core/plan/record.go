@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/bermhq/berm/internal/core/guard"
 	"github.com/bermhq/berm/internal/core/place"
 	"github.com/bermhq/berm/internal/core/resolve"
 	"github.com/bermhq/berm/internal/core/spec"
@@ -21,7 +22,7 @@ const recordVersion = 1
 // It is written by hand because it is on the path of every launch, and the layers below the request are written once for
 // each binding.
 func (p *Plan) Record() json.RawMessage {
-	b := make([]byte, 0, len(p.stack.recorded)+2*len(p.specJSON)+1024)
+	b := make([]byte, 0, len(p.stack.recorded)+len(p.stack.bounds)+2*len(p.specJSON)+2048)
 	b = append(b, `{"version":`...)
 	b = strconv.AppendInt(b, recordVersion, 10)
 	b = appendText(b, "runner", p.Runner.Runner.RunnerID)
@@ -32,6 +33,8 @@ func (p *Plan) Record() json.RawMessage {
 	b = appendLayer(b, &p.RequestLayer)
 	b = append(b, `],"fields":[`...)
 	b = p.appendFields(b)
+	b = append(b, `],"bounds":[`...)
+	b = append(b, p.stack.bounds...)
 	b = append(b, `],"spec":`...)
 	b = append(b, p.specJSON...)
 	b = appendText(b, "digest", p.Digest)
@@ -66,17 +69,7 @@ func (p *Plan) Record() json.RawMessage {
 
 // appendFields writes each field as [path, owner, shadowed, …]: positions in layers, the newest shadowed layer first.
 func (p *Plan) appendFields(b []byte) []byte {
-	inputs := p.Resolved.Inputs()
-	below := p.stack.folded.Inputs()
-	at := func(o *resolve.Origin) int64 {
-		for i := range below {
-			// A result points into the inputs of the fold that it was laid over.
-			if o == &below[i].Origin || o == &inputs[i].Origin {
-				return int64(i)
-			}
-		}
-		return int64(len(inputs) - 1)
-	}
+	at := func(o *resolve.Origin) int64 { return int64(p.Resolved.Position(o)) }
 	values := p.Resolved.Fields()
 	for i := range values {
 		b = comma(b, i)
@@ -122,6 +115,25 @@ func appendOrigin(b []byte, o *resolve.Origin) []byte {
 	b = tree.AppendString(b, o.Layer.String())
 	b = appendText(b, "object", o.Object)
 	return appendInt(b, "revision", int64(o.Revision))
+}
+
+// appendBounds writes the guardrails as they hold together. In the resolved spec, which shows what layers say, the highest
+// layer's would hide tighter ones below it.
+func appendBounds(b []byte, l *guard.Limits) []byte {
+	for i, bound := range l.Bounds() {
+		b = comma(b, i)
+		b = append(b, `{"path":`...)
+		b = tree.AppendString(b, bound.Field.Path)
+		b = appendText(b, "value", bound.Text())
+		b = append(b, `,"origins":[`...)
+		for j, o := range bound.Origins() {
+			b = comma(b, j)
+			b = append(b, '{')
+			b = append(appendOrigin(b, o), '}')
+		}
+		b = append(b, "]}"...)
+	}
+	return b
 }
 
 func appendCandidate(b []byte, c *Candidate) []byte {

@@ -38,11 +38,13 @@ func (m *maker) refuse() error {
 		r.Message = "no runner has room: " + m.why(considered)
 	case m.selection.named():
 		r.Reason = fault.ReasonProfileMismatch
-		r.Message = fmt.Sprintf("profile %s does not admit the request: %s", m.selection.text(), m.why(considered))
+		r.Message = fmt.Sprintf("profile %s cannot serve the request: %s", m.selection.text(), m.why(considered))
 		m.help(r)
 	default:
-		r.Message = "no runner admits the request: " + m.why(considered)
-		r.Admitting = m.admitting()
+		r.Message = "no runner can serve the request: " + m.why(considered)
+		if r.Admitting = m.admitting(); len(r.Admitting) > 0 {
+			r.Message += ". It names no profile; these are bound too and would admit it: " + listed(r.Admitting)
+		}
 		m.help(r)
 	}
 	e.Reason, e.Message = r.Reason, r.Message
@@ -114,7 +116,7 @@ func (m *maker) why(considered []*state) string {
 	var b strings.Builder
 	for i, g := range groups {
 		if i > 0 {
-			b.WriteString("; ")
+			b.WriteString(". ")
 		}
 		b.WriteString(g.first)
 		if g.more > 0 {
@@ -130,7 +132,7 @@ func messages(reasons []Reason) string {
 	for i, r := range reasons {
 		texts[i] = r.Message
 	}
-	return strings.Join(texts, ", ")
+	return strings.Join(texts, "; ")
 }
 
 // admitting returns the names of bound profiles, other than the defaults, that would have admitted a request which named

@@ -32,10 +32,8 @@ func (s *selection) text() string { return listed(slices.Concat(s.names, s.ids))
 // bindings returns the bindings of r in the order in which they are tried.
 func (s *selection) bindings(r *Runner) []*Binding {
 	if !s.named() {
-		for _, b := range r.Bindings {
-			if b.Spec.Default {
-				return []*Binding{b}
-			}
+		if i := slices.IndexFunc(r.Bindings, func(b *Binding) bool { return b.Spec.Default }); i >= 0 {
+			return r.Bindings[i : i+1 : i+1]
 		}
 		return nil
 	}

@@ -17,14 +17,14 @@ type stack struct {
 	inputs []resolve.Input
 	folded *resolve.Folded
 	limits *guard.Limits
-	// recorded is the stored form of the layers, which is the same for every sandbox.
-	recorded []byte
+	// recorded and bounds are the stored form of the layers and of the guardrails, which is the same for every sandbox.
+	recorded, bounds []byte
 
 	cpuRequest, cpuLimit, memoryRequest, memoryLimit quantity
 	image, runtimeClass                              string
 	egress, ingress                                  string
-	// egressTypes holds the type of each egress mode.
-	egressTypes   map[string]string
+	// features are what a runner must offer for each egress mode, without and with the image "host".
+	features      map[string][2][]string
 	selector      map[string]string
 	instanceTypes []string
 }
@@ -55,6 +55,7 @@ func newStack(inputs, extra []resolve.Input) *stack {
 	s := &stack{inputs: inputs, folded: resolve.Fold(inputs)}
 	s.limits = guard.Compile(s.folded, extra...)
 	s.recorded = appendLayers(nil, s.folded.Inputs())
+	s.bounds = appendBounds(nil, s.limits)
 	value := func(path string) any {
 		if v, ok := s.folded.Lookup(path); ok {
 			return v.Any()
@@ -80,32 +81,36 @@ func newStack(inputs, extra []resolve.Input) *stack {
 	s.egress, s.ingress = text("network.egress.default"), text("network.ingress.default")
 	s.instanceTypes, _ = value("instance_types").([]string)
 	s.selector, _ = guard.NodeSelector(s.folded)
-	s.egressTypes = map[string]string{}
+	s.features = map[string][2][]string{"": {nil, {featureHost}}}
 	modes, _ := value("network.egress.modes").(map[string]any)
 	for name, m := range modes {
 		mode, _ := m.(map[string]any)
-		s.egressTypes[name], _ = mode["type"].(string)
+		kind, _ := mode["type"].(string)
+		s.features[name] = [2][]string{{featureEgress + kind}, {featureHost, featureEgress + kind}}
 	}
 	return s
 }
 
+// Features that runners report, as in backend.Info.
+const (
+	featureHost   = "image:host"
+	featureEgress = "egress:"
+	imageHost     = "host"
+)
+
 // need returns what the request, over these layers, asks of a runner.
 func (s *stack) need(r *launch.Request, group string) place.Need {
-	n := place.Need{
-		Reserve: s.reserve(r), RuntimeClass: s.runtimeClass, NodeSelector: s.selector, InstanceTypes: s.instanceTypes, Group: group,
-		Features: make([]string, 0, 2),
-	}
-	image, egress := s.image, s.egressMode(r.Launch)
+	image, host := s.image, 0
 	if asked := r.Launch.GetContainerImage(); asked != "" {
 		image = asked
 	}
-	if image == "host" {
-		n.Features = append(n.Features, "image:host")
+	if image == imageHost {
+		host = 1
 	}
-	if kind := s.egressTypes[egress]; kind != "" {
-		n.Features = append(n.Features, "egress:"+kind)
+	return place.Need{
+		Reserve: s.reserve(r), RuntimeClass: s.runtimeClass, NodeSelector: s.selector, InstanceTypes: s.instanceTypes, Group: group,
+		Features: s.features[s.egressMode(r.Launch)][host],
 	}
-	return n
 }
 
 // reserve counts what is requested; a request that is not given is as large as its limit, as in Kubernetes.
