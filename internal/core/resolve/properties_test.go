@@ -265,3 +265,40 @@ func shuffle(t *rapid.T, n *tree.Node) {
 		shuffle(t, item)
 	}
 }
+
+// TestManyLayers: more layers than a merge holds without allocating are folded all the same.
+func TestManyLayers(t *testing.T) {
+	var inputs []Input
+	m := &model{map[string][]string{}, map[string]*spec.Field{}, map[*spec.Field]func(string) string{}}
+	for i := range 3 * inlineSources {
+		l, err := spec.ParseLayer(spectest.Full(spec.Profile(), 60-i, i))
+		if err != nil {
+			t.Fatal(err)
+		}
+		inputs = append(inputs, Input{Origin{Layer: LayerZone, Object: fmt.Sprint(i)}, l})
+		m.layer(inputs[i])
+		if got, want := show(&Fold(inputs).Resolved), m.show(); got != want {
+			t.Fatalf("%d layers: got\n%s\nwant\n%s", i, got, want)
+		}
+	}
+}
+
+// TestShadowsAreApart: what a caller appends to one field's shadows does not reach another field's.
+func TestShadowsAreApart(t *testing.T) {
+	inputs := []Input{}
+	for i := range 3 {
+		l, err := spec.ParseLayer(spectest.Full(spec.Profile(), 10, i))
+		if err != nil {
+			t.Fatal(err)
+		}
+		inputs = append(inputs, Input{Origin{Layer: LayerZone, Object: fmt.Sprint(i)}, l})
+	}
+	r := Fold(inputs)
+	want := show(&r.Resolved)
+	for _, v := range r.Fields() {
+		_ = append(v.Shadowed, Shadow{Leaf: &spec.Leaf{}, Origin: &Origin{Object: "foreign"}})
+	}
+	if got := show(&r.Resolved); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}

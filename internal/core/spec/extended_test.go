@@ -26,12 +26,16 @@ func extended(t *testing.T) *spec.Registry {
 			{Name: proto.String("COLOR_UNSPECIFIED"), Number: proto.Int32(0)}, {Name: proto.String("COLOR_RED"), Number: proto.Int32(1)}, {Name: proto.String("COLOR_BLUE"), Number: proto.Int32(2)},
 		},
 	})
-	file.MessageType = append(file.MessageType, storage(), volume())
+	solo := &descriptorpb.DescriptorProto{Name: proto.String("Solo")}
+	add(solo, 1, "alone", str, optional, "a", nil)
+	file.MessageType = append(file.MessageType, storage(), volume(), solo)
 	for _, m := range file.MessageType {
 		switch m.GetName() {
 		case "ProfileSpec":
 			add(m, 100, "shell", str, optional, "bash", nil)
 			add(m, 101, "storage", descriptorpb.FieldDescriptorProto_TYPE_MESSAGE, optional, "", nil).TypeName = proto.String(".berm.spec.Storage")
+			// A message with one field: its null and the field's are told apart.
+			add(m, 102, "solo", descriptorpb.FieldDescriptorProto_TYPE_MESSAGE, optional, "", nil).TypeName = proto.String(".berm.spec.Solo")
 		case "Namespace":
 			add(m, 100, "quota_count", descriptorpb.FieldDescriptorProto_TYPE_INT64, optional, "3", nil)
 		}
@@ -44,7 +48,7 @@ func extended(t *testing.T) *spec.Registry {
 	if p := r.Problems(backends()...); len(p) > 0 {
 		t.Fatalf("problems: %s", p)
 	}
-	if added := len(r.Fields()) - len(spec.Fields()); added != 15 {
+	if added := len(r.Fields()) - len(spec.Fields()); added != 16 {
 		t.Fatalf("%d fields added", added)
 	}
 	return r

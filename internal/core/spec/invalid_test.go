@@ -117,6 +117,23 @@ func TestManyProblems(t *testing.T) {
 	}
 }
 
+// TestLayerLimit: fields that each keep their limits do not add up to a text without bound.
+func TestLayerLimit(t *testing.T) {
+	doc := func(modes int) string {
+		names := strings.TrimPrefix(strings.Repeat(fmt.Sprintf(`,"%s.example"`, strings.Repeat("a", 60)), 200), ",")
+		var all []string
+		for i := range modes {
+			all = append(all, fmt.Sprintf(`"m%d":{"dnsNames":[%s],"type":"allowlist"}`, i, names))
+		}
+		return `{"network":{"egress":{"modes":{` + strings.Join(all, ",") + `}}}}`
+	}
+	layer(t, doc(18))
+	_, err := spec.ParseLayer([]byte(doc(19)))
+	if !fault.HasReason(err, fault.ReasonLimitExceeded) || !strings.Contains(render(err), "the limit is 262144") {
+		t.Errorf("%v", err)
+	}
+}
+
 // TestPrefix: paths start with where the fragment stands.
 func TestPrefix(t *testing.T) {
 	_, err := spec.Profile().DecodeLayer(parse(t, `{"tags":1}`), "profile_template.spec")

@@ -20,10 +20,11 @@ func TestParseMask(t *testing.T) {
 		"spec":                           "spec",
 		"spec.resourceDefaults.cpuLimit": "spec.resource_defaults.cpu_limit",
 		"spec.resource_defaults,spec.resource_defaults.cpu_limit,spec.tags": "spec.resource_defaults spec.tags",
-		"spec.tags,spec":             "spec",
-		"spec.pod.spec.nodeSelector": "spec.pod.spec.nodeSelector",
-		"spec.networkConfigJson":     "spec.network",
-		"spec.network_config_json":   "spec.network",
+		"spec.tags,spec":                   "spec",
+		"spec.pod.spec.a,spec.pod.spec.ab": "spec.pod.spec.a spec.pod.spec.ab",
+		"spec.pod.spec.nodeSelector":       "spec.pod.spec.nodeSelector",
+		"spec.networkConfigJson":           "spec.network",
+		"spec.network_config_json":         "spec.network",
 	} {
 		got, err := spec.ParseMask(text, maskPaths())
 		if err != nil || strings.Join(got, " ") != want {

@@ -35,6 +35,7 @@ func TestParseQuantity(t *testing.T) {
 			text: "1.0000000000000001", cpuErr: `"1.0000000000000001" is finer than a thousandth of a CPU; did you mean "1001m"?`,
 			memErr: `"1.0000000000000001" is no whole number of bytes`,
 		},
+		{text: "1e100", cpuErr: `"1e100" is not a sensible quantity`, memErr: `"1e100" is not a sensible quantity`},
 		{text: "-1", cpuErr: `"-1" is negative`, memErr: `"-1" is negative`},
 		{text: "1e999999999", cpuErr: `"1e999999999" is not a sensible quantity`, memErr: `"1e999999999" is not a sensible quantity`},
 		{

@@ -168,6 +168,7 @@ func TestDecodeRefuses(t *testing.T) {
 		`{"wk_duration":5}`:                    `FIELD_INVALID wk_duration: expected a duration in seconds such as "1.5s", got a number (5)`,
 		`{"wk_struct":[]}`:                     "FIELD_INVALID wk_struct: expected an object, got a list",
 		`{"wk_struct":{"a":9007199254740993}}`: "FIELD_INVALID wk_struct: 9007199254740993 cannot be kept exactly: integers in open JSON go up to 2^53",
+		`{"wk_value":[-9007199254740993]}`:     "FIELD_INVALID wk_value: -9007199254740993 cannot be kept exactly: integers in open JSON go up to 2^53",
 		`{"a_bol":1,"a_bool":1}`: `FIELD_INVALID a_bol: unknown field "a_bol"; did you mean "a_bool"?|` +
 			"a_bool: expected true or false, got a number (1)",
 	} {

@@ -78,9 +78,6 @@ func canonicalNumber(text string) string {
 
 // FormatFloat returns the canonical text of a finite number.
 func FormatFloat(f float64) string {
-	if f == 0 {
-		return "0"
-	}
 	if f == math.Trunc(f) && math.Abs(f) < 1e15 {
 		return strconv.FormatInt(int64(f), 10)
 	}
