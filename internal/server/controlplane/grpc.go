@@ -1,31 +1,15 @@
 package controlplane
 
 import (
-	"context"
-	"net/url"
 	"strings"
 
-	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/fieldmaskpb"
 
 	"github.com/bermhq/berm/internal/control"
 	"github.com/bermhq/berm/internal/core/spec"
-	"github.com/bermhq/berm/internal/core/tree"
 	"github.com/bermhq/berm/internal/server/rest"
 )
-
-// reasonOf returns the reason for a change in the metadata of a call, "" for none.
-func reasonOf(ctx context.Context) string {
-	values := metadata.ValueFromIncomingContext(ctx, strings.ToLower(rest.ReasonHeader))
-	if len(values) == 0 {
-		return ""
-	}
-	if text, err := url.QueryUnescape(values[0]); err == nil {
-		return text
-	}
-	return values[0]
-}
 
 func pageFrom(m interface {
 	GetPageSize() int32
@@ -45,20 +29,4 @@ func maskFrom(mask *fieldmaskpb.FieldMask, allowed []string, e *rest.Envelope, o
 	}
 	e.OutputOnly(object.ProtoReflect().Descriptor(), wrong)
 	return implied()
-}
-
-// wrapped returns a message as the object of an envelope: the fields that are present in it.
-func wrapped(name string, m proto.Message, wrong *rest.Problems) *rest.Envelope {
-	e := &rest.Envelope{Name: name, Object: &tree.Node{Kind: tree.Object}}
-	if !m.ProtoReflect().IsValid() {
-		wrong.Add(nil, name, "must be given")
-		return e
-	}
-	n, err := tree.FromMessage(m)
-	if err != nil {
-		wrong.Add(nil, name, "%v", err)
-		return e
-	}
-	e.Object = n
-	return e
 }

@@ -40,12 +40,26 @@ func profileNode(p *core.Profile, warnings []string) (*tree.Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	spec, err := tree.ParseJSON(p.Spec.WireJSON())
+	return withSpec(n, p)
+}
+
+func withSpec(n *tree.Node, p *core.Profile) (*tree.Node, error) {
+	text, err := tree.ParseJSON(p.Spec.WireJSON())
 	if err != nil {
 		return nil, fault.Internalf(err, "the spec of profile %s cannot be rendered", p.ID)
 	}
-	n.Keys = append(n.Keys, tree.Key{Name: "spec", Value: spec})
+	n.Keys = append(n.Keys, tree.Key{Name: "spec", Value: text})
 	return n, nil
+}
+
+// ProfileConfiguration returns what a revision of a profile configures, in the form of its REST resource.
+func ProfileConfiguration(p *core.Profile) (*tree.Node, error) {
+	n, err := rest.MessageNode(&v1beta2pb.ProfileTemplate{DisplayName: p.DisplayName, Description: p.Description, Labels: p.Labels})
+	if err != nil {
+		return nil, err
+	}
+	n = rest.Without(n, "id", "organization_id", "etag", "revision", "warnings")
+	return withSpec(n, p)
 }
 
 // specLayer reads a spec in its message form. Empty lists and maps are unset in it.

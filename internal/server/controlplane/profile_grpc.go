@@ -21,7 +21,7 @@ var _ v1beta2rpc.ProfileTemplateServiceServer = (*profileService)(nil)
 func (s *profileService) CreateProfileTemplate(ctx context.Context, r *v1beta2pb.CreateProfileTemplateRequest) (*v1beta2pb.ProfileTemplate, error) {
 	wrong := &rest.Problems{}
 	m := r.GetProfileTemplate()
-	e := wrapped("profile_template", m, wrong)
+	e := rest.EnvelopeOf("profile_template", m, wrong)
 	e.OutputOnly(m.ProtoReflect().Descriptor(), wrong)
 	if m.GetEtag() != "" {
 		wrong.Refuse(nil, "profile_template.etag", "belongs to updates: a new profile has no state yet")
@@ -31,7 +31,7 @@ func (s *profileService) CreateProfileTemplate(ctx context.Context, r *v1beta2pb
 	if err := wrong.Fault(); err != nil {
 		return nil, err
 	}
-	p, err := s.front.control.CreateProfile(ctx, edge.Principal(ctx), profileInput(m, layer, reasonOf(ctx)))
+	p, err := s.front.control.CreateProfile(ctx, edge.Principal(ctx), profileInput(m, layer, rest.ReasonOf(ctx)))
 	if err != nil {
 		return nil, err
 	}
@@ -65,7 +65,7 @@ func (s *profileService) ListProfileTemplates(ctx context.Context, r *v1beta2pb.
 func (s *profileService) UpdateProfileTemplate(ctx context.Context, r *v1beta2pb.UpdateProfileTemplateRequest) (*v1beta2pb.ProfileTemplate, error) {
 	wrong := &rest.Problems{}
 	m := r.GetProfileTemplate()
-	e := wrapped("profile_template", m, wrong)
+	e := rest.EnvelopeOf("profile_template", m, wrong)
 	layer, err := specLayer(m.GetSpec(), "profile_template.spec")
 	wrong.Merge(err)
 	mask := maskFrom(r.GetUpdateMask(), control.ProfilePaths(), e, m, func() []string {
@@ -77,7 +77,7 @@ func (s *profileService) UpdateProfileTemplate(ctx context.Context, r *v1beta2pb
 		return nil, err
 	}
 	p, warnings, err := s.front.control.UpdateProfile(ctx, edge.Principal(ctx), r.GetId(),
-		control.ProfilePatch{Mask: mask, Profile: profileInput(m, layer, reasonOf(ctx)), Etag: m.GetEtag()})
+		control.ProfilePatch{Mask: mask, Profile: profileInput(m, layer, rest.ReasonOf(ctx)), Etag: m.GetEtag()})
 	if err != nil {
 		return nil, err
 	}

@@ -15,39 +15,70 @@ import (
 	"github.com/bermhq/berm/internal/server/wire"
 )
 
-// runnerMessage returns a runner with what is known of its process.
-func (f *Front) runnerMessage(v *control.RunnerView, warnings []string) (*v1beta2pb.Runner, error) {
-	r, st := v.Runner, v.Status
+// configured returns a runner as it is configured, with bindings named as they were.
+func configured(r *core.Runner) (*v1beta2pb.Runner, error) {
 	managed, err := managedMessage(r.Managed)
 	if err != nil {
 		return nil, fault.Internalf(err, "the managed spec of runner %s cannot be read", r.ID)
 	}
 	m := &v1beta2pb.Runner{
-		Id: r.ID, OrganizationId: r.OrgID, DisplayName: r.DisplayName,
+		DisplayName: r.DisplayName,
 		Identity: &v1beta2pb.RunnerIdentity{
 			RunnerId: r.RunnerID, Zone: r.Zone, ClusterId: r.ClusterID, ClusterName: r.ClusterName, RunnerGroupId: r.GroupID,
 		},
-		ManagementMode:   v1beta2pb.ManagementMode_MANAGEMENT_MODE_MANAGED,
-		ManagedSpec:      managed,
-		InstallStatus:    installStatus(st.Install),
-		ConnectionStatus: connectionStatus(st.Connection),
-		CreatedAt:        wire.Time(r.CreatedAt), UpdatedAt: wire.Time(r.UpdatedAt), LastHeartbeatAt: wire.Time(st.LastHeartbeat),
-		Etag: control.Etag(r.Meta), Revision: r.Revision, Warnings: warnings,
+		ManagedSpec: managed,
 	}
-	if e := st.Error; e != nil {
-		m.InstallError = &v1beta2pb.RunnerInstallError{Reason: e.Reason, Message: e.Message, RemediationHints: e.Hints, OccurredAt: wire.Time(e.At)}
-	}
-	if st.Info != nil {
-		m.ActiveConfigVersion, m.ActiveProfileSpecVersion = f.version, f.version
-	}
-	for i, b := range r.Bindings {
-		out := &v1beta2pb.RunnerProfileBinding{ProfileTemplateId: b.ProfileID, ProfileName: v.BindingNames[i], IsDefault: b.Default}
+	for _, b := range r.Bindings {
+		out := &v1beta2pb.RunnerProfileBinding{ProfileTemplateId: b.ProfileID, ProfileName: b.Alias, IsDefault: b.Default}
 		if b.Overrides != nil {
 			out.OverridesJson = string(b.Overrides.WireJSON())
 		}
 		m.ProfileBindings = append(m.ProfileBindings, out)
 	}
 	return m, nil
+}
+
+// runnerMessage returns a runner with what is known of its process.
+func (f *Front) runnerMessage(v *control.RunnerView, warnings []string) (*v1beta2pb.Runner, error) {
+	r, st := v.Runner, v.Status
+	m, err := configured(r)
+	if err != nil {
+		return nil, err
+	}
+	for i, name := range v.BindingNames {
+		m.ProfileBindings[i].ProfileName = name
+	}
+	m.Id, m.OrganizationId, m.Etag, m.Revision, m.Warnings = r.ID, r.OrgID, control.Etag(r.Meta), r.Revision, warnings
+	m.ManagementMode = v1beta2pb.ManagementMode_MANAGEMENT_MODE_MANAGED
+	m.InstallStatus, m.ConnectionStatus = installStatus(st.Install), connectionStatus(st.Connection)
+	m.CreatedAt, m.UpdatedAt, m.LastHeartbeatAt = wire.Time(r.CreatedAt), wire.Time(r.UpdatedAt), wire.Time(st.LastHeartbeat)
+	if e := st.Error; e != nil {
+		m.InstallError = &v1beta2pb.RunnerInstallError{Reason: e.Reason, Message: e.Message, RemediationHints: e.Hints, OccurredAt: wire.Time(e.At)}
+	}
+	if st.Info != nil {
+		m.ActiveConfigVersion, m.ActiveProfileSpecVersion = f.version, f.version
+	}
+	return m, nil
+}
+
+// RunnerConfiguration returns what a revision of a runner configures, in the form of its REST resource.
+func RunnerConfiguration(r *core.Runner) (*tree.Node, error) {
+	m, err := configured(r)
+	if err != nil {
+		return nil, err
+	}
+	n, err := rest.MessageNode(m)
+	if err != nil {
+		return nil, err
+	}
+	out := &tree.Node{Kind: tree.Object}
+	for _, k := range n.Keys {
+		switch k.Name {
+		case "displayName", "identity", "managedSpec", "profileBindings":
+			out.Keys = append(out.Keys, k)
+		}
+	}
+	return out, nil
 }
 
 func (f *Front) runnerNode(v *control.RunnerView, warnings []string) (*tree.Node, error) {

@@ -21,7 +21,7 @@ var _ v1beta2rpc.ManagedRunnerServiceServer = (*runnerService)(nil)
 func (s *runnerService) CreateManagedRunner(ctx context.Context, r *v1beta2pb.CreateManagedRunnerRequest) (*v1beta2pb.Runner, error) {
 	wrong := &rest.Problems{}
 	m := r.GetRunner()
-	wrapped("runner", m, wrong).OutputOnly(m.ProtoReflect().Descriptor(), wrong)
+	rest.EnvelopeOf("runner", m, wrong).OutputOnly(m.ProtoReflect().Descriptor(), wrong)
 	if m.GetEtag() != "" {
 		wrong.Refuse(nil, "runner.etag", "belongs to updates: a new runner has no state yet")
 	}
@@ -30,7 +30,7 @@ func (s *runnerService) CreateManagedRunner(ctx context.Context, r *v1beta2pb.Cr
 	if err := wrong.Fault(); err != nil {
 		return nil, err
 	}
-	in.Reason = reasonOf(ctx)
+	in.Reason = rest.ReasonOf(ctx)
 	v, warnings, err := s.front.control.CreateRunner(ctx, edge.Principal(ctx), in)
 	if err != nil {
 		return nil, err
@@ -65,7 +65,7 @@ func (s *runnerService) ListRunners(ctx context.Context, r *v1beta2pb.ListRunner
 func (s *runnerService) UpdateManagedRunner(ctx context.Context, r *v1beta2pb.UpdateManagedRunnerRequest) (*v1beta2pb.Runner, error) {
 	wrong := &rest.Problems{}
 	m := r.GetRunner()
-	e := wrapped("runner", m, wrong)
+	e := rest.EnvelopeOf("runner", m, wrong)
 	mask := maskFrom(r.GetUpdateMask(), control.RunnerPaths(), e, m, func() []string {
 		return presentPaths(rest.Without(e.Object, "etag"), m.ProtoReflect().Descriptor(), "", runnerLeaf)
 	}, wrong)
@@ -73,7 +73,7 @@ func (s *runnerService) UpdateManagedRunner(ctx context.Context, r *v1beta2pb.Up
 	if err := wrong.Fault(); err != nil {
 		return nil, err
 	}
-	in.Reason = reasonOf(ctx)
+	in.Reason = rest.ReasonOf(ctx)
 	v, warnings, err := s.front.control.UpdateRunner(ctx, edge.Principal(ctx), r.GetId(), control.RunnerPatch{Mask: mask, Runner: in, Etag: m.GetEtag()})
 	if err != nil {
 		return nil, err

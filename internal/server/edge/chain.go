@@ -84,8 +84,8 @@ func RequestID(ctx context.Context) string {
 	return ""
 }
 
-// note keeps an error that a handler sent itself, so that the log has its cause.
-func note(ctx context.Context, err error) {
+// Note keeps an error that a handler sent itself, in a body or in a frame of a stream, so that the log has it.
+func Note(ctx context.Context, err error) {
 	if s, ok := ctx.Value(stateKey{}).(*state); ok && s.noted == nil {
 		s.noted = err
 	}

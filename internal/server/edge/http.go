@@ -33,7 +33,7 @@ func (c *Chain) HTTP(next http.Handler) http.Handler {
 
 // Fail sends err as a google.rpc.Status body.
 func Fail(ctx context.Context, w http.ResponseWriter, err error) {
-	note(ctx, err)
+	Note(ctx, err)
 	if fault.Is(err, fault.Unauthenticated) {
 		w.Header().Set("WWW-Authenticate", "Bearer")
 	}

@@ -14,7 +14,6 @@ import (
 	"net"
 	"net/http"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -73,8 +72,9 @@ type Port struct {
 	shared, native *grpc.Server
 	http           *http.Server
 	draining       atomic.Bool
-	drain          chan struct{}
-	stop           sync.Once
+	drain          <-chan struct{}
+	onDrain        func(func()) func() bool
+	startDrain     func()
 }
 
 // New returns a port that does not listen yet.
@@ -82,7 +82,11 @@ func New(cfg Config) *Port {
 	if cfg.MaxBody <= 0 {
 		cfg.MaxBody = DefaultMaxBody
 	}
-	p := &Port{cfg: cfg, drain: make(chan struct{})}
+	ctx, cancel := context.WithCancel(context.Background())
+	p := &Port{
+		cfg: cfg, drain: ctx.Done(), startDrain: cancel,
+		onDrain: func(f func()) func() bool { return context.AfterFunc(ctx, f) },
+	}
 	p.shared = p.grpcServer()
 	native := []grpc.ServerOption{
 		grpc.MaxConcurrentStreams(MaxStreams), grpc.MaxHeaderListSize(MaxHeader), grpc.ConnectionTimeout(HeaderTimeout),
@@ -169,6 +173,9 @@ func (p *Port) Draining() bool { return p.draining.Load() }
 // Drain is closed when the time of a shutdown is up: streams that would go on end now, and say why.
 func (p *Port) Drain() <-chan struct{} { return p.drain }
 
+// OnDrain calls f in a goroutine of its own once Drain is closed, unless the function returned was called first.
+func (p *Port) OnDrain(f func()) (stop func() bool) { return p.onDrain(f) }
+
 // Shutdown refuses new connections and calls and waits for those in flight until ctx ends. Then it closes Drain, waits
 // DrainGrace at most, and cuts what is left. It returns nil when nothing had to be cut short, else the error of ctx.
 func (p *Port) Shutdown(ctx context.Context) error {
@@ -184,7 +191,7 @@ func (p *Port) Shutdown(ctx context.Context) error {
 	case <-done:
 	case <-ctx.Done():
 		err = ctx.Err()
-		p.stop.Do(func() { close(p.drain) })
+		p.startDrain()
 		grace := time.NewTimer(DrainGrace)
 		select {
 		case <-done:
@@ -197,5 +204,6 @@ func (p *Port) Shutdown(ctx context.Context) error {
 	// Last: the server behind net/http has no graceful stop, it ends its calls at once.
 	p.shared.Stop()
 	<-done
+	p.startDrain() // releases what waits for it
 	return err
 }

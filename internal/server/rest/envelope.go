@@ -57,6 +57,22 @@ func Unwrap(n *tree.Node, m proto.Message, name, layer string, wrong *Problems) 
 	return e
 }
 
+// EnvelopeOf is Unwrap for a request over gRPC: its object holds the fields that are present in m.
+func EnvelopeOf(name string, m proto.Message, wrong *Problems) *Envelope {
+	e := &Envelope{Name: name, Object: &tree.Node{Kind: tree.Object}}
+	if !m.ProtoReflect().IsValid() {
+		wrong.Add(nil, name, "must be given")
+		return e
+	}
+	n, err := tree.FromMessage(m)
+	if err != nil {
+		wrong.Add(nil, name, "%v", err)
+		return e
+	}
+	e.Object = n
+	return e
+}
+
 func hasField(m proto.Message, name protoreflect.Name) bool {
 	return m.ProtoReflect().Descriptor().Fields().ByName(name) != nil
 }

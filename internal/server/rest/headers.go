@@ -1,9 +1,12 @@
 package rest
 
 import (
+	"context"
 	"net/http"
 	"net/url"
 	"strings"
+
+	"google.golang.org/grpc/metadata"
 
 	"github.com/bermhq/berm/internal/core/fault"
 )
@@ -18,6 +21,18 @@ func Reason(r *http.Request) (string, error) {
 		return "", fault.Invalidf(fault.ReasonFieldInvalid, "the header %s is not valid percent-encoding", ReasonHeader)
 	}
 	return text, nil
+}
+
+// ReasonOf is Reason for a call over gRPC.
+func ReasonOf(ctx context.Context) string {
+	values := metadata.ValueFromIncomingContext(ctx, strings.ToLower(ReasonHeader))
+	if len(values) == 0 {
+		return ""
+	}
+	if text, err := url.QueryUnescape(values[0]); err == nil {
+		return text
+	}
+	return values[0]
 }
 
 // Etag returns the state of an object that a caller has seen, from the body or If-Match, "" for none. Both may be given when

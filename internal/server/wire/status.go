@@ -165,6 +165,11 @@ func fromLibrary(s *status.Status) *fault.Error {
 	return fault.Invalidf(fault.ReasonInvalidRequest, "the request could not be read: %s", s.Message())
 }
 
+// Text returns what is wrong in one line for people, as a status would say it.
+func Text(err error, requestID string) string {
+	return build(err, requestID).GetMessage()
+}
+
 // text joins the message with the first violations, so that a client that shows only the message is still told.
 func text(f *fault.Error) string {
 	var b strings.Builder

@@ -1,0 +1,98 @@
+package bermv1
+
+import (
+	"context"
+
+	bermv1 "github.com/bermhq/berm/gen/berm/v1"
+	"github.com/bermhq/berm/gen/berm/v1rpc"
+	"github.com/bermhq/berm/internal/control"
+	"github.com/bermhq/berm/internal/core"
+	"github.com/bermhq/berm/internal/core/fault"
+	"github.com/bermhq/berm/internal/server/edge"
+	"github.com/bermhq/berm/internal/server/startreq"
+	"github.com/bermhq/berm/internal/server/wire"
+)
+
+type explainService struct {
+	bermv1rpc.UnsafeExplainServiceServer
+	*Front
+}
+
+var _ bermv1rpc.ExplainServiceServer = (*explainService)(nil)
+
+func (s *explainService) GetSandbox(ctx context.Context, r *bermv1.GetSandboxRequest) (*bermv1.Sandbox, error) {
+	v, err := s.control.Get(ctx, edge.Principal(ctx), r.GetSandboxId())
+	if err != nil {
+		return nil, err
+	}
+	sb := v.Sandbox
+	return &bermv1.Sandbox{
+		SandboxId: sb.ID, Status: string(sb.Status), Reason: sb.StatusReason, ExitCode: sb.ExitCode, Observation: string(sb.Observation),
+		RunnerId: sb.RunnerID, ProfileName: sb.ProfileName, ProfileId: sb.ProfileID, ProfileRevision: sb.ProfileRevision, Tags: sb.Tags,
+		CreatedBy: sb.CreatedBy, CreatedAt: wire.Time(sb.CreatedAt), StartedAt: wire.Time(sb.StartedAt), EndedAt: wire.Time(sb.EndedAt),
+		ExpiresAt: wire.Time(sb.ExpiresAt), Timeline: timeline(sb.Timeline), Request: startreq.Request(sb.Launch),
+		Isolation: v.Isolation, Digest: sb.Digest,
+	}, nil
+}
+
+func (s *explainService) ExplainSandbox(ctx context.Context, r *bermv1.ExplainSandboxRequest) (*bermv1.ExplainSandboxResponse, error) {
+	e, err := s.control.Explain(ctx, edge.Principal(ctx), r.GetSandboxId(), r.GetFieldPath())
+	if err != nil {
+		return nil, err
+	}
+	return &bermv1.ExplainSandboxResponse{
+		SandboxId: e.SandboxID, RunnerId: e.RunnerID, ProfileName: e.ProfileName, ProfileId: e.ProfileID, ProfileRevision: e.ProfileRevision,
+		Fields: explained(e.Fields), Candidates: wire.Candidates(e.Candidates), Timeline: timeline(e.Timeline),
+		Digest: e.Digest, Observation: string(e.Observation), Isolation: e.Isolation,
+	}, nil
+}
+
+func (s *explainService) PlanSandbox(ctx context.Context, r *bermv1.PlanSandboxRequest) (*bermv1.PlanSandboxResponse, error) {
+	if r.GetRequest() == nil {
+		return nil, fault.Invalidf(fault.ReasonInvalidRequest, "invalid plan request").WithField("request", "must be given; {} asks for the default of everything")
+	}
+	l, err := s.table.Launch(r.GetRequest())
+	if err != nil {
+		return nil, err
+	}
+	p := edge.Principal(ctx)
+	planned, err := s.control.Plan(ctx, p, l)
+	if err != nil {
+		return nil, err
+	}
+	if planned.Refusal != nil {
+		return &bermv1.PlanSandboxResponse{Refusal: wire.Refusal(planned.Refusal), Candidates: wire.Candidates(planned.Refusal.Candidates)}, nil
+	}
+	e := planned.Explanation
+	out := &bermv1.PlanSandboxResponse{
+		Admitted: true, RunnerId: e.RunnerID, ProfileName: e.ProfileName, ProfileId: e.ProfileID, ProfileRevision: e.ProfileRevision,
+		Digest: e.Digest, Spec: wire.Struct(e.Spec), Fields: explained(e.Fields), Candidates: wire.Candidates(e.Candidates),
+	}
+	if !r.GetIncludePod() {
+		return out, nil
+	}
+	out.Pod, err = s.podOf(p, planned)
+	return out, err
+}
+
+func explained(fields []control.ExplainedField) []*bermv1.ExplainedField {
+	out := make([]*bermv1.ExplainedField, len(fields))
+	for i, f := range fields {
+		out[i] = &bermv1.ExplainedField{
+			Path: f.Path, Value: wire.Value(f.Value), Layer: f.Layer, Object: f.Object, Revision: f.Revision, By: f.By, At: wire.Time(f.At),
+			Reason: f.Reason, Enforcement: f.Enforcement, EnforcementNote: f.Note,
+		}
+		for _, s := range f.Shadowed {
+			out[i].Shadowed = append(out[i].Shadowed, &bermv1.ShadowedValue{Value: wire.Value(s.Value), Layer: s.Layer, Object: s.Object, Revision: s.Revision})
+		}
+	}
+	return out
+}
+
+func timeline(events []core.Event) []*bermv1.TimelineEvent {
+	out := make([]*bermv1.TimelineEvent, len(events))
+	for i, e := range events {
+		out[i] = &bermv1.TimelineEvent{Name: e.Name, At: wire.Time(e.At), Message: e.Message, Attributes: e.Attrs}
+	}
+	return out
+}

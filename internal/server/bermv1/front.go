@@ -1,0 +1,84 @@
+// Package bermv1 is the front of what Berm adds to the published interface: sandboxes in full, explain, plan, zones,
+// organizations, tokens and revisions. It converts, calls internal/control and converts back.
+//
+// REST comes from the annotations of the services, but for zones, whose defaults know null: those are written by hand.
+package bermv1
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+
+	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
+	"google.golang.org/grpc"
+
+	"github.com/bermhq/berm/gen/berm/v1rpc"
+	"github.com/bermhq/berm/internal/control"
+	"github.com/bermhq/berm/internal/core"
+	"github.com/bermhq/berm/internal/core/plan"
+	"github.com/bermhq/berm/internal/server/rest"
+	"github.com/bermhq/berm/internal/server/startreq"
+)
+
+// Prefix is where the REST form lives.
+const Prefix = "/berm/v1/"
+
+// PodFunc renders the Kubernetes pod of a plan as JSON.
+type PodFunc func(p core.Principal, pl *plan.Plan) (json.RawMessage, error)
+
+// Front serves berm.v1. It is safe for concurrent use.
+type Front struct {
+	control *control.Service
+	pod     PodFunc
+	table   *startreq.Table
+}
+
+// New returns the front of a control service. pod renders the pods of plans; nil refuses to.
+func New(c *control.Service, pod PodFunc) *Front {
+	return &Front{control: c, pod: pod, table: startreq.NewTable()}
+}
+
+// Register registers the gRPC form with the function given.
+func (f *Front) Register(register func(*grpc.ServiceDesc, any)) {
+	register(&bermv1rpc.ExplainService_ServiceDesc, &explainService{Front: f})
+	register(&bermv1rpc.OrgService_ServiceDesc, &orgService{Front: f})
+	register(&bermv1rpc.TokenService_ServiceDesc, &tokenService{Front: f})
+	register(&bermv1rpc.RevisionService_ServiceDesc, &revisionService{Front: f})
+	register(&bermv1rpc.ZoneService_ServiceDesc, &zoneService{Front: f})
+}
+
+// Route adds the part of the REST form that is written by hand.
+func (f *Front) Route(rt *rest.Router) {
+	const zones = Prefix + "zones"
+	rt.Handle(http.MethodGet, zones, f.listZones)
+	rt.Handle(http.MethodGet, zones+"/{name}", f.getZone)
+	rt.Handle(http.MethodPut, zones+"/{name}", f.putZone)
+	rt.Handle(http.MethodDelete, zones+"/{name}", f.deleteZone)
+}
+
+// Gateway returns the rest of the REST form.
+func (f *Front) Gateway(ctx context.Context) (http.Handler, error) {
+	mux, err := rest.NewGateway("berm.v1.ExplainService", "berm.v1.OrgService", "berm.v1.TokenService", "berm.v1.RevisionService")
+	if err != nil {
+		return nil, err
+	}
+	for _, register := range []func(context.Context, *runtime.ServeMux) error{
+		func(ctx context.Context, mux *runtime.ServeMux) error {
+			return bermv1rpc.RegisterExplainServiceHandlerServer(ctx, mux, &explainService{Front: f})
+		},
+		func(ctx context.Context, mux *runtime.ServeMux) error {
+			return bermv1rpc.RegisterOrgServiceHandlerServer(ctx, mux, &orgService{Front: f})
+		},
+		func(ctx context.Context, mux *runtime.ServeMux) error {
+			return bermv1rpc.RegisterTokenServiceHandlerServer(ctx, mux, &tokenService{Front: f})
+		},
+		func(ctx context.Context, mux *runtime.ServeMux) error {
+			return bermv1rpc.RegisterRevisionServiceHandlerServer(ctx, mux, &revisionService{Front: f})
+		},
+	} {
+		if err := register(ctx, mux); err != nil {
+			return nil, err
+		}
+	}
+	return mux, nil
+}

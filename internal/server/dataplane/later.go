@@ -1,0 +1,81 @@
+package dataplane
+
+import (
+	"context"
+
+	v1beta2pb "github.com/bermhq/berm/gen/coreweave/sandbox/v1beta2"
+	"github.com/bermhq/berm/gen/coreweave/sandbox/v1beta2rpc"
+)
+
+// The methods of the published interface that come later. Each says so with a typed reason.
+
+func (s *gateway) CreateFileSystemSnapshot(context.Context, *v1beta2pb.CreateFileSystemSnapshotRequest) (*v1beta2pb.CreateFileSystemSnapshotResponse, error) {
+	return nil, later("CreateFileSystemSnapshot")
+}
+
+func (s *gateway) GetFileSystemSnapshot(context.Context, *v1beta2pb.GetFileSystemSnapshotRequest) (*v1beta2pb.FileSystemSnapshot, error) {
+	return nil, later("GetFileSystemSnapshot")
+}
+
+func (s *gateway) ListFileSystemSnapshots(context.Context, *v1beta2pb.ListFileSystemSnapshotsRequest) (*v1beta2pb.ListFileSystemSnapshotsResponse, error) {
+	return nil, later("ListFileSystemSnapshots")
+}
+
+func (s *gateway) DeleteFileSystemSnapshot(context.Context, *v1beta2pb.DeleteFileSystemSnapshotRequest) (*v1beta2pb.DeleteFileSystemSnapshotResponse, error) {
+	return nil, later("DeleteFileSystemSnapshot")
+}
+
+func (s *gateway) Pause(context.Context, *v1beta2pb.PauseSandboxRequest) (*v1beta2pb.PauseSandboxResponse, error) {
+	return nil, later("Pause")
+}
+
+func (s *gateway) Resume(context.Context, *v1beta2pb.ResumeSandboxRequest) (*v1beta2pb.ResumeSandboxResponse, error) {
+	return nil, later("Resume")
+}
+
+func (s *gateway) Raw(context.Context, *v1beta2pb.RawSandboxRequest) (*v1beta2pb.RawSandboxResponse, error) {
+	return nil, later("Raw").WithHint("use Exec, AddFile, RetrieveFile, Get or Stop")
+}
+
+func (s *gateway) GetObjectStorageWIFConfig(context.Context, *v1beta2pb.GetObjectStorageWIFConfigRequest) (*v1beta2pb.ObjectStorageWIFConfig, error) {
+	return nil, later("GetObjectStorageWIFConfig")
+}
+
+func (s *gateway) SetObjectStorageWIFConfig(context.Context, *v1beta2pb.SetObjectStorageWIFConfigRequest) (*v1beta2pb.ObjectStorageWIFConfig, error) {
+	return nil, later("SetObjectStorageWIFConfig")
+}
+
+func (s *gateway) DeleteObjectStorageWIFConfig(context.Context, *v1beta2pb.DeleteObjectStorageWIFConfigRequest) (*v1beta2pb.DeleteObjectStorageWIFConfigResponse, error) {
+	return nil, later("DeleteObjectStorageWIFConfig")
+}
+
+func (s *gateway) GetFileSystemSnapshotBucketConfig(context.Context, *v1beta2pb.GetFileSystemSnapshotBucketConfigRequest) (*v1beta2pb.FileSystemSnapshotBucketConfig, error) {
+	return nil, later("GetFileSystemSnapshotBucketConfig")
+}
+
+func (s *gateway) SetFileSystemSnapshotBucketConfig(context.Context, *v1beta2pb.SetFileSystemSnapshotBucketConfigRequest) (*v1beta2pb.FileSystemSnapshotBucketConfig, error) {
+	return nil, later("SetFileSystemSnapshotBucketConfig")
+}
+
+// secrets is the service of secret stores.
+type secrets struct {
+	v1beta2rpc.UnsafeSecretStoreServiceServer
+}
+
+var _ v1beta2rpc.SecretStoreServiceServer = (*secrets)(nil)
+
+func (s *secrets) CreateSecretStore(context.Context, *v1beta2pb.CreateSecretStoreRequest) (*v1beta2pb.CreateSecretStoreResponse, error) {
+	return nil, later("CreateSecretStore")
+}
+
+func (s *secrets) GetSecretStore(context.Context, *v1beta2pb.GetSecretStoreRequest) (*v1beta2pb.GetSecretStoreResponse, error) {
+	return nil, later("GetSecretStore")
+}
+
+func (s *secrets) ListSecretStores(context.Context, *v1beta2pb.ListSecretStoresRequest) (*v1beta2pb.ListSecretStoresResponse, error) {
+	return nil, later("ListSecretStores")
+}
+
+func (s *secrets) DeleteSecretStore(context.Context, *v1beta2pb.DeleteSecretStoreRequest) (*v1beta2pb.DeleteSecretStoreResponse, error) {
+	return nil, later("DeleteSecretStore")
+}

@@ -1,0 +1,122 @@
+// Package server is the edge in: bytes become use cases of internal/control. One sub-package per front (controlplane,
+// dataplane, bermv1), port for the listeners, edge for what every call passes, wire for errors, rest for what REST shares.
+//
+//	/v1beta2/sandbox/…   controlplane: profile templates, managed runners; hand-written REST
+//	/v1beta2/…           dataplane: sandboxes, discovery; grpc-gateway
+//	/berm/v1/zones…      bermv1: zones; hand-written REST
+//	/berm/v1/…           bermv1: the rest; grpc-gateway
+//	/readyz, /livez      without a token
+//
+// The same services over gRPC are on the same port.
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/google/uuid"
+	"google.golang.org/grpc"
+
+	"github.com/bermhq/berm/internal/control"
+	"github.com/bermhq/berm/internal/server/bermv1"
+	"github.com/bermhq/berm/internal/server/controlplane"
+	"github.com/bermhq/berm/internal/server/dataplane"
+	"github.com/bermhq/berm/internal/server/edge"
+	"github.com/bermhq/berm/internal/server/port"
+	"github.com/bermhq/berm/internal/server/rest"
+)
+
+// Config is what a Server needs. Only Control is required.
+type Config struct {
+	Control *control.Service
+	// Logger gets the access log; nil discards.
+	Logger *slog.Logger
+	// Now is the clock, NewID makes request ids.
+	Now   func() time.Time
+	NewID func() string
+	// TLS, when not nil, encrypts both listeners.
+	TLS *tls.Config
+	// MaxBodyBytes bounds REST bodies; 0 means port.DefaultMaxBody.
+	MaxBodyBytes int64
+	// Version is that of the software, which runners of this server share.
+	Version string
+	// Pod renders the pods of plans; nil refuses to.
+	Pod bermv1.PodFunc
+}
+
+// Server serves one control service. Its methods are safe for concurrent use.
+type Server struct {
+	port    *port.Port
+	control *control.Service
+	newID   func() string
+}
+
+// New returns a server that does not listen yet.
+func New(cfg Config) (*Server, error) {
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.NewID == nil {
+		cfg.NewID = uuid.NewString
+	}
+	s := &Server{control: cfg.Control, newID: cfg.NewID}
+	chain := edge.New(edge.Config{Authenticate: cfg.Control.Authenticate, Logger: cfg.Logger, Now: cfg.Now, NewID: cfg.NewID})
+	configure := controlplane.New(cfg.Control, cfg.Version)
+	own := bermv1.New(cfg.Control, cfg.Pod)
+	run := dataplane.New(dataplane.Config{
+		Control: cfg.Control, Now: cfg.Now,
+		OnDrain: func(f func()) func() bool { return s.port.OnDrain(f) },
+	})
+	routes, err := s.routes(chain, configure, own, run)
+	if err != nil {
+		return nil, err
+	}
+	s.port = port.New(port.Config{
+		Chain: chain, REST: routes, TLS: cfg.TLS, Logger: cfg.Logger, MaxBody: cfg.MaxBodyBytes,
+		Register: func(r grpc.ServiceRegistrar) {
+			register := func(desc *grpc.ServiceDesc, impl any) { chain.Register(r, desc, impl) }
+			configure.Register(register)
+			own.Register(register)
+			run.Register(register)
+		},
+	})
+	return s, nil
+}
+
+func (s *Server) routes(chain *edge.Chain, configure *controlplane.Front, own *bermv1.Front, run *dataplane.Front) (http.Handler, error) {
+	byHand := &rest.Router{}
+	configure.Route(byHand)
+	own.Route(byHand)
+	// The context of a gateway registration is that of its connections, and there are none: the implementations are called.
+	ownGateway, err := own.Gateway(context.Background())
+	if err != nil {
+		return nil, err
+	}
+	runGateway, err := run.Gateway(context.Background())
+	if err != nil {
+		return nil, err
+	}
+	return &routes{
+		server: s, byHand: chain.HTTP(byHand), dataplane: chain.HTTP(runGateway), bermv1: chain.HTTP(ownGateway),
+	}, nil
+}
+
+// Handler returns what the shared port serves.
+func (s *Server) Handler() http.Handler { return s.port.Handler() }
+
+// Serve serves REST and gRPC on l until Shutdown, and returns nil then.
+func (s *Server) Serve(l net.Listener) error { return s.port.Serve(l) }
+
+// ServeGRPC serves gRPC alone on l until Shutdown, and returns nil then. It is faster than the shared port.
+func (s *Server) ServeGRPC(l net.Listener) error { return s.port.ServeGRPC(l) }
+
+// Shutdown stops serving: not ready any more, then no new calls, then those in flight until ctx ends, then the streams, which
+// are told. It returns the error of ctx when something was cut short.
+func (s *Server) Shutdown(ctx context.Context) error { return s.port.Shutdown(ctx) }
