@@ -31,8 +31,10 @@ func TestContract(t *testing.T) {
 				"pod.spec.hostNetwork": func(w *backend.Work) {
 					w.Spec.Pod = &specpb.Pod{Spec: &structpb.Struct{Fields: map[string]*structpb.Value{"hostNetwork": structpb.NewBoolValue(true)}}}
 				},
-				"ports":         func(w *backend.Work) { w.Launch.Ports = []*specpb.Port{{}} },
-				"mounted_files": func(w *backend.Work) { w.Launch.MountedFiles = []*specpb.MountedFile{{Path: "/f", Content: make([]byte, MaxMountedBytes+1)}} },
+				"ports": func(w *backend.Work) { w.Launch.Ports = []*specpb.Port{{}} },
+				"mounted_files": func(w *backend.Work) {
+					w.Launch.MountedFiles = []*specpb.MountedFile{{Path: "/f", Content: make([]byte, MaxMountedBytes+1)}}
+				},
 			},
 			Reopen: func(_ *testing.T, old backend.Backend) backend.Backend {
 				b := opened[old]

@@ -2,6 +2,7 @@ package local
 
 import (
 	"context"
+	"errors"
 	"strconv"
 	"time"
 
@@ -118,17 +119,30 @@ func (b *Backend) publishEnd(s *sandbox, end endRecord) {
 // Delete and by the next server.
 func (b *Backend) release(s *sandbox) {
 	defer close(s.released)
-	if s.client != nil {
-		ctx, cancel := context.WithTimeout(b.ctx, cleanTimeout)
-		defer cancel()
-		if err := s.client.Forget(ctx); err != nil {
+	err := errors.Join(b.dismiss(s), b.clearBox(s.id))
+	failpoint.Hit(failReleased)
+	s.clean = err == nil
+	if err != nil && b.ctx.Err() == nil {
+		b.log.Error("what an ended sandbox held could not all be removed", "sandbox", s.id, "error", err)
+	}
+}
+
+// dismiss lets the shim go, which removes container and control groups, and makes sure that they are gone.
+func (b *Backend) dismiss(s *sandbox) error {
+	ctx, cancel := context.WithTimeout(b.ctx, cleanTimeout)
+	defer cancel()
+	client := s.client
+	if client == nil {
+		// Of an earlier server: it lingers for a while, unless told that it may go.
+		client, _ = shim.Connect(ctx, b.place.shimState(s.id))
+	}
+	if client != nil {
+		if err := client.Forget(ctx); err != nil {
 			b.log.Debug("the shim of an ended sandbox went by itself", "sandbox", s.id, "error", err)
 		}
 	}
-	if err := b.clearBox(s.id); err != nil {
-		b.log.Error("the files of an ended sandbox could not be removed", "sandbox", s.id, "error", err)
-	}
-	failpoint.Hit(failReleased)
+	_, err := shim.Cleanup(ctx, b.place.shimState(s.id))
+	return err
 }
 
 // imageEvent tells how an image became ready.

@@ -27,6 +27,8 @@ type machine struct {
 	// cpu, memory and pids tell the controllers that can be written, swap whether swap is accounted for.
 	cpu, memory, pids, swap bool
 	memoryBytes             int64
+	// pidsLimit is how many processes and threads a sandbox may have.
+	pidsLimit int64
 	// openFiles is the limit of descriptors that sandboxes get.
 	openFiles uint64
 }
@@ -42,7 +44,7 @@ func (m *machine) lack(feature, format string, args ...any) {
 
 // look finds out what the machine is, without running anything.
 func look() machine {
-	m := machine{memoryBytes: memTotal("/proc/meminfo"), openFiles: MaxOpenFiles}
+	m := machine{memoryBytes: memTotal("/proc/meminfo"), openFiles: MaxOpenFiles, pidsLimit: DefaultPIDs}
 	if os.Geteuid() != 0 {
 		m.refusal = "needs root: user namespaces with ranges of ids, control groups and mounts are made for each sandbox"
 		return m

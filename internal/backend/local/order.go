@@ -65,7 +65,7 @@ func (r *reader) id(id string) {
 
 // limits reads resources and refuses what this machine cannot enforce.
 func (r *reader) limits(d *specpb.ResourceDefaults, m machine) bundle.Limits {
-	l := bundle.Limits{PIDs: DefaultPIDs, Swap: m.swap, OpenFiles: m.openFiles}
+	l := bundle.Limits{PIDs: m.pidsLimit, Swap: m.swap, OpenFiles: m.openFiles}
 	if !m.pids {
 		l.PIDs = 0
 	}

@@ -126,7 +126,9 @@ func isMountPoint(path string) (bool, error) {
 
 // mountPoints returns the mount points at and below path, in the order of mounting.
 func mountPoints(path string) ([]string, error) {
-	data, err := os.ReadFile("/proc/self/mountinfo")
+	// Of this thread, not of "self", which is the first one: that may be where a runtime was once started in a mount
+	// namespace of its own.
+	data, err := os.ReadFile("/proc/thread-self/mountinfo")
 	if err != nil {
 		return nil, err
 	}

@@ -230,11 +230,4 @@ func (b *Backend) loseBroken(f *found) {
 }
 
 // releaseLater frees what an ended sandbox may still hold.
-func (b *Backend) releaseLater(s *sandbox) {
-	b.spawn(func() {
-		if _, err := b.clean(s.id); err != nil {
-			b.log.Error("what is left of an ended sandbox cannot be removed", "sandbox", s.id, "error", err)
-		}
-		b.release(s)
-	})
-}
+func (b *Backend) releaseLater(s *sandbox) { b.spawn(func() { b.release(s) }) }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -50,8 +51,8 @@ func (b *Backend) hostBox(x *box, s *sandbox, o *order, dir string) error {
 		x.bundle.Binds = append(x.bundle.Binds, bundle.Bind{Source: m.Path, Target: m.Path, Dir: true, Exec: true})
 	}
 	size := b.machine.tmpfsBytes(o.limits.MemoryBytes)
-	for path, mode := range hostroot.WritableDirs() {
-		x.bundle.Tmpfs = append(x.bundle.Tmpfs, bundle.Tmpfs{Target: path, Mode: mode, Bytes: size, Exec: true})
+	for dir, mode := range hostroot.WritableDirs() {
+		x.bundle.Tmpfs = append(x.bundle.Tmpfs, bundle.Tmpfs{Target: dir, Mode: mode, Bytes: size, Exec: true})
 	}
 	x.bundle.Tmpfs = append(x.bundle.Tmpfs, bundle.Shm())
 	sortTmpfs(x.bundle.Tmpfs)
@@ -81,7 +82,13 @@ func (b *Backend) imageBox(ctx context.Context, x *box, s *sandbox, o *order, im
 		x.dir = "/"
 	}
 	if err := mounted.MakeDir(x.dir, base(s.ids), user); err != nil {
-		return imageFault(err)
+		return imageFault(fmt.Errorf("working directory: %w", err))
+	}
+	for _, f := range s.work.Launch.GetMountedFiles() {
+		// Runtimes would make missing directories for root alone.
+		if err := mounted.MakeDir(path.Dir(f.GetPath()), base(s.ids), image.User{}); err != nil {
+			return fmt.Errorf("mounted file %s: %w", f.GetPath(), err)
+		}
 	}
 	x.bundle.Root = mounted.Root()
 	x.bundle.UID, x.bundle.GID, x.bundle.Groups = user.UID, user.GID, user.Groups

@@ -21,12 +21,16 @@ type sandbox struct {
 	// ready is closed when the sandbox left CREATING, released when nothing of it but its records is left.
 	ready, released chan struct{}
 
+	// clean says, once released is closed, that everything was removed.
+	clean bool
 	// deleting lets one Delete at a time remove it.
 	deleting sync.Mutex
 
 	mu sync.Mutex
 	// last is the last observation published.
 	last backend.Observation
+	// told are the events published so far: a handful.
+	told []core.Event
 	// stop is set once a stop was recorded; grace is how long from then.
 	stop  *stopRecord
 	grace time.Duration
@@ -57,6 +61,7 @@ func (b *Backend) publish(s *sandbox, o backend.Observation) {
 		o.StartedAt = s.last.StartedAt
 	}
 	s.last = o
+	s.told = append(s.told, o.Events...)
 	b.hub.publish(o)
 	if o.Phase != backend.PhaseCreating {
 		s.leaveCreating(o.Phase)

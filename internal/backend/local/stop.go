@@ -99,12 +99,11 @@ func (b *Backend) remove(s *sandbox) error {
 	if _, err := b.get(s.id); err != nil {
 		return nil
 	}
-	// release tried both; these are for what went wrong then.
-	if _, err := b.clean(s.id); err != nil {
-		return err
-	}
-	if err := b.clearBox(s.id); err != nil {
-		return err
+	if !s.clean {
+		if err := errors.Join(b.dismiss(s), b.clearBox(s.id)); err != nil {
+			return err
+		}
+		s.clean = true
 	}
 	if err := b.place.discard(s.id); err != nil {
 		return err

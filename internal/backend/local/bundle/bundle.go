@@ -13,8 +13,8 @@ import (
 const ociVersion = "1.0.2"
 
 // InitPath is where the init is inside a sandbox. /dev is a file system of ours in every sandbox, so that nothing in an
-// image can lie in the way or redirect the mount.
-const InitPath = "/dev/berm/init"
+// image can lie in the way or redirect the mount. It is in no directory of its own: runtimes make those for root alone.
+const InitPath = "/dev/berm-init"
 
 // IDsPerSandbox is the size of the range of user and group ids of a sandbox, the number that its user namespace maps.
 const IDsPerSandbox = 1 << 16

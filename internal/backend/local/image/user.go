@@ -165,7 +165,7 @@ func (r Rootfs) MakeDir(dir string, base uint32, user User) error {
 			continue
 		}
 		if err := r.makeOne(clean[:i], int(base+user.UID), int(base+user.GID)); err != nil {
-			return fmt.Errorf("working directory %q: %w", dir, err)
+			return fmt.Errorf("directory %q: %w", dir, err)
 		}
 	}
 	return nil

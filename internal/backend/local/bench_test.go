@@ -1,0 +1,176 @@
+package local
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/bermhq/berm/internal/backend"
+	"github.com/bermhq/berm/internal/backend/local/bundle"
+	"github.com/bermhq/berm/internal/core"
+	"github.com/bermhq/berm/internal/shim"
+	"github.com/bermhq/berm/internal/shim/oci"
+)
+
+// BenchmarkFirstOutput measures, in turn and in one run, the time from Create to the first output of a command in the new
+// sandbox, and what the bare runtime takes for the same configuration with the command as its process.
+func BenchmarkFirstOutput(b *testing.B) {
+	for _, runtime := range []string{"crun", "runc"} {
+		b.Run(runtime, func(b *testing.B) {
+			be := open(b, withRuntime(runtime))
+			bare := newBare(b, be, runtime)
+			var ours, theirs []time.Duration
+			for b.Loop() {
+				theirs = append(theirs, bare.run(b))
+				ours = append(ours, firstOutput(b, be))
+			}
+			report(b, "berm", ours)
+			report(b, "bare", theirs)
+			b.ReportMetric(float64(percentile(ours, 50)-percentile(theirs, 50))/1e6, "diff-p50-ms")
+			b.ReportMetric(0, "ns/op")
+		})
+	}
+}
+
+// BenchmarkExec measures one command in a running sandbox, from the call to the exit frame.
+func BenchmarkExec(b *testing.B) {
+	be := open(b)
+	id := be.launch(work())
+	be.isRunning(id)
+	var took []time.Duration
+	for b.Loop() {
+		at := time.Now()
+		if r := be.exec(id, "true"); r.code != 0 {
+			b.Fatal(r)
+		}
+		took = append(took, time.Since(at))
+	}
+	report(b, "exec", took)
+}
+
+func firstOutput(b *testing.B, be *testBackend) time.Duration {
+	w := work()
+	at := time.Now()
+	if err := be.Create(b.Context(), w); err != nil {
+		b.Fatal(err)
+	}
+	p, err := be.Exec(b.Context(), w.SandboxID, backend.Exec{Argv: []string{"echo", "hi"}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	f, err := p.Recv()
+	if err != nil || string(f.Data) != "hi\n" {
+		b.Fatalf("%q %v", f.Data, err)
+	}
+	took := time.Since(at)
+	b.StopTimer()
+	_ = p.Close()
+	if err := be.Stop(b.Context(), w.SandboxID, 0, core.EndDeleted); err != nil {
+		b.Fatal(err)
+	}
+	be.ended(w.SandboxID)
+	if err := be.Delete(b.Context(), w.SandboxID); err != nil {
+		b.Fatal(err)
+	}
+	b.StartTimer()
+	return took
+}
+
+// bare runs a runtime by itself.
+type bare struct{ container oci.Container }
+
+func newBare(b *testing.B, be *testBackend, runtime string) *bare {
+	skeleton, err := be.host.Current()
+	if err != nil {
+		b.Fatal(err)
+	}
+	o, _ := read(work(), be.machine)
+	x := &box{bundle: bundle.Input{
+		ID: "bare", Init: be.shim, Args: shim.InitArgs(bundle.InitPath)[1:], Env: []string{"PATH=" + defaultPath},
+		IDBase: base(MaxSandboxes - 1), CgroupsPath: be.place.cgroup("bare"), Limits: o.limits,
+	}}
+	s := newSandbox(work(), 0)
+	if err := be.hostBox(x, s, o, b.TempDir()); err != nil {
+		b.Fatal(err)
+	}
+	x.bundle.Root = skeleton.Path
+	spec := bundle.Spec(&x.bundle)
+	spec.Process.Args = []string{"/bin/echo", "hi"}
+	dir := filepath.Join(be.place.run, "bare")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		b.Fatal(err)
+	}
+	writeSpec(b, dir, spec)
+	b.Cleanup(func() { os.RemoveAll(dir) })
+	return &bare{oci.Container{Runtime: be.runtimes[runtime].path, HideUnified: be.runtimes[runtime].hideUnified, Root: filepath.Join(dir, "state"), Bundle: dir, ID: "bare"}}
+}
+
+func writeSpec(b *testing.B, dir string, spec *specs.Spec) {
+	data, err := json.Marshal(spec)
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, "config.json"), data, 0o600)
+	}
+	if err != nil {
+		b.Fatal(err)
+	}
+}
+
+// run returns the time from the start of the runtime to the first output. The mount namespace that crun needs on a machine
+// with both cgroup versions is made by a shell that waits, outside of what is measured.
+func (r *bare) run(b *testing.B) time.Duration {
+	cmd := exec.Command(r.container.Runtime, "--root", r.container.Root, "run", "--bundle", r.container.Bundle, r.container.ID)
+	if r.container.HideUnified {
+		script := "umount -l /sys/fs/cgroup/unified; read x; exec " + r.container.Runtime + " --root " + r.container.Root + " run --bundle " + r.container.Bundle + " " + r.container.ID
+		cmd = exec.Command("unshare", "-m", "sh", "-c", "echo ready; "+script)
+	}
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		b.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		b.Fatal(err)
+	}
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	at := time.Now()
+	if err := cmd.Start(); err != nil {
+		b.Fatal(err)
+	}
+	buf := make([]byte, 64)
+	if r.container.HideUnified {
+		_, _ = out.Read(buf)
+		time.Sleep(3 * time.Millisecond) // the unmount
+		at = time.Now()
+		_, _ = in.Write([]byte("\n"))
+	}
+	n, err := out.Read(buf)
+	took := time.Since(at)
+	if err != nil || string(buf[:n]) != "hi\n" {
+		b.Fatalf("%q %v %s", buf[:n], err, stderr.String())
+	}
+	b.StopTimer()
+	if err := cmd.Wait(); err != nil {
+		b.Fatalf("%v %s", err, stderr.String())
+	}
+	b.StartTimer()
+	return took
+}
+
+func report(b *testing.B, name string, took []time.Duration) {
+	for _, p := range []int{50, 99} {
+		b.ReportMetric(float64(percentile(took, p))/1e6, name+"-p"+map[int]string{50: "50", 99: "99"}[p]+"-ms")
+	}
+}
+
+func percentile(took []time.Duration, p int) time.Duration {
+	sorted := slices.Sorted(slices.Values(took))
+	return sorted[min(len(sorted)*p/100, len(sorted)-1)]
+}
