@@ -11,7 +11,7 @@ import (
 
 // BenchmarkPodFor builds pods of goldens: without a fragment, with one that patches the main container, and a refusal.
 func BenchmarkPodFor(b *testing.B) {
-	for _, name := range []string{"minimal", "everything", "main-by-empty-name", "privileged-refused"} {
+	for _, name := range []string{"minimal", "everything", "main-by-empty-name", "privileged-pod-refused"} {
 		b.Run(name, func(b *testing.B) {
 			archive, err := txtar.ParseFile("testdata/" + name + ".txtar")
 			if err != nil {

@@ -207,8 +207,9 @@ func checkScalar(v *structpb.Value, kind reflect.Kind) string {
 		return "must be a string, not " + kindOf(v)
 	case reflect.Bool:
 		return "must be true or false, not " + kindOf(v)
+	default:
+		return "must be an integer, not " + kindOf(v)
 	}
-	return "must be an integer, not " + kindOf(v)
 }
 
 // integerBounds returns the largest magnitude of an integer field. JSON numbers are exact up to 2^53.
@@ -218,8 +219,9 @@ func integerBounds(kind reflect.Kind) (float64, bool) {
 		return math.MaxInt32, true
 	case reflect.Int64, reflect.Int:
 		return 1 << 53, true
+	default:
+		return 0, false
 	}
-	return 0, false
 }
 
 func kindOf(v *structpb.Value) string {

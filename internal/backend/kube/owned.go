@@ -50,8 +50,9 @@ func ownedResource(name string) string {
 		return "is decided by resource_defaults and the request; set those"
 	case ResourceGPU:
 		return "is decided by the request"
+	default:
+		return ""
 	}
-	return ""
 }
 
 // checkOwned reports what a fragment may not say. Values of the wrong type are passed over: the decoder reports them.
