@@ -115,7 +115,7 @@ func checkCIDR(text string) string {
 func checkDNSName(text string) string {
 	name := strings.TrimPrefix(text, "*.")
 	if _, err := netip.ParseAddr(name); err == nil {
-		return fmt.Sprintf("%q is an address; addresses belong under cidrs", text)
+		return fmt.Sprintf("%q is an address; give a host name, or the address as a range where ranges go", text)
 	}
 	if isDomain(name) {
 		return ""
