@@ -24,6 +24,9 @@ func (b *Backend) Create(ctx context.Context, w *backend.Work) error {
 		e.Fields = fields
 		return e
 	}
+	if w.SandboxID == "" {
+		return fault.Internalf(nil, "a sandbox without an id")
+	}
 	for {
 		accepted, first, err := b.enter(w.SandboxID)
 		if err != nil {

@@ -55,10 +55,14 @@ func read(w *backend.Work, m machine) (*order, []fault.Field) {
 	return o, r.refused
 }
 
-// id checks the sandbox's id, which becomes part of paths. Ids are made by the server, so this catches mistakes.
+// id checks the sandbox's id, which becomes part of paths. Ids are made by the server, so this catches mistakes. A plan has none
+// yet; Create refuses work without one.
 func (r *reader) id(id string) {
+	if id == "" {
+		return
+	}
 	const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
-	if id == "" || len(id) > MaxIDLength || strings.Trim(id, letters+"_.-") != "" || !strings.Contains(letters, id[:1]) {
+	if len(id) > MaxIDLength || strings.Trim(id, letters+"_.-") != "" || !strings.Contains(letters, id[:1]) {
 		r.refuse("sandbox_id", "%q: want at most %d letters, digits and _ . -, a letter or digit first", id, MaxIDLength)
 	}
 }
