@@ -46,6 +46,8 @@ const (
 
 	// memoryReserve is the part of the machine's memory that is not offered: one tenth.
 	memoryReserve = 10
+	// lockPatience is how long the lock of the state directory is tried for, lockPoll how often.
+	lockPatience, lockPoll = time.Second, 10 * time.Millisecond
 	// probeTimeout bounds the probe of one runtime.
 	probeTimeout = 20 * time.Second
 	// startTimeout bounds the time from the shim's start to the main process's.

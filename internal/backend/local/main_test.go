@@ -16,6 +16,13 @@ var shimPath string
 
 func TestMain(m *testing.M) {
 	flag.Parse()
+	if os.Getenv(crashDir) != "" {
+		if err := crashScenario(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	os.Exit(run(m))
 }
 

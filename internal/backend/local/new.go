@@ -69,7 +69,10 @@ func (b *Backend) open(ctx context.Context, capacity core.Amounts) (left []*foun
 		b.machine.refusal = err.Error()
 		return nil, nil
 	}
-	if err := b.images.Supported(b.place.run, base(0)); err != nil {
+	if err := b.sweepProbes(); err != nil {
+		return nil, err
+	}
+	if err := b.images.Supported(filepath.Join(b.place.run, probeID+"image"), base(0)); err != nil {
 		b.machine.lack(featureLayout, "%v", err)
 	}
 	b.host = hostroot.New(b.place.hosts())

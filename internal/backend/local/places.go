@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -170,7 +171,14 @@ func (p places) lockDir() (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	// A process that a killed server was just about to start may still hold the lock until it is executed.
+	for end := time.Now().Add(lockPatience); ; time.Sleep(lockPoll) {
+		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil || time.Now().After(end) {
+			break
+		}
+	}
+	if err != nil {
 		f.Close()
 		return nil, fault.Preconditionf(fault.ReasonStoreUnavailable, "another server uses %s", p.dir).
 			WithHint("stop it, or give this one a directory of its own with --data").WithCause(err)

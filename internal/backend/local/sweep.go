@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/bermhq/berm/internal/backend/local/image"
 	"github.com/bermhq/berm/internal/shim/cgroup"
 )
 
@@ -22,7 +23,7 @@ func (b *Backend) sweep(all []*found) error {
 		known[f.id] = true
 	}
 	stale := func(id string) bool { return !known[id] }
-	return errors.Join(b.sweepCgroups(stale), b.sweepBoxes(stale), b.sweepRuntimes(stale), b.sweepProbes())
+	return errors.Join(b.sweepCgroups(stale), b.sweepBoxes(stale), b.sweepRuntimes(stale))
 }
 
 // sweepCgroups ends processes in control groups of nobody, and removes those.
@@ -94,6 +95,10 @@ func (b *Backend) sweepRuntimes(stale func(string) bool) error {
 func (b *Backend) sweepProbes() error {
 	left, err := filepath.Glob(filepath.Join(b.place.run, probeID+"*"))
 	for _, p := range left {
+		if e := image.Unmount(p); e != nil {
+			err = errors.Join(err, e)
+			continue
+		}
 		err = errors.Join(err, os.RemoveAll(p))
 	}
 	return err

@@ -146,23 +146,23 @@ func Unmount(dir string) error {
 	return errors.Join(errs...)
 }
 
-// Supported tries to mount an image below dir for the ids from base on, and says why that does not work.
+// Supported tries to mount an image in dir, which it makes and removes, for the ids from base on, and says why that does not
+// work.
 func (s *Store) Supported(dir string, base uint32) (err error) {
 	layer, err := os.MkdirTemp(s.dir, tempPrefix)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(layer)) }()
-	box, err := os.MkdirTemp(dir, tempPrefix)
-	if err != nil {
+	if err := os.Mkdir(dir, 0o700); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, Unmount(box), os.RemoveAll(box)) }()
+	defer func() { err = errors.Join(err, Unmount(dir), os.RemoveAll(dir)) }()
 	if err := os.WriteFile(filepath.Join(layer, "file"), nil, 0o644); err != nil {
 		return err
 	}
 	img := &Image{Layers: []Layer{{DiffID: v1.Hash{Algorithm: "sha256", Hex: filepath.Base(layer)}}}}
-	r, err := s.Mount(img, box, base, int64(os.Getpagesize()*16))
+	r, err := s.Mount(img, dir, base, int64(os.Getpagesize()*16))
 	if err != nil {
 		return err
 	}

@@ -207,7 +207,7 @@ func TestReopen(t *testing.T) {
 
 func TestSupported(t *testing.T) {
 	s, dir := newStore(t), t.TempDir()
-	if err := s.Supported(dir, testBase); err != nil {
+	if err := s.Supported(filepath.Join(dir, "probe"), testBase); err != nil {
 		t.Fatal(err)
 	}
 	noTrace(t, s)

@@ -1,0 +1,184 @@
+package local
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	specpb "github.com/bermhq/berm/gen/berm/spec"
+	"github.com/bermhq/berm/internal/backend"
+	"github.com/bermhq/berm/internal/backend/local/image/imagetest"
+	"github.com/bermhq/berm/internal/core"
+	"github.com/bermhq/berm/internal/failpoint"
+)
+
+// Environment of the process that TestCrash kills: its state directory, a layout, and the shim.
+const (
+	crashDir    = "BERM_LOCAL_CRASH_DIR"
+	crashLayout = "BERM_LOCAL_CRASH_LAYOUT"
+	crashShim   = "BERM_LOCAL_CRASH_SHIM"
+)
+
+// crashIDs are the sandboxes of the scenario, with the exit code that they alone can have.
+const (
+	crashIdle, crashShort, crashImage = "crash-idle", "crash-short", "crash-image"
+	crashProgram, crashMissing        = "crash-program", "crash-missing"
+	crashCode                         = 33
+)
+
+// crashScenario is a life of a server with everything in it: sandboxes that run, end, are stopped and deleted, and a restart.
+func crashScenario() error {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	cfg := Config{
+		Dir: os.Getenv(crashDir), RunnerName: "crash", Runtimes: []string{"crun"}, Shim: os.Getenv(crashShim),
+		Images: map[string]string{"tool": "oci:" + os.Getenv(crashLayout)}, Logger: slog.New(slog.DiscardHandler),
+	}
+	b, err := New(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	for _, w := range crashWorks() {
+		if err := b.Create(ctx, w); err != nil {
+			return err
+		}
+	}
+	for _, id := range []string{crashIdle, crashImage} {
+		if _, err := b.await(ctx, id); err != nil {
+			return err
+		}
+	}
+	for _, id := range []string{crashShort, crashProgram, crashMissing} {
+		if err := crashEnd(ctx, b, id); err != nil {
+			return err
+		}
+	}
+	if err := b.Stop(ctx, crashImage, time.Second, core.EndStopped); err != nil {
+		return err
+	}
+	if err := crashEnd(ctx, b, crashImage); err != nil {
+		return err
+	}
+	for _, id := range []string{crashShort, crashImage} {
+		if err := b.Delete(ctx, id); err != nil {
+			return err
+		}
+	}
+	if err := b.Close(); err != nil {
+		return err
+	}
+	// A restart, which finds one running.
+	if b, err = New(ctx, cfg); err != nil {
+		return err
+	}
+	return b.Close()
+}
+
+func crashWorks() []*backend.Work {
+	idle, short, img := work("sleep", "infinity"), work("sh", "-c", fmt.Sprintf("exit %d", crashCode)), imageWork("tool")
+	program, missing := work("no-such-program"), imageWork("no-such-image")
+	idle.SandboxID, short.SandboxID, img.SandboxID, program.SandboxID, missing.SandboxID = crashIdle, crashShort, crashImage, crashProgram, crashMissing
+	short.Launch.MountedFiles = []*specpb.MountedFile{{Path: "/data/f", Content: []byte("x")}}
+	return []*backend.Work{idle, short, img, program, missing}
+}
+
+func crashEnd(ctx context.Context, b *Backend, id string) error {
+	for o := range b.Observe(ctx) {
+		if o != nil && o.SandboxID == id && o.Phase == backend.PhaseEnded {
+			return nil
+		}
+	}
+	return fmt.Errorf("%s did not end", id)
+}
+
+// TestCrash kills a server at each of its failpoints, and opens what is left: every sandbox that was accepted is there, in a
+// state that is true, and can be ended and deleted without a trace.
+func TestCrash(t *testing.T) {
+	l := imagetest.New(t)
+	l.Add(imagetest.Image{Layers: [][]byte{buildTool(t)}, Config: v1.Config{Cmd: []string{"/bin/tool", "idle"}}})
+	for _, point := range Failpoints() {
+		t.Run(point, func(t *testing.T) {
+			b := &testBackend{t: t, cfg: Config{
+				Dir: t.TempDir(), RunnerName: "crash", Runtimes: []string{"crun"}, Shim: shimPath, Images: map[string]string{"tool": "oci:" + l.Dir},
+				Logger: slog.New(slog.DiscardHandler),
+			}}
+			// Also what a scenario that fails leaves is cleaned up.
+			t.Cleanup(func() {
+				if b.Backend == nil {
+					b.Backend = b.start()
+				}
+				b.finish()
+			})
+			out, err := crashAt(t, b.cfg.Dir, l.Dir, point)
+			if err != nil && !strings.Contains(err.Error(), "killed") {
+				t.Fatalf("the scenario failed by itself: %v\n%s", err, out)
+			}
+			if err == nil {
+				t.Fatalf("the scenario never came to %s", point)
+			}
+			b.Backend = b.start()
+			crashCheck(t, b)
+		})
+	}
+}
+
+// crashAt runs the scenario in a process of its own.
+func crashAt(t *testing.T, dir, layout, point string) (string, error) {
+	t.Helper()
+	cmd := exec.Command("/proc/self/exe", "-test.run", "^$")
+	cmd.Env = append(os.Environ(), crashDir+"="+dir, crashLayout+"="+layout, crashShim+"="+shimPath, failpoint.EnvSpec+"="+point)
+	// A group of its own: shims must survive that the server's is killed, and nothing else may be hit.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
+// crashCheck waits until every sandbox has settled and checks what is told of it.
+func crashCheck(t *testing.T, b *testBackend) {
+	t.Helper()
+	for id := range b.snapshot() {
+		o := b.await(id, "it settled", func(o *backend.Observation) bool {
+			return o.Phase == backend.PhaseEnded || o.Phase == backend.PhaseRunning && (id == crashIdle || id == crashImage && !b.stopped(id))
+		})
+		switch {
+		case o.Phase == backend.PhaseRunning:
+			if _, err := b.tryExec(t.Context(), id, backend.Exec{Argv: []string{"/dev/berm-init"}}); err != nil {
+				t.Errorf("%s says that it runs: %v", id, err)
+			}
+		case o.Reason == core.EndLost:
+			// Only a shim that died loses an end; this crash was the server's.
+			t.Errorf("%s was lost: %+v", id, o)
+		case id == crashShort && (o.ExitCode == nil || *o.ExitCode != crashCode):
+			t.Errorf("%s: %+v", id, o)
+		case id == crashProgram && (o.ExitCode != nil || o.Reason != core.EndStartFailed):
+			t.Errorf("%s: %+v", id, o)
+		case id == crashMissing && (o.ExitCode != nil || o.Reason != core.EndImageFailed):
+			t.Errorf("%s: %+v", id, o)
+		case id == crashIdle:
+			t.Errorf("%s ended: %+v", id, o)
+		}
+	}
+}
+
+func (b *testBackend) snapshot() map[string]bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	ids := map[string]bool{}
+	for id := range b.sandboxes {
+		ids[id] = true
+	}
+	return ids
+}
+
+func (b *testBackend) stopped(id string) bool {
+	s, err := b.get(id)
+	return err == nil && s.stopping() != nil
+}
