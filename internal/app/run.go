@@ -1,9 +1,191 @@
 package app
 
-import "context"
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
 
-// Run serves until ctx ends.
-func Run(ctx context.Context, _ Config) error {
-	<-ctx.Done()
-	return nil
+	"github.com/bermhq/berm/internal/backend/local"
+	"github.com/bermhq/berm/internal/control"
+	"github.com/bermhq/berm/internal/core"
+	"github.com/bermhq/berm/internal/core/fault"
+	"github.com/bermhq/berm/internal/failpoint"
+	"github.com/bermhq/berm/internal/runner"
+	"github.com/bermhq/berm/internal/server"
+	"github.com/bermhq/berm/internal/store/sqlstore"
+)
+
+const (
+	// shutdownTimeout is how long calls under way may take to end when the server stops.
+	shutdownTimeout = 10 * time.Second
+	// attachTimeout is how long a runner may take to say what it runs.
+	attachTimeout = 60 * time.Second
+	// tokenFile is the admin token's name in the data directory.
+	tokenFile = "admin.token"
+)
+
+// Run serves until ctx ends, and returns nil then. Whatever it started is ended in the reverse order; sandboxes go on.
+func Run(ctx context.Context, cfg Config) error {
+	known, err := Failpoints()
+	if err != nil {
+		return err
+	}
+	if err := failpoint.Check(known); err != nil {
+		return fault.Invalidf("FAILPOINT", "%v", err)
+	}
+	a := &app{cfg: cfg, log: cfg.Logger}
+	if a.log == nil {
+		a.log = slog.New(slog.DiscardHandler)
+	}
+	err = a.start(ctx)
+	if err == nil {
+		err = a.serve(ctx)
+	}
+	return errors.Join(err, a.stop())
+}
+
+// app is one running server.
+type app struct {
+	cfg Config
+	log *slog.Logger
+
+	listeners *listeners
+	store     *sqlstore.Store
+	control   *control.Service
+	backends  []*local.Backend
+	server    *server.Server
+	running   string
+}
+
+// start opens everything. The port comes first: when it is taken, nothing else has been touched.
+func (a *app) start(ctx context.Context) (err error) {
+	if a.cfg.DataDir, err = filepath.Abs(a.cfg.DataDir); err != nil {
+		return fault.Invalidf("DATA_DIR", "cannot use the data directory %s", a.cfg.DataDir).WithCause(err)
+	}
+	if a.listeners, err = listenAll(ctx, a.cfg); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(a.cfg.DataDir, 0o700); err != nil {
+		return fault.Invalidf("DATA_DIR", "cannot make the data directory: %v", err).WithHint("Choose another with --data.")
+	}
+	dsn := a.cfg.Database
+	if dsn == "" {
+		dsn = "sqlite://" + filepath.Join(a.cfg.DataDir, "berm.db")
+	}
+	if a.store, err = sqlstore.Open(ctx, sqlstore.Config{DSN: dsn, Logger: a.log}); err != nil {
+		return err
+	}
+	a.control = control.New(context.WithoutCancel(ctx), control.Config{Store: a.store, Logger: a.log})
+	runners, err := a.bootstrap(ctx)
+	if err != nil {
+		return err
+	}
+	for i, r := range runners {
+		if err := a.attach(ctx, r, i == 0); err != nil {
+			return err
+		}
+	}
+	a.server, err = server.New(server.Config{Control: a.control, Logger: a.log, TLS: a.listeners.tls, Version: a.cfg.Version, Pod: podOf})
+	return err
+}
+
+// bootstrap makes what a server needs to be there, and keeps the admin token in the data directory.
+func (a *app) bootstrap(ctx context.Context) ([]*core.Runner, error) {
+	path := filepath.Join(a.cfg.DataDir, tokenFile)
+	secret, err := readSecret(path)
+	if err != nil {
+		return nil, err
+	}
+	in := control.Bootstrap{AdminSecret: secret}
+	for _, r := range a.cfg.Runners {
+		in.Runners = append(in.Runners, control.LocalRunner{Name: r.Name, Zone: r.Zone})
+	}
+	out, err := a.control.Bootstrap(ctx, in)
+	if err != nil {
+		return nil, err
+	}
+	if out.AdminSecret != "" {
+		if err := writeFile(path, []byte(out.AdminSecret+"\n"), 0o600); err != nil {
+			return nil, fault.Internalf(err, "write the admin token")
+		}
+	}
+	return out.Runners, nil
+}
+
+// attach starts the backend of one embedded runner and gives the runner its process. The first prints what works here.
+func (a *app) attach(ctx context.Context, r *core.Runner, first bool) error {
+	b, err := local.New(ctx, local.Config{
+		Dir: filepath.Join(a.cfg.DataDir, "runners", r.RunnerID), RunnerName: r.RunnerID, Runtimes: a.runtimes(),
+		NodeLabels: a.cfg.NodeLabels, Images: a.cfg.ImageAliases, Logger: a.log.With("runner", r.RunnerID),
+	})
+	if err != nil {
+		return err
+	}
+	a.backends = append(a.backends, b)
+	if first {
+		fmt.Fprintln(a.cfg.Out, "What works on this machine:")
+		for _, c := range b.Capabilities() {
+			fmt.Fprintln(a.cfg.Out, "  "+c.String())
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, attachTimeout)
+	defer cancel()
+	return a.control.Attach(ctx, r.ID, runner.NewAgent(b, nil))
+}
+
+// runtimes puts the one asked for first.
+func (a *app) runtimes() []string {
+	switch a.cfg.Runtime {
+	case "", "crun":
+		return []string{"crun", "runc"}
+	case "runc":
+		return []string{"runc", "crun"}
+	}
+	return []string{a.cfg.Runtime}
+}
+
+// serve answers calls until ctx ends.
+func (a *app) serve(ctx context.Context) error {
+	if err := a.announce(); err != nil {
+		return err
+	}
+	failed := make(chan error, 1)
+	go func() { failed <- a.listeners.serve(a.server) }()
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+	}
+	a.log.Info("stopping; sandboxes go on")
+	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
+	defer cancel()
+	if err := a.server.Shutdown(end); err != nil {
+		a.log.Warn("calls were cut", "error", err)
+	}
+	return <-failed
+}
+
+// stop ends what start began, in the reverse order.
+func (a *app) stop() error {
+	if a.running != "" {
+		os.Remove(a.running)
+	}
+	if a.listeners != nil {
+		a.listeners.close()
+	}
+	if a.control != nil {
+		a.control.Close()
+	}
+	var errs []error
+	for _, b := range a.backends {
+		errs = append(errs, b.Close())
+	}
+	if a.store != nil {
+		errs = append(errs, a.store.Close())
+	}
+	return errors.Join(errs...)
 }

@@ -15,6 +15,9 @@ import (
 // stopTimeout bounds the stop at the end of `berm run`, which goes on when the user has already interrupted.
 const stopTimeout = 30 * time.Second
 
+// endGrace is how long what the command left running may take to end, in seconds.
+const endGrace = 5
+
 func (s *session) runCmd() *cobra.Command {
 	var l launchFlags
 	var x execFlags
@@ -91,7 +94,7 @@ func (s *session) launchAndExec(ctx context.Context, c *client.Client, req *v1be
 	if rm {
 		_, err = c.Gateway().Delete(end, &v1beta2pb.DeleteSandboxRequest{SandboxId: id})
 	} else {
-		_, err = c.Gateway().Stop(end, &v1beta2pb.StopSandboxRequest{SandboxId: id})
+		_, err = c.Gateway().Stop(end, &v1beta2pb.StopSandboxRequest{SandboxId: id, GracefulShutdownSeconds: endGrace})
 	}
 	if err != nil {
 		fmt.Fprintf(s.Err, "warning: sandbox %s was not stopped: %s\n", id, clean(fault.From(err).Message))

@@ -142,6 +142,9 @@ func (s *session) timeline(events []*bermv1.TimelineEvent) {
 		after := e.GetAt().AsTime().Sub(start).Round(100 * time.Microsecond)
 		text := e.GetMessage()
 		for _, k := range sortedKeys(e.GetAttributes()) {
+			if k == "isolation" { // shown above, in full
+				continue
+			}
 			text += " " + k + "=" + e.GetAttributes()[k]
 		}
 		t.rows = append(t.rows, []string{"", e.GetAt().AsTime().Local().Format("15:04:05.000"), after.String(), e.GetName(), strings.TrimSpace(text)})

@@ -1,0 +1,65 @@
+package app
+
+import (
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/bermhq/berm/internal/config"
+	"github.com/bermhq/berm/internal/core/fault"
+)
+
+// maxSecret is the longest admin token, in bytes; the file may have been written by a person.
+const maxSecret = 512
+
+// readSecret returns the admin token kept in the data directory, "" when there is none.
+func readSecret(path string) (string, error) {
+	raw, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fault.Invalidf("DATA_DIR", "cannot read %s: %v", path, err)
+	}
+	if len(raw) > maxSecret {
+		return "", fault.Invalidf("DATA_DIR", "%s is no token", path).WithHint("Remove it: the server writes a new one.")
+	}
+	return strings.TrimSpace(string(raw)), nil
+}
+
+// writeFile writes beside and renames, so that a reader sees the old text or the new one.
+func writeFile(path string, data []byte, mode os.FileMode) error {
+	tmp := path + ".new"
+	if err := os.WriteFile(tmp, data, mode); err != nil {
+		return err
+	}
+	if err := os.Chmod(tmp, mode); err != nil { // the file may have existed with another one
+		return err
+	}
+	return os.Rename(tmp, path)
+}
+
+// announce tells the command line of the same user that this server runs, and a person how to reach it.
+func (a *app) announce() error {
+	r := config.Running{PID: os.Getpid(), URL: a.listeners.url(), TokenFile: filepath.Join(a.cfg.DataDir, tokenFile), CAFile: a.cfg.TLSCert}
+	raw, err := json.Marshal(r)
+	if err != nil {
+		return fault.Internalf(err, "say that the server runs")
+	}
+	if a.cfg.RunningDir != "" {
+		if err := os.MkdirAll(a.cfg.RunningDir, 0o700); err != nil {
+			return fault.Internalf(err, "say that the server runs")
+		}
+		path := filepath.Join(a.cfg.RunningDir, strconv.Itoa(r.PID)+".json")
+		if err := writeFile(path, raw, 0o600); err != nil {
+			return fault.Internalf(err, "say that the server runs")
+		}
+		a.running = path
+	}
+	a.log.Info("serving", "url", r.URL, "data", a.cfg.DataDir, "version", a.cfg.Version)
+	return nil
+}
