@@ -85,6 +85,7 @@ func (s *Service) Bootstrap(ctx context.Context, in Bootstrap) (*Bootstrapped, e
 		return nil, err
 	}
 	s.configs.invalidate(out.Org.ID)
+	s.tokens.clear()
 	return out, nil
 }
 

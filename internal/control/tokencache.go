@@ -72,3 +72,11 @@ func (c *tokenCache) forget(id string) {
 		}
 	}
 }
+
+// clear drops all, after tokens were revoked that are not known by id.
+func (c *tokenCache) clear() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.revocations++
+	clear(c.byHash)
+}

@@ -1,0 +1,151 @@
+package control_test
+
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	specpb "github.com/bermhq/berm/gen/berm/spec"
+	"github.com/bermhq/berm/internal/control"
+	"github.com/bermhq/berm/internal/core"
+	"github.com/bermhq/berm/internal/core/fault"
+)
+
+// fourLayers sets resource_defaults.cpu_limit in all four layers and others in some.
+func fourLayers(w *world) *specpb.Launch {
+	w.Helper()
+	_, _, err := w.svc.PutZone(w.ctx(), w.admin, "us", control.ZoneInput{
+		Defaults: w.layer(`{"resource_defaults":{"cpu_limit":"8"},"tags":["zone"],"instance_types":["a"]}`), Reason: "base",
+	})
+	w.must(err)
+	agent := w.newProfile("agent", `{"container_image":"host","resource_defaults":{"cpu_limit":"4","memory_limit":"1Gi"},"instance_types":null}`)
+	w.must(w.bind("r1", core.Binding{ProfileID: w.profile.ID, Default: true},
+		core.Binding{ProfileID: agent.ID, Overrides: w.layer(`{"resource_defaults":{"cpu_limit":"2"}}`)}))
+	return &specpb.Launch{ProfileNames: []string{"agent"}, ResourceLimits: &specpb.ResourceAmounts{Cpu: "1"}}
+}
+
+func TestExplain(t *testing.T) {
+	w := newWorld(t, "r1=us")
+	sb := w.running(fourLayers(w))
+	e, err := w.svc.Explain(w.ctx(), w.user, sb.ID, "")
+	w.must(err)
+	field := func(path string) control.ExplainedField {
+		i := slices.IndexFunc(e.Fields, func(f control.ExplainedField) bool { return f.Path == path })
+		if i < 0 {
+			t.Fatalf("no field %s among %d", path, len(e.Fields))
+		}
+		return e.Fields[i]
+	}
+	cpu := field("resource_defaults.cpu_limit")
+	if string(cpu.Value) != `"1"` || cpu.Layer != "request" || cpu.Object != "request" || cpu.By != w.user.Actor || cpu.At.IsZero() || cpu.Enforcement != "recorded" {
+		t.Errorf("%+v", cpu)
+	}
+	var shadows []string
+	for _, s := range cpu.Shadowed {
+		shadows = append(shadows, s.Layer+"|"+s.Object+"|"+string(s.Value))
+	}
+	if want := []string{`override|binding r1/agent|"2"`, `profile|profile agent|"4"`, `zone|zone us|"8"`}; !slices.Equal(shadows, want) {
+		t.Errorf("shadowed %v, want %v", shadows, want)
+	}
+	if f := field("tags"); f.Layer != "zone" || f.Object != "zone us" || f.Revision != 1 || f.Reason != "base" || f.By != w.admin.Actor {
+		t.Errorf("%+v", f)
+	}
+	if f := field("instance_types"); string(f.Value) != "null" || f.Layer != "profile" || len(f.Shadowed) != 1 || string(f.Shadowed[0].Value) != `["a"]` {
+		t.Errorf("a cleared field: %+v", f)
+	}
+	if f := field("resource_defaults.memory_limit"); f.Layer != "profile" || f.Revision != 1 {
+		t.Errorf("%+v", f)
+	}
+	if !slices.IsSortedFunc(e.Fields, func(a, b control.ExplainedField) int { return strings.Compare(a.Path, b.Path) }) {
+		t.Error("fields are not ordered by path")
+	}
+	if e.RunnerID != "r1" || e.ProfileName != "agent" || e.ProfileRevision != 1 || e.Digest != sb.Digest || e.Isolation == "" || len(e.Timeline) == 0 || !json.Valid(e.Spec) {
+		t.Errorf("%+v", e)
+	}
+	if len(e.Candidates) == 0 || !e.Candidates[0].Chosen || e.Candidates[0].RunnerID != "r1" {
+		t.Errorf("%+v", e.Candidates)
+	}
+}
+
+// TestExplainIsOfTheLaunch: it says for ever what was decided, whatever becomes of the objects.
+func TestExplainIsOfTheLaunch(t *testing.T) {
+	w := newWorld(t, "r1=us")
+	sb := w.running(fourLayers(w))
+	before, err := w.svc.Explain(w.ctx(), w.user, sb.ID, "")
+	w.must(err)
+	w.editProfile("agent", `{"container_image":"host"}`)
+	_, _, err = w.svc.PutZone(w.ctx(), w.admin, "us", control.ZoneInput{})
+	w.must(err)
+	w.must(w.svc.Delete(w.ctx(), w.user, sb.ID))
+	w.must(w.svc.DeleteRunner(w.ctx(), w.admin, "r1", control.DeleteRunnerOptions{}))
+	w.must(w.svc.DeleteProfile(w.ctx(), w.admin, "agent", ""))
+	after, err := w.svc.Explain(w.ctx(), w.user, sb.ID, "")
+	w.must(err)
+	if diff := cmp.Diff(before.Fields, after.Fields); diff != "" {
+		t.Error(diff)
+	}
+	if len(after.Candidates) != len(before.Candidates) || after.Digest != before.Digest {
+		t.Errorf("%+v", after)
+	}
+}
+
+func TestExplainOneField(t *testing.T) {
+	w := newWorld(t, "r1=us")
+	sb := w.running(fourLayers(w))
+	for path, want := range map[string][]string{
+		"resource_defaults.cpu_limit": {"resource_defaults.cpu_limit"},
+		"resourceDefaults.cpuLimit":   {"resource_defaults.cpu_limit"},
+		"resource_defaults":           {"resource_defaults.cpu_limit", "resource_defaults.memory_limit"},
+		"node_selector":               nil, // a field, but no layer sets it
+	} {
+		e, err := w.svc.Explain(w.ctx(), w.user, sb.ID, path)
+		w.must(err)
+		var got []string
+		for _, f := range e.Fields {
+			got = append(got, f.Path)
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%s: %v, want %v", path, got, want)
+		}
+	}
+	_, err := w.svc.Explain(w.ctx(), w.user, sb.ID, "resource_default")
+	wantFault(t, err, fault.Invalid, fault.ReasonFieldUnknown)
+	_, err = w.svc.Explain(w.ctx(), w.user, "nobody", "")
+	wantFault(t, err, fault.NotFound, fault.ReasonSandboxNotFound)
+}
+
+// TestPlanIsTheLaunchWithoutTheCommit: the same decision with the same explanation, and nothing is left behind.
+func TestPlanIsTheLaunchWithoutTheCommit(t *testing.T) {
+	w := newWorld(t, "r1=us")
+	req := fourLayers(w)
+	planned, err := w.svc.Plan(w.ctx(), w.user, req)
+	w.must(err)
+	if planned.Plan == nil || planned.Refusal != nil || w.count() != 0 || w.reserved("r1") != (core.Amounts{}) || w.fakes["r1"].Creates() != 0 {
+		t.Fatalf("%+v", planned)
+	}
+	sb := w.running(req)
+	e, err := w.svc.Explain(w.ctx(), w.user, sb.ID, "")
+	w.must(err)
+	got := planned.Explanation
+	if got.Digest != e.Digest || string(got.Spec) != string(e.Spec) || got.RunnerID != e.RunnerID || got.Isolation != e.Isolation {
+		t.Errorf("planned %s %s, launched %s %s", got.Digest, got.Spec, e.Digest, e.Spec)
+	}
+	for i := range got.Fields {
+		got.Fields[i].At = e.Fields[i].At // when the request was made differs
+	}
+	if diff := cmp.Diff(got.Fields, e.Fields); diff != "" {
+		t.Error(diff)
+	}
+	refused, err := w.svc.Plan(w.ctx(), w.user, &specpb.Launch{ProfileNames: []string{"agent"}, ResourceLimits: &specpb.ResourceAmounts{Cpu: "16"}})
+	w.must(err)
+	if refused.Plan != nil || refused.Refusal == nil || !fault.HasReason(refused.Fault, fault.ReasonProfileMismatch) || refused.Refusal.Nearest == nil {
+		t.Errorf("%+v", refused)
+	}
+	_, err = w.svc.Plan(w.ctx(), w.user, &specpb.Launch{ProfileNames: []string{"nobody"}})
+	wantFault(t, err, fault.NotFound, fault.ReasonProfileNotFound)
+	_, err = w.svc.Plan(w.ctx(), w.user, &specpb.Launch{MaxLifetimeSeconds: -1})
+	wantFault(t, err, fault.Invalid, fault.ReasonInvalidRequest)
+}
