@@ -77,9 +77,8 @@ NEXT=$("$BERM" run --profile agent --runner west --detach -o json | jq -r .sandb
 run "$BERM" explain "$SANDBOX" --field resource_defaults.cpu_limit
 run "$BERM" explain "$NEXT" --field resource_defaults.cpu_limit
 
-say "9. What would happen, without doing it: the plan, and the exact pod"
+say "9. What would happen, without doing it"
 run "$BERM" plan -f "$WORK/request.yaml"
-"$BERM" plan -f "$WORK/request.yaml" -o pod | head -n 12
 
 say "10. A refusal, with every candidate, its reason and the nearest request that would pass"
 printf '$ berm run --profile agent --cpu 8 --memory 64Gi -- true\n'

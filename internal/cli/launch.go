@@ -125,6 +125,9 @@ func command(c *cobra.Command, a []string, before int) (head, cmd []string, err 
 		dash = min(before, len(a))
 	}
 	head, cmd = a[:dash], a[dash:]
+	if len(cmd) > 0 && cmd[0] == "--" { // left in place when an argument stands before it
+		cmd = cmd[1:]
+	}
 	if len(head) != before {
 		return nil, nil, fault.Invalidf("USAGE", "%s: expected %d argument(s) before the command, got %d", c.CommandPath(), before, len(head)).
 			WithHint("Usage: %s", c.UseLine())
