@@ -118,7 +118,7 @@ func (s *session) print(err error) {
 	if errors.As(err, &rendered) {
 		fmt.Fprint(s.Err, clean(rendered.text))
 	}
-	fmt.Fprintln(s.Err, "error:", clean(f.Message))
+	fmt.Fprintln(s.Err, "error:", clean(headline(f)))
 	if rendered == nil {
 		s.printFields(f)
 	}
@@ -131,9 +131,24 @@ func (s *session) print(err error) {
 	if f.RetryAfter > 0 {
 		fmt.Fprintf(s.Err, "  A retry in %s may succeed.\n", f.RetryAfter)
 	}
-	if f.Hint != "" {
+	if f.Hint != "" && !explained(f) {
 		fmt.Fprintln(s.Err, "hint:", clean(f.Hint))
 	}
+}
+
+// explained reports that the nearest request is shown, which the hint would only repeat.
+func explained(f *fault.Error) bool {
+	r, ok := f.Detail.(*bermv1.Refusal)
+	return ok && len(r.GetChanges()) > 0
+}
+
+// headline is the message, without the reasons where a list of candidates with theirs follows.
+func headline(f *fault.Error) string {
+	if r, ok := f.Detail.(*bermv1.Refusal); ok && len(r.GetCandidates()) > 0 {
+		text, _, _ := strings.Cut(f.Message, ": ")
+		return text
+	}
+	return f.Message
 }
 
 // printFields lists the violations; a refusal shows the same with their candidates.

@@ -64,7 +64,7 @@ func (s *session) detach(ctx context.Context, c *client.Client, req *v1beta2pb.S
 	if len(argv) > 0 {
 		req.Command, req.Args = argv[0], argv[1:]
 	}
-	started, err := c.Gateway().Start(ctx, req)
+	started, err := c.Start(ctx, req)
 	if err != nil {
 		return &runError{err}
 	}
@@ -78,7 +78,7 @@ func (s *session) detach(ctx context.Context, c *client.Client, req *v1beta2pb.S
 }
 
 func (s *session) launchAndExec(ctx context.Context, c *client.Client, req *v1beta2pb.StartSandboxRequest, argv []string, x execFlags, keep, rm bool) error {
-	started, err := c.Gateway().Start(ctx, req)
+	started, err := c.Start(ctx, req)
 	if err != nil {
 		return &runError{err}
 	}

@@ -23,8 +23,10 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/encoding/protojson"
 
 	bermv1rpc "github.com/bermhq/berm/gen/berm/v1rpc"
+	v1beta2pb "github.com/bermhq/berm/gen/coreweave/sandbox/v1beta2"
 	"github.com/bermhq/berm/gen/coreweave/sandbox/v1beta2rpc"
 	"github.com/bermhq/berm/internal/core/fault"
 )
@@ -199,6 +201,23 @@ func (c *Client) REST(ctx context.Context, method, path string, body json.RawMes
 		return nil, FromBody(resp.StatusCode, answer)
 	}
 	return answer, nil
+}
+
+// Start launches a sandbox. It goes over REST: a refusal then comes with all candidates, where gRPC has room for few.
+func (c *Client) Start(ctx context.Context, req *v1beta2pb.StartSandboxRequest) (*v1beta2pb.StartSandboxResponse, error) {
+	body, err := protojson.Marshal(req)
+	if err != nil {
+		return nil, fault.Invalidf("REQUEST_INVALID", "the request cannot be sent").WithCause(err)
+	}
+	raw, err := c.REST(ctx, http.MethodPost, "/v1beta2/sandboxes", body)
+	if err != nil {
+		return nil, err
+	}
+	out := &v1beta2pb.StartSandboxResponse{}
+	if err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(raw, out); err != nil {
+		return nil, fault.Internalf(err, "the answer is not what was expected")
+	}
+	return out, nil
 }
 
 func (c *Client) unreachable(err error) error {
