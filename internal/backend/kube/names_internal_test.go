@@ -107,3 +107,42 @@ func noPrefix(p place) place {
 	p.prefix = ""
 	return p
 }
+
+// TestStandInsAreNotTakenVerbatim: a name that is spelled like the stand-in of another gets a stand-in of its own.
+func TestStandInsAreNotTakenVerbatim(t *testing.T) {
+	if label := labelValue("GPU workbench"); labelValue(label) == label {
+		t.Errorf("the name %q has the label of another", label)
+	}
+	if name := podName("GPU workbench"); podName(strings.TrimPrefix(name, "sandbox-")) == name {
+		t.Errorf("the id of pod %q could be another's", name)
+	}
+	user := place{strategyUser, prefixOrg, "a", "b", "c"}.input()
+	taken, err := NamespaceFor(user)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := NamespaceFor(place{strategyOrg, "", strings.TrimPrefix(taken.Name, prefixOrg), "", ""}.input())
+	if err != nil || got == taken {
+		t.Errorf("an organization has the namespace %v of a user, %v", got, err)
+	}
+}
+
+func TestReservedKeys(t *testing.T) {
+	for key, want := range map[string]string{
+		"team": "", "team.example/a": "", "notkubernetes.io/a": "", "kubernetes.io": "", "app.kubernetes.io/name": "", "devices": "",
+		"berm.dev/x": "own", "a.berm.dev/x": "own", "Berm.DEV/x": "own", "sandbox.coreweave.com/x": "own", "app.kubernetes.io/managed-by": "own",
+		"kubernetes.io/psp": "privileged", "container.apparmor.security.beta.kubernetes.io/main": "privileged", "Kubernetes.IO/x": "privileged",
+		"IO.Containerd.x": "privileged", "run.oci.hooks": "privileged", "k8s.v1.cni.cncf.io/networks": "privileged",
+		"coreweave.com/x": "privileged", "azure.workload.identity/use": "privileged", "sidecar.istio.io/inject": "privileged",
+	} {
+		got := ""
+		if own(key) {
+			got = "own"
+		} else if privileged(key) {
+			got = "privileged"
+		}
+		if got != want {
+			t.Errorf("%s is %q, want %q", key, got, want)
+		}
+	}
+}
