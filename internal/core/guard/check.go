@@ -14,29 +14,41 @@ import (
 // layers of l and the request over them resolve to.
 func Check(l *Limits, s *Subject) []Violation {
 	c := checker{Limits: l, s: s, set: fields()}
-	c.out = append(c.out, l.broken...)
-	c.locked()
-	for i := range c.set.dimensions {
-		c.resource(&c.set.dimensions[i], &l.ceilings[i])
-	}
-	c.gpus()
-	c.image()
-	c.runtime()
-	c.egress()
-	c.ingress()
-	c.annotations()
-	c.lifetime()
-	c.mountedFiles()
-	c.ports()
+	c.run()
 	return c.out
 }
 
-// checker is one run of Check.
+// Admits reports whether Check would find nothing. It stops at the first violation.
+func Admits(l *Limits, s *Subject) bool {
+	c := checker{Limits: l, s: s, set: fields(), brief: true}
+	c.run()
+	return len(c.out) == 0
+}
+
+// checks are run in this order. Locks come first: to leave a locked field alone may be all that is needed.
+var checks = [...]func(*checker){
+	(*checker).locked, (*checker).resources, (*checker).gpus, (*checker).image, (*checker).runtime, (*checker).egress, (*checker).ingress,
+	(*checker).annotations, (*checker).lifetime, (*checker).mountedFiles, (*checker).ports,
+}
+
+// checker is one run of the checks.
 type checker struct {
 	*Limits
 	s   *Subject
 	set *fieldSet
-	out []Violation
+	// brief: one violation is enough.
+	brief bool
+	out   []Violation
+}
+
+func (c *checker) run() {
+	c.out = append(c.out, c.broken...)
+	for _, check := range checks {
+		if c.brief && len(c.out) > 0 {
+			return
+		}
+		check(c)
+	}
 }
 
 // found is the resolved value of a field.
@@ -91,6 +103,12 @@ func (v *Violation) repair(path, to string, apply func(*specpb.Launch)) {
 		v.Fix.To = []byte(to)
 	}
 	v.fix = apply
+}
+
+func (c *checker) resources() {
+	for i := range c.set.dimensions {
+		c.resource(&c.set.dimensions[i], &c.ceilings[i])
+	}
 }
 
 // resource checks request and limit of one resource against each other and against its ceiling.

@@ -131,6 +131,9 @@ func (c *checker) annotations() {
 			v.Path, v.Value, v.ValueOrigin = c.set.annotations.PathOf(key), asked[key], c.s.Origin
 			v.repair("pod_annotations["+key+"]", "", func(l *specpb.Launch) { delete(l.PodAnnotations, key) })
 			bad = append(bad, v)
+			if c.brief {
+				break
+			}
 		}
 	}
 	c.out = append(c.out, bad...)

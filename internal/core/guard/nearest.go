@@ -7,8 +7,9 @@ import (
 	"github.com/bermhq/berm/internal/core/launch"
 )
 
-// maxRounds bounds how often a request is repaired: two repairs that undo each other would go on for ever.
-const maxRounds = 2*launch.MaxAnnotations + 64
+// maxRounds is how often a request is repaired: a repair can bring another field out of its bounds, and two repairs that
+// undo each other would go on for ever.
+const maxRounds = 8
 
 // Nearest returns the request nearest to s that l admits, with the single changes that lead there, such that undoing any
 // one of them is refused again. It returns nil when no change of the request helps. A request that passes already comes
@@ -72,12 +73,13 @@ func toDefault(l *specpb.Launch, v *Violation) bool {
 	for _, path := range []string{v.Path, v.LimitPath} {
 		unset(l, path)
 	}
-	if len(launch.Diff(before, l)) == 0 {
+	if proto.Equal(before, l) {
 		return toBound(l, v)
 	}
 	return true
 }
 
+// repair applies a strategy to all violations at once, and again to what that brings about.
 func repair(l *Limits, s *Subject, strategy func(*specpb.Launch, *Violation) bool) *specpb.Launch {
 	to := proto.CloneOf(s.Request.Launch)
 	for range maxRounds {
@@ -89,7 +91,16 @@ func repair(l *Limits, s *Subject, strategy func(*specpb.Launch, *Violation) boo
 		if len(left) == 0 {
 			return to
 		}
-		if !strategy(to, &left[0]) {
+		touched := map[string]bool{}
+		for i := range left {
+			v := &left[i]
+			// What was just repaired waits for the next round, and so does what has no repair of its own: it may have gone with
+			// the others.
+			if v.Fix != nil && !touched[v.Fix.Path] && strategy(to, v) {
+				touched[v.Fix.Path] = true
+			}
+		}
+		if len(touched) == 0 {
 			return nil
 		}
 	}
@@ -98,7 +109,7 @@ func repair(l *Limits, s *Subject, strategy func(*specpb.Launch, *Violation) boo
 
 func admits(l *Limits, s *Subject, to *specpb.Launch) bool {
 	request, err := launch.New(to)
-	return err == nil && len(Check(l, s.with(request))) == 0
+	return err == nil && Admits(l, s.with(request))
 }
 
 // Minimize takes back, one by one, the changes between original and changed that admits does not need, and returns what is

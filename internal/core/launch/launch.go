@@ -115,6 +115,7 @@ func (p *problems) layer(l *specpb.Launch, gpu *specpb.Gpu) *spec.Layer {
 // overcommitted, so both must say the same.
 func (p *problems) gpu(l *specpb.Launch) *specpb.Gpu {
 	asked, limit := l.GetResourceRequests().GetGpu(), l.GetResourceLimits().GetGpu()
+	before := p.Len()
 	for _, g := range []struct {
 		at  string
 		gpu *specpb.Gpu
@@ -122,6 +123,9 @@ func (p *problems) gpu(l *specpb.Launch) *specpb.Gpu {
 		if g.gpu != nil {
 			p.oneGPU(g.at, g.gpu)
 		}
+	}
+	if p.Len() > before {
+		return nil
 	}
 	if asked.GetCount() == 0 {
 		asked = nil
@@ -147,14 +151,14 @@ func (p *problems) gpu(l *specpb.Launch) *specpb.Gpu {
 func (p *problems) oneGPU(at string, g *specpb.Gpu) {
 	switch {
 	case g.GetCount() < 0 || g.GetCount() > MaxGPUs:
-		p.add(at+".count", "%d is not between 0 and %d", g.GetCount(), MaxGPUs)
+		p.add(at+".gpu_count", "%d is not between 0 and %d", g.GetCount(), MaxGPUs)
 	case g.GetCount() == 0 && (g.GetType() != "" || g.GetMemoryGb() != 0):
-		p.add(at+".count", "a type or a memory size needs a count of at least 1")
+		p.add(at+".gpu_count", "a type or a memory size needs a count of at least 1")
 	}
 	if g.GetType() != "" && g.GetMemoryGb() != 0 {
-		p.add(at, "type and memory_gb exclude each other")
+		p.add(at, "gpu_type and gpu_memory_gb exclude each other")
 	}
 	if g.GetMemoryGb() < 0 {
-		p.add(at+".memory_gb", "%d is negative", g.GetMemoryGb())
+		p.add(at+".gpu_memory_gb", "%d is negative", g.GetMemoryGb())
 	}
 }

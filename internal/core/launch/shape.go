@@ -22,17 +22,26 @@ const (
 	MaxArg = 128<<10 - 1
 	// MaxArgv bounds command, arguments and environment together, in bytes, below what execve takes with the usual stack.
 	MaxArgv = 1 << 20
-	// MaxEnv is how many environment variables a request may set, MaxEnvName the longest name in bytes.
-	MaxEnv, MaxEnvName = 1024, 256
-	// MaxTags is how many tags a sandbox may have, MaxTag the longest in bytes.
-	MaxTags, MaxTag = 100, 128
+	// MaxEnv is how many environment variables a request may set.
+	MaxEnv = 1024
+	// MaxEnvName is the longest name of a variable, in bytes.
+	MaxEnvName = 256
+	// MaxTags is how many tags a sandbox may have.
+	MaxTags = 100
+	// MaxTag is the longest tag, in bytes.
+	MaxTag = 128
 	// MaxAnnotations is how many annotations a request may add.
 	MaxAnnotations = 100
-	// MaxPorts is how many ports a request may declare, MaxPortName the longest name, as in Kubernetes.
-	MaxPorts, MaxPortName = 64, 15
-	// MaxMountedFiles is how many files may be mounted, MaxMountedBytes how many bytes they have together, MaxPath the
-	// longest path.
-	MaxMountedFiles, MaxMountedBytes, MaxPath = 256, 32 << 20, 4095
+	// MaxPorts is how many ports a request may declare.
+	MaxPorts = 64
+	// MaxPortName is the longest name of a port, as in Kubernetes.
+	MaxPortName = 15
+	// MaxMountedFiles is how many files may be mounted.
+	MaxMountedFiles = 256
+	// MaxMountedBytes is how many bytes they have together.
+	MaxMountedBytes = 32 << 20
+	// MaxPath is the longest path, in bytes.
+	MaxPath = 4095
 	// MaxLifetimeSeconds is 30 days.
 	MaxLifetimeSeconds = 30 * 24 * 60 * 60
 	// MaxNames is how many profile names, profile ids or runner ids a request may list.

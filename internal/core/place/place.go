@@ -17,8 +17,10 @@ import (
 // Code classifies a Reason, for programs.
 type Code string
 
-// The codes of this package. Those of a guard violation are fault reasons, such as GUARDRAIL_VIOLATED.
+// The codes of this package. Those of a guard violation are its reasons, such as FIELD_LOCKED.
 const (
+	// CodeGuardrail: guardrails forbid it, and nobody asked which.
+	CodeGuardrail Code = "GUARDRAIL_VIOLATED"
 	// CodeNotRequested: the request names other runners.
 	CodeNotRequested Code = "NOT_REQUESTED"
 	// CodeDisconnected: nothing is connected that could run it.
@@ -52,6 +54,8 @@ const (
 // Text returns the message of a code that always means the same, "" for the others.
 func Text(c Code) string {
 	switch c {
+	case CodeGuardrail:
+		return "guardrails forbid it"
 	case CodeNotRequested:
 		return "the request names other runners"
 	case CodeNotBound:

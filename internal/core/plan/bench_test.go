@@ -138,3 +138,28 @@ func BenchmarkNewBinding(b *testing.B) {
 		}
 	}
 }
+
+// The dearest refusal that a caller can make: a large fleet on which every binding differs, and a request with as many
+// wrong annotations as a request may have. The search for the nearest request is bounded, so that this stays bearable.
+func BenchmarkRefuseWorst500x5(b *testing.B) {
+	w := &world{Profiles: map[string]json.RawMessage{}}
+	for r := range 500 {
+		text := runnerText{ID: fmt.Sprintf("runner-%03d", r)}
+		for p := range 5 {
+			name := fmt.Sprintf("profile-%d-%d", r, p)
+			w.Profiles[name] = json.RawMessage(fmt.Sprintf(`{"resource_defaults": {"cpu_limit": "%dm", "memory_limit": "%dMi"}}`, r+1, r+1))
+			text.Bindings = append(text.Bindings, bindingText{Profile: name, Default: p == 0})
+		}
+		w.Runners = append(w.Runners, text)
+	}
+	l := &specpb.Launch{ResourceLimits: &specpb.ResourceAmounts{Cpu: "64", Memory: "64Gi"}, PodAnnotations: map[string]string{}}
+	for i := range 100 {
+		l.PodAnnotations[fmt.Sprintf("k%d.kubernetes.io/x", i)] = "v"
+	}
+	s := w.snapshot(b)
+	for b.Loop() {
+		if _, err := Make(s, l, Options{}); err == nil {
+			b.Fatal("admitted")
+		}
+	}
+}

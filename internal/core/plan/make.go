@@ -55,6 +55,12 @@ type maker struct {
 	layer     resolve.Input
 	// subject is the request as guard checks it, for one runner at a time.
 	subject *guard.Subject
+	// probing: it is enough to know whether any runner can take the sandbox.
+	probing bool
+	// attempts counts the bindings tried, over all probes of the search for the nearest request; probes counts those.
+	attempts, probes int
+	// closed counts the attempts with reasons; those beyond MaxCandidates are not shown, and so not written out.
+	closed int
 	// fixed are the reasons that always say the same, made once.
 	fixed map[place.Code][]Reason
 	// runners are those of the organization, by name; states belongs to them.
@@ -123,8 +129,11 @@ func (m *maker) consider() {
 		}
 		if st.out = place.Available(&st.host); st.out == nil {
 			m.advance(st)
-			for m.options.Explain && st.open() != nil && !m.honoured(st) {
+			for (m.options.Explain || m.probing) && st.open() != nil && !m.honoured(st) {
 				m.advance(st)
+			}
+			if m.probing && st.open() != nil {
+				return
 			}
 		}
 	}
@@ -161,14 +170,25 @@ func (m *maker) try(st *state, b *Binding) attempt {
 	if m.request.GPU != nil {
 		a.stack = b.gpu
 	}
-	a.violations = guard.Check(a.stack.limits, m.on(st.runner))
-	for i := range a.violations {
-		a.reasons = append(a.reasons, reasonOf(&a.violations[i]))
+	m.attempts++
+	if m.probing || m.closed > MaxCandidates {
+		if !guard.Admits(a.stack.limits, m.on(st.runner)) {
+			a.reasons = m.because(place.CodeGuardrail)
+			return a
+		}
+	} else {
+		a.violations = guard.Check(a.stack.limits, m.on(st.runner))
+		for i := range a.violations {
+			a.reasons = append(a.reasons, reasonOf(&a.violations[i]))
+		}
 	}
 	a.need = a.stack.need(m.request, m.options.Group)
 	for _, r := range place.Fits(&st.host, &a.need) {
 		r.ValueOrigin = m.originOf(a.stack, r.Path)
 		a.reasons = append(a.reasons, r)
+	}
+	if len(a.reasons) > 0 {
+		m.closed++
 	}
 	if len(a.reasons) == 0 {
 		a.score = place.Score(&st.host, &a.need)

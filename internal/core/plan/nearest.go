@@ -11,13 +11,21 @@ import (
 	"github.com/bermhq/berm/internal/core/launch"
 )
 
-// maxRepaired is how many candidates, with distinct violations, are asked for a request that they would admit.
-const maxRepaired = 16
+// Bounds on the search for the nearest request, so that a refusal stays cheap whatever is asked for and however large the
+// fleet is: in all a few tens of milliseconds. What is not found within them is not offered.
+const (
+	// maxRepaired is how many candidates, with distinct violations, are asked for a request that they would admit.
+	maxRepaired = 16
+	// maxProbes is how many requests are tried on the snapshot, a little more than one with MaxAnnotations wrong annotations
+	// takes; maxAttempts is how many bindings are tried by all of them together.
+	maxProbes, maxAttempts = launch.MaxAnnotations + 28, 20_000
+)
 
 // help finds the nearest request that the snapshot admits. What is near one binding may be changed more than another one
 // needs, so that changes are taken back against the snapshot as a whole.
 func (m *maker) help(r *Refusal) {
 	var seen []string
+	m.attempts = 0
 	for i := range m.states {
 		st := &m.states[i]
 		for j := range st.tried {
@@ -49,22 +57,34 @@ func (m *maker) nearer(r *Refusal, to *specpb.Launch) {
 		return
 	}
 	to, changes := guard.Minimize(m.request.Launch, to, m.admits)
+	if m.exhausted() {
+		// It may hold changes that nobody needs.
+		return
+	}
 	if len(changes) > 0 && (r.Nearest == nil || guard.Nearer(changes, r.Changes)) {
 		r.Nearest, r.Changes = to, changes
 	}
 }
 
-// admits reports whether Make would admit the request on this snapshot.
+func (m *maker) exhausted() bool { return m.probes > maxProbes || m.attempts > maxAttempts }
+
+// admits reports whether Make would admit the request on this snapshot; false, too, when the search has gone on for long
+// enough.
 func (m *maker) admits(l *specpb.Launch) bool {
+	if m.probes++; m.exhausted() {
+		return false
+	}
 	request, err := launch.New(l)
 	if err != nil {
 		return false
 	}
 	other := newMaker(m.snapshot, request, m.options)
+	other.probing = true
 	if other.selection.check(other.runners) != nil {
 		return false
 	}
 	other.consider()
+	m.attempts += other.attempts
 	return other.choose() != nil
 }
 

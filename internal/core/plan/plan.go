@@ -25,7 +25,7 @@ import (
 // Limits of a plan.
 const (
 	// MaxCandidates is how many candidates a plan or a refusal lists.
-	MaxCandidates = 512
+	MaxCandidates = 256
 	// MaxRecorded is how many of them are stored with a sandbox.
 	MaxRecorded = 24
 )

@@ -148,8 +148,7 @@ func (m *maker) admitting() []string {
 			if b.Spec.Default || slices.Contains(out, b.Name) {
 				continue
 			}
-			a := m.try(st, b)
-			other := state{runner: st.runner, host: st.host, tried: []attempt{a}}
+			other := state{runner: st.runner, host: st.host, tried: []attempt{m.probe(st, b)}}
 			if other.open() != nil && m.honoured(&other) {
 				out = append(out, b.Name)
 			}
@@ -157,4 +156,12 @@ func (m *maker) admitting() []string {
 	}
 	slices.Sort(out)
 	return out
+}
+
+// probe tries a binding whose reasons nobody will read.
+func (m *maker) probe(st *state, b *Binding) attempt {
+	m.probing = true
+	a := m.try(st, b)
+	m.probing = false
+	return a
 }

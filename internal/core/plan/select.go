@@ -98,13 +98,11 @@ func (s *selection) notFound(runners []*Runner) error {
 	slices.Sort(bound)
 	bound = slices.Compact(bound)
 	e := fault.NotFoundf(fault.ReasonProfileNotFound, "no runner binds a profile called %s", s.text()).WithMeta("profiles", s.text())
-	path := "profile_names"
-	first := ""
-	if len(s.names) > 0 {
-		first = s.names[0]
-	} else {
-		path, first = "profile_ids", s.ids[0]
+	path, given := "profile_names", s.names
+	if len(given) == 0 {
+		path, given = "profile_ids", s.ids
 	}
+	first := given[0]
 	e.WithField(path, "no runner binds a profile called %s", s.text())
 	if path == "profile_names" && spec.IsUUIDShaped(first) {
 		return e.WithHint("%s is a UUID: give it in profile_ids", first)

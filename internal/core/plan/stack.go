@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"slices"
 	"sync"
 
 	specpb "github.com/bermhq/berm/gen/berm/spec"
@@ -95,6 +96,7 @@ func newStack(inputs, extra []resolve.Input) *stack {
 const (
 	featureHost   = "image:host"
 	featureEgress = "egress:"
+	featureGPU    = "gpu:"
 	imageHost     = "host"
 )
 
@@ -107,10 +109,14 @@ func (s *stack) need(r *launch.Request, group string) place.Need {
 	if image == imageHost {
 		host = 1
 	}
-	return place.Need{
+	n := place.Need{
 		Reserve: s.reserve(r), RuntimeClass: s.runtimeClass, NodeSelector: s.selector, InstanceTypes: s.instanceTypes, Group: group,
 		Features: s.features[s.egressMode(r.Launch)][host],
 	}
+	if model := r.GPU.GetType(); model != "" {
+		n.Features = slices.Concat(n.Features, []string{featureGPU + model})
+	}
+	return n
 }
 
 // reserve counts what is requested; a request that is not given is as large as its limit, as in Kubernetes.

@@ -133,7 +133,7 @@ func UsageRefusal(violations []guard.Violation) error {
 		}
 	}
 	if e.Code == fault.Exhausted {
-		e.WithRetry(after)
+		e.RetryAfter = after
 	}
 	return e
 }
