@@ -42,6 +42,7 @@ type checker struct {
 }
 
 func (c *checker) run() {
+	c.s.prepare()
 	c.out = append(c.out, c.broken...)
 	for _, check := range checks {
 		if c.brief && len(c.out) > 0 {

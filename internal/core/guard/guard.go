@@ -62,7 +62,7 @@ type Violation struct {
 // Change is one changed field of a request.
 type Change = launch.Change
 
-// Subject is a launch as it is checked, with what every check of it needs. It belongs to one goroutine.
+// Subject is a launch as it is checked. It keeps what every check of it needs, and so belongs to one goroutine.
 type Subject struct {
 	Request *launch.Request
 	// Origin is that of layer 4.
@@ -70,17 +70,23 @@ type Subject struct {
 	// RuntimeClass is what the runner uses when no layer names a runtime class, "" when unknown.
 	RuntimeClass string
 
-	// ref is the image asked for, normalised; annotations are the keys asked for, sorted.
+	// ref is the image asked for, normalised; annotations are the keys asked for, sorted. They are prepared once.
+	prepared    bool
 	ref         string
 	annotations []string
 }
 
 // NewSubject returns a request as it is checked. origin is that of layer 4.
 func NewSubject(r *launch.Request, origin *resolve.Origin, runtimeClass string) *Subject {
-	return &Subject{
-		Request: r, Origin: origin, RuntimeClass: runtimeClass,
-		ref: NormalizeImage(r.Launch.GetContainerImage()), annotations: sortedKeys(r.Launch.GetPodAnnotations()),
+	return &Subject{Request: r, Origin: origin, RuntimeClass: runtimeClass}
+}
+
+func (s *Subject) prepare() {
+	if s.prepared {
+		return
 	}
+	s.ref, s.annotations = NormalizeImage(s.Request.Launch.GetContainerImage()), sortedKeys(s.Request.Launch.GetPodAnnotations())
+	s.prepared = true
 }
 
 // with returns the subject for another request in its place.

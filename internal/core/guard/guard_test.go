@@ -185,3 +185,24 @@ func TestCheck(t *testing.T) {
 		})
 	}
 }
+
+func TestASubjectMadeByHandIsChecked(t *testing.T) {
+	// Whoever writes the literal gets the same answer: what is prepared for speed must not be what is checked.
+	l := Effective([]resolve.Input{resolve.BuiltIn(), input(t, "profile p", `{"guardrails": {"images": {"allowed": ["good/**"]}, "annotations": {"denied_prefixes": ["x"]}}}`)})
+	made := subject(t, &specpb.Launch{ContainerImage: "evil:1", PodAnnotations: map[string]string{"x": "y"}})
+	byHand := &Subject{Request: made.Request, Origin: made.Origin, RuntimeClass: made.RuntimeClass}
+	want := summary(Check(l, made))
+	if len(want) != 2 || Admits(l, &Subject{Request: made.Request}) {
+		t.Errorf("got %v", want)
+	}
+	same(t, summary(Check(l, byHand)), want)
+}
+
+func TestAdmitsIsCheckWithoutWords(t *testing.T) {
+	l := Effective([]resolve.Input{resolve.BuiltIn(), input(t, "profile p", `{"guardrails": {"ports": {"max_count": 0}}}`)})
+	for _, launch := range []*specpb.Launch{{}, {Ports: []*specpb.Port{{ContainerPort: 1}}}} {
+		if got, want := Admits(l, subject(t, launch)), len(Check(l, subject(t, launch))) == 0; got != want {
+			t.Errorf("%v: admits %v, checks %v", launch, got, want)
+		}
+	}
+}
