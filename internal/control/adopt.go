@@ -2,17 +2,28 @@ package control
 
 import (
 	"context"
+	"time"
 
 	"github.com/bermhq/berm/internal/backend"
 	"github.com/bermhq/berm/internal/core"
 	"github.com/bermhq/berm/internal/core/fault"
 	"github.com/bermhq/berm/internal/failpoint"
+	"github.com/bermhq/berm/internal/runner"
 	"github.com/bermhq/berm/internal/store"
 )
 
+// A clean-up that fails is tried again, at first after the shorter of these, until the longer one is passed.
+const (
+	minCleanUpRetry = 200 * time.Millisecond
+	maxCleanUpRetry = 10 * time.Second
+)
+
+// maxCleanUps is how many sandboxes are cleaned up at the same time: an end of many must not starve the start of others.
+const maxCleanUps = 16
+
 // adopt decides about a sandbox that a runner has and memory does not know: the store knows better. One that has ended
 // there, or that nobody ever heard of, is ended on the runner too: nothing is left behind.
-func (s *Service) adopt(ctx context.Context, k *contact, o *backend.Observation) {
+func (s *Service) adopt(ctx context.Context, k *contact, link runner.Link, o *backend.Observation) {
 	var row *core.Sandbox
 	err := s.store.View(ctx, func(r store.Reader) error {
 		var err error
@@ -25,42 +36,46 @@ func (s *Service) adopt(ctx context.Context, k *contact, o *backend.Observation)
 		s.log.ErrorContext(ctx, "a sandbox on a runner could not be looked up", "sandbox", o.SandboxID, "runner", k.runnerID, "error", err)
 	case err == nil && !row.Status.Terminal():
 		s.enter(row, applied)
-		s.observed(k, o)
+		s.observed(k, link, o)
 	case o.Phase == backend.PhaseEnded:
-		s.cleanUp(ctx, k.runnerUUID, o.SandboxID)
+		s.cleanUp(ctx, link, o.SandboxID)
 	case o.Phase != backend.PhaseStopping:
 		s.log.WarnContext(ctx, "a runner has a sandbox that should not be there, ending it", "sandbox", o.SandboxID, "runner", k.runnerID)
-		s.endStray(ctx, k.runnerUUID, o.SandboxID)
+		s.endStray(ctx, link, o.SandboxID)
 	}
 }
 
 // endStray kills a sandbox that no row stands for any more. Its end is observed, and then cleaned up.
-func (s *Service) endStray(ctx context.Context, runnerUUID, id string) {
-	link, _ := s.contacts.linkOf(runnerUUID)
-	if link == nil {
-		return
-	}
-	if err := link.Stop(ctx, id, 0, core.EndDeleted); err != nil && !fault.Is(err, fault.NotFound) {
+func (s *Service) endStray(ctx context.Context, link runner.Link, id string) {
+	if err := link.Stop(ctx, id, 0, core.EndDeleted); err != nil && !fault.Is(err, fault.NotFound) && ctx.Err() == nil {
 		s.log.WarnContext(ctx, "a stray sandbox could not be ended", "sandbox", id, "error", err)
 	}
 }
 
-// cleanUp removes what a sandbox that has ended left on its runner. What fails is tried again with the next first pass.
-func (s *Service) cleanUp(ctx context.Context, runnerUUID, id string) {
-	link, _ := s.contacts.linkOf(runnerUUID)
-	if link == nil {
+// cleanUp removes what a sandbox that has ended left on its runner. What fails again and again is left to the next first
+// pass of the runner, which shows it again.
+func (s *Service) cleanUp(ctx context.Context, link runner.Link, id string) {
+	select {
+	case s.cleanUps <- struct{}{}:
+		defer func() { <-s.cleanUps }()
+	case <-ctx.Done():
 		return
 	}
-	failpoint.Hit(fpCleanup)
-	err := link.Delete(ctx, id)
-	failpoint.Hit(fpCleaned)
-	if fault.Is(err, fault.Precondition) {
-		// It was declared ended while it still runs: after a loss of contact, say.
-		s.endStray(ctx, runnerUUID, id)
-		return
-	}
-	if err != nil && ctx.Err() == nil {
-		s.log.WarnContext(ctx, "a sandbox that ended could not be cleaned up yet", "sandbox", id, "error", err)
+	for retry := minCleanUpRetry; ; retry *= 2 {
+		failpoint.Hit(fpCleanup)
+		err := link.Delete(ctx, id)
+		failpoint.Hit(fpCleaned)
+		switch {
+		case err == nil || ctx.Err() != nil:
+			return
+		case fault.Is(err, fault.Precondition):
+			// It was declared ended while it still runs: after a loss of contact, say.
+			s.endStray(ctx, link, id)
+			return
+		case retry > maxCleanUpRetry || !sleep(ctx, retry):
+			s.log.WarnContext(ctx, "a sandbox that ended could not be cleaned up yet", "sandbox", id, "error", err)
+			return
+		}
 	}
 }
 

@@ -31,6 +31,7 @@ func (s *Service) Attach(ctx context.Context, runnerUUID string, link runner.Lin
 		return err
 	}
 	detached, detach := context.WithCancel(context.WithoutCancel(ctx))
+	s.used.forget(r.ID) // the store has just counted anew
 	k, err := s.contacts.attach(r, link, s.now(), detach)
 	if err != nil {
 		detach()
@@ -137,7 +138,7 @@ func (s *Service) observe(ctx context.Context, k *contact, link runner.Link, fir
 			if !passed {
 				seen[o.SandboxID] = true
 			}
-			s.observed(k, o)
+			s.observed(k, link, o)
 		}
 		if ctx.Err() != nil {
 			return
@@ -152,7 +153,7 @@ func (s *Service) observe(ctx context.Context, k *contact, link runner.Link, fir
 }
 
 // observed takes in one observation.
-func (s *Service) observed(k *contact, o *backend.Observation) {
+func (s *Service) observed(k *contact, link runner.Link, o *backend.Observation) {
 	known := s.live.update(o.SandboxID, func(e *liveSandbox) {
 		e.phase = o.Phase
 		if e.apply != applying {
@@ -163,7 +164,7 @@ func (s *Service) observed(k *contact, o *backend.Observation) {
 		s.submit(o)
 		return
 	}
-	s.tasks.run(func(ctx context.Context) { s.adopt(ctx, k, o) })
+	s.tasks.run(func(ctx context.Context) { s.adopt(ctx, k, link, o) })
 }
 
 // firstPass follows the end of the first pass: the line is up, and what should have been seen but was not is gone.

@@ -14,8 +14,10 @@ import (
 
 // Limits of commands.
 const (
-	// MaxArgv is how many arguments a command may have, MaxArgvBytes how many bytes arguments and environment together.
-	MaxArgv, MaxArgvBytes = 4096, 1 << 20
+	// MaxArgv is how many arguments and variables a command may have.
+	MaxArgv = 4096
+	// MaxArgvBytes is how many bytes they may have together.
+	MaxArgvBytes = 1 << 20
 	// MaxPath is the longest path, in bytes.
 	MaxPath = 4095
 )
@@ -33,7 +35,8 @@ func (s *Service) Exec(ctx context.Context, p core.Principal, id string, e backe
 		return nil, err
 	}
 	failpoint.Hit(fpExec)
-	return link.Exec(ctx, id, e)
+	process, err := link.Exec(ctx, id, e)
+	return process, s.linkFault(ctx, p.OrgID, id, err)
 }
 
 func checkExec(e backend.Exec) error {
@@ -82,7 +85,7 @@ func (s *Service) ReadFile(ctx context.Context, p core.Principal, id, path strin
 	}
 	failpoint.Hit(fpReadFile)
 	r, size, err := link.ReadFile(ctx, id, path, limit)
-	return r, size, withPath(err, path)
+	return r, size, withPath(s.linkFault(ctx, p.OrgID, id, err), path)
 }
 
 // WriteFile creates a file of a running sandbox, or replaces its content, with all of r or not at all. Errors have the
@@ -99,7 +102,7 @@ func (s *Service) WriteFile(ctx context.Context, p core.Principal, id, path stri
 		return err
 	}
 	failpoint.Hit(fpWriteFile)
-	return withPath(link.WriteFile(ctx, id, path, mode, r), path)
+	return withPath(s.linkFault(ctx, p.OrgID, id, link.WriteFile(ctx, id, path, mode, r)), path)
 }
 
 // reach returns the link to the runner of a sandbox that has not ended.
@@ -109,8 +112,7 @@ func (s *Service) reach(ctx context.Context, orgID, id string) (runner.Link, err
 		return nil, err
 	}
 	if now := s.overlay(row); now.Status.Terminal() || now.Status == core.StatusTerminating {
-		return nil, fault.Preconditionf(fault.ReasonSandboxNotRunning, "sandbox %s is %s", id, now.Status).
-			WithMeta("sandbox_id", id).WithMeta("status", string(now.Status))
+		return nil, notRunning(now)
 	}
 	if err := s.handedOver(ctx, id); err != nil {
 		return nil, err
@@ -120,6 +122,28 @@ func (s *Service) reach(ctx context.Context, orgID, id string) (runner.Link, err
 		return nil, s.unreachable(row, since)
 	}
 	return link, nil
+}
+
+// linkFault turns a runner's word that it does not know a sandbox into what it means: the sandbox has ended since, or it is
+// just being handed over. To the caller a sandbox that can be read is never a missing one.
+func (s *Service) linkFault(ctx context.Context, orgID, id string, err error) error {
+	if !fault.Is(err, fault.NotFound) || !fault.HasReason(err, fault.ReasonSandboxNotFound) {
+		return err
+	}
+	row, again := s.peek(ctx, orgID, id)
+	switch {
+	case again != nil:
+		return again
+	case row.Status.Terminal():
+		return notRunning(row)
+	}
+	return fault.New(fault.Unavailable, fault.ReasonRunnerUnavailable, "runner %s does not have sandbox %s yet, or not any more", row.RunnerID, id).
+		WithRetry(replanRetry).WithCause(err)
+}
+
+func notRunning(row *core.Sandbox) error {
+	return fault.Preconditionf(fault.ReasonSandboxNotRunning, "sandbox %s is %s", row.ID, row.Status).
+		WithMeta("sandbox_id", row.ID).WithMeta("status", string(row.Status))
 }
 
 func checkPath(path string) error {

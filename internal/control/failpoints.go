@@ -8,7 +8,6 @@ const (
 	fpProfileDelete     = "control.before-profile-delete"
 	fpRunnerInsert      = "control.before-runner-insert"
 	fpRunnerUpdate      = "control.before-runner-update"
-	fpRunnerDrain       = "control.before-runner-drain-commit"
 	fpRunnerDelete      = "control.before-runner-delete"
 	fpZonePut           = "control.before-zone-put"
 	fpZoneDelete        = "control.before-zone-delete"
@@ -36,7 +35,7 @@ const (
 // Failpoints lists the failpoints of this package.
 func Failpoints() []string {
 	return []string{
-		fpProfileInsert, fpProfileUpdate, fpProfileDelete, fpRunnerInsert, fpRunnerUpdate, fpRunnerDrain, fpRunnerDelete,
+		fpProfileInsert, fpProfileUpdate, fpProfileDelete, fpRunnerInsert, fpRunnerUpdate, fpRunnerDelete,
 		fpZonePut, fpZoneDelete, fpOrgInsert, fpTokenInsert, fpTokenRevoke, fpBootstrap, fpCapacity,
 		fpLaunchCommit, fpLaunchCommitted, fpApplied, fpStatusCommit, fpStatusCommitted, fpStop, fpStopped, fpCleanup, fpCleaned,
 		fpExec, fpReadFile, fpWriteFile, fpRecovered, fpFirstPassObserved,

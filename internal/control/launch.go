@@ -205,21 +205,29 @@ func (s *Service) start(ctx context.Context, pl *plan.Plan, sb *core.Sandbox) *c
 	return sb
 }
 
+// told returns what may be said of an error where callers read it: the message and the violations, never the cause.
+func told(err error) string {
+	f := fault.From(err)
+	if f.Code == fault.Internal {
+		return "internal error"
+	}
+	return f.Clone().WithCause(nil).Error()
+}
+
 // hand gives a sandbox to its runner and notes the outcome.
 func (s *Service) hand(ctx context.Context, sb *core.Sandbox, resolved *specpb.ProfileSpec, layers []resolve.Input) {
 	link, since := s.contacts.linkOf(sb.RunnerUUID)
-	err := error(nil)
 	if link == nil {
-		err = s.unreachable(sb, since)
-	} else {
-		err = link.Apply(ctx, &runner.Assignment{
-			Work: backend.Work{
-				SandboxID: sb.ID, OrgID: sb.OrgID, UserID: sb.UserID, RunnerID: sb.RunnerID, ProfileName: sb.ProfileName, ZoneName: sb.ZoneName,
-				Spec: resolved, Digest: sb.Digest, Launch: sb.Launch,
-			},
-			Layers: layers,
-		})
+		s.handed(ctx, sb, s.unreachable(sb, since))
+		return
 	}
+	err := link.Apply(ctx, &runner.Assignment{
+		Work: backend.Work{
+			SandboxID: sb.ID, OrgID: sb.OrgID, UserID: sb.UserID, RunnerID: sb.RunnerID, ProfileName: sb.ProfileName, ZoneName: sb.ZoneName,
+			Spec: resolved, Digest: sb.Digest, Launch: sb.Launch,
+		},
+		Layers: layers,
+	})
 	failpoint.Hit(fpApplied)
 	s.handed(ctx, sb, err)
 }
@@ -253,7 +261,7 @@ func (s *Service) handed(ctx context.Context, sb *core.Sandbox, err error) {
 		now := s.now()
 		s.submit(&backend.Observation{
 			SandboxID: sb.ID, Phase: backend.PhaseEnded, At: now, Failed: true, Reason: core.EndStartFailed,
-			Message: fault.From(err).Error(), Events: []core.Event{{Name: "ended", At: now, Message: core.EndStartFailed}},
+			Message: told(err), Events: []core.Event{{Name: "ended", At: now, Message: core.EndStartFailed}},
 		})
 		if _, waited := s.wait(ctx, sb.OrgID, sb.ID, Ended); waited != nil {
 			s.log.WarnContext(ctx, "a sandbox that a runner turned down is not yet marked as failed", "sandbox", sb.ID, "error", waited)

@@ -17,8 +17,10 @@ import (
 const (
 	// MaxDescription is the longest description, in bytes.
 	MaxDescription = 4096
-	// MaxLabels is how many labels a profile may have, MaxLabelText the longest key or value, in bytes.
-	MaxLabels, MaxLabelText = 64, 256
+	// MaxLabels is how many labels a profile may have.
+	MaxLabels = 64
+	// MaxLabelText is the longest key or value of a label, in bytes.
+	MaxLabelText = 256
 	// MaxReason is the longest reason given for a change, in bytes.
 	MaxReason = 1024
 )

@@ -55,6 +55,7 @@ type Service struct {
 	configs  *configCache
 	used     *usedAmounts
 	status   statusQueue
+	cleanUps chan struct{}
 	live     *liveTable
 	contacts *contacts
 }
@@ -89,6 +90,7 @@ func New(ctx context.Context, cfg Config) *Service {
 	s.used = newUsedAmounts()
 	s.live = newLiveTable()
 	s.contacts = newContacts()
+	s.cleanUps = make(chan struct{}, maxCleanUps)
 	return s
 }
 

@@ -65,11 +65,8 @@ func (s *Service) stop(ctx context.Context, orgID, id string, grace time.Duratio
 	failpoint.Hit(fpStop)
 	err = link.Stop(ctx, id, grace, why)
 	failpoint.Hit(fpStopped)
-	if fault.Is(err, fault.NotFound) {
-		// Either it has just ended and was cleaned up, or the runner lost it and will say so.
-		if row, again := s.peek(ctx, orgID, id); again != nil || row.Status.Terminal() {
-			return again
-		}
+	if err = s.linkFault(ctx, orgID, id, err); fault.HasReason(err, fault.ReasonSandboxNotRunning) {
+		return nil // it has ended meanwhile
 	}
 	if err != nil {
 		return err

@@ -30,6 +30,12 @@ func (u *usedAmounts) set(runnerUUID string, a core.Amounts) {
 	u.byRunner[runnerUUID] = a
 }
 
+func (u *usedAmounts) forget(runnerUUID string) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	delete(u.byRunner, runnerUUID)
+}
+
 // add counts a sandbox in (sign 1) or out (sign -1).
 func (u *usedAmounts) add(runnerUUID string, a core.Amounts, sign int64) {
 	u.mu.Lock()

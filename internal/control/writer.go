@@ -198,7 +198,10 @@ func (s *Service) statusWritten(ctx context.Context, row *core.Sandbox) {
 	s.used.add(row.RunnerUUID, row.Reserved, -1)
 	s.live.remove(row.ID)
 	s.log.InfoContext(ctx, "sandbox ended", "sandbox", row.ID, "org", row.OrgID, "status", row.Status, "reason", row.StatusReason)
-	s.tasks.run(func(ctx context.Context) { s.cleanUp(ctx, row.RunnerUUID, row.ID) })
+	// The link is taken now: a runner that is being deleted may be gone before the clean-up begins.
+	if link, _ := s.contacts.linkOf(row.RunnerUUID); link != nil {
+		s.tasks.run(func(ctx context.Context) { s.cleanUp(ctx, link, row.ID) })
+	}
 	s.tasks.run(func(ctx context.Context) { s.drained(ctx, row.OrgID, row.RunnerUUID) })
 }
 

@@ -87,7 +87,7 @@ func (s *suite) testStreams() {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer p.Close()
+		defer func() { _ = p.Close() }()
 		const lines = 20_000
 		line := strings.Repeat("0123456789abcdef", 4) + "\n"
 		go func() {
@@ -118,7 +118,7 @@ func (s *suite) testStreams() {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer p.Close()
+		defer func() { _ = p.Close() }()
 		if f, err := p.Recv(); err != nil || string(f.Data) != "first\n" {
 			t.Errorf("got %q, %v", f.Data, err)
 		}
@@ -176,7 +176,7 @@ func (s *suite) testTerminal() {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer p.Close()
+		defer func() { _ = p.Close() }()
 		if err := p.Resize(120, 40); err != nil {
 			t.Errorf("resize: %v", err)
 		}

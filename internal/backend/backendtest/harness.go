@@ -190,7 +190,7 @@ func (s *suite) exec(t *testing.T, id string, e backend.Exec) result {
 	if err != nil {
 		t.Fatalf("exec %q: %v", e.Argv, err)
 	}
-	defer p.Close()
+	defer func() { _ = p.Close() }()
 	return collect(t, p)
 }
 

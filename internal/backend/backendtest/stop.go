@@ -64,7 +64,7 @@ func (s *suite) testStop() {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer p.Close()
+		defer func() { _ = p.Close() }()
 		if err := s.b.Stop(s.ctx, id, 0, core.EndStopped); err != nil {
 			t.Fatal(err)
 		}
