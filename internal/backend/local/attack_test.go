@@ -27,6 +27,7 @@ func TestInitIsSafe(t *testing.T) {
 			"binary":      "(echo x >> /dev/berm-init || rm /dev/berm-init || mv /dev/berm-init /tmp || ln -sf /bin/true /dev/berm-init) 2>/dev/null || echo sent",
 			"its place":   "mv /dev /devices 2>/dev/null || umount /dev/berm-init 2>/dev/null || echo sent",
 			"descriptor":  `python3 -c 'import ctypes; c = ctypes.CDLL(None, use_errno=True); p = c.syscall(434, 1, 0); print("sent" if c.syscall(438, p, 3, 0) == -1 else "taken")'`,
+			"limits":      `prlimit --pid 1 --nofile=1:1 2>/dev/null || echo sent`,
 			"scores":      "for p in /proc/[0-9]*; do echo -1000 > $p/oom_score_adj; done 2>/dev/null; echo sent",
 		} {
 			if r := b.shell(id, run); r.out != "sent\n" {

@@ -52,12 +52,18 @@ func later() []Capability {
 	}
 }
 
+// needsSandboxes is the reason of everything that a sandbox is needed for.
+const needsSandboxes = "needs sandboxes"
+
 // capabilities returns the table for a machine. Pure.
 func capabilities(m machine, runtimes []string) []Capability {
 	up := m.refusal == ""
 	rows := []Capability{{Feature: featureSandboxes, Title: "sandboxes on this machine", Works: up, Reason: m.refusal}}
 	for _, name := range runtimes {
 		why, missing := m.lacks["runtime:"+name]
+		if !up && !missing {
+			why = needsSandboxes
+		}
 		rows = append(rows, Capability{Feature: "runtime:" + name, Title: "OCI runtime " + name, Works: up && !missing, Reason: why})
 	}
 	for _, f := range []struct{ feature, title, note string }{
@@ -75,7 +81,7 @@ func capabilities(m machine, runtimes []string) []Capability {
 			row.Works, row.Reason = false, why
 		}
 		if !up {
-			row.Reason = "needs sandboxes"
+			row.Reason = needsSandboxes
 		}
 		rows = append(rows, row)
 	}

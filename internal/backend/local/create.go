@@ -19,7 +19,11 @@ func (b *Backend) Create(ctx context.Context, w *backend.Work) error {
 	if err := b.refused(); err != nil {
 		return err
 	}
-	if _, fields := read(w, b.machine); len(fields) > 0 {
+	_, fields := read(w, b.machine)
+	if w.SandboxID == "" {
+		fields = append(fields, fault.Field{Path: "sandbox_id", Description: "a sandbox needs an id"})
+	}
+	if len(fields) > 0 {
 		e := fault.Preconditionf(fault.ReasonBackendUnsupported, "runner %s cannot run this sandbox", b.cfg.RunnerName)
 		e.Fields = fields
 		return e
@@ -84,11 +88,10 @@ func (b *Backend) accept(w *backend.Work) (err error) {
 	if err != nil {
 		return err
 	}
-	dir := b.place.sandbox(w.SandboxID)
 	defer func() {
 		if err != nil {
 			b.ids.release(ids)
-			err = storeFault(w.SandboxID, errors.Join(err, os.RemoveAll(dir)))
+			err = storeFault(w.SandboxID, err)
 		}
 	}()
 	now := b.cfg.Now()
@@ -96,9 +99,32 @@ func (b *Backend) accept(w *backend.Work) (err error) {
 	if err != nil {
 		return err
 	}
+	// The sandbox must not change with the caller's message.
+	own, err := r.work()
+	if err != nil {
+		return err
+	}
+	if err := b.writeDown(w, r); err != nil {
+		return err
+	}
+	s := newSandbox(own, ids)
+	b.add(s)
+	b.publish(s, backend.Observation{Phase: backend.PhaseCreating, At: now, Events: []core.Event{{Name: "created", At: now}}})
+	b.begin(s)
+	return nil
+}
+
+// writeDown makes the records of a sandbox. After an error it has none, unless there were some before.
+func (b *Backend) writeDown(w *backend.Work, r *workRecord) (err error) {
+	dir := b.place.sandbox(w.SandboxID)
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return err
 	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, os.RemoveAll(dir))
+		}
+	}()
 	failpoint.Hit(failDirMade)
 	if err := writeContents(b.place.mounted(w.SandboxID), w.Launch.GetMountedFiles()); err != nil {
 		return err
@@ -110,14 +136,6 @@ func (b *Backend) accept(w *backend.Work) (err error) {
 		return err
 	}
 	failpoint.Hit(failAccepted)
-	// The sandbox must not change with the caller's message.
-	if w, err = r.work(); err != nil {
-		return err
-	}
-	s := newSandbox(w, ids)
-	b.add(s)
-	b.publish(s, backend.Observation{Phase: backend.PhaseCreating, At: now, Events: []core.Event{{Name: "created", At: now}}})
-	b.begin(s)
 	return nil
 }
 

@@ -44,11 +44,6 @@ func run(m *testing.M) int {
 		fmt.Fprintf(os.Stderr, "build the shim: %v\n%s", err, out)
 		return 1
 	}
-	// Everybody may look into it: a runtime starts the shim with the ids of the sandbox.
-	if err := os.Chmod(dir, 0o755); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
 	code := m.Run()
 	if err := goleak.Find(); err != nil && code == 0 {
 		fmt.Fprintln(os.Stderr, err)

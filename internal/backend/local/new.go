@@ -102,9 +102,10 @@ func (b *Backend) openPlaces() (err error) {
 	return err
 }
 
-func (b *Backend) openShim() (err error) {
-	if b.shim = b.cfg.Shim; b.shim == "" {
-		b.shim, err = installShim(filepath.Join(b.place.run, "bin"))
+func (b *Backend) openShim() error {
+	data, err := shimBinary(b.cfg.Shim)
+	if err == nil {
+		b.shim, err = installShim(filepath.Join(b.place.run, "bin"), data)
 	}
 	return err
 }

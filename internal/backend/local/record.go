@@ -138,15 +138,21 @@ func writeContents(dir string, files []*specpb.MountedFile) error {
 	return syncDir(dir)
 }
 
-// writeRecord puts v on disk so that after a crash, of the machine too, it is there as a whole or not at all, and is there
-// once writeRecord has returned.
+// writeRecord puts v on disk: once it has returned, the record is there, after a crash of the machine too. Before, there is
+// none, or one without an end, which counts as none. The file gets its name before it is flushed, so that the journal of
+// the file system commits once and not twice: a launch waits for this.
 func writeRecord(dir, name string, v any) error {
 	data, err := json.Marshal(v)
 	if err != nil {
 		return err
 	}
 	temp := filepath.Join(dir, "."+name)
-	if err := writeSynced(temp, data, 0o600); err != nil {
+	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if _, err := f.Write(append(data, recordEnd)); err != nil {
 		return err
 	}
 	failpoint.Hit(failRecordWritten)
@@ -154,8 +160,14 @@ func writeRecord(dir, name string, v any) error {
 		return err
 	}
 	failpoint.Hit(failRecordRenamed)
+	if err := f.Sync(); err != nil {
+		return err
+	}
 	return syncDir(dir)
 }
+
+// recordEnd is the last byte of a whole record.
+const recordEnd = '\n'
 
 func writeSynced(path string, data []byte, mode fs.FileMode) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, mode)
@@ -174,7 +186,7 @@ func syncDir(dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// readRecord reads a record; ok is false when there is none.
+// readRecord reads a record; ok is false when there is none, or one that was being written when the machine went down.
 func readRecord(dir, name string, v any) (ok bool, err error) {
 	path := filepath.Join(dir, name)
 	info, err := os.Stat(path)
@@ -190,6 +202,9 @@ func readRecord(dir, name string, v any) (ok bool, err error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return false, err
+	}
+	if len(data) == 0 || data[len(data)-1] != recordEnd {
+		return false, nil
 	}
 	if err := json.Unmarshal(data, v); err != nil {
 		return false, fmt.Errorf("%s: %w", path, err)

@@ -24,8 +24,8 @@ type found struct {
 	broken error
 }
 
-// load reads the records of all sandboxes. A directory without work.json was never accepted and goes; one whose records
-// cannot be read stays, as a sandbox that is lost.
+// load reads the records of all sandboxes. A directory without a whole work.json was never accepted and goes; one whose
+// records cannot be understood stays, as a sandbox that is lost.
 func (b *Backend) load() ([]*found, error) {
 	if err := os.RemoveAll(b.place.trash()); err != nil {
 		return nil, err
@@ -39,27 +39,29 @@ func (b *Backend) load() ([]*found, error) {
 	}
 	var all []*found
 	for _, e := range entries {
-		if !exists(filepath.Join(b.place.sandbox(e.Name()), workName)) {
+		f := b.loadOne(e.Name())
+		if f == nil {
 			if err := os.RemoveAll(b.place.sandbox(e.Name())); err != nil {
 				return nil, err
 			}
 			continue
 		}
-		f := b.loadOne(e.Name())
 		b.sandboxes[f.id] = f.sandbox
 		all = append(all, f)
 	}
 	return all, nil
 }
 
-// loadOne reads one sandbox's records.
+// loadOne reads one sandbox's records; nil when it was never accepted.
 func (b *Backend) loadOne(id string) *found {
 	f := &found{sandbox: newSandbox(&backend.Work{SandboxID: id}, -1)}
 	dir := b.place.sandbox(id)
 	r := &workRecord{}
-	if _, err := readRecord(dir, workName, r); err != nil {
+	if ok, err := readRecord(dir, workName, r); err != nil {
 		f.broken = err
 		return f
+	} else if !ok {
+		return nil
 	}
 	if r.Version != recordVersion || r.SandboxID != id {
 		f.broken = fmt.Errorf("%s is of version %d for sandbox %q", filepath.Join(dir, workName), r.Version, r.SandboxID)

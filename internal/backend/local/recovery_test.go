@@ -149,7 +149,7 @@ func TestEndedMeanwhile(t *testing.T) {
 func TestBrokenRecords(t *testing.T) {
 	b := open(t, withRuntime("crun"))
 	var ids []string
-	for i, content := range []string{"", "{", `{"version":99,"sandbox_id":"x"}`, `{"version":1,"sandbox_id":"other"}`, strings.Repeat("x", 100)} {
+	for i, content := range []string{"\n", "{\n", `{"version":99,"sandbox_id":"x"}` + "\n", `{"version":1,"sandbox_id":"other"}` + "\n", strings.Repeat("x", 100) + "\n"} {
 		id := "sbx-broken-" + strconv.Itoa(i)
 		ids = append(ids, id)
 		if err := os.Mkdir(b.place.sandbox(id), 0o700); err != nil {
@@ -193,11 +193,19 @@ func TestNotAccepted(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(b.place.sandbox(w.SandboxID), "."+workName), []byte("half"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	b.reopen()
-	if _, err := b.get(w.SandboxID); !fault.HasReason(err, fault.ReasonSandboxNotFound) {
-		t.Errorf("%v", err)
+	// As after a power failure: the name is there, the content is not.
+	torn := work("true")
+	writeWork(t, b, torn, 9)
+	if err := os.Truncate(filepath.Join(b.place.sandbox(torn.SandboxID), workName), 40); err != nil {
+		t.Fatal(err)
 	}
-	b.ended(b.launch(w))
+	b.reopen()
+	for _, w := range []*backend.Work{w, torn} {
+		if _, err := b.get(w.SandboxID); !fault.HasReason(err, fault.ReasonSandboxNotFound) {
+			t.Errorf("%v", err)
+		}
+		b.ended(b.launch(w))
+	}
 }
 
 // TestSweep: things under our names that belong to no sandbox go at the next start.

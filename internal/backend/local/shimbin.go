@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 
 	"github.com/bermhq/berm/internal/core/fault"
+	"github.com/bermhq/berm/internal/shim"
 )
 
 // shimFiles holds the built shim beside its README. Embedding the directory, not the file, lets the module compile from a
@@ -21,32 +22,36 @@ var shimFiles embed.FS
 // shimName is the shim's file name.
 const shimName = "berm-shim"
 
-// installShim writes the shim to a directory of its content's digest below dir, once, and returns its path. A running
-// sandbox keeps the version that it was started with.
-func installShim(dir string) (string, error) {
+// shimBinary returns the shim: from a path if one is given, else the one in this binary.
+func shimBinary(path string) ([]byte, error) {
+	if path != "" {
+		return os.ReadFile(path)
+	}
 	data, err := shimFiles.ReadFile("shimbin/" + shimName)
 	if errors.Is(err, fs.ErrNotExist) {
-		return "", fault.Preconditionf(fault.ReasonBackendUnsupported, "this binary was built without %s, the init of every sandbox", shimName).
+		return nil, fault.Preconditionf(fault.ReasonBackendUnsupported, "this binary was built without %s, the init of every sandbox", shimName).
 			WithHint("build it with: make build").WithCause(err)
 	}
-	if err != nil {
-		return "", err
-	}
+	return data, err
+}
+
+// installShim writes the shim to a directory of its content's digest below dir, once, and returns its path. A running
+// sandbox keeps the version that it was started with.
+func installShim(dir string, data []byte) (string, error) {
 	sum := sha256.Sum256(data)
 	home := filepath.Join(dir, hex.EncodeToString(sum[:8]))
 	path := filepath.Join(home, shimName)
-	if info, err := os.Stat(path); err == nil && info.Size() == int64(len(data)) {
+	if info, err := os.Stat(path); err == nil && info.Size() == int64(len(data)) && info.Mode().Perm() == shim.BinaryMode {
 		return path, nil
 	}
-	if err := os.MkdirAll(home, 0o755); err != nil {
+	if err := os.MkdirAll(home, 0o711); err != nil {
 		return "", err
 	}
 	temp := path + ".tmp"
-	if err := os.WriteFile(temp, data, 0o755); err != nil {
+	if err := os.WriteFile(temp, data, 0o700); err != nil {
 		return "", err
 	}
-	// A runtime starts it with the ids of the sandbox: everybody may execute it, nobody may write it.
-	if err := os.Chmod(temp, 0o555); err != nil {
+	if err := os.Chmod(temp, shim.BinaryMode); err != nil {
 		return "", err
 	}
 	return path, os.Rename(temp, path)

@@ -119,7 +119,7 @@ func TestSeccompLists(t *testing.T) {
 	seen := map[string]string{}
 	for name, list := range map[string][]string{
 		"file": fileCalls(), "memory": memoryCalls(), "process": processCalls(), "time": timeCalls(), "socket": socketCalls(), "wait": waitCalls(),
-		"ipc": ipcCalls(), "refused": refused(), "by argument": {"clone", "socket", "personality"},
+		"ipc": ipcCalls(), "refused": refused(), "by argument": {"clone", "socket", "personality", "prlimit64"},
 	} {
 		for _, call := range list {
 			if other, twice := seen[call]; twice {

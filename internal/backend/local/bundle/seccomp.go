@@ -34,6 +34,12 @@ func seccomp() *specs.LinuxSeccomp {
 	for _, persona := range personalities() {
 		s.Syscalls = append(s.Syscalls, specs.LinuxSyscall{Names: []string{"personality"}, Action: specs.ActAllow, Args: arg(0, persona, 0, specs.OpEqualTo)})
 	}
+	// Limits of process 1 would be the sandbox's to set: it has the same user. Everything else that could harm the init is
+	// kept from it by the kernel.
+	s.Syscalls = append(s.Syscalls,
+		specs.LinuxSyscall{Names: []string{"prlimit64"}, Action: specs.ActAllow, Args: arg(0, 1, 0, specs.OpNotEqual)},
+		specs.LinuxSyscall{Names: []string{"prlimit64"}, Action: specs.ActErrno, ErrnoRet: &eperm, Args: arg(0, 1, 0, specs.OpEqualTo)},
+	)
 	return s
 }
 

@@ -35,7 +35,7 @@ func processCalls() []string {
 		"getegid", "getegid32", "geteuid", "geteuid32", "getgid", "getgid32", "getgroups", "getgroups32", "getpgid", "getpgrp", "getpid",
 		"getppid", "getpriority", "getrandom", "getresgid", "getresgid32", "getresuid", "getresuid32", "getrlimit", "getrusage", "getsid",
 		"gettid", "getuid", "getuid32", "ioprio_get", "ioprio_set", "kcmp", "kill", "landlock_add_rule", "landlock_create_ruleset",
-		"landlock_restrict_self", "lsm_get_self_attr", "lsm_list_modules", "pidfd_getfd", "pidfd_open", "pidfd_send_signal", "prctl", "prlimit64",
+		"landlock_restrict_self", "lsm_get_self_attr", "lsm_list_modules", "pidfd_getfd", "pidfd_open", "pidfd_send_signal", "prctl",
 		"process_vm_readv", "process_vm_writev", "ptrace", "riscv_flush_icache", "riscv_hwprobe", "rseq", "sched_get_priority_max",
 		"sched_get_priority_min", "sched_getaffinity", "sched_getattr", "sched_getparam", "sched_getscheduler", "sched_rr_get_interval",
 		"sched_rr_get_interval_time64", "sched_setaffinity", "sched_setattr", "sched_setparam", "sched_setscheduler", "sched_yield", "seccomp",

@@ -1,0 +1,96 @@
+package local
+
+import (
+	"testing"
+
+	"google.golang.org/protobuf/encoding/protojson"
+
+	specpb "github.com/bermhq/berm/gen/berm/spec"
+	"github.com/bermhq/berm/internal/backend/local/bundle"
+	"github.com/bermhq/berm/internal/core/fault"
+	"github.com/bermhq/berm/internal/core/spec"
+)
+
+// TestVerdicts walks every leaf of the spec: what is declared as refused is refused, what is declared as enforced changes
+// what is run or is refused where it cannot be, and what is recorded changes nothing. A new field needs a row here.
+func TestVerdicts(t *testing.T) {
+	rows := map[string]struct {
+		// with sets the field, to something that this backend acts on.
+		with string
+		// shows reports whether the order shows it; nil when refusing is what is done.
+		shows func(*order, []fault.Field) bool
+	}{
+		"container_image":                {`{"containerImage":"team/tool:1"}`, func(o *order, _ []fault.Field) bool { return o.image == "team/tool:1" }},
+		"runtime_class":                  {`{"runtimeClass":"runc"}`, func(o *order, _ []fault.Field) bool { return o.runtime == "runc" }},
+		"resource_defaults.cpu_request":  {`{"resourceDefaults":{"cpuRequest":"250m"}}`, func(o *order, _ []fault.Field) bool { return o.limits.CPURequestMillis == 250 }},
+		"resource_defaults.cpu_limit":    {`{"resourceDefaults":{"cpuLimit":"2"}}`, func(o *order, _ []fault.Field) bool { return o.limits.CPUMillis == 2000 }},
+		"resource_defaults.memory_limit": {`{"resourceDefaults":{"memoryLimit":"1Gi"}}`, func(o *order, _ []fault.Field) bool { return o.limits.MemoryBytes == 1<<30 }},
+		"resource_defaults.gpu":          {`{"resourceDefaults":{"gpu":{"count":1}}}`, refusal("resource_defaults.gpu")},
+		"network.egress.default":         {`{"network":{"egress":{"default":"m","modes":{"m":{"type":"internet"}}}}}`, refusal("network.egress.selected")},
+		"network.egress.modes":           {`{"network":{"egress":{"default":"m","modes":{"m":{"type":"user"}}}}}`, refusal("network.egress.selected")},
+		"network.egress.selected":        {`{"network":{"egress":{"selected":"m","modes":{"m":{"type":"org"}}}}}`, refusal("network.egress.selected")},
+		"network.ingress.default":        {`{"network":{"ingress":{"default":"m"}}}`, refusal("network.ingress.selected")},
+		"network.ingress.selected":       {`{"network":{"ingress":{"selected":"m"}}}`, refusal("network.ingress.selected")},
+		"pod.spec":                       {`{"pod":{"spec":{"hostPID":true}}}`, refusal("pod.spec.hostPID")},
+	}
+	seen := map[string]bool{}
+	for _, f := range spec.Fields() {
+		v := f.Verdict(Kind).Verdict
+		row, ok := rows[f.Path]
+		seen[f.Path] = true
+		switch {
+		case f.Guardrail:
+			// The core enforces guardrails, before a backend sees the launch.
+			if v != specpb.Verdict_VERDICT_ENFORCED {
+				t.Errorf("%s: %v", f.Path, v)
+			}
+		case v == specpb.Verdict_VERDICT_RECORDED:
+			if ok {
+				t.Errorf("%s is declared as recorded and has a row", f.Path)
+			}
+		case v != specpb.Verdict_VERDICT_ENFORCED && v != specpb.Verdict_VERDICT_REFUSED:
+			t.Errorf("%s has no verdict of the local backend", f.Path)
+		case !ok:
+			t.Errorf("%s is declared as %v and nothing here shows it", f.Path, v)
+		default:
+			w := work()
+			w.Spec = &specpb.ProfileSpec{}
+			if err := protojson.Unmarshal([]byte(row.with), w.Spec); err != nil {
+				t.Fatal(err)
+			}
+			if !row.shows(read(w, capable())) {
+				t.Errorf("%s: %s has no effect", f.Path, row.with)
+			}
+		}
+	}
+	for path := range rows {
+		if !seen[path] {
+			t.Errorf("%s is no field", path)
+		}
+	}
+}
+
+func refusal(path string) func(*order, []fault.Field) bool {
+	return func(_ *order, fields []fault.Field) bool { return len(fields) == 1 && fields[0].Path == path }
+}
+
+// TestRecorded: fields that are recorded only change nothing of what is run.
+func TestRecorded(t *testing.T) {
+	plain := work()
+	full := work()
+	err := protojson.Unmarshal([]byte(`{"instanceTypes":["cpu.small"],"nodeSelector":{"a":"b"},"tags":["ci"],"namespace":{"strategy":"per-user"},
+		"network":{"ingress":{"modes":{"public":{"scope":"any"}}}},
+		"pod":{"metadata":{"annotations":{"a":"b"},"labels":{"c":"d"}},"spec":{"nodeSelector":{"x":"y"}}}}`), full.Spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain.Spec = &specpb.ProfileSpec{}
+	a, fieldsA := read(plain, capable())
+	b, fieldsB := read(full, capable())
+	if len(fieldsA)+len(fieldsB) > 0 || a.limits != b.limits || a.image != b.image || a.runtime != b.runtime {
+		t.Errorf("%+v %+v, %+v %+v", a, b, fieldsA, fieldsB)
+	}
+	if (bundle.Limits{}) == b.limits {
+		t.Error("nothing was read")
+	}
+}
