@@ -143,7 +143,8 @@ func managedInput(m *v1beta2pb.ManagedRunnerSpec) (core.ManagedSpec, error) {
 		CPURuntimeClass:                  m.GetOverrides().GetCpuRuntimeClass(),
 		GPURuntimeClass:                  m.GetOverrides().GetGpuRuntimeClass(),
 	}
-	if c := m.GetReleaseChannel(); c != v1beta2pb.ReleaseChannel_RELEASE_CHANNEL_UNSPECIFIED {
+	// Stable is stored as unspecified, which means stable: what is read and written again is then the same state.
+	if c := m.GetReleaseChannel(); c != v1beta2pb.ReleaseChannel_RELEASE_CHANNEL_UNSPECIFIED && c != v1beta2pb.ReleaseChannel_RELEASE_CHANNEL_STABLE {
 		s.ReleaseChannel = c.String()
 	}
 	var err error

@@ -28,7 +28,8 @@ func NewGateway(services ...protoreflect.FullName) (*runtime.ServeMux, error) {
 		return nil, err
 	}
 	codec := &strictJSON{JSONPb: runtime.JSONPb{
-		MarshalOptions:   protojson.MarshalOptions{},
+		// Every field is there, so that scripts need no case for absence; unset messages and unset optional fields are not.
+		MarshalOptions:   protojson.MarshalOptions{EmitDefaultValues: true},
 		UnmarshalOptions: protojson.UnmarshalOptions{DiscardUnknown: false},
 	}}
 	return runtime.NewServeMux(
