@@ -19,7 +19,7 @@ import (
 // removePoll is how often Remove looks whether killed processes are gone.
 const removePoll = 2 * time.Millisecond
 
-// controllers are those v1 hierarchies where runtimes make groups, by directory. A co-mounted pair is a link to one.
+// hierarchies lists where a group may be: on v1 the directory of each hierarchy.
 func hierarchies(root string, m Mode) ([]string, error) {
 	if m == V2 {
 		return []string{root}, nil
@@ -105,8 +105,9 @@ func (g Group) removeParents(hierarchy string) {
 
 // killAll sends SIGKILL to every process of one group.
 func killAll(dir string) error {
-	if os.WriteFile(filepath.Join(dir, "cgroup.kill"), []byte("1"), 0) == nil {
-		return nil
+	if kill, err := os.OpenFile(filepath.Join(dir, "cgroup.kill"), os.O_WRONLY, 0); err == nil {
+		_, err = kill.WriteString("1")
+		return errors.Join(err, kill.Close())
 	}
 	pids, err := procs(dir)
 	if err != nil {
