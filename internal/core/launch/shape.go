@@ -1,7 +1,6 @@
 package launch
 
 import (
-	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -145,115 +144,6 @@ func (p *problems) tags(tags []string) {
 			p.add(index("tags", i), "%q is given twice", t)
 		}
 	}
-}
-
-func (p *problems) ports(l *specpb.Launch) {
-	ports := l.GetPorts()
-	if !p.count("ports", len(ports), MaxPorts) || !p.count("network.exposed_ports", len(l.GetExposedPorts()), MaxPorts) {
-		return
-	}
-	for i, port := range ports {
-		at := index("ports", i)
-		p.port(at+".container_port", port.GetContainerPort())
-		switch port.GetProtocol() {
-		case "", "TCP", "UDP", "SCTP":
-		default:
-			p.add(at+".protocol", "%s", tree.NoneOf(port.GetProtocol(), []string{"TCP", "UDP", "SCTP"}))
-		}
-		if name := port.GetName(); name != "" && !portName(name) {
-			p.add(at+".name", "%q is not a port name: at most %d of a-z, 0-9 and -, with a letter", name, MaxPortName)
-		}
-		for _, other := range ports[:i] {
-			if other.GetContainerPort() == port.GetContainerPort() && protocol(other) == protocol(port) {
-				p.add(at, "port %d/%s is given twice", port.GetContainerPort(), protocol(port))
-			}
-			if port.GetName() != "" && other.GetName() == port.GetName() {
-				p.add(at+".name", "%q is given twice", port.GetName())
-			}
-		}
-	}
-	for i, n := range l.GetExposedPorts() {
-		at := index("network.exposed_ports", i)
-		if !slices.ContainsFunc(ports, func(o *specpb.Port) bool { return o.GetContainerPort() == n }) {
-			p.add(at, "%d is not one of ports: declare it there too", n)
-		} else if slices.Contains(l.GetExposedPorts()[:i], n) {
-			p.add(at, "%d is given twice", n)
-		}
-	}
-}
-
-func (p *problems) port(at string, n int32) {
-	if n < 1 || n > 65535 {
-		p.add(at, "%d is not between 1 and 65535", n)
-	}
-}
-
-func protocol(p *specpb.Port) string {
-	if p.GetProtocol() == "" {
-		return "TCP"
-	}
-	return p.GetProtocol()
-}
-
-// portName reports whether Kubernetes takes the name for a port.
-func portName(s string) bool {
-	letter := false
-	for i, c := range []byte(s) {
-		switch {
-		case c >= 'a' && c <= 'z':
-			letter = true
-		case c >= '0' && c <= '9':
-		case c == '-' && i > 0 && i < len(s)-1 && s[i-1] != '-':
-		default:
-			return false
-		}
-	}
-	return letter && len(s) <= MaxPortName
-}
-
-func (p *problems) files(files []*specpb.MountedFile) {
-	if !p.count("mounted_files", len(files), MaxMountedFiles) {
-		return
-	}
-	total := 0
-	paths := make([]string, 0, len(files))
-	for i, f := range files {
-		total += len(f.GetContent())
-		if why := badPath(f.GetPath()); why != "" {
-			p.add(index("mounted_files", i)+".mount_path", "%s", why)
-			continue
-		}
-		paths = append(paths, f.GetPath())
-	}
-	// Sorted, a file that is also the directory of another stands before it, if not next to it.
-	slices.Sort(paths)
-	for i, at := range paths {
-		if i > 0 && paths[i-1] == at {
-			p.add("mounted_files", "%q is given twice", at)
-		}
-		if j, _ := slices.BinarySearch(paths, at+"/"); j < len(paths) && strings.HasPrefix(paths[j], at+"/") {
-			p.add("mounted_files", "%q is a file and the directory of %q", at, paths[j])
-		}
-	}
-	if total > MaxMountedBytes {
-		p.add("mounted_files", "%d bytes together, the limit is %d", total, MaxMountedBytes)
-	}
-}
-
-func badPath(s string) string {
-	switch {
-	case s == "":
-		return "is empty: give the full path of the file"
-	case len(s) > MaxPath:
-		return "is longer than " + strconv.Itoa(MaxPath) + " bytes"
-	case s[0] != '/':
-		return strconv.Quote(s) + " is not absolute"
-	case !utf8.ValidString(s) || strings.ContainsFunc(s, unicode.IsControl):
-		return strconv.Quote(s) + " contains a control character"
-	case path.Clean(s) != s || s == "/":
-		return strconv.Quote(s) + " is not the plain path of a file: no .., no . and no // in it, no / at its end"
-	}
-	return ""
 }
 
 func (p *problems) names(at string, names []string) {
