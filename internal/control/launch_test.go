@@ -371,7 +371,7 @@ func TestStoreFailsAtLaunch(t *testing.T) {
 	}
 }
 
-// failing is a store whose next update fails, before or after it took effect.
+// failing is a store whose next launch fails, before or after it took effect.
 type failing struct {
 	store.Store
 	mu               sync.Mutex
@@ -384,18 +384,41 @@ func (f *failing) arm(committed bool) {
 	f.armed, f.committed = true, committed
 }
 
-func (f *failing) Update(ctx context.Context, fn func(store.Tx) error) error {
+func (f *failing) disarm() (committed, armed bool) {
 	f.mu.Lock()
-	armed, committed := f.armed, f.committed
-	f.armed = false
-	f.mu.Unlock()
-	if !armed {
-		return f.Store.Update(ctx, fn)
-	}
-	if committed {
-		if err := f.Store.Update(ctx, fn); err != nil {
+	defer f.mu.Unlock()
+	armed, f.armed = f.armed, false
+	return f.committed, armed
+}
+
+// insertSpy sees whether a transaction is a launch.
+type insertSpy struct {
+	store.Tx
+	launch bool
+}
+
+func (t *insertSpy) InsertSandbox(ctx context.Context, sb *core.Sandbox) error {
+	t.launch = true
+	return t.Tx.InsertSandbox(ctx, sb)
+}
+
+func (f *failing) Update(ctx context.Context, fn func(store.Tx) error) error {
+	full := fault.New(fault.Unavailable, fault.ReasonStoreUnavailable, "the disk is full").WithCause(errors.New("ENOSPC"))
+	lost := false
+	err := f.Store.Update(ctx, func(tx store.Tx) error {
+		spy := &insertSpy{Tx: tx}
+		if err := fn(spy); err != nil || !spy.launch {
 			return err
 		}
+		if committed, armed := f.disarm(); armed && !committed {
+			return full
+		} else if armed {
+			lost = true
+		}
+		return nil
+	})
+	if err == nil && lost {
+		return full
 	}
-	return fault.New(fault.Unavailable, fault.ReasonStoreUnavailable, "the disk is full").WithCause(errors.New("ENOSPC"))
+	return err
 }
