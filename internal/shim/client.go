@@ -28,14 +28,20 @@ type Client struct {
 	dir string
 }
 
-// Connect returns a client for the shim of a state directory. It fails with Precondition, CWSANDBOX_SANDBOX_NOT_RUNNING
-// when no shim listens there; Inspect says why.
+// Connect returns a client for the shim of a state directory; it waits for one that was forked and does not listen yet. It
+// fails with Precondition, CWSANDBOX_SANDBOX_NOT_RUNNING when there is none; Inspect says why.
 func Connect(ctx context.Context, dir string) (*Client, error) {
 	c := &Client{dir: dir}
-	if _, err := c.Info(ctx); err != nil {
-		return nil, err
+	for {
+		_, err := c.Info(ctx)
+		if err == nil {
+			return c, nil
+		}
+		st, ierr := Inspect(dir)
+		if ierr != nil || st.Status != StatusStarting || !pause(ctx, lockPoll) {
+			return nil, err
+		}
 	}
-	return c, nil
 }
 
 // Dir returns the state directory.

@@ -41,6 +41,9 @@ var (
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
 func run(m *testing.M) int {
+	if os.Getenv(serverConfig) != "" {
+		return serve()
+	}
 	dir, err := os.MkdirTemp("", "berm-shim-test-")
 	if err == nil {
 		defer os.RemoveAll(dir)

@@ -84,7 +84,7 @@ func checkStart(cfg *Config) error {
 }
 
 func unstarted(err error) error {
-	return fault.New(fault.Unavailable, fault.ReasonRunnerUnavailable, "the shim could not be started: %v", err).WithCause(err)
+	return fault.New(fault.Unavailable, fault.ReasonRunnerUnavailable, "the shim could not be started: %v", err)
 }
 
 // fork starts the shim in a session of its own, holding a copy of the lock, and returns the pipe that it reports on.
@@ -144,7 +144,7 @@ func awaitStart(ctx context.Context, dir string, status *os.File) error {
 		err = errors.New("it died without a word")
 	}
 	return fault.New(fault.Unavailable, fault.ReasonRunnerUnavailable, "the shim did not start the sandbox: %v%s", err,
-		tail(filepath.Join(dir, shimLogName))).WithCause(err)
+		tail(filepath.Join(dir, shimLogName)))
 }
 
 // tail returns the end of a log for an error message, with a separator before it; "" when there is none.
