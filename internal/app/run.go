@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/bermhq/berm/internal/backend/kube"
 	"github.com/bermhq/berm/internal/backend/local"
 	"github.com/bermhq/berm/internal/control"
 	"github.com/bermhq/berm/internal/core"
@@ -79,7 +80,7 @@ func (a *app) start(ctx context.Context) (err error) {
 	if a.store, err = sqlstore.Open(ctx, sqlstore.Config{DSN: dsn, Logger: a.log}); err != nil {
 		return err
 	}
-	a.control = control.New(context.WithoutCancel(ctx), control.Config{Store: a.store, Logger: a.log})
+	a.control = control.New(context.WithoutCancel(ctx), control.Config{Store: a.store, Logger: a.log, CheckSpec: kube.CheckSpec})
 	runners, err := a.bootstrap(ctx)
 	if err != nil {
 		return err

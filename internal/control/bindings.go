@@ -71,6 +71,7 @@ func (s *Service) checkBindings(ctx context.Context, tx store.Tx, r, current *co
 			warnings = append(warnings, lost...)
 		} else {
 			problems = append(folded.OverrideProblems(), problems...)
+			s.checkLayer(e, at+".overrides_json", b.Overrides)
 		}
 		for _, v := range problems {
 			addBindingProblem(e, at, profile, v)

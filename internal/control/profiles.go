@@ -63,6 +63,9 @@ func (s *Service) CreateProfile(ctx context.Context, p core.Principal, in Profil
 	if err := checkProfile(profile); err != nil {
 		return nil, err
 	}
+	if err := s.checkSpecOf("profile", "spec", profile.Spec); err != nil {
+		return nil, err
+	}
 	o, err := profileObject(profile)
 	if err != nil {
 		return nil, err
@@ -130,6 +133,11 @@ func (s *Service) UpdateProfile(ctx context.Context, p core.Principal, ref strin
 		if sameProfile(current, next) {
 			return nil
 		}
+		if current.Spec.String() != next.Spec.String() {
+			if err := s.checkSpecOf("profile", "spec", next.Spec); err != nil {
+				return err
+			}
+		}
 		if warnings, err = s.profileImpact(ctx, tx, current, next); err != nil {
 			return err
 		}
@@ -196,7 +204,7 @@ func refuseBound(ctx context.Context, r store.Reader, profile *core.Profile) err
 	}
 	e := fault.Preconditionf(fault.ReasonProfileBound, "profile %s is bound to %s", profile.DisplayName, counted(len(runners), "runner")).
 		WithMeta("runners", strings.Join(runners[:min(len(runners), maxListed)], ",")).
-		WithHint("remove its bindings first: berm runner unbind")
+		WithHint("remove its bindings first: berm runner edit, with a list that leaves it out")
 	for _, id := range runners[:min(len(runners), maxListed)] {
 		e.WithField("profile_bindings", "runner %s binds it", id)
 	}

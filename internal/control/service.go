@@ -20,6 +20,7 @@ import (
 
 	"github.com/google/uuid"
 
+	specpb "github.com/bermhq/berm/gen/berm/spec"
 	"github.com/bermhq/berm/internal/store"
 )
 
@@ -35,6 +36,9 @@ type Config struct {
 	Logger *slog.Logger
 	// LostAfter is how long a runner may be out of contact before its sandboxes are LOST; 0 is DefaultLostAfter.
 	LostAfter time.Duration
+	// CheckSpec says what no backend would take of a layer that is written, in an Invalid fault; nil checks nothing. The core takes
+	// the pod fragment for an open object, so its keys are known only here.
+	CheckSpec func(*specpb.ProfileSpec) error
 }
 
 // Service is the use cases. Methods are safe for concurrent use.
@@ -47,6 +51,7 @@ type Service struct {
 	log    *slog.Logger
 
 	lostAfter time.Duration
+	checkSpec func(*specpb.ProfileSpec) error
 	// born is when this process began to be responsible: a runner that was never seen is out of contact since then.
 	born time.Time
 
@@ -64,6 +69,7 @@ type Service struct {
 func New(ctx context.Context, cfg Config) *Service {
 	s := &Service{
 		store: cfg.Store, now: cfg.Now, newID: cfg.NewID, seed: cfg.Seed, random: cfg.Random, log: cfg.Logger, lostAfter: cfg.LostAfter,
+		checkSpec: cfg.CheckSpec,
 	}
 	if s.now == nil {
 		s.now = time.Now

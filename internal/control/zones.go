@@ -30,6 +30,9 @@ func (s *Service) PutZone(ctx context.Context, p core.Principal, name string, in
 	if err := checkZone(name, in); err != nil {
 		return nil, nil, err
 	}
+	if err := s.checkSpecOf("zone", "defaults", in.Defaults); err != nil {
+		return nil, nil, err
+	}
 	fresh := s.meta(p, in.Reason)
 	var (
 		zone     *core.Zone
