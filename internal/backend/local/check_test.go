@@ -36,9 +36,6 @@ func checked(t *testing.T, change func(*machine)) *Backend {
 		if err := b.Close(); err != nil {
 			t.Error(err)
 		}
-		if err := b.Remove(); err != nil {
-			t.Error(err)
-		}
 	})
 	b.machine, b.info.Refusal = m, ""
 	b.runtimes = map[string]ociRuntime{"crun": {name: "crun"}}
@@ -247,7 +244,6 @@ func TestNoRoot(t *testing.T) {
 		if err := b.Close(); err != nil {
 			t.Error(err)
 		}
-		_ = b.Remove()
 	}()
 	if why := b.Info().Refusal; !strings.Contains(why, "runtime-of-nobody: not installed") {
 		t.Errorf("%q", why)

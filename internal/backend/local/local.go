@@ -32,6 +32,7 @@ package local
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"os"
 	"sync"
@@ -133,7 +134,8 @@ func unknown(id string) *fault.Error {
 // Observe yields what the port promises.
 func (b *Backend) Observe(ctx context.Context) observations { return b.hub.observe(ctx) }
 
-// Close lets go of everything and waits for what it watched. Sandboxes go on.
+// Close lets go of everything and waits for what it watched. Sandboxes go on; without any, nothing is left on the machine
+// but the state directory.
 func (b *Backend) Close() error {
 	b.mu.Lock()
 	already := b.closed
@@ -148,10 +150,10 @@ func (b *Backend) Close() error {
 	if b.images != nil {
 		b.images.Close()
 	}
-	if b.lock != nil {
-		return b.lock.Close()
+	if b.lock == nil {
+		return nil
 	}
-	return nil
+	return errors.Join(b.tidy(), b.lock.Close())
 }
 
 // spawn runs a goroutine that Close waits for. It reports false once the backend is closed.

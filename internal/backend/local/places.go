@@ -101,8 +101,7 @@ func (p places) mountRun() error {
 	return nil
 }
 
-// unmountRun takes the run directory away, with everything mounted in it. Only for tests and machines being cleaned: no
-// sandbox may be left.
+// unmountRun takes the run directory away. No sandbox may be left.
 func (p places) unmountRun() error {
 	err := unix.Unmount(p.run, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
 	if err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {

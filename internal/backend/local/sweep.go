@@ -124,10 +124,10 @@ func stales(stale func(string) bool, dirs ...string) ([]string, error) {
 	return ids, nil
 }
 
-// Remove takes away everything that a backend without sandboxes leaves on the machine outside its state directory: the run
-// directory and the empty control group. For tests, and for a machine that is being cleaned; the backend must be closed.
-func (b *Backend) Remove() error {
-	if b.place.run == "" {
+// tidy takes away what a backend has on the machine outside its state directory, when nothing lives that needs it: the run
+// directory and the control group. The backend is closed, and has the lock still.
+func (b *Backend) tidy() error {
+	if b.lock == nil || !b.idle() {
 		return nil
 	}
 	points, err := mountPoints(b.place.boxes())
@@ -141,6 +141,23 @@ func (b *Backend) Remove() error {
 	}
 	errs = append(errs, b.place.unmountRun(), removeGroups(b.place.cgroupBase()))
 	return errors.Join(errs...)
+}
+
+// idle reports whether every sandbox has ended and was freed.
+func (b *Backend) idle() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, s := range b.sandboxes {
+		select {
+		case <-s.released:
+			if !s.clean {
+				return false
+			}
+		default:
+			return false
+		}
+	}
+	return true
 }
 
 // removeGroups removes the group that held all sandboxes, from every hierarchy that has it. It is empty.
