@@ -42,8 +42,10 @@ const (
 	// MaxDecision is the largest decision kept with a sandbox, MaxTimeline the largest timeline as JSON, in bytes.
 	MaxDecision = 8 << 20
 	MaxTimeline = 256 << 10
-	// MaxTags is how many tags a sandbox has at most, MaxAlternatives how many values a field of a filter has.
+	// MaxTags is how many tags a sandbox has at most, MaxFilterTags how many a filter asks for, MaxAlternatives how many
+	// values another field of a filter has.
 	MaxTags         = 256
+	MaxFilterTags   = 16
 	MaxAlternatives = 64
 )
 

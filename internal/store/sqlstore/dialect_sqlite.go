@@ -28,6 +28,11 @@ const (
 	sqlitePoll = 30 * time.Second
 	// Memory for pages, in KiB: of the connection that writes, and of each that reads.
 	writerCacheKiB, readerCacheKiB = 16 << 10, 4 << 10
+	// checkpointAfter is how many updates are copied from the log into the database at a time, beside the writes.
+	checkpointAfter = 250
+	// maxLogPages is the length of the log, in pages of 4 KiB, from which the connection that writes copies what is left
+	// itself, so that the log can begin anew; maxLogBytes is what the log keeps of its length then.
+	maxLogPages, maxLogBytes = 4000, 64 << 20
 	// minReaders is how many connections read at once at least.
 	minReaders = 4
 )
@@ -43,7 +48,12 @@ type sqliteEngine struct {
 	group   *group
 	pool    *sessions
 	closing chan struct{}
-	// seq is the last sequence number of the change log; it belongs to whoever has the group's connection.
+	// checkpoint wakes the goroutine that copies the log, checkpoints has ended when it has; uncopied counts updates and
+	// belongs, as seq does, to whoever has the group's connection.
+	checkpoint  chan struct{}
+	checkpoints chan struct{}
+	uncopied    int
+	// seq is the last sequence number of the change log.
 	seq int64
 }
 
@@ -55,7 +65,8 @@ func sqliteDSN(path string, cacheKiB int, more ...string) string {
 	q.Set("_error_rc", "1")
 	q.Set("_dqs", "0")
 	for _, p := range append([]string{
-		"journal_mode(WAL)", "synchronous(FULL)", "temp_store(MEMORY)", "trusted_schema(OFF)", "cache_size(-" + strconv.Itoa(cacheKiB) + ")",
+		"journal_mode(WAL)", "synchronous(FULL)", "wal_autocheckpoint(" + strconv.Itoa(maxLogPages) + ")",
+		"journal_size_limit(" + strconv.Itoa(maxLogBytes) + ")", "temp_store(MEMORY)", "trusted_schema(OFF)", "cache_size(-" + strconv.Itoa(cacheKiB) + ")",
 	}, more...) {
 		q.Add("_pragma", p)
 	}
@@ -70,7 +81,7 @@ func openSQLite(ctx context.Context, path string, cfg engineConfig) (engine, err
 	if err != nil {
 		return nil, err
 	}
-	e := &sqliteEngine{path: path, cfg: cfg, lock: lock, closing: make(chan struct{})}
+	e := &sqliteEngine{path: path, cfg: cfg, lock: lock, closing: make(chan struct{}), checkpoint: make(chan struct{}, 1)}
 	if err := e.open(ctx); err != nil {
 		_ = e.close()
 		return nil, err
@@ -99,7 +110,7 @@ func (e *sqliteEngine) open(ctx context.Context) (err error) {
 	if err != nil {
 		return driverFault(err)
 	}
-	e.group = newGroup(s, e.cfg.committed)
+	e.group = newGroup(s, e.committed)
 	if err := s.conn.QueryRowContext(ctx, `SELECT coalesce(max(seq), 0) FROM changes`).Scan(&e.seq); err != nil {
 		return driverFault(err)
 	}
@@ -109,6 +120,48 @@ func (e *sqliteEngine) open(ctx context.Context) (err error) {
 	}
 	e.readers.SetMaxOpenConns(n)
 	e.pool = newSessions(e.readers, n)
+	return e.startCheckpoints()
+}
+
+// committed follows every commit, with the group's connection in hand.
+func (e *sqliteEngine) committed(updates int, changed bool) {
+	if changed {
+		e.cfg.committed()
+	}
+	if e.uncopied += updates; e.uncopied < checkpointAfter {
+		return
+	}
+	e.uncopied = 0
+	select {
+	case e.checkpoint <- struct{}{}:
+	default: // it has not come to the last one yet
+	}
+}
+
+// startCheckpoints copies the log into the database beside the writes, on a connection of its own: a commit that did it
+// would wait for two more flushes to disk.
+func (e *sqliteEngine) startCheckpoints() error {
+	db, err := sql.Open("sqlite", sqliteDSN(e.path, readerCacheKiB))
+	if err != nil {
+		return driverFault(err)
+	}
+	db.SetMaxOpenConns(1)
+	e.checkpoints = make(chan struct{})
+	go func() {
+		defer close(e.checkpoints)
+		defer db.Close()
+		for {
+			select {
+			case <-e.closing:
+				return
+			case <-e.checkpoint:
+			}
+			ctx := context.Background()
+			if _, err := db.ExecContext(ctx, `PRAGMA wal_checkpoint(PASSIVE)`); err != nil {
+				e.cfg.log.WarnContext(ctx, "the database log was not copied; it grows until it is", "path", e.path, "error", err)
+			}
+		}
+	}()
 	return nil
 }
 
@@ -228,6 +281,9 @@ func (e *sqliteEngine) close() error {
 	}
 	if e.pool != nil {
 		all = append(all, e.pool.close())
+	}
+	if e.checkpoints != nil {
+		<-e.checkpoints
 	}
 	for _, db := range []*sql.DB{e.readers, e.writer} {
 		if db != nil {

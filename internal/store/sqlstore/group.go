@@ -28,8 +28,8 @@ const (
 // in a transaction of its own: only those that cannot be done fail.
 type group struct {
 	session *session
-	// committed is called after a commit with changes for watchers.
-	committed func()
+	// committed is called after a commit of so many updates; changed: they have changes for watchers.
+	committed func(updates int, changed bool)
 
 	mu      sync.Mutex
 	held    bool // somebody has the connection
@@ -61,7 +61,7 @@ type batch struct {
 
 func newBatch(alone bool) *batch { return &batch{alone: alone, size: 1, done: make(chan struct{})} }
 
-func newGroup(s *session, committed func()) *group {
+func newGroup(s *session, committed func(updates int, changed bool)) *group {
 	return &group{session: s, committed: committed, idle: make(chan struct{})}
 }
 
@@ -213,9 +213,7 @@ func (g *group) finish(b *batch) {
 		failpoint.Hit(fpBeforeCommit)
 		if b.err = g.exec("COMMIT"); b.err == nil {
 			failpoint.Hit(fpAfterCommit)
-			if b.changed {
-				g.committed()
-			}
+			g.committed(b.kept, b.changed)
 			return
 		}
 	}

@@ -17,14 +17,23 @@ import (
 // matches are counted up to scanEnough, beyond which rows that pass come soon, or the walk is as long as any.
 const scanEnough = 4000
 
+// maxWalks is how many alternatives a filter has whose index is walked. Each is a part of the query with all the other
+// filters in it, and engines take long to plan many of them: one with more alternatives is checked row by row.
+const maxWalks = 8
+
 // filter is one filter of a list: a column with its alternatives, or one tag.
 type filter struct {
 	column string
 	values []string
 	// tag is set instead of column.
 	tag string
-	// live is the filter for what has not ended, which has no values.
-	live bool
+	// unindexed: there is no index to walk.
+	unindexed bool
+}
+
+// liveStatuses are those that are not terminal.
+func liveStatuses() []core.Status {
+	return []core.Status{core.StatusPending, core.StatusCreating, core.StatusRunning, core.StatusPaused, core.StatusTerminating}
 }
 
 // Sandboxes implements store.Reader.
@@ -69,19 +78,13 @@ func parseSandboxKey(key string) (int64, string, error) {
 	return n, id, nil
 }
 
+// filtersOf returns the filters, those first whose index tells most about the others: they win where matches are many.
 func filtersOf(f store.SandboxFilter) ([]filter, error) {
 	bad := fault.Invalidf(fault.ReasonLimitExceeded, "invalid filter")
 	if f.OrgID == "" {
 		bad.WithField("org_id", "is empty")
 	}
 	var all []filter
-	tags := slices.Compact(slices.Sorted(slices.Values(f.Tags)))
-	if len(tags) > store.MaxAlternatives {
-		bad.WithField("tags", "has %d values, the limit is %d", len(tags), store.MaxAlternatives)
-	}
-	for _, tag := range tags {
-		all = append(all, filter{tag: tag})
-	}
 	column := func(path, column string, values []string) {
 		values = slices.Compact(slices.Sorted(slices.Values(values)))
 		if len(values) > store.MaxAlternatives {
@@ -91,18 +94,23 @@ func filtersOf(f store.SandboxFilter) ([]filter, error) {
 			all = append(all, filter{column: column, values: values})
 		}
 	}
-	if f.RunnerUUID != "" {
-		column("runner_uuid", "runner_uuid", []string{f.RunnerUUID})
+	if statuses, any := statusesOf(f); !any {
+		column("statuses", "status", statuses)
+		if len(statuses) == 0 {
+			all = append(all, filter{column: "status", values: []string{""}}) // nothing has no status
+		}
 	}
-	column("runner_ids", "runner_id", f.RunnerIDs)
 	column("profile_names", "profile_name", f.ProfileNames)
-	statuses := make([]string, len(f.Statuses))
-	for i, s := range f.Statuses {
-		statuses[i] = string(s)
+	column("runner_ids", "runner_id", f.RunnerIDs)
+	if f.RunnerUUID != "" {
+		all = append(all, filter{column: "runner_uuid", values: []string{f.RunnerUUID}, unindexed: true})
 	}
-	column("statuses", "status", statuses)
-	if !f.IncludeEnded {
-		all = append(all, filter{live: true})
+	tags := slices.Compact(slices.Sorted(slices.Values(f.Tags)))
+	if len(tags) > store.MaxFilterTags {
+		bad.WithField("tags", "has %d values, the limit is %d", len(tags), store.MaxFilterTags)
+	}
+	for _, tag := range tags {
+		all = append(all, filter{tag: tag})
 	}
 	if len(bad.Fields) > 0 {
 		return nil, bad
@@ -110,10 +118,34 @@ func filtersOf(f store.SandboxFilter) ([]filter, error) {
 	return all, nil
 }
 
+// statusesOf returns the statuses that a filter lets through; any: all of them.
+func statusesOf(f store.SandboxFilter) (statuses []string, any bool) {
+	wanted := f.Statuses
+	switch {
+	case len(wanted) == 0 && f.IncludeEnded:
+		return nil, true
+	case len(wanted) == 0:
+		wanted = liveStatuses()
+	}
+	for _, s := range wanted {
+		if f.IncludeEnded || !s.Terminal() {
+			statuses = append(statuses, string(s))
+		}
+	}
+	return statuses, false
+}
+
 // chooseDriver takes the filter with the fewest matches out of filters, as the one whose index is walked.
 func (r *reader) chooseDriver(ctx context.Context, q *listQuery, filters []filter) error {
-	best := -1
-	for i, fewest := 0, int64(math.MaxInt64); i < len(filters) && len(filters) > 1; i++ {
+	best, fewest := -1, int64(math.MaxInt64)
+	for i, f := range filters {
+		if len(f.values) > maxWalks || f.unindexed {
+			continue
+		}
+		if len(filters) == 1 {
+			best = i
+			break
+		}
 		c := &listQuery{orgID: q.orgID, at: q.at, id: q.id, size: scanEnough, driver: &filters[i]}
 		text, args := c.count()
 		var n int64
@@ -124,9 +156,7 @@ func (r *reader) chooseDriver(ctx context.Context, q *listQuery, filters []filte
 			best, fewest = i, n
 		}
 	}
-	if len(filters) == 1 {
-		best = 0
-	}
+	q.rest = filters
 	if best >= 0 {
 		q.driver = &filters[best]
 		q.rest = append(slices.Clone(filters[:best]), filters[best+1:]...)

@@ -30,7 +30,11 @@ func (q *listQuery) begin() { q.args = []any{q.orgID, q.at, q.id, q.size} }
 // text returns the query for a page, and its arguments.
 func (q *listQuery) text() (string, []any) {
 	q.begin()
-	rest := q.conditions()
+	at, id := "s.created_at", "s.id"
+	if q.driver != nil && q.driver.tag != "" {
+		at, id = "t.created_at", "t.sandbox_id" // known before the sandbox is looked up
+	}
+	rest := q.conditions(at, id)
 	branches := q.branches(rest, sandboxColumns)
 	if len(branches) == 1 {
 		return branches[0], q.args
@@ -70,8 +74,6 @@ func (q *listQuery) branches(rest, columns string) []string {
 	switch {
 	case q.driver == nil:
 		return []string{from + position + rest + order}
-	case q.driver.live:
-		return []string{from + ` AND s.closed_at = 0` + position + rest + order}
 	case q.driver.tag != "":
 		return []string{q.tagBranch(rest, columns)}
 	}
@@ -94,17 +96,15 @@ func (q *listQuery) tagBranch(rest, columns string) string {
 		` AND (t.created_at, t.sandbox_id) < ($2, $3)` + rest + ` ORDER BY t.created_at DESC, t.sandbox_id DESC LIMIT $4`
 }
 
-// conditions are the filters that are checked row by row. Their columns are hidden in an expression, so that no engine
+// conditions are the filters that are checked row by row, for the position that at and id name. Their columns are hidden in an expression, so that no engine
 // walks one of their indexes instead and has to sort.
-func (q *listQuery) conditions() string {
+func (q *listQuery) conditions(at, id string) string {
 	var b strings.Builder
 	for _, f := range q.rest {
 		switch {
-		case f.live:
-			b.WriteString(` AND s.closed_at + 0 = 0`)
 		case f.tag != "":
-			b.WriteString(` AND EXISTS (SELECT 1 FROM sandbox_tags x WHERE x.org_id = s.org_id AND x.tag = ` + q.arg(f.tag) +
-				` AND x.created_at = s.created_at AND x.sandbox_id = s.id)`)
+			b.WriteString(` AND EXISTS (SELECT 1 FROM sandbox_tags x WHERE x.org_id = $1 AND x.tag = ` + q.arg(f.tag) +
+				` AND x.created_at = ` + at + ` AND x.sandbox_id = ` + id + `)`)
 		default:
 			b.WriteString(` AND s.` + f.column + ` || '' IN (`)
 			for i, v := range f.values {

@@ -2,6 +2,7 @@ package sqlstore
 
 import (
 	"context"
+	"slices"
 
 	"github.com/bermhq/berm/internal/core"
 	"github.com/bermhq/berm/internal/core/fault"
@@ -187,7 +188,9 @@ func checkSandbox(s *core.Sandbox) error {
 }
 
 func checkMutable(c *checks, s *core.Sandbox) {
-	c.required("status", string(s.Status))
+	if !s.Status.Terminal() && !slices.Contains(liveStatuses(), s.Status) {
+		c.fault.WithField("status", "%.40q is no status", string(s.Status))
+	}
 	c.text("observation", string(s.Observation))
 	c.note("status_reason", s.StatusReason)
 	c.times("started_at", s.StartedAt)

@@ -39,6 +39,10 @@ func (r *reader) Usage(ctx context.Context, s store.UsageSubject, now time.Time)
 			subject += ` AND ` + part.column + ` = $` + string('0'+rune(len(args)))
 		}
 	}
+	live := `closed_at = 0`
+	if s.ProfileID == "" && s.UserID == "" {
+		live = `status IN ('PENDING', 'CREATING', 'RUNNING', 'PAUSED', 'TERMINATING')` // of a whole organization this has the index
+	}
 	// What is live, then what ended since: each is one range of an index. Milliseconds keep the sum far from overflowing.
 	half := func(when string) string {
 		return `SELECT closed_at, created_at, started_at, cpu_limit_millis,
@@ -52,7 +56,7 @@ func (r *reader) Usage(ctx context.Context, s store.UsageSubject, now time.Time)
 		CAST(coalesce(sum(CASE WHEN started_at = 0 OR until_at <= $3 OR until_at <= started_at THEN 0 ELSE
 			(until_at - CASE WHEN started_at > $3 THEN started_at ELSE $3 END) / 1000000
 			* CASE WHEN cpu_limit_millis = 0 THEN $5 ELSE cpu_limit_millis END END), 0) AS BIGINT)
-		FROM (`+half(`closed_at = 0`)+` UNION ALL `+half(`closed_at > $3`)+`) u`, args, &u.Concurrent, &u.StartsLastMin, &ms)
+		FROM (`+half(live)+` UNION ALL `+half(`closed_at > $3 AND closed_at > 0`)+`) u`, args, &u.Concurrent, &u.StartsLastMin, &ms)
 	u.VCPUMillisHours = ms / time.Hour.Milliseconds()
 	return u, err
 }

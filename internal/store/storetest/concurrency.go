@@ -119,14 +119,14 @@ func (e *env) errorsApart(t *testing.T) {
 	})
 }
 
-// launchAndEdit launches from a revision while the revision is replaced: a sandbox is committed from the one in force.
+// launchAndEdit launches from a revision while the revision is replaced, again after a conflict: a sandbox is committed from
+// the one in force.
 func (e *env) launchAndEdit(t *testing.T) {
 	org := e.id("org")
 	profile := e.inserted(t, e.object(store.KindProfile, org))
-	var launched atomic.Int64
 	many(40, func(i int) {
 		if i%4 == 0 {
-			_ = e.try(t, func(ctx context.Context, tx store.Tx) error {
+			err := e.try(t, func(ctx context.Context, tx store.Tx) error {
 				o, err := tx.Object(ctx, profile.Kind, org, profile.ID)
 				if err != nil {
 					return err
@@ -145,28 +145,31 @@ func (e *env) launchAndEdit(t *testing.T) {
 				}
 				return nil
 			})
+			if err != nil {
+				t.Errorf("edit: %v", err)
+			}
 			return
 		}
-		var seen *store.Object
-		e.view(t, func(ctx context.Context, r store.Reader) { seen, _ = r.Object(ctx, profile.Kind, org, profile.ID) })
 		s := e.sandbox(org)
-		s.ProfileRevision = seen.Revision
-		err := e.try(t, func(ctx context.Context, tx store.Tx) error {
-			if err := tx.AssertCurrent(ctx, []store.Ref{{Kind: profile.Kind, OrgID: org, ID: profile.ID, Revision: seen.Revision}}); err != nil {
-				return err
+		for {
+			var seen *store.Object
+			e.view(t, func(ctx context.Context, r store.Reader) { seen, _ = r.Object(ctx, profile.Kind, org, profile.ID) })
+			s.ProfileRevision = seen.Revision
+			err := e.try(t, func(ctx context.Context, tx store.Tx) error {
+				if err := tx.AssertCurrent(ctx, []store.Ref{{Kind: profile.Kind, OrgID: org, ID: profile.ID, Revision: seen.Revision}}); err != nil {
+					return err
+				}
+				return tx.InsertSandbox(ctx, s)
+			})
+			if err == nil {
+				return
 			}
-			return tx.InsertSandbox(ctx, s)
-		})
-		switch {
-		case err == nil:
-			launched.Add(1)
-		case !fault.Is(err, fault.Conflict):
-			t.Errorf("launch: %v", err)
+			if !fault.Is(err, fault.Conflict) {
+				t.Errorf("launch: %v", err)
+				return
+			}
 		}
 	})
-	if launched.Load() == 0 {
-		t.Error("no launch at all")
-	}
 }
 
 // deleteAndUse deletes an object unless another names it, while somebody makes another that names it unless it is gone:

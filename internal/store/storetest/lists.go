@@ -115,8 +115,11 @@ func (e *env) listFilters(t *testing.T) {
 			f.Tags = choose(random, "ci", "team", "rare", "100%")
 			f.Tags = f.Tags[:min(len(f.Tags), 1+random.IntN(2))]
 		}
-		if random.IntN(2) == 0 {
+		switch random.IntN(4) {
+		case 0, 1:
 			f.ProfileNames = choose(random, "agent", "a'b", "nothing")
+		case 2:
+			f.ProfileNames = []string{"a", "b", "c", "d", "e", "f", "g", "h", "i", "agent"}
 		}
 		if random.IntN(3) == 0 {
 			f.RunnerIDs = choose(random, "r1", "r2", "r1")
@@ -219,7 +222,7 @@ func (e *env) listRefused(t *testing.T) {
 	}
 	e.view(t, func(ctx context.Context, r store.Reader) {
 		for _, f := range []store.SandboxFilter{
-			{}, {OrgID: org, Tags: many}, {OrgID: org, ProfileNames: many}, {OrgID: org, RunnerIDs: many}, {OrgID: org, Tags: []string{"\x00"}},
+			{}, {OrgID: org, Tags: many[:store.MaxFilterTags+1]}, {OrgID: org, ProfileNames: many}, {OrgID: org, RunnerIDs: many}, {OrgID: org, Tags: []string{"\x00"}},
 		} {
 			_, _, err := r.Sandboxes(ctx, f, store.Page{Size: 5})
 			wantCode(t, err, fault.Invalid)
@@ -228,7 +231,7 @@ func (e *env) listRefused(t *testing.T) {
 			_, _, err := r.Sandboxes(ctx, store.SandboxFilter{OrgID: org}, store.Page{Size: size})
 			wantCode(t, err, fault.Invalid)
 		}
-		f := store.SandboxFilter{OrgID: org, Tags: many[1:], ProfileNames: many[1:], RunnerIDs: many[1:], RunnerUUID: "x", Statuses: []core.Status{"a", "b"}}
+		f := store.SandboxFilter{OrgID: org, Tags: many[:store.MaxFilterTags], ProfileNames: many[1:], RunnerIDs: many[1:], RunnerUUID: "x", Statuses: []core.Status{"a", "b"}}
 		if all, _, err := r.Sandboxes(ctx, f, store.Page{Size: store.MaxPage}); err != nil || len(all) != 0 {
 			t.Fatalf("the largest filter: %d, %v", len(all), err)
 		}

@@ -69,17 +69,16 @@ CREATE TABLE sandboxes (
   timeline          TEXT NOT NULL,
   revision          INTEGER NOT NULL
 ) STRICT;
--- Lists: one index per filter, each in the order of the list.
+-- Lists: one index per filter, each in the order of the list. What is live is found by its statuses. The last columns are
+-- those of the other filters that never change, so that these are checked without a look at the row.
 CREATE INDEX sandboxes_created ON sandboxes (org_id, created_at, id);
-CREATE INDEX sandboxes_live ON sandboxes (org_id, created_at, id) WHERE closed_at = 0;
-CREATE INDEX sandboxes_status ON sandboxes (org_id, status, created_at, id);
-CREATE INDEX sandboxes_profile ON sandboxes (org_id, profile_name, created_at, id);
-CREATE INDEX sandboxes_runner ON sandboxes (org_id, runner_id, created_at, id);
-CREATE INDEX sandboxes_runner_uuid ON sandboxes (org_id, runner_uuid, created_at, id);
+CREATE INDEX sandboxes_status ON sandboxes (org_id, status, created_at, id, profile_name, runner_id, runner_uuid);
+CREATE INDEX sandboxes_profile ON sandboxes (org_id, profile_name, created_at, id, runner_id, runner_uuid);
+CREATE INDEX sandboxes_runner ON sandboxes (org_id, runner_id, created_at, id, profile_name, runner_uuid);
 -- Recovery and counts of one runner.
 CREATE INDEX sandboxes_runner_live ON sandboxes (runner_uuid, created_at, id) WHERE closed_at = 0;
 -- Usage: what is live, and what ended since.
-CREATE INDEX sandboxes_usage ON sandboxes (org_id, closed_at);
+CREATE INDEX sandboxes_usage ON sandboxes (org_id, closed_at) WHERE closed_at > 0;
 CREATE INDEX sandboxes_usage_profile ON sandboxes (org_id, profile_id, closed_at);
 CREATE INDEX sandboxes_usage_user ON sandboxes (org_id, user_id, closed_at);
 
