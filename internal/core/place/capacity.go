@@ -13,15 +13,16 @@ type amount struct {
 	// path is the field that decides how much is reserved.
 	path, name string
 	of         func(*core.Amounts) int64
-	text       func(int64) string
+	// text is exact, say is for people.
+	text, say func(int64) string
 }
 
 func amounts() [4]amount {
 	return [4]amount{
-		{"resource_defaults.cpu_request", "CPU", func(a *core.Amounts) int64 { return a.CPUMillis }, spec.FormatCPU},
-		{"resource_defaults.memory_request", "memory", func(a *core.Amounts) int64 { return a.MemoryBytes }, spec.FormatMemory},
-		{"resource_defaults.gpu", "GPUs", func(a *core.Amounts) int64 { return a.GPUs }, count},
-		{"", "sandboxes", func(a *core.Amounts) int64 { return a.Sandboxes }, count},
+		{"resource_defaults.cpu_request", "CPU", func(a *core.Amounts) int64 { return a.CPUMillis }, spec.FormatCPU, spec.FormatCPU},
+		{"resource_defaults.memory_request", "memory", func(a *core.Amounts) int64 { return a.MemoryBytes }, spec.FormatMemory, spec.RoundMemory},
+		{"resource_defaults.gpu", "GPUs", func(a *core.Amounts) int64 { return a.GPUs }, count, count},
+		{"", "sandboxes", func(a *core.Amounts) int64 { return a.Sandboxes }, count, count},
 	}
 }
 
@@ -37,11 +38,20 @@ func room(h *Host, reserve *core.Amounts) []Reason {
 		if want == 0 || want <= total-used {
 			continue
 		}
-		r := Reason{Code: CodeCapacity, Path: a.path, Value: a.text(want), Limit: a.text(max(total-used, 0))}
-		r.Message = fmt.Sprintf("%s: needs %s, %s of %s is free", a.name, r.Value, r.Limit, a.text(total))
+		limit := max(total-used, 0)
 		if want > total {
-			r.Code, r.Limit = CodeTooLarge, a.text(total)
-			r.Message = fmt.Sprintf("%s: needs %s, the whole runner has %s", a.name, r.Value, r.Limit)
+			limit = total
+		}
+		r := Reason{Code: CodeCapacity, Path: a.path, Value: a.text(want), Limit: a.text(limit)}
+		// Value and Limit are exact; people read rounded amounts, as long as these tell the two apart.
+		say := a.say
+		if say(want) == say(limit) {
+			say = a.text
+		}
+		r.Message = fmt.Sprintf("%s: needs %s, %s of %s is free", a.name, say(want), say(limit), a.say(total))
+		if want > total {
+			r.Code = CodeTooLarge
+			r.Message = fmt.Sprintf("%s: needs %s, the whole runner has %s", a.name, say(want), say(limit))
 		}
 		out = append(out, r)
 	}

@@ -28,8 +28,9 @@ type Options struct {
 // Make decides a launch. The error is a fault: Invalid or Unimplemented for a malformed or unsupported request; otherwise
 // its Detail is a *Refusal (except for names that do not exist), and code and reason say what could be done:
 // CWSANDBOX_RUNNER_NOT_FOUND and CWSANDBOX_PROFILE_NOT_FOUND (NotFound); CWSANDBOX_PROFILE_MISMATCH (Precondition) when a
-// profile was named and forbids it; CWSANDBOX_NO_SUITABLE_RUNNER when none was named and policy forbids it (Precondition),
-// and, whatever was named, when only room is missing (Exhausted, with a delay) or nothing is connected (Unavailable).
+// profile was named and forbids it, or no runner with it is large enough; CWSANDBOX_NO_SUITABLE_RUNNER when none was named
+// and policy or size forbids it (Precondition), and, whatever was named, when only room is missing for now (Exhausted, with a
+// delay) or nothing is connected (Unavailable). What has no delay cannot succeed unchanged.
 func Make(s *Snapshot, l *specpb.Launch, opts Options) (*Plan, error) {
 	request, err := launch.New(l)
 	if err != nil {

@@ -30,17 +30,20 @@ func (m *maker) help(r *Refusal) {
 		st := &m.states[i]
 		for j := range st.tried {
 			a := &st.tried[j]
-			// Only what guard objects to can be repaired by other values, and the rest must be fine as it is.
-			if len(a.violations) == 0 || len(seen) == maxRepaired {
+			// Only what guard objects to and what is too large can be repaired by other values; the rest must be fine as it is.
+			if len(a.violations) == 0 && !hasTooLarge(a.reasons) || len(seen) == maxRepaired {
 				continue
 			}
-			key := guard.Explain(a.violations)
+			key := messages(a.reasons)
 			if slices.Contains(seen, key) {
 				continue
 			}
 			seen = append(seen, key)
 			for _, to := range guard.Repairs(a.stack.limits, m.on(st.runner)) {
 				m.nearer(r, to)
+				if smaller := fitting(to, a, &st.host); smaller != nil {
+					m.nearer(r, smaller)
+				}
 			}
 		}
 	}

@@ -13,7 +13,7 @@ import (
 // Delays after which a refused launch may succeed unchanged.
 const (
 	retryCapacity = 5 * time.Second
-	// retryTooLarge is for a sandbox that fits no runner as it is: only a runner that grows helps.
+	// retryTooLarge is for a sandbox that fits no runner in service: one that is out of it may come back and be large enough.
 	retryTooLarge    = time.Minute
 	retryUnavailable = 2 * time.Second
 )
@@ -30,12 +30,12 @@ func (m *maker) refuse() error {
 	case len(considered) == 0:
 		e.Code, e.RetryAfter = fault.Unavailable, retryUnavailable
 		r.Message = m.unavailable()
-	case m.onlyCapacity(considered):
+	case m.onlyRoom(considered):
 		e.Code, e.RetryAfter = fault.Exhausted, retryCapacity
-		if m.tooLarge(considered) {
-			e.RetryAfter = retryTooLarge
-		}
 		r.Message = "no runner has room: " + m.why(considered)
+	case m.tooLarge(considered) && len(considered) < len(m.named()):
+		e.Code, e.RetryAfter = fault.Exhausted, retryTooLarge
+		r.Message = "no runner in service is large enough: " + m.why(considered)
 	case m.selection.named():
 		r.Reason = fault.ReasonProfileMismatch
 		r.Message = fmt.Sprintf("profile %s cannot serve the request: %s", m.selection.text(), m.why(considered))
@@ -80,17 +80,16 @@ func (m *maker) unavailable() string {
 	return "no runner can be asked now: " + clip(strings.Join(texts, "; "), maxMessage)
 }
 
-// onlyCapacity reports whether some runner would take the sandbox if it had room.
-func (m *maker) onlyCapacity(considered []*state) bool {
-	return slices.ContainsFunc(considered, func(st *state) bool { return place.OnlyCapacity(st.last().reasons) })
+// onlyRoom reports whether some runner would take the sandbox once others there have ended.
+func (m *maker) onlyRoom(considered []*state) bool {
+	return slices.ContainsFunc(considered, func(st *state) bool {
+		return place.OnlyCapacity(st.last().reasons) && !hasTooLarge(st.last().reasons)
+	})
 }
 
-// tooLarge reports whether waiting for other sandboxes to end cannot help.
+// tooLarge reports whether some runner would take the sandbox if it were a larger one.
 func (m *maker) tooLarge(considered []*state) bool {
-	return !slices.ContainsFunc(considered, func(st *state) bool {
-		reasons := st.last().reasons
-		return place.OnlyCapacity(reasons) && !slices.ContainsFunc(reasons, func(r Reason) bool { return r.Code == place.CodeTooLarge })
-	})
+	return slices.ContainsFunc(considered, func(st *state) bool { return place.OnlyCapacity(st.last().reasons) })
 }
 
 func (st *state) last() *attempt { return &st.tried[len(st.tried)-1] }

@@ -47,6 +47,25 @@ func FormatMemory(bytes int64) string {
 	return strconv.FormatInt(bytes, 10) + binarySuffixes[suffix]
 }
 
+// maxExactDigits is how long a number of bytes or of a binary unit may be before RoundMemory shortens it.
+const maxExactDigits = 5
+
+// RoundMemory returns the text of a memory amount for people: exact where that is short, else rounded down to a tenth of the
+// largest binary unit that it reaches: "21.1Gi".
+func RoundMemory(bytes int64) string {
+	exact := FormatMemory(bytes)
+	if bytes < 0 || len(strings.TrimRight(exact, "KMGTPi")) <= maxExactDigits {
+		return exact
+	}
+	suffix, unit := 0, int64(1)
+	for suffix < len(binarySuffixes)-1 && bytes>>10 >= unit {
+		unit <<= 10
+		suffix++
+	}
+	whole, tenths := bytes/unit, bytes%unit*10/unit
+	return strconv.FormatInt(whole, 10) + "." + strconv.FormatInt(tenths, 10) + binarySuffixes[suffix]
+}
+
 var errNoQuantity = errors.New("no quantity")
 
 // parseQuantity wraps the Kubernetes parser, which rounds, caps and takes its time with huge exponents.

@@ -87,3 +87,14 @@ func TestFormatQuantity(t *testing.T) {
 		}
 	}
 }
+
+func TestRoundMemory(t *testing.T) {
+	for bytes, want := range map[int64]string{
+		0: "0", 512: "512", 64 << 30: "64Gi", 1536 << 20: "1536Mi", 22748859188: "21.1Gi", 1<<30 - 1: "1023.9Mi", 99999: "99999", 123456: "120.5Ki",
+		spec.MaxMemoryBytes: spec.FormatMemory(spec.MaxMemoryBytes), 1<<63 - 1: "8191.9Pi",
+	} {
+		if got := spec.RoundMemory(bytes); got != want {
+			t.Errorf("%d: %s, want %s", bytes, got, want)
+		}
+	}
+}
