@@ -134,7 +134,7 @@ func pipe(weRead bool) (ours *os.File, theirs int, err error) {
 
 func closeAll(fds *[]int) {
 	for _, fd := range *fds {
-		_ = unix.Close(fd)
+		closeFD(fd)
 	}
 }
 

@@ -34,6 +34,9 @@ func openAt(dir int, name string, flags int, mode uint32) (int, error) {
 	}
 }
 
+// closeFD closes a descriptor whose late errors mean nothing.
+func closeFD(fd int) { _ = unix.Close(fd) }
+
 // checkPath refuses what cannot name a file.
 func checkPath(p string) *wire.Error {
 	switch {
@@ -62,7 +65,7 @@ func checkRegular(fd int, p string) (*unix.Stat_t, *wire.Error) {
 	if err := unix.Fstatfs(fd, &fsys); err != nil {
 		return nil, systemError(p, err)
 	}
-	if name, ok := pseudo[int64(fsys.Type)]; ok {
+	if name, ok := pseudo[fsys.Type]; ok {
 		return nil, fileError(p, wire.CodeIOFailed, "it is on the pseudo file system "+name+" and has no content of its own")
 	}
 	return &st, nil

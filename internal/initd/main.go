@@ -34,7 +34,7 @@ func (d *daemon) startMain(req wire.Request) (*child, *wire.Error) {
 	}
 	// From here on only the main process and its children hold the pipes, so that their end is the end of the output.
 	for _, fd := range []int{mainStdout, mainStderr} {
-		_ = syscall.Close(fd)
+		closeFD(fd)
 	}
 	d.main = c
 	return c, nil

@@ -16,7 +16,7 @@ func readFile(s *stream, req wire.Request) {
 		s.fail(werr)
 		return
 	}
-	defer unix.Close(fd)
+	defer closeFD(fd)
 	if req.Limit > 0 && st.Size > req.Limit {
 		s.fail(tooLarge(req.Path, st.Size, req.Limit))
 		return
@@ -39,7 +39,7 @@ func openForReading(p string) (int, *unix.Stat_t, *wire.Error) {
 		return 0, nil, systemError(p, err)
 	}
 	_, werr := checkRegular(probe, p)
-	_ = unix.Close(probe)
+	closeFD(probe)
 	if werr != nil {
 		return 0, nil, werr
 	}
@@ -49,7 +49,7 @@ func openForReading(p string) (int, *unix.Stat_t, *wire.Error) {
 	}
 	st, werr := checkRegular(fd, p) // It may be another file by now.
 	if werr != nil {
-		_ = unix.Close(fd)
+		closeFD(fd)
 		return 0, nil, werr
 	}
 	return fd, st, nil

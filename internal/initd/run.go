@@ -184,6 +184,9 @@ type stream struct {
 	frames *wire.Reader
 }
 
+// hangUp ends the request. It is how the shim learns that there is no more.
+func (s *stream) hangUp() { _ = s.Close() }
+
 // fail sends an error as the last frame.
 func (s *stream) fail(e *wire.Error) {
 	const longest = 4 << 10
@@ -195,7 +198,7 @@ func (s *stream) fail(e *wire.Error) {
 
 // serve answers one request.
 func (d *daemon) serve(s *stream) {
-	defer s.Close()
+	defer s.hangUp()
 	f, err := s.frames.Read()
 	if err != nil {
 		return

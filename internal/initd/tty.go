@@ -23,7 +23,7 @@ func (x *execution) openTTY(req wire.Request) (files spawnFiles, theirs []int, e
 	}
 	slave, err := slaveOf(master)
 	if err != nil {
-		_ = unix.Close(master)
+		closeFD(master)
 		return files, nil, fmt.Errorf("terminal: %w", err)
 	}
 	x.tty = os.NewFile(uintptr(master), "/dev/ptmx")

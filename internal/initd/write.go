@@ -89,7 +89,7 @@ func locate(p string) (dir int, name string, err error) {
 		if err != nil || link == "" {
 			return dir, name, err
 		}
-		_ = unix.Close(dir)
+		closeFD(dir)
 		if p = link; !strings.HasPrefix(link, "/") {
 			p = parent + link // Not cleaned: the kernel must resolve .. after links, not we before.
 		}
@@ -132,7 +132,7 @@ func (t *target) existing() (*unix.Stat_t, *wire.Error) {
 	if err != nil {
 		return nil, writeError(t.path, err)
 	}
-	defer unix.Close(fd)
+	defer closeFD(fd)
 	st, werr := checkRegular(fd, t.path)
 	if werr != nil {
 		return nil, werr
@@ -227,12 +227,12 @@ func (t *target) commit() *wire.Error {
 // discard removes what was not committed.
 func (t *target) discard() {
 	if t.fd >= 0 {
-		_ = unix.Close(t.fd)
+		closeFD(t.fd)
 	}
 	if t.temp != "" {
 		_ = unix.Unlinkat(t.dir, t.temp, 0)
 	}
-	_ = unix.Close(t.dir)
+	closeFD(t.dir)
 }
 
 // writeError is systemError for writing, where a missing parent means that it could not be made.

@@ -261,7 +261,7 @@ func TestAttackFakeInit(t *testing.T) {
 func smallProcess(pid int) error {
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
-		return nil //nolint:nilerr // It is gone.
+		return nil // It is gone.
 	}
 	for line := range bytes.Lines(data) {
 		var kb int

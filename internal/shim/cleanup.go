@@ -40,6 +40,9 @@ func Cleanup(ctx context.Context, dir string) (Exit, error) {
 	}
 	defer lock.Close()
 	cfg, err := LoadConfig(dir)
+	if errors.Is(err, errTorn) {
+		return recordedEnd(dir)
+	}
 	if err != nil {
 		return Exit{}, err
 	}

@@ -98,7 +98,7 @@ func (c *Client) call(ctx context.Context, req wire.Request, reply any) error {
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
+	defer conn.abandon()
 	f, err := conn.expect(wire.TypeOK)
 	if err != nil {
 		return err
@@ -150,6 +150,8 @@ func (c *conn) Close() error {
 	c.stop()
 	return c.Conn.Close()
 }
+
+func (c *conn) abandon() { _ = c.Close() }
 
 // expect reads one frame, which must have the type or be an error.
 func (c *conn) expect(t wire.Type) (wire.Frame, error) {

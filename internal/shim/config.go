@@ -2,6 +2,7 @@ package shim
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -119,27 +120,35 @@ func (c *Config) check() error {
 const idBytes = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-."
 
 // Defaults returns a copy in which every 0 is replaced by its default.
-func (c Config) Defaults() Config {
-	for _, d := range []struct{ v, def *time.Duration }{
-		{&c.StopGrace, ptr(DefaultStopGrace)}, {&c.Linger, ptr(DefaultLinger)}, {&c.StartTimeout, ptr(DefaultStartTimeout)},
+func (c *Config) Defaults() *Config {
+	full := *c
+	for _, d := range []struct {
+		v   *time.Duration
+		def time.Duration
+	}{
+		{&full.StopGrace, DefaultStopGrace}, {&full.Linger, DefaultLinger}, {&full.StartTimeout, DefaultStartTimeout},
 	} {
 		if *d.v == 0 {
-			*d.v = *d.def
+			*d.v = d.def
 		}
 	}
-	if c.OutputLimit == 0 {
-		c.OutputLimit = DefaultOutputLimit
+	if full.OutputLimit == 0 {
+		full.OutputLimit = DefaultOutputLimit
 	}
-	return c
+	return &full
 }
 
-func ptr(d time.Duration) *time.Duration { return &d }
+// errTorn says that config.json is empty: the machine went down before the disk had it, and the sandbox with the machine.
+var errTorn = errors.New("empty: the machine went down while it was written")
 
 // LoadConfig reads and checks the configuration in dir.
 func LoadConfig(dir string) (*Config, error) {
 	data, err := readLimited(filepath.Join(dir, configName), MaxConfig)
 	if err != nil {
 		return nil, err
+	}
+	if len(data) == 0 {
+		return nil, fmt.Errorf("%s: %w", filepath.Join(dir, configName), errTorn)
 	}
 	c := &Config{Dir: dir}
 	if err := json.Unmarshal(data, c); err != nil {

@@ -18,8 +18,9 @@
 //	runtime.log   what the OCI runtime logged; shim.log: what the shim itself had to say.
 //	pid           the runtime's pid file.
 //
-// state.json and exit.json are written to a temporary file, flushed, renamed, and the directory flushed, before the fact
-// is told on any connection.
+// All are replaced by a rename, so that a process killed at any moment leaves the old or the new one. exit.json is also
+// flushed to the disk, file and directory, before the end is told on any connection: it is the only record that still means
+// something after the machine itself went down, when every other sandbox is lost anyway. Its room is taken at the start.
 //
 // # States
 //

@@ -459,7 +459,7 @@ func TestProcessLimit(t *testing.T) {
 		}
 		eventually(t, "the limit is felt", func() error {
 			if _, err := s.exec("true"); !fault.HasReason(err, fault.ReasonExecFailed) || !strings.Contains(err.Error(), "limit") {
-				return fmt.Errorf("exec: %v", err)
+				return fmt.Errorf("exec: %w", err)
 			}
 			return nil
 		})

@@ -36,7 +36,7 @@ func (c *Client) ReadFile(ctx context.Context, path string, limit int64) (io.Rea
 		err = f.Decode(&info)
 	}
 	if err != nil {
-		conn.Close()
+		conn.abandon()
 		return nil, FileInfo{}, err
 	}
 	return &fileReader{conn: conn}, info, nil
@@ -107,7 +107,7 @@ func (c *Client) WriteFile(ctx context.Context, path string, o WriteOptions, r i
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
+	defer conn.abandon()
 	if _, err := conn.expect(wire.TypeOK); err != nil {
 		return err
 	}

@@ -248,7 +248,7 @@ func TestReadOfAGrowingFile(t *testing.T) {
 	// Reading is slower than writing: one byte, and the process inside goes on.
 	eventually(t, "the file has outgrown the limit", func() error {
 		if _, _, err := s.read("/tmp/log", limit); !fault.HasReason(err, fault.ReasonFileTooLarge) {
-			return fmt.Errorf("read: %v", err)
+			return fmt.Errorf("read: %w", err)
 		}
 		return nil
 	})

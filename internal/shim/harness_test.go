@@ -123,7 +123,8 @@ func newSandbox(t testing.TB, runtime string, main ...string) *sandbox {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir, err := os.MkdirTemp(filepath.Dir(binary), "sb-")
+	// Not t.TempDir: the sandbox's user must get to it, and its removal must come after the checks.
+	dir, err := os.MkdirTemp(filepath.Dir(binary), "sb-") //nolint:usetesting // see above
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -175,8 +176,8 @@ func (s *sandbox) defaultSpec() object {
 		},
 		"linux": object{
 			"cgroupsPath": s.cfg.Cgroup.Path, "uidMappings": ids, "gidMappings": ids,
-			"namespaces": []object{{"type": "pid"}, {"type": "mount"}, {"type": "ipc"}, {"type": "uts"}, {"type": "user"}, {"type": "network"}},
-			"resources":  object{"memory": object{"limit": 512 << 20}, "pids": object{"limit": 512}},
+			"namespaces":  []object{{"type": "pid"}, {"type": "mount"}, {"type": "ipc"}, {"type": "uts"}, {"type": "user"}, {"type": "network"}},
+			"resources":   object{"memory": object{"limit": 512 << 20}, "pids": object{"limit": 512}},
 			"maskedPaths": []string{"/proc/kcore", "/proc/keys", "/proc/timer_list"},
 		},
 	}
@@ -383,7 +384,7 @@ func collect(p *shim.Process) (result, error) {
 		case shim.FrameExit:
 			r.stdout, r.stderr, r.code, r.signal = out.String(), errs.String(), f.ExitCode, f.Signal
 			if _, err := p.Recv(); !errors.Is(err, io.EOF) {
-				return r, fmt.Errorf("after the exit: %v", err)
+				return r, fmt.Errorf("after the exit: %w", err)
 			}
 			return r, nil
 		}

@@ -32,7 +32,7 @@ func (c *Client) Output(ctx context.Context, offset int64, follow bool) (*Output
 		err = f.Decode(&info)
 	}
 	if err != nil {
-		conn.Close()
+		conn.abandon()
 		return nil, err
 	}
 	return &Output{conn: conn, Session: info.Session, End: info.End}, nil

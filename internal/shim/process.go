@@ -86,7 +86,7 @@ func (c *Client) Exec(ctx context.Context, r ExecRequest) (*Process, error) {
 		err = f.Decode(&started)
 	}
 	if err != nil {
-		conn.Close()
+		conn.abandon()
 		return nil, err
 	}
 	p := &Process{conn: conn, PID: started.PID, deaf: !r.Stdin && !r.TTY, granted: make(chan struct{}, 1), ended: make(chan struct{})}

@@ -98,7 +98,7 @@ type Exit struct {
 // WriteRecord replaces state.json.
 func WriteRecord(dir string, r Record) error {
 	r.Version = ConfigVersion
-	return writeDurable(dir, stateName, r)
+	return replace(dir, stateName, r)
 }
 
 // ExitFile is room for exit.json, taken before it is needed: a disk that fills up meanwhile must not keep an end from being
@@ -173,27 +173,18 @@ func readJSON[T any](dir, name string, v *T) (*T, error) {
 	return v, nil
 }
 
-// writeDurable replaces dir/name with v as JSON so that after a crash, of the machine too, the file is the old or the new
-// one, and the new one when writeDurable had returned.
-func writeDurable(dir, name string, v any) (err error) {
+// replace exchanges dir/name for v as JSON: whoever reads it, or is left by a killed writer, has the old or the new one.
+// It is not flushed to the disk: what it says is about processes, and none outlives the machine. An end does; see ExitFile.
+func replace(dir, name string, v any) error {
 	data, err := json.Marshal(v)
 	if err != nil {
 		return err
 	}
 	temp := filepath.Join(dir, "."+name+".tmp")
-	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(append(data, '\n'))
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err != nil {
+	if err := os.WriteFile(temp, append(data, '\n'), 0o600); err != nil {
 		return errors.Join(err, os.Remove(temp))
 	}
-	if err := os.Rename(temp, filepath.Join(dir, name)); err != nil {
-		return errors.Join(err, os.Remove(temp))
-	}
-	return syncDir(dir)
+	return os.Rename(temp, filepath.Join(dir, name))
 }
 
 func syncDir(dir string) error {

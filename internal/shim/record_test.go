@@ -134,6 +134,19 @@ func TestCleanupOfNothing(t *testing.T) {
 	}
 }
 
+// After a power cut the newest files may be empty.
+func TestCleanupAfterAPowerCut(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"config.json", "state.json"} {
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if e, err := shim.Cleanup(context.Background(), dir); err != nil || e.Reason != shim.ReasonLost {
+		t.Errorf("%+v, %v", e, err)
+	}
+}
+
 func TestStartTime(t *testing.T) {
 	own, err := shim.StartTime(os.Getpid())
 	if err != nil || own == 0 {

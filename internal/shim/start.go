@@ -18,9 +18,10 @@ import (
 )
 
 const (
-	// StatusFD and LockFD are the descriptors that a shim is born with: where it tells how the start went, and the lock.
+	// StatusFD is the descriptor on which a shim tells how the start went.
 	StatusFD = 3
-	LockFD   = 4
+	// LockFD is the lock that a shim is born with.
+	LockFD = 4
 	// logTail is how much of a log goes into an error message, in bytes.
 	logTail = 2 << 10
 )
@@ -51,7 +52,7 @@ func Start(ctx context.Context, binary string, cfg Config) (*Client, error) {
 		return nil, unstarted(err)
 	}
 	defer lock.Close()
-	if err := writeDurable(cfg.Dir, configName, cfg); err != nil {
+	if err := replace(cfg.Dir, configName, cfg); err != nil {
 		return nil, unstarted(err)
 	}
 	status, err := fork(binary, cfg.Dir, lock)

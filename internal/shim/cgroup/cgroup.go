@@ -66,7 +66,7 @@ func (g Group) Check() error {
 	}
 	for _, p := range []string{g.Path, g.Base} {
 		if !path.IsAbs(p) || path.Clean(p) != p {
-			return fmt.Errorf("cgroup path %q: want an absolute path without . and ..", p)
+			return fmt.Errorf("cgroup path %q: want an absolute path, and no . or .. in it", p)
 		}
 	}
 	if g.Path == "/" || g.Path == g.Base || !strings.HasPrefix(g.Path, strings.TrimSuffix(g.Base, "/")+"/") {

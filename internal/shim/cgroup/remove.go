@@ -156,7 +156,7 @@ func (g Group) allProcs(root string) ([]int, error) {
 	for _, h := range all {
 		walk := func(p string, e fs.DirEntry, err error) error {
 			if err != nil || !e.IsDir() {
-				return nil
+				return nil //nolint:nilerr // A group that went away meanwhile has no processes.
 			}
 			more, err := procs(p)
 			pids = append(pids, more...)

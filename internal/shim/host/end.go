@@ -45,7 +45,7 @@ func (s *sandbox) requestStop(grace time.Duration) {
 	}
 	s.timer = time.AfterFunc(grace, s.kill)
 	if first && s.guest != nil {
-		go s.guest.tell(wire.Request{Op: wire.OpStop, Grace: grace}, askTimeout)
+		go func() { _ = s.guest.tell(wire.Request{Op: wire.OpStop, Grace: grace}, askTimeout) }() // The timer is what counts.
 	}
 }
 

@@ -51,11 +51,14 @@ func (g *guest) ask(req wire.Request) (*yamux.Stream, error) {
 	}
 	req.Version = wire.Version
 	if err := wire.WriteJSON(s, wire.TypeRequest, req); err != nil {
-		s.Close()
+		hangUp(s)
 		return nil, err
 	}
 	return s, nil
 }
+
+// hangUp ends a request: the init stops working on it.
+func hangUp(s *yamux.Stream) { _ = s.Close() }
 
 // expect reads one frame of a type.
 func expect(r *wire.Reader, t wire.Type) *wire.Error {
@@ -82,7 +85,7 @@ func (g *guest) tell(req wire.Request, timeout time.Duration) *wire.Error {
 	if err != nil {
 		return wire.Errorf(codeNoAnswer, "the init cannot be reached: %v", err)
 	}
-	defer s.Close()
+	defer hangUp(s)
 	_ = s.SetDeadline(time.Now().Add(timeout))
 	return expect(wire.NewReader(s), wire.TypeOK)
 }
@@ -113,7 +116,7 @@ func (g *guest) beginMain(cfg *shim.Config) *wire.Error {
 	}
 	r := wire.NewReader(s)
 	if werr := expect(r, wire.TypeStarted); werr != nil {
-		s.Close()
+		hangUp(s)
 		return werr
 	}
 	go g.watchMain(s, r)
@@ -122,7 +125,7 @@ func (g *guest) beginMain(cfg *shim.Config) *wire.Error {
 
 // watchMain takes the init's word on how the main process ended.
 func (g *guest) watchMain(s *yamux.Stream, r *wire.Reader) {
-	defer s.Close()
+	defer hangUp(s)
 	defer close(g.told)
 	f, err := r.Read()
 	if err != nil || f.Type != wire.TypeExit {
@@ -149,7 +152,7 @@ func (g *guest) putFile(cfg *shim.Config, file shim.File) *wire.Error {
 	if err != nil {
 		return wire.Errorf(codeNoAnswer, "the init cannot be reached: %v", err)
 	}
-	defer s.Close()
+	defer hangUp(s)
 	_ = s.SetDeadline(time.Now().Add(cfg.StartTimeout + askTimeout))
 	r := wire.NewReader(s)
 	if werr := expect(r, wire.TypeOK); werr != nil {
@@ -159,11 +162,11 @@ func (g *guest) putFile(cfg *shim.Config, file shim.File) *wire.Error {
 	answer := make(chan *wire.Error, 1)
 	go func() {
 		answer <- expect(r, wire.TypeOK)
-		s.Close()
+		hangUp(s)
 	}()
 	if err := send(s, in); err != nil {
-		s.Close()
-		<-answer
+		hangUp(s)
+		_ = <-answer // Our own error is the cause of whatever it says.
 		return wire.Errorf(wire.CodeInternal, "file for %s: %v", file.Path, err)
 	}
 	return <-answer

@@ -57,12 +57,12 @@ func (s *sandbox) relay(c *client, req wire.Request) {
 		c.fail(s.brokenOff(err))
 		return
 	}
-	defer stream.Close()
+	defer hangUp(stream)
 	p := passageOf(req.Op)
 	go func() {
 		_ = pass(stream, c.frames, p.up, 0)
 		// The client hung up, or what it sent makes no sense: the init takes the end of the stream as the end of the request.
-		_ = stream.Close()
+		hangUp(stream)
 	}()
 	err = pass(c, wire.NewReader(stream), p.down, p.last)
 	if err != nil && !errors.Is(err, errGone) {

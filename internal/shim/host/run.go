@@ -105,7 +105,7 @@ func newSandbox(dir string) (*sandbox, error) {
 	if err != nil {
 		return nil, err
 	}
-	full := cfg.Defaults()
+	cfg = cfg.Defaults()
 	session, err := newSession()
 	if err != nil {
 		return nil, err
@@ -114,12 +114,12 @@ func newSandbox(dir string) (*sandbox, error) {
 	if err != nil {
 		return nil, err
 	}
-	out, err := spool.Create(shim.OutputDir(dir), session, full.OutputLimit, time.Now)
+	out, err := spool.Create(shim.OutputDir(dir), session, cfg.OutputLimit, time.Now)
 	if err != nil {
 		return nil, err
 	}
 	s := &sandbox{
-		cfg: &full, reaper: reap.New(), spool: out, lock: lock, startup: &words{},
+		cfg: cfg, reaper: reap.New(), spool: out, lock: lock, startup: &words{},
 		record: shim.Record{
 			ID: cfg.ID, Phase: shim.PhaseCreated, Boot: boot, ShimPID: os.Getpid(), CreatedAt: time.Now().UTC(), Session: session,
 		},

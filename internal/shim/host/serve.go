@@ -59,7 +59,7 @@ func (s *sandbox) serve(l *net.UnixListener) {
 			}()
 		default:
 			(&client{UnixConn: c}).fail(wire.Errorf(wire.CodeExhausted, "the sandbox serves %d requests already", MaxConns))
-			c.Close()
+			_ = c.Close()
 		}
 	}
 }
@@ -71,6 +71,8 @@ type client struct {
 }
 
 func (c *client) fail(e *wire.Error) { _ = wire.WriteJSON(c, wire.TypeError, e) }
+
+func (c *client) hangUp() { _ = c.Close() }
 
 func (c *client) ok(v any) { _ = wire.WriteJSON(c, wire.TypeOK, v) }
 
@@ -86,7 +88,7 @@ func (c *client) gone() <-chan struct{} {
 
 // answer serves one connection.
 func (s *sandbox) answer(c *client) {
-	defer c.Close()
+	defer c.hangUp()
 	if err := samePeer(c.UnixConn); err != nil {
 		s.logf("%v", err)
 		return
@@ -224,7 +226,7 @@ func (s *sandbox) sendOutput(c *client, req wire.Request) {
 		c.fail(outputError(err))
 		return
 	}
-	defer r.Close()
+	defer func() { _ = r.Close() }()
 	c.ok(wire.OutputInfo{Session: s.record.Session, End: total})
 	if werr := s.follow(c, r, req.Follow); werr != nil {
 		c.fail(werr)

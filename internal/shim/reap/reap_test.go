@@ -1,6 +1,7 @@
 package reap_test
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"sync"
@@ -55,7 +56,7 @@ func TestStatuses(t *testing.T) {
 }
 
 func TestSpawnFails(t *testing.T) {
-	if _, _, err := shared().Spawn("/no/such", []string{"x"}, &syscall.ProcAttr{}); err != syscall.ENOENT {
+	if _, _, err := shared().Spawn("/no/such", []string{"x"}, &syscall.ProcAttr{}); !errors.Is(err, syscall.ENOENT) {
 		t.Errorf("got %v", err)
 	}
 	<-shared().Idle()

@@ -88,7 +88,7 @@ func (r *Reader) open(base int64) error {
 		f.Close()
 		return fmt.Errorf("%s: %w", f.Name(), err)
 	}
-	r.Close()
+	_ = r.Close()
 	r.file, r.base, r.pos, r.session = f, base, headerSize, session
 	return nil
 }
