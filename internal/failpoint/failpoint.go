@@ -24,6 +24,9 @@ const (
 	EnvSpec = "BERM_FAILPOINT"
 	// EnvLog names the variable with the path of a file that the failpoint's name is appended to before the process dies.
 	EnvLog = "BERM_FAILPOINT_LOG"
+	// EnvGate names the variable with the path of a gate: while it is set, hits count only when a file is at the path. A test
+	// can so arm a process at its start and let it die later, in the middle of something.
+	EnvGate = "BERM_FAILPOINT_GATE"
 	// exitKilled is the code of a process that its own SIGKILL could not end: process 1 of a pid namespace.
 	exitKilled = 128 + int(syscall.SIGKILL)
 )
@@ -39,10 +42,31 @@ func Hit(name string) {
 		return
 	}
 	left, ok := points[name]
-	if !ok || left.Add(-1) != 0 {
+	if !ok || !open() || left.Add(-1) != 0 {
 		return
 	}
 	die(name)
+}
+
+// open reports whether hits count now.
+func open() bool {
+	gate := os.Getenv(EnvGate)
+	if gate == "" {
+		return true
+	}
+	_, err := os.Stat(gate)
+	return err == nil
+}
+
+// Environ returns the settings of this package in the environment, for a child that gets a clean one.
+func Environ() []string {
+	var env []string
+	for _, name := range []string{EnvSpec, EnvLog, EnvGate} {
+		if v := os.Getenv(name); v != "" {
+			env = append(env, name+"="+v)
+		}
+	}
+	return env
 }
 
 // die logs the name and does not return.

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -59,6 +60,36 @@ func TestHit(t *testing.T) {
 				t.Errorf("log %q, want %q", logged, tt.dead)
 			}
 		})
+	}
+}
+
+// TestGate: hits count only while the gate is there.
+func TestGate(t *testing.T) {
+	gate := filepath.Join(t.TempDir(), "gate")
+	run := func() string {
+		cmd := exec.Command(os.Args[0])
+		cmd.Env = []string{child + "=a.x,a.y", failpoint.EnvSpec + "=a.y", failpoint.EnvGate + "=" + gate}
+		out, _ := cmd.Output()
+		return string(out)
+	}
+	if out := run(); out != "a.x\na.y\n" {
+		t.Errorf("without the gate %q passed", out)
+	}
+	if err := os.WriteFile(gate, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out := run(); out != "a.x\n" {
+		t.Errorf("with the gate %q passed", out)
+	}
+}
+
+func TestEnviron(t *testing.T) {
+	t.Setenv(failpoint.EnvSpec, "a.x=2")
+	t.Setenv(failpoint.EnvLog, "")
+	t.Setenv(failpoint.EnvGate, "/gate")
+	want := []string{failpoint.EnvSpec + "=a.x=2", failpoint.EnvGate + "=/gate"}
+	if got := failpoint.Environ(); !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
 
