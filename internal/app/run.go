@@ -85,6 +85,10 @@ func (a *app) start(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	// What an earlier server was responsible for is known before a runner says what it has: else nobody would miss what it has not.
+	if err := a.control.Recover(ctx); err != nil {
+		return err
+	}
 	for i, r := range runners {
 		if err := a.attach(ctx, r, i == 0); err != nil {
 			return err
