@@ -120,12 +120,7 @@ func fork(binary, dir string, lock *os.File) (*os.File, error) {
 // shimEnv is all that a shim inherits: a server's environment may hold secrets, and runtimes look at many variables.
 func shimEnv() []string {
 	env := []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
-	for _, name := range []string{failpoint.EnvSpec, failpoint.EnvLog} {
-		if v := os.Getenv(name); v != "" {
-			env = append(env, name+"="+v)
-		}
-	}
-	return env
+	return append(env, failpoint.Environ()...)
 }
 
 // awaitStart reads the one frame of the shim's report.
