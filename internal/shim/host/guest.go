@@ -166,7 +166,6 @@ func (g *guest) putFile(cfg *shim.Config, file shim.File) *wire.Error {
 	}()
 	if err := send(s, in); err != nil {
 		hangUp(s)
-		_ = <-answer // Our own error is the cause of whatever it says.
 		return wire.Errorf(wire.CodeInternal, "file for %s: %v", file.Path, err)
 	}
 	return <-answer
