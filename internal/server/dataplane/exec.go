@@ -96,10 +96,10 @@ func kept(have, more []byte, keep int, truncated bool) ([]byte, bool) {
 	return append(have, more...), truncated
 }
 
-// timedOut says why a command was killed: its time was up, or its caller went away.
+// timedOut says why a command was killed: its time was up, its caller went away, or the caller's token is not valid any more.
 func timedOut(ctx context.Context) error {
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return fault.New(fault.Deadline, fault.ReasonCommandTimeout, "the command did not end in time and was killed").WithCause(ctx.Err())
 	}
-	return ctx.Err()
+	return context.Cause(ctx)
 }

@@ -20,11 +20,11 @@ func (c *Chain) Register(r grpc.ServiceRegistrar, desc *grpc.ServiceDesc, impl a
 	guarded.Methods, guarded.Streams = nil, nil
 	for _, m := range desc.Methods {
 		guarded.Streams = append(guarded.Streams, grpc.StreamDesc{
-			StreamName: m.MethodName, Handler: c.guard("/"+desc.ServiceName+"/"+m.MethodName, unary(m)),
+			StreamName: m.MethodName, Handler: c.guard("/"+desc.ServiceName+"/"+m.MethodName, false, unary(m)),
 		})
 	}
 	for _, s := range desc.Streams {
-		s.Handler = c.guard("/"+desc.ServiceName+"/"+s.StreamName, s.Handler)
+		s.Handler = c.guard("/"+desc.ServiceName+"/"+s.StreamName, true, s.Handler)
 		guarded.Streams = append(guarded.Streams, s)
 	}
 	r.RegisterService(&guarded, impl)
@@ -33,13 +33,13 @@ func (c *Chain) Register(r grpc.ServiceRegistrar, desc *grpc.ServiceDesc, impl a
 // Unknown is the handler of methods that do not exist. Only authenticated callers learn that.
 func (c *Chain) Unknown(srv any, ss grpc.ServerStream) error {
 	name, _ := grpc.MethodFromServerStream(ss)
-	return c.guard(name, func(any, grpc.ServerStream) error {
+	return c.guard(name, false, func(any, grpc.ServerStream) error {
 		return fault.New(fault.Unimplemented, fault.ReasonNotImplemented, "there is no method %s", name).WithMeta("method", name)
 	})(srv, ss)
 }
 
-// guard leads the calls of one method through the chain.
-func (c *Chain) guard(method string, next grpc.StreamHandler) grpc.StreamHandler {
+// guard leads the calls of one method through the chain. Those that may last long are ended when their token is.
+func (c *Chain) guard(method string, long bool, next grpc.StreamHandler) grpc.StreamHandler {
 	return func(srv any, ss grpc.ServerStream) error {
 		ctx := ss.Context()
 		md, _ := metadata.FromIncomingContext(ctx)
@@ -53,8 +53,16 @@ func (c *Chain) guard(method string, next grpc.StreamHandler) grpc.StreamHandler
 			call.Peer = p.Addr.String()
 		}
 		g, _ := ctx.Value(gateKey{}).(*gate)
+		run := func(ctx context.Context) error { return next(srv, &gatedStream{ServerStream: ss, ctx: ctx, gate: g}) }
 		ctx, err := c.Run(ctx, call, func(ctx context.Context) error {
-			return next(srv, &gatedStream{ServerStream: ss, ctx: ctx, gate: g})
+			if !long {
+				return run(ctx)
+			}
+			secret, err := bearer(call.Authorization)
+			if err != nil {
+				return err
+			}
+			return c.whileValid(ctx, secret, run)
 		})
 		if err == nil {
 			return nil
