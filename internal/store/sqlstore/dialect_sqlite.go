@@ -93,6 +93,9 @@ func (e *sqliteEngine) open(ctx context.Context) (err error) {
 	if err := prepareFile(e.path); err != nil {
 		return err
 	}
+	if err := e.inspect(ctx); err != nil {
+		return err
+	}
 	if e.writer, err = sql.Open("sqlite", sqliteDSN(e.path, writerCacheKiB)); err != nil {
 		return driverFault(err)
 	}
@@ -165,36 +168,64 @@ func (e *sqliteEngine) startCheckpoints() error {
 	return nil
 }
 
-// claim checks that the file is Berm's, and marks an empty one so.
+// inspect checks, before any setting is made, that the file is Berm's or empty.
+func (e *sqliteEngine) inspect(ctx context.Context) error {
+	db, err := openPlain(e.path, "rw")
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	var id, tables int64
+	if err := db.QueryRowContext(ctx, `PRAGMA application_id`).Scan(&id); err != nil {
+		return driverFault(err)
+	}
+	if err := db.QueryRowContext(ctx, `SELECT count(*) FROM sqlite_schema`).Scan(&tables); err != nil {
+		return driverFault(err)
+	}
+	if id != applicationID && (id != 0 || tables > 0) {
+		return foreign(e.path + " was made by another program")
+	}
+	_, err = schemaVersion(ctx, db, "sqlite", sqliteTables)
+	return err
+}
+
+// openPlain opens a file without any settings, mode as SQLite has it.
+func openPlain(path, mode string) (*sql.DB, error) {
+	q := url.Values{"mode": {mode}, "_error_rc": {"1"}, "_busy_timeout": {strconv.FormatInt(busyTimeout.Milliseconds(), 10)}}
+	db, err := sql.Open("sqlite", (&url.URL{Scheme: "file", Path: path, RawQuery: q.Encode()}).String())
+	if err != nil {
+		return nil, driverFault(err)
+	}
+	return db, nil
+}
+
+// claim marks the file as Berm's, and checks that a commit will be durable.
 func (e *sqliteEngine) claim(ctx context.Context) error {
 	var (
-		mode              string
-		id, count, synced int64
+		mode   string
+		synced int64
 	)
-	for _, q := range []struct {
-		text string
-		into any
-	}{
-		{`PRAGMA application_id`, &id}, {`SELECT count(*) FROM sqlite_schema`, &count}, {`PRAGMA journal_mode`, &mode}, {`PRAGMA synchronous`, &synced},
-	} {
-		if err := e.writer.QueryRowContext(ctx, q.text).Scan(q.into); err != nil {
-			return driverFault(err)
-		}
+	if err := e.writer.QueryRowContext(ctx, `PRAGMA journal_mode`).Scan(&mode); err != nil {
+		return driverFault(err)
 	}
-	switch {
-	case id != applicationID && (id != 0 || count > 0):
-		return foreign(e.path + " was made by another program")
-	case mode != "wal" || synced != 2:
+	if err := e.writer.QueryRowContext(ctx, `PRAGMA synchronous`).Scan(&synced); err != nil {
+		return driverFault(err)
+	}
+	if mode != "wal" || synced != 2 {
 		return fault.Preconditionf(fault.ReasonStoreUnavailable, "the file system of %s does not support SQLite's write-ahead log (journal mode %s)", e.path, mode).
 			WithHint("give a data directory on a local disk")
 	}
-	if id == 0 {
-		if _, err := e.writer.ExecContext(ctx, `PRAGMA application_id = `+strconv.Itoa(applicationID)); err != nil {
-			return driverFault(err)
-		}
+	var id int64
+	if err := e.writer.QueryRowContext(ctx, `PRAGMA application_id`).Scan(&id); err != nil {
+		return driverFault(err)
 	}
-	_, err := schemaVersion(ctx, e.writer, "sqlite", sqliteTables)
-	return err
+	if id == applicationID {
+		return nil // a full disk can be opened, and read
+	}
+	if _, err := e.writer.ExecContext(ctx, `PRAGMA application_id = `+strconv.Itoa(applicationID)); err != nil {
+		return driverFault(err)
+	}
+	return nil
 }
 
 const sqliteTables = `SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name IN (%s)`
@@ -208,9 +239,9 @@ func sqliteVersion(ctx context.Context, path string) (int64, error) {
 	if err != nil {
 		return 0, fileFault(err)
 	}
-	db, err := sql.Open("sqlite", (&url.URL{Scheme: "file", Path: path, RawQuery: "mode=ro&_error_rc=1&_busy_timeout=5000"}).String())
+	db, err := openPlain(path, "ro")
 	if err != nil {
-		return 0, driverFault(err)
+		return 0, err
 	}
 	defer db.Close()
 	return schemaVersion(ctx, db, "sqlite", sqliteTables)

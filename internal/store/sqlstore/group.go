@@ -82,9 +82,15 @@ func (g *group) once(ctx context.Context, alone bool, w *work) (lost bool, err e
 	}
 	err = g.member(ctx, b, w)
 	<-b.done
-	if b.err != nil {
-		w.undo()
-		return b.size > 1, b.err
+	if b.err == nil {
+		return false, err
+	}
+	w.undo()
+	if b.size > 1 {
+		return true, b.err
+	}
+	if err == nil {
+		err = b.err // else its own error is why the transaction is lost
 	}
 	return false, err
 }

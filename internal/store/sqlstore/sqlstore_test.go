@@ -2,6 +2,7 @@ package sqlstore_test
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
 
@@ -17,6 +18,9 @@ import (
 var postgres pgtest.Server
 
 func TestMain(m *testing.M) {
+	if child := os.Getenv(childEnv); child != "" {
+		os.Exit(children[child]())
+	}
 	code := m.Run()
 	postgres.Stop()
 	if code == 0 {
@@ -26,6 +30,26 @@ func TestMain(m *testing.M) {
 		}
 	}
 	os.Exit(code)
+}
+
+// childEnv names what this binary does instead of running tests, for what a test cannot do in its own process.
+const childEnv = "BERM_SQLSTORE_TEST_CHILD"
+
+// children are those things; each returns the exit code.
+var children = map[string]func() int{
+	"scenario":  childScenario,
+	"holder":    childHolder,
+	"full disk": childFullDisk,
+	"read-only": childReadOnly,
+}
+
+// child prepares a run of this binary as one of children.
+func child(t *testing.T, name string, env ...string) *exec.Cmd {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "/proc/self/exe")
+	cmd.Env = append(append(os.Environ(), childEnv+"="+name), env...)
+	cmd.Stderr = os.Stderr
+	return cmd
 }
 
 func open(t testing.TB, dsn string) store.Store {
