@@ -3,6 +3,7 @@ package local
 import (
 	"context"
 	"errors"
+	"slices"
 	"strconv"
 	"time"
 
@@ -29,9 +30,29 @@ func (b *Backend) watch(s *sandbox) {
 func (b *Backend) endExited(s *sandbox, e shim.Exit) {
 	failpoint.Hit(failEndSeen)
 	o := exitObservation(e, s.stopping())
-	o.Events = []core.Event{{Name: "ended", At: o.At, Message: o.Reason}}
+	o.Events = s.endEvents(o)
 	b.publish(s, o)
 	b.release(s)
+}
+
+// endEvents are the events up to the end that were not told yet: all, when an earlier server watched. Times come from the
+// records, so that whoever heard of one already can tell that it is the same.
+func (s *sandbox) endEvents(o backend.Observation) []core.Event {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var events []core.Event
+	add := func(name string, at time.Time, message string) {
+		told := func(e core.Event) bool { return e.Name == name }
+		if !at.IsZero() && !slices.ContainsFunc(s.told, told) {
+			events = append(events, core.Event{Name: name, At: at, Message: message})
+		}
+	}
+	add("started", o.StartedAt, "")
+	if s.stop != nil {
+		add("stopping", s.stop.At, s.stop.Why)
+	}
+	add("ended", o.At, o.Reason)
+	return events
 }
 
 // exitObservation says in the port's words what a shim recorded. The code is the one that was observed, or none.
@@ -109,10 +130,9 @@ func (b *Backend) endRecorded(s *sandbox, end endRecord) {
 }
 
 func (b *Backend) publishEnd(s *sandbox, end endRecord) {
-	b.publish(s, backend.Observation{
-		Phase: backend.PhaseEnded, At: end.At, StartedAt: end.StartedAt, Failed: end.Failed, Reason: end.Reason, Message: end.Message,
-		Events: []core.Event{{Name: "ended", At: end.At, Message: end.Reason}},
-	})
+	o := backend.Observation{Phase: backend.PhaseEnded, At: end.At, StartedAt: end.StartedAt, Failed: end.Failed, Reason: end.Reason, Message: end.Message}
+	o.Events = s.endEvents(o)
+	b.publish(s, o)
 }
 
 // release frees what an ended sandbox held; its records stay until Delete. What cannot be removed now is tried again by

@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -299,5 +298,3 @@ func (b *testBackend) cgroupFile(id, controller, v1, v2 string) string {
 	}
 	return strings.TrimSpace(string(data))
 }
-
-func contains(list []string, want string) bool { return slices.Contains(list, want) }

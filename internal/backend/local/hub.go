@@ -9,9 +9,6 @@ import (
 	"github.com/bermhq/berm/internal/backend"
 )
 
-// observations is what Observe returns.
-type observations = iter.Seq[*backend.Observation]
-
 // hub hands observations to observers. An observer that is slow gets the latest observation of each sandbox, with the
 // events of those that it missed: what waits for it is bounded by the number of sandboxes.
 type hub struct {
@@ -76,7 +73,7 @@ func (w *observer) add(o backend.Observation) {
 }
 
 // observe yields the last observation of each sandbox, nil, and then what happens.
-func (h *hub) observe(ctx context.Context) observations {
+func (h *hub) observe(ctx context.Context) iter.Seq[*backend.Observation] {
 	return func(yield func(*backend.Observation) bool) {
 		w := &observer{pending: map[string]*backend.Observation{}, wake: make(chan struct{}, 1)}
 		first, ok := h.enter(w)

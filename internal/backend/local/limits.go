@@ -35,12 +35,22 @@ const (
 	// runDirBytes and runDirInodes bound RunDir: shim, skeletons, bundles.
 	runDirBytes, runDirInodes = 256 << 20, 1 << 20
 
-	// MaxMountedFiles is how many files a sandbox may be given, MaxMountedBytes what they may have together, MaxPath the
-	// longest path.
-	MaxMountedFiles, MaxMountedBytes, MaxPath = 256, 32 << 20, 1024
-	// MaxEnvEntries and MaxEnvBytes bound the environment of a sandbox; MaxArgs and MaxArgBytes its command. The kernel
-	// refuses a single string above 128 KiB.
-	MaxEnvEntries, MaxEnvBytes, MaxArgs, MaxArgBytes, MaxString = 1024, 256 << 10, 1024, 256 << 10, 128 << 10
+	// MaxMountedFiles is how many files a sandbox may be given.
+	MaxMountedFiles = 256
+	// MaxMountedBytes is what they may have together, in bytes.
+	MaxMountedBytes = 32 << 20
+	// MaxPath is the longest path of a mounted file, in bytes.
+	MaxPath = 1024
+	// MaxEnvEntries is how many variables a launch may set, and a command.
+	MaxEnvEntries = 1024
+	// MaxEnvBytes is how long they may be together, in bytes.
+	MaxEnvBytes = 256 << 10
+	// MaxArgs is how many arguments the main command may have, itself included.
+	MaxArgs = 1024
+	// MaxArgBytes is how long they may be together, in bytes.
+	MaxArgBytes = 256 << 10
+	// MaxString is what the kernel refuses as a single argument or variable, in bytes.
+	MaxString = 128 << 10
 	// maxWorkBytes is the largest work.json, in bytes.
 	maxWorkBytes = 8 << 20
 

@@ -33,6 +33,7 @@ package local
 import (
 	"context"
 	"errors"
+	"iter"
 	"log/slog"
 	"os"
 	"sync"
@@ -132,7 +133,9 @@ func unknown(id string) *fault.Error {
 }
 
 // Observe yields what the port promises.
-func (b *Backend) Observe(ctx context.Context) observations { return b.hub.observe(ctx) }
+func (b *Backend) Observe(ctx context.Context) iter.Seq[*backend.Observation] {
+	return b.hub.observe(ctx)
+}
 
 // Close lets go of everything and waits for what it watched. Sandboxes go on; without any, nothing is left on the machine
 // but the state directory.
@@ -156,13 +159,11 @@ func (b *Backend) Close() error {
 	return errors.Join(b.tidy(), b.lock.Close())
 }
 
-// spawn runs a goroutine that Close waits for. It reports false once the backend is closed.
-func (b *Backend) spawn(f func()) bool {
+// spawn runs a goroutine that Close waits for. Once the backend is closed it does nothing: the next server takes it up.
+func (b *Backend) spawn(f func()) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.closed {
-		return false
+	if !b.closed {
+		b.running.Go(f)
 	}
-	b.running.Go(f)
-	return true
 }

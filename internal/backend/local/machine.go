@@ -33,7 +33,7 @@ type machine struct {
 	openFiles uint64
 }
 
-func (m machine) arrangement() string { return "cgroup " + string(m.cgroup) }
+func (m *machine) arrangement() string { return "cgroup " + string(m.cgroup) }
 
 func (m *machine) lack(feature, format string, args ...any) {
 	if m.lacks == nil {

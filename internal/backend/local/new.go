@@ -61,12 +61,7 @@ func (b *Backend) open(ctx context.Context, capacity core.Amounts) (left []*foun
 	if err := b.openPlaces(); err != nil {
 		return nil, err
 	}
-	if err := b.openShim(); err != nil {
-		b.machine.refusal = message(err)
-		return nil, nil
-	}
-	if err := b.machine.cgroups(b.place.cgroupBase(), capacity); err != nil {
-		b.machine.refusal = err.Error()
+	if b.machine.refusal = b.prepare(capacity); b.machine.refusal != "" {
 		return nil, nil
 	}
 	if err := b.sweepProbes(); err != nil {
@@ -80,7 +75,10 @@ func (b *Backend) open(ctx context.Context, capacity core.Amounts) (left []*foun
 	if left, err = b.load(); err != nil {
 		return nil, err
 	}
-	if err := b.sweep(left); err != nil {
+	if len(left) == 0 {
+		err = b.host.Sweep()
+	}
+	if err := errors.Join(err, b.sweep(left)); err != nil {
 		b.log.Warn("not everything that an earlier server left could be removed", "error", err)
 	}
 	b.runtimes = b.probe(ctx, b.cfg.Runtimes)
@@ -102,12 +100,19 @@ func (b *Backend) openPlaces() (err error) {
 	return err
 }
 
-func (b *Backend) openShim() error {
+// prepare installs the shim and makes the control groups. It returns why no sandbox can run, "" when they can.
+func (b *Backend) prepare(capacity core.Amounts) string {
 	data, err := shimBinary(b.cfg.Shim)
 	if err == nil {
 		b.shim, err = installShim(filepath.Join(b.place.run, "bin"), data)
 	}
-	return err
+	if err == nil {
+		err = b.machine.cgroups(b.place.cgroupBase(), capacity)
+	}
+	if err != nil {
+		return message(err)
+	}
+	return ""
 }
 
 // describe fills in what Info and Capabilities say.

@@ -48,7 +48,7 @@ func TestIDPool(t *testing.T) {
 	if len(seen) != MaxSandboxes {
 		t.Errorf("%d ranges, want %d", len(seen), MaxSandboxes)
 	}
-	if newIDPool("berm-a").start != newIDPool("berm-a").start || newIDPool("berm-a").start == newIDPool("berm-b").start {
+	if p.start != newIDPool("berm-a").start || p.start == newIDPool("berm-b").start {
 		t.Error("where the search begins does not depend on the name alone")
 	}
 }

@@ -100,9 +100,6 @@ func (b *Backend) recover(all []*found) {
 				Phase: backend.PhaseCreating, At: f.record.AcceptedAt, Events: []core.Event{{Name: "created", At: f.record.AcceptedAt}},
 			})
 		}
-		if f.stop != nil {
-			b.publish(f.sandbox, backend.Observation{Phase: backend.PhaseStopping, At: f.stop.At, Events: []core.Event{{Name: "stopping", At: f.stop.At, Message: f.stop.Why}}})
-		}
 		b.recoverOne(f)
 		failpoint.Hit(failRecovered)
 	}
@@ -151,6 +148,9 @@ func (b *Backend) adopt(f *found, state shim.State) {
 	f.mu.Unlock()
 	at := state.Record.StartedAt
 	b.publish(f.sandbox, backend.Observation{Phase: backend.PhaseRunning, At: at, StartedAt: at, Events: []core.Event{{Name: "started", At: at}}})
+	if f.stop != nil {
+		b.publish(f.sandbox, stopping(f.stop))
+	}
 	b.spawn(func() {
 		if f.stop != nil {
 			// The server may have died between writing the stop down and asking for it.

@@ -64,16 +64,20 @@ func (b *Backend) recordStop(s *sandbox, grace time.Duration, why string) (ended
 	s.stop, s.grace = stop, grace
 	s.mu.Unlock()
 	failpoint.Hit(failStopRecorded)
-	b.publish(s, backend.Observation{Phase: backend.PhaseStopping, Events: []core.Event{b.event("stopping", why)}})
+	b.publish(s, stopping(stop))
 	return false, nil
+}
+
+func stopping(r *stopRecord) backend.Observation {
+	return backend.Observation{Phase: backend.PhaseStopping, At: r.At, Events: []core.Event{{Name: "stopping", At: r.At, Message: r.Why}}}
 }
 
 // Delete removes an ended sandbox. The records go last, and at once: a deletion that is interrupted is finished by the next
 // server.
 func (b *Backend) Delete(ctx context.Context, id string) error {
 	s, err := b.get(id)
-	if err != nil {
-		return nil // Unknown ids succeed.
+	if err != nil { // Unknown ids succeed.
+		return nil //nolint:nilerr // the port says so
 	}
 	if p := s.phase(); p != backend.PhaseEnded {
 		return fault.Preconditionf(fault.ReasonRunnerHasSandboxes, "sandbox %s is %s: it can be deleted once it has ended", id, p).
@@ -96,7 +100,7 @@ func (b *Backend) Delete(ctx context.Context, id string) error {
 func (b *Backend) remove(s *sandbox) error {
 	s.deleting.Lock()
 	defer s.deleting.Unlock()
-	if _, err := b.get(s.id); err != nil {
+	if _, err := b.get(s.id); err != nil { // Another one was quicker.
 		return nil
 	}
 	if !s.clean {

@@ -21,24 +21,24 @@ func seccomp() *specs.LinuxSeccomp {
 		specs.LinuxSyscall{Names: allowed(), Action: specs.ActAllow},
 		specs.LinuxSyscall{Names: refused(), Action: specs.ActErrno, ErrnoRet: &eperm},
 		// clone3 passes its flags in memory, where a filter cannot look; without it libraries use clone. It is in no list, so ENOSYS.
-		specs.LinuxSyscall{Names: []string{"clone"}, Action: specs.ActAllow, Args: arg(0, namespaceFlags, 0, specs.OpMaskedEqual)},
+		specs.LinuxSyscall{Names: []string{"clone"}, Action: specs.ActAllow, Args: first(namespaceFlags, specs.OpMaskedEqual)},
 	)
 	// Sockets are allowed by family. A network namespace does not hold AF_VSOCK, which reaches the hypervisor, and the rest is
 	// kernel code nobody here needs (AF_ALG, AF_PACKET, …).
 	for _, family := range []uint64{unix.AF_UNIX, unix.AF_INET, unix.AF_INET6, unix.AF_NETLINK} {
-		s.Syscalls = append(s.Syscalls, specs.LinuxSyscall{Names: []string{"socket"}, Action: specs.ActAllow, Args: arg(0, family, 0, specs.OpEqualTo)})
+		s.Syscalls = append(s.Syscalls, specs.LinuxSyscall{Names: []string{"socket"}, Action: specs.ActAllow, Args: first(family, specs.OpEqualTo)})
 	}
 	s.Syscalls = append(s.Syscalls, specs.LinuxSyscall{
-		Names: []string{"socket"}, Action: specs.ActErrno, ErrnoRet: &eafnosupport, Args: arg(0, unix.AF_NETLINK, 0, specs.OpGreaterThan),
+		Names: []string{"socket"}, Action: specs.ActErrno, ErrnoRet: &eafnosupport, Args: first(unix.AF_NETLINK, specs.OpGreaterThan),
 	})
 	for _, persona := range personalities() {
-		s.Syscalls = append(s.Syscalls, specs.LinuxSyscall{Names: []string{"personality"}, Action: specs.ActAllow, Args: arg(0, persona, 0, specs.OpEqualTo)})
+		s.Syscalls = append(s.Syscalls, specs.LinuxSyscall{Names: []string{"personality"}, Action: specs.ActAllow, Args: first(persona, specs.OpEqualTo)})
 	}
 	// Limits of process 1 would be the sandbox's to set: it has the same user. Everything else that could harm the init is
 	// kept from it by the kernel.
 	s.Syscalls = append(s.Syscalls,
-		specs.LinuxSyscall{Names: []string{"prlimit64"}, Action: specs.ActAllow, Args: arg(0, 1, 0, specs.OpNotEqual)},
-		specs.LinuxSyscall{Names: []string{"prlimit64"}, Action: specs.ActErrno, ErrnoRet: &eperm, Args: arg(0, 1, 0, specs.OpEqualTo)},
+		specs.LinuxSyscall{Names: []string{"prlimit64"}, Action: specs.ActAllow, Args: first(1, specs.OpNotEqual)},
+		specs.LinuxSyscall{Names: []string{"prlimit64"}, Action: specs.ActErrno, ErrnoRet: &eperm, Args: first(1, specs.OpEqualTo)},
 	)
 	return s
 }
@@ -47,8 +47,9 @@ func seccomp() *specs.LinuxSeccomp {
 // randomisation (debuggers), and the query.
 func personalities() []uint64 { return []uint64{0x0, 0x8, 0x20000, 0x20008, 0x40000, 0xffffffff} }
 
-func arg(index uint, value, two uint64, op specs.LinuxSeccompOperator) []specs.LinuxSeccompArg {
-	return []specs.LinuxSeccompArg{{Index: index, Value: value, ValueTwo: two, Op: op}}
+// first is a condition on the first argument of a call.
+func first(value uint64, op specs.LinuxSeccompOperator) []specs.LinuxSeccompArg {
+	return []specs.LinuxSeccompArg{{Index: 0, Value: value, Op: op}}
 }
 
 // allowed lists the calls that need no look at their arguments. A call that a kernel or architecture lacks is ignored.

@@ -179,7 +179,7 @@ func mountPoint(root, file string) error {
 	if err != nil {
 		return err
 	}
-	defer r.Close()
+	defer func() { _ = r.Close() }()
 	rel := strings.TrimPrefix(file, "/")
 	if err := r.MkdirAll(filepath.Dir(rel), 0o755); err != nil {
 		return fmt.Errorf("mounted file %s: %w", file, err)

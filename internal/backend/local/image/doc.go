@@ -35,8 +35,12 @@ const (
 	MaxRatio = 200
 	// RatioFrom is how much may come out before the ratio counts: small layers of zeros are not bombs.
 	RatioFrom = 256 << 20
-	// MaxName is the longest path of an entry, in bytes; MaxComponent that of one element; MaxDepth the number of elements.
-	MaxName, MaxComponent, MaxDepth = 4095, 255, 256
+	// MaxName is the longest path of an entry, in bytes.
+	MaxName = 4095
+	// MaxComponent is the longest element of such a path, in bytes.
+	MaxComponent = 255
+	// MaxDepth is how many elements it may have.
+	MaxDepth = 256
 	// MaxID is the largest owner; a sandbox maps 65536 ids.
 	MaxID = 1<<16 - 1
 )

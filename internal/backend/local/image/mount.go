@@ -121,7 +121,7 @@ func idMapped(source, target string, ns *os.File) error {
 	if err != nil {
 		return &os.PathError{Op: "open_tree", Path: source, Err: err}
 	}
-	defer unix.Close(tree)
+	defer func() { _ = unix.Close(tree) }()
 	attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_IDMAP | unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV, Userns_fd: uint64(ns.Fd())}
 	if err := unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH, &attr); err != nil {
 		return fmt.Errorf("this kernel or file system has no id-mapped mounts (kernel 5.19 with ext4, xfs or btrfs has): %w", &os.PathError{Op: "mount_setattr", Path: source, Err: err})

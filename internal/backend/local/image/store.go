@@ -224,7 +224,7 @@ func decompress(r io.Reader, mt types.MediaType) (io.Reader, func(), error) {
 		if err != nil {
 			return nil, nil, readError(err)
 		}
-		return z, func() { z.Close() }, nil
+		return z, func() { _ = z.Close() }, nil
 	case len(head) == 4 && string(head) == "\x28\xb5\x2f\xfd":
 		z, err := zstd.NewReader(br, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(zstdWindow))
 		if err != nil {

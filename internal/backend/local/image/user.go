@@ -148,7 +148,7 @@ func (r Rootfs) open(name string, flags uint64) (*os.File, error) {
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: r.Root(), Err: err}
 	}
-	defer unix.Close(root)
+	defer func() { _ = unix.Close(root) }()
 	fd, err := unix.Openat2(root, name, &unix.OpenHow{Flags: flags | unix.O_CLOEXEC, Resolve: inside})
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: "/" + strings.TrimPrefix(name, "/"), Err: err}

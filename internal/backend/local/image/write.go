@@ -112,7 +112,7 @@ func (u *unpacker) removeTree(dir, base string) error {
 	if err != nil {
 		return err
 	}
-	defer root.Close()
+	defer func() { _ = root.Close() }()
 	return root.RemoveAll(path.Join(dir, base))
 }
 
