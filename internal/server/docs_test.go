@@ -1,0 +1,136 @@
+package server_test
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const root = "../.."
+
+func readDoc(t *testing.T, name string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(root, "docs", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// TestEveryMethodIsDocumented: docs/api.md names each method, and the path of each that is not for later.
+func TestEveryMethodIsDocumented(t *testing.T) {
+	doc := readDoc(t, "api.md")
+	later, _, _ := strings.Cut(doc[strings.Index(doc, "### Later"):], "## Configuration")
+	for _, r := range rpcs() {
+		name := string(r.method.Name())
+		if strings.Contains(doc, name) {
+			continue
+		}
+		// The methods of a feature that comes later are named by feature.
+		for feature, words := range map[string]string{"Snapshot": "snapshots", "WIFConfig": "federation", "SecretStore": "secret stores"} {
+			if strings.Contains(name, feature) && strings.Contains(later, words) {
+				name = ""
+			}
+		}
+		if name != "" {
+			t.Errorf("docs/api.md does not name %s", name)
+		}
+	}
+	paths := regexp.MustCompile(`/(v1beta2|berm)/[^\s\x60?,]*`).FindAllString(doc, -1)
+	for _, p := range paths {
+		p = variable.ReplaceAllString(p, "x")
+		if p == "/v1beta2/sandboxes/x/files/x" {
+			continue
+		}
+		known := false
+		for _, r := range rpcs() {
+			known = known || r.path == p
+		}
+		if !known {
+			t.Errorf("docs/api.md names %s, which is no path", p)
+		}
+	}
+}
+
+// TestEveryReasonIsDocumented: docs/errors.md names each reason that the server side can give.
+func TestEveryReasonIsDocumented(t *testing.T) {
+	doc := readDoc(t, "errors.md")
+	for reason, where := range reasons(t) {
+		if !strings.Contains(doc, "`"+reason+"`") {
+			t.Errorf("docs/errors.md does not name %s (%s)", reason, where)
+		}
+	}
+}
+
+// reasons collects the reasons that are written in the code of the server side: constants of package fault, candidates' codes
+// of package place, and literals given to constructors of faults.
+func reasons(t *testing.T) map[string]string {
+	t.Helper()
+	word := regexp.MustCompile(`^[A-Z][A-Z_]+$`)
+	out := map[string]string{}
+	add := func(e ast.Expr, where string) {
+		if lit, ok := e.(*ast.BasicLit); ok && lit.Kind == token.STRING {
+			if s, err := strconv.Unquote(lit.Value); err == nil && word.MatchString(s) {
+				out[s] = where
+			}
+		}
+	}
+	for _, dir := range []string{"core", "control", "runner", "server"} {
+		err := filepath.WalkDir(filepath.Join(root, "internal", dir), func(path string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+				return err
+			}
+			file, err := parser.ParseFile(token.NewFileSet(), path, nil, 0)
+			if err != nil {
+				return err
+			}
+			ast.Inspect(file, func(n ast.Node) bool {
+				switch n := n.(type) {
+				case *ast.ValueSpec:
+					for i, name := range n.Names {
+						if i < len(n.Values) && (strings.HasPrefix(strings.ToLower(name.Name), "reason") || file.Name.Name == "place" && strings.HasPrefix(name.Name, "Code")) {
+							add(n.Values[i], path)
+						}
+					}
+				case *ast.CallExpr:
+					name := faultFunc(n)
+					at := 0
+					if name == "New" {
+						at = 1
+					}
+					if name != "" && name != "Internalf" && len(n.Args) > at {
+						add(n.Args[at], path)
+					}
+				}
+				return true
+			})
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(out) < 50 {
+		t.Fatalf("only %d reasons were found", len(out))
+	}
+	return out
+}
+
+// faultFunc returns the name of the function of package fault that is called, "" for anything else.
+func faultFunc(call *ast.CallExpr) string {
+	sel, ok := call.Fun.(*ast.SelectorExpr)
+	if !ok {
+		return ""
+	}
+	if x, ok := sel.X.(*ast.Ident); !ok || x.Name != "fault" {
+		return ""
+	}
+	return sel.Sel.Name
+}
