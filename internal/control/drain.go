@@ -110,7 +110,7 @@ func (s *Service) drained(ctx context.Context, orgID, runnerUUID string) {
 		return
 	}
 	gone := false
-	failpoint.Hit(fpRunnerDelete)
+	failpoint.Hit(fpRunnerDrained)
 	err := s.store.Update(ctx, func(tx store.Tx) error {
 		gone = false
 		o, err := readRunnerObject(ctx, tx, orgID, runnerUUID)

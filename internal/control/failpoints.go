@@ -9,6 +9,7 @@ const (
 	fpRunnerInsert      = "control.before-runner-insert"
 	fpRunnerUpdate      = "control.before-runner-update"
 	fpRunnerDelete      = "control.before-runner-delete"
+	fpRunnerDrained     = "control.before-runner-drain-commit"
 	fpZonePut           = "control.before-zone-put"
 	fpZoneDelete        = "control.before-zone-delete"
 	fpOrgInsert         = "control.before-org-insert"
@@ -35,7 +36,7 @@ const (
 // Failpoints lists the failpoints of this package.
 func Failpoints() []string {
 	return []string{
-		fpProfileInsert, fpProfileUpdate, fpProfileDelete, fpRunnerInsert, fpRunnerUpdate, fpRunnerDelete,
+		fpProfileInsert, fpProfileUpdate, fpProfileDelete, fpRunnerInsert, fpRunnerUpdate, fpRunnerDelete, fpRunnerDrained,
 		fpZonePut, fpZoneDelete, fpOrgInsert, fpTokenInsert, fpTokenRevoke, fpBootstrap, fpCapacity,
 		fpLaunchCommit, fpLaunchCommitted, fpApplied, fpStatusCommit, fpStatusCommitted, fpStop, fpStopped, fpCleanup, fpCleaned,
 		fpExec, fpReadFile, fpWriteFile, fpRecovered, fpFirstPassObserved,
