@@ -21,9 +21,8 @@ func (b *Backend) Stop(ctx context.Context, id string, grace time.Duration, why 
 	if err != nil {
 		return err
 	}
-	ended, err := b.recordStop(s, max(grace, 0), why)
-	if ended || err != nil {
-		return err
+	if ended := b.recordStop(s, max(grace, 0), why); ended {
+		return nil
 	}
 	s.mu.Lock()
 	client, cancel := s.client, s.cancelStart
@@ -43,29 +42,29 @@ func (b *Backend) Stop(ctx context.Context, id string, grace time.Duration, why 
 	return err
 }
 
-// recordStop writes the stop down, once. Nothing happens to a sandbox that has ended.
-func (b *Backend) recordStop(s *sandbox, grace time.Duration, why string) (ended bool, err error) {
+// recordStop writes the stop down, once. Nothing happens to a sandbox that has ended. A disk that takes no record does not
+// keep a sandbox from being stopped: then the reason is as good as this server's memory.
+func (b *Backend) recordStop(s *sandbox, grace time.Duration, why string) (ended bool) {
 	s.mu.Lock()
 	if s.last.Phase == backend.PhaseEnded {
 		s.mu.Unlock()
-		return true, nil
+		return true
 	}
 	if s.stop != nil {
 		s.grace = min(s.grace, grace)
 		s.mu.Unlock()
-		return false, nil
+		return false
 	}
-	stop := &stopRecord{Version: recordVersion, Why: why, At: b.cfg.Now()}
-	err = writeRecord(b.place.sandbox(s.id), stopName, stop)
-	if err != nil {
-		s.mu.Unlock()
-		return false, fault.New(fault.Unavailable, fault.ReasonStoreUnavailable, "the stop of sandbox %s could not be written down: %v", s.id, err).WithCause(err)
-	}
-	s.stop, s.grace = stop, grace
+	s.stop, s.grace = &stopRecord{Version: recordVersion, Why: why, At: b.cfg.Now()}, grace
+	err := writeRecord(b.place.sandbox(s.id), stopName, s.stop)
+	o := stopping(s.stop)
 	s.mu.Unlock()
+	if err != nil {
+		b.log.Warn("why a sandbox is being stopped could not be written down", "sandbox", s.id, "error", err)
+	}
 	failpoint.Hit(failStopRecorded)
-	b.publish(s, stopping(stop))
-	return false, nil
+	b.publish(s, o)
+	return false
 }
 
 func stopping(r *stopRecord) backend.Observation {
