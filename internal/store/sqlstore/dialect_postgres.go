@@ -205,7 +205,7 @@ func (e *postgresEngine) begin(ctx context.Context, opts *sql.TxOptions) (postgr
 		}
 		_ = c.Close()
 		// After a restart of the server every connection of the pool is dead. Nothing has been done yet: try the next.
-		if !isConnectionLost(err) || stale == maxConns {
+		if !isDeadConnection(err) || stale == maxConns {
 			return postgresTx{}, driverFault(err)
 		}
 	}
@@ -292,8 +292,13 @@ func (e *postgresEngine) pollInterval() time.Duration { return postgresPoll }
 
 // ready asks for nothing that is written: the server knows whether it takes writes.
 func (e *postgresEngine) ready(ctx context.Context) (probe bool, err error) {
+	tx, err := e.begin(ctx, nil)
+	if err != nil {
+		return false, err
+	}
+	defer tx.end()
 	var readOnly string
-	if err := e.db.QueryRowContext(ctx, `SELECT current_setting('transaction_read_only')`).Scan(&readOnly); err != nil {
+	if err := tx.tx.QueryRowContext(ctx, `SELECT current_setting('transaction_read_only')`).Scan(&readOnly); err != nil {
 		return false, driverFault(err)
 	}
 	if readOnly != "off" {

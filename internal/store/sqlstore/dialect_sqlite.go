@@ -27,7 +27,7 @@ const (
 	// which are in this process; the poll is for nothing but doubt.
 	sqlitePoll = 30 * time.Second
 	// Memory for pages, in KiB: of the connection that writes, and of each that reads.
-	writerCacheKiB, readerCacheKiB = 16 << 10, 4 << 10
+	writerCacheKiB, readerCacheKiB = 8 << 10, 2 << 10
 	// checkpointAfter is how many updates are copied from the log into the database at a time, beside the writes.
 	checkpointAfter = 250
 	// maxLogPages is the length of the log, in pages of 4 KiB, from which the connection that writes copies what is left

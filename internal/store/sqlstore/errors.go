@@ -146,6 +146,15 @@ func isConnectionLost(err error) bool {
 		errors.Is(err, syscall.EPIPE) || strings.Contains(err.Error(), "conn closed") || strings.Contains(err.Error(), "conn busy")
 }
 
+// isDeadConnection reports whether a statement failed because its connection was dead already: the server had ended it.
+func isDeadConnection(err error) bool {
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) {
+		return pg.Code == "57P01" || pg.Code == "57P02"
+	}
+	return isConnectionLost(err)
+}
+
 func isFileProblem(err error) bool {
 	var path *fs.PathError
 	return errors.As(err, &path)

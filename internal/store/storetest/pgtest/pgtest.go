@@ -170,7 +170,7 @@ func (s *Server) run(attributes *syscall.SysProcAttr) error {
 	cmd := exec.Command(filepath.Join(s.bin, "postgres"), "-D", s.data(), "-p", strconv.Itoa(s.port),
 		"-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-c", "max_connections=300", "-c", "shared_buffers=32MB",
 		// What is lost in a crash of the machine is of no interest to a test.
-		"-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off", "-c", "autovacuum=off")
+		"-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off", "-c", "autovacuum=off", "-c", "deadlock_timeout=50ms")
 	dying := *attributes
 	dying.Pdeathsig = syscall.SIGQUIT // "immediate shutdown": it takes its children along
 	cmd.SysProcAttr, cmd.Dir = &dying, s.dir
