@@ -40,6 +40,7 @@ const (
 type daemon struct {
 	reaper   *reap.Reaper
 	session  *yamux.Session
+	oomScore []byte
 	handlers sync.WaitGroup
 
 	// What commands get unless their request says otherwise.
@@ -74,7 +75,7 @@ func Run(fd int) int {
 		return 1
 	}
 	d := &daemon{
-		reaper: reap.New(), session: session, dir: "/", env: mergeEnv(nil, nil),
+		reaper: reap.New(), session: session, oomScore: childScore(), dir: "/", env: mergeEnv(nil, nil),
 		mainEnded: make(chan syscall.WaitStatus, 1), stopped: make(chan struct{}), lingering: make(chan struct{}, maxLingering),
 	}
 	go d.reaper.Run()

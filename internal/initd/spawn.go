@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -20,6 +21,12 @@ const (
 	rootHome    = "/root"
 	otherHome   = "/"
 	defaultTerm = "xterm"
+)
+
+const (
+	// oomStep is worth half the memory limit in the kernel's choice of a victim, which is more than the init ever uses.
+	oomStep     = 500
+	maxOOMScore = 1000
 )
 
 // child is a process that was started for a request.
@@ -62,7 +69,29 @@ func (d *daemon) spawn(req wire.Request, files spawnFiles) (*child, *wire.Error)
 	if err != nil {
 		return nil, execError(path, err)
 	}
+	d.offerToOOM(pid)
 	return &child{pid: pid, done: done}, nil
+}
+
+// offerToOOM makes a process a likelier victim of the kernel than the init, should memory run out: the init must live to
+// tell which command was killed. The init's own value cannot be lowered, so it is the others that go up. What fails here
+// (an image's program that is not readable, say) leaves the kernel's own choice.
+func (d *daemon) offerToOOM(pid int) {
+	fd, err := unix.Open("/proc/"+strconv.Itoa(pid)+"/oom_score_adj", unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return
+	}
+	defer closeFD(fd)
+	_, _ = unix.Write(fd, d.oomScore)
+}
+
+// childScore is the oom_score_adj of commands, in the form the kernel reads: oomStep above the init's own.
+func childScore() []byte {
+	own := 0
+	if b, err := os.ReadFile("/proc/self/oom_score_adj"); err == nil {
+		own, _ = strconv.Atoi(strings.TrimSpace(string(b)))
+	}
+	return []byte(strconv.Itoa(min(own+oomStep, maxOOMScore)))
 }
 
 func checkDir(dir string) *wire.Error {

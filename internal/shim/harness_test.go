@@ -66,8 +66,9 @@ func prepare(dir string) error {
 	binary = filepath.Join(dir, "berm-shim")
 	attacker = filepath.Join(dir, "attacker")
 	for output, source := range map[string]string{binary: "../../cmd/berm-shim", attacker: "./testdata/attacker"} {
-		build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", output, source)
-		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		flags := slices.Concat([]string{"build", "-trimpath", "-ldflags", "-s -w"}, buildFlags, []string{"-o", output, source})
+		build := exec.Command("go", flags...)
+		build.Env = append(os.Environ(), buildEnv...)
 		if out, err := build.CombinedOutput(); err != nil {
 			return fmt.Errorf("build: %w: %s", err, out)
 		}
@@ -162,7 +163,7 @@ func (s *sandbox) defaultSpec() object {
 	return object{
 		"ociVersion": "1.0.2",
 		"process": object{
-			"args": shim.InitArgs("/.berm/init"), "cwd": "/", "env": []string{"PATH=/usr/bin"}, "noNewPrivileges": true,
+			"args": shim.InitArgs("/.berm/init"), "cwd": "/", "env": initEnv, "noNewPrivileges": true,
 			"user": object{"uid": 0, "gid": 0}, "capabilities": object{},
 		},
 		"root": object{"path": skeleton, "readonly": true},
@@ -291,6 +292,10 @@ func (s *sandbox) destroy() {
 	}
 	if _, err := shim.Cleanup(ctx, s.cfg.Dir); err != nil {
 		s.t.Errorf("cleanup: %v\n%s", err, s.logs())
+	}
+	log, err := os.ReadFile(filepath.Join(s.cfg.Dir, "shim.log"))
+	if err == nil && (bytes.Contains(log, []byte("DATA RACE")) || bytes.Contains(log, []byte("panic:"))) {
+		s.t.Errorf("the shim's log: %s", log)
 	}
 }
 
