@@ -5,11 +5,14 @@ package cli
 import (
 	"context"
 	"io"
+	"regexp"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/bermhq/berm/internal/client"
 	"github.com/bermhq/berm/internal/core/fault"
+	"github.com/bermhq/berm/internal/core/tree"
 )
 
 // version is set by the linker.
@@ -27,6 +30,8 @@ type session struct {
 	Stdio
 	url, token, caFile, context string
 	output                      string
+	// flags names the flags that made a launch request, by request path; nil when a file made it.
+	flags map[string]string
 }
 
 // Main runs a command line without the program's name and returns the exit code.
@@ -55,9 +60,14 @@ BERM_TOKEN (CWSANDBOX_BASE_URL and CWSANDBOX_API_KEY are read too), or make a co
 		SilenceErrors:     true,
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
+	nounArgs(root)
 	root.SetVersionTemplate("berm {{.Version}}\n")
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		return fault.Invalidf("USAGE", "%s", err.Error()).WithHint("Run %q for the flags.", c.CommandPath()+" --help")
+		e := fault.Invalidf("USAGE", "%s", err.Error())
+		if near := nearFlag(c, err.Error()); near != "" {
+			return e.WithHint("Did you mean --%s?", near)
+		}
+		return e.WithHint("Run %q for the flags.", c.CommandPath()+" --help")
 	})
 	f := root.PersistentFlags()
 	f.StringVar(&s.url, "url", "", "server to talk to (BERM_URL)")
@@ -78,6 +88,22 @@ BERM_TOKEN (CWSANDBOX_BASE_URL and CWSANDBOX_API_KEY are read too), or make a co
 	return root
 }
 
+// nearFlag returns the flag of c that the one of the error is most likely a misspelling of, "" when there is none.
+func nearFlag(c *cobra.Command, text string) string {
+	_, name, ok := strings.Cut(text, "unknown flag: --")
+	if !ok {
+		return ""
+	}
+	var known []string
+	for _, m := range flagInUsage.FindAllStringSubmatch(c.Flags().FlagUsages(), -1) {
+		known = append(known, m[1])
+	}
+	return tree.Suggest(name, known)
+}
+
+// flagInUsage finds the flags in a usage text, which leaves hidden ones out.
+var flagInUsage = regexp.MustCompile(`(?m)^\s+(?:-\w, )?--([a-z-]+)`)
+
 // outputFlag adds -o to a command.
 func (s *session) outputFlag(c *cobra.Command) *cobra.Command {
 	c.Flags().StringVarP(&s.output, "output", "o", "table", "output format: table, wide, json or yaml")
@@ -86,8 +112,16 @@ func (s *session) outputFlag(c *cobra.Command) *cobra.Command {
 
 // noun makes a command that only holds others.
 func noun(use, short string, subs ...*cobra.Command) *cobra.Command {
-	c := &cobra.Command{Use: use, Short: short, Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error { return c.Help() }}
-	// An unknown subcommand is an error with a suggestion, not the help text with exit code 0.
+	c := &cobra.Command{Use: use, Short: short}
+	nounArgs(c)
+	c.AddCommand(subs...)
+	return c
+}
+
+// nounArgs makes an unknown subcommand an error with a suggestion, not the help text with exit code 0.
+func nounArgs(c *cobra.Command) {
+	c.SuggestionsMinimumDistance = 2
+	c.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
 	c.Args = func(c *cobra.Command, args []string) error {
 		if len(args) == 0 {
 			return nil
@@ -98,9 +132,6 @@ func noun(use, short string, subs ...*cobra.Command) *cobra.Command {
 		}
 		return e.WithHint("Run %q for the commands.", c.CommandPath()+" --help")
 	}
-	c.SuggestionsMinimumDistance = 2
-	c.AddCommand(subs...)
-	return c
 }
 
 // args checks the number of arguments and says which are missing by name.

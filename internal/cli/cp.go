@@ -90,7 +90,7 @@ func (s *session) copyOut(ctx context.Context, c *client.Client, id, from, local
 	// Written aside and put in place, so that a failure leaves what was there.
 	tmp, err := os.CreateTemp(filepath.Dir(local), "."+filepath.Base(local)+".*")
 	if err != nil {
-		return fault.Invalidf("FILE_UNWRITABLE", "cannot write %s", local).WithCause(err)
+		return unwritable(local, err)
 	}
 	defer os.Remove(tmp.Name())
 	if _, err = tmp.Write(resp.GetFileContents()); err == nil {
@@ -103,7 +103,7 @@ func (s *session) copyOut(ctx context.Context, c *client.Client, id, from, local
 		err = os.Rename(tmp.Name(), local)
 	}
 	if err != nil {
-		return fault.Invalidf("FILE_UNWRITABLE", "cannot write %s: %v", local, err)
+		return unwritable(local, err)
 	}
 	fmt.Fprintf(s.Err, "%s: %d bytes\n", local, len(resp.GetFileContents()))
 	return nil

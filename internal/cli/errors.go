@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
+
+	"google.golang.org/protobuf/types/known/structpb"
 
 	bermv1 "github.com/bermhq/berm/gen/berm/v1"
 	"github.com/bermhq/berm/internal/core/fault"
@@ -98,9 +101,6 @@ func (s *session) exit(err error) int {
 	if errors.As(err, &f) {
 		return exitCodes[f.Code]
 	}
-	if strings.HasPrefix(err.Error(), "unknown command") { // cobra's own, of the root command
-		return exitInvalid
-	}
 	return exitInternal
 }
 
@@ -156,12 +156,19 @@ func (s *session) printFields(f *fault.Error) {
 	if _, ok := f.Detail.(*bermv1.Refusal); ok {
 		return
 	}
+	var shown []string
 	for _, v := range f.Fields {
-		if v.Path == "" {
-			fmt.Fprintf(s.Err, "  %s\n", clean(v.Description))
-			continue
+		text := bodyPosition.ReplaceAllString(v.Description, "")
+		if strings.Contains(f.Message, text) {
+			continue // said already
 		}
-		fmt.Fprintf(s.Err, "  %s: %s\n", v.Path, clean(v.Description))
+		if v.Path != "" {
+			text = s.fieldName(v.Path) + ": " + text
+		}
+		if !slices.Contains(shown, text) { // one flag may stand for two fields
+			shown = append(shown, text)
+			fmt.Fprintf(s.Err, "  %s\n", clean(text))
+		}
 	}
 }
 
@@ -181,8 +188,8 @@ func (s *session) printRefusal(r *bermv1.Refusal) {
 		return
 	}
 	fmt.Fprintln(s.Err, "  The nearest request that would pass changes:")
-	for _, c := range r.GetChanges() {
-		from, to := valueText(c.GetFrom()), valueText(c.GetTo())
+	for _, c := range s.asFlags(r.GetChanges()) {
+		from, to := changeText(c.GetFrom()), changeText(c.GetTo())
 		switch {
 		case to == "":
 			fmt.Fprintf(s.Err, "    - %s: leave out (was %s)\n", c.GetPath(), clean(from))
@@ -192,6 +199,14 @@ func (s *session) printRefusal(r *bermv1.Refusal) {
 			fmt.Fprintf(s.Err, "    - %s: %s (was %s)\n", c.GetPath(), clean(to), clean(from))
 		}
 	}
+}
+
+// changeText is valueText with nothing for a field that is not there, which the wire gives as null.
+func changeText(v *structpb.Value) string {
+	if _, null := v.GetKind().(*structpb.Value_NullValue); null {
+		return ""
+	}
+	return valueText(v)
 }
 
 func reasonText(r *bermv1.Reason) string {

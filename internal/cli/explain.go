@@ -98,12 +98,14 @@ func (s *session) planCmd() *cobra.Command {
 		Use: "plan [-f REQUEST] [launch flags]", Short: "Say what a launch would do, without doing it", Args: args(0, 0, "no arguments, only -f FILE or the flags of run"),
 		RunE: func(cmd *cobra.Command, a []string) error {
 			pod := s.output == "pod"
+			s.flags = l.flagNames()
 			req, err := l.request(s)
 			if err != nil {
 				return err
 			}
 			var f *file
 			if name != "" {
+				s.flags = nil
 				if f, err = s.readFile(name); err != nil {
 					return err
 				}

@@ -3,7 +3,6 @@ package cli
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -11,8 +10,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-
-	"go.yaml.in/yaml/v3"
 
 	"github.com/bermhq/berm/internal/core/fault"
 	"github.com/bermhq/berm/internal/core/tree"
@@ -38,11 +35,7 @@ func (s *session) readFile(name string) (*file, error) {
 	} else {
 		opened, err := os.Open(name)
 		if err != nil {
-			var p *os.PathError
-			if errors.As(err, &p) {
-				err = p.Err
-			}
-			return nil, fault.Invalidf("FILE_UNREADABLE", "cannot read %s: %v", name, err)
+			return nil, unreadable(name, err)
 		}
 		defer opened.Close()
 		r = opened
@@ -50,10 +43,13 @@ func (s *session) readFile(name string) (*file, error) {
 	// One byte more than the limit, so that a larger file is refused by size and not read in full.
 	data, err := io.ReadAll(io.LimitReader(r, tree.MaxDocument+1))
 	if err != nil {
-		return nil, fault.Invalidf("FILE_UNREADABLE", "cannot read %s: %v", f.name, err)
+		return nil, unreadable(f.name, err)
 	}
 	if len(data) > tree.MaxDocument {
 		return nil, fault.Invalidf(fault.ReasonLimitExceeded, "%s is larger than %d bytes, the most that a document may have", f.name, tree.MaxDocument)
+	}
+	if len(bytes.TrimSpace(data)) == 0 {
+		return nil, fault.Invalidf(fault.ReasonSyntax, "%s is empty", f.name)
 	}
 	f.data = data
 	if f.root, err = specfile.Parse(data); err != nil {
@@ -65,11 +61,29 @@ func (s *session) readFile(name string) (*file, error) {
 	return f, nil
 }
 
+func unreadable(name string, err error) error {
+	return fault.Invalidf("FILE_UNREADABLE", "cannot read %s: %v", name, bare(err))
+}
+
+func unwritable(name string, err error) error {
+	return fault.Invalidf("FILE_UNWRITABLE", "cannot write %s: %v", name, bare(err))
+}
+
+// bare is the reason alone of an error of the file system: the message names the file as the user did.
+func bare(err error) error {
+	var p *os.PathError
+	if errors.As(err, &p) {
+		return p.Err
+	}
+	return err
+}
+
 // show attaches the rendering of err in the file's text.
 func (f *file) show(err error) error {
 	if err == nil {
 		return nil
 	}
+	err = f.placed(err)
 	text := specfile.Render(f.name, f.data, err)
 	if text == "" {
 		return err
@@ -107,22 +121,6 @@ func (s *session) edit(ctx context.Context, name string, text []byte) (*file, er
 	}
 	os.RemoveAll(dir)
 	return f, nil
-}
-
-// yamlText shows JSON as YAML.
-func yamlText(raw json.RawMessage) ([]byte, error) {
-	var v yaml.Node
-	if err := yaml.Unmarshal(raw, &v); err != nil {
-		return nil, fault.Internalf(err, "cannot show the object")
-	}
-	blockStyle(&v)
-	var b bytes.Buffer
-	enc := yaml.NewEncoder(&b)
-	enc.SetIndent(2)
-	if err := enc.Encode(&v); err != nil {
-		return nil, fault.Internalf(err, "cannot show the object")
-	}
-	return b.Bytes(), nil
 }
 
 // confirm asks on a terminal; elsewhere it refuses, so that no script loses something by silence.

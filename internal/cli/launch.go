@@ -105,12 +105,12 @@ func pairs(flag string, values []string, getenv func(string) string) (map[string
 func readLimited(name string, limit int64) ([]byte, error) {
 	f, err := os.Open(name)
 	if err != nil {
-		return nil, fault.Invalidf("FILE_UNREADABLE", "cannot read %s", name).WithCause(err)
+		return nil, unreadable(name, err)
 	}
 	defer f.Close()
 	data, err := io.ReadAll(io.LimitReader(f, limit+1))
 	if err != nil {
-		return nil, fault.Invalidf("FILE_UNREADABLE", "cannot read %s: %v", name, err)
+		return nil, unreadable(name, err)
 	}
 	if int64(len(data)) > limit {
 		return nil, fault.Invalidf(fault.ReasonFileTooLarge, "%s is larger than %d bytes, the most that goes in one call", name, limit)

@@ -68,13 +68,13 @@ func (s *session) profileCreateCmd() *cobra.Command {
 
 func (s *session) profileGetCmd() *cobra.Command {
 	return s.outputFlag(&cobra.Command{
-		Use: "get NAME", Short: "Show a profile, as YAML unless -o says otherwise", Args: args(1, 1, "the name or id of a profile"),
+		Use: "get NAME", Short: "Show a profile as a file for edit -f; -o json and yaml have all of it", Args: args(1, 1, "the name or id of a profile"),
 		RunE: s.with(func(ctx context.Context, c *client.Client, a []string) error {
 			raw, err := getProfile(ctx, c, a[0])
 			if err != nil {
 				return err
 			}
-			return s.showObject(expandSpec(raw))
+			return s.showObject(expandSpec(raw), func() ([]byte, error) { return profileDocument(raw) })
 		}),
 	})
 }
@@ -101,7 +101,7 @@ func (s *session) profileEditCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			f, err := s.readEdit(ctx, name, a[0], old, []string{"display_name", "description", "labels", "spec"})
+			f, err := s.readEdit(ctx, name, a[0], func() ([]byte, error) { return profileDocument(old) })
 			if err != nil {
 				return err
 			}
@@ -111,6 +111,9 @@ func (s *session) profileEditCmd() *cobra.Command {
 			var have map[string]any
 			if err := json.Unmarshal(old, &have); err != nil {
 				return fault.Internalf(err, "the answer is not JSON")
+			}
+			if name == "" && etag == "" { // what the editor showed is what is changed
+				etag = pick(have, "etag")
 			}
 			if err := sameIdentity(f.root, have, "id", "id"); err != nil {
 				return f.show(err)
@@ -159,7 +162,7 @@ func (s *session) emitProfiles(raw json.RawMessage, one bool) error {
 	return s.emit(raw, func() table {
 		t := table{head: []string{"NAME", "ID", "REVISION", "IMAGE", "UPDATED"}, wide: []string{"DESCRIPTION", "LABELS"}}
 		for _, p := range items {
-			t.rows = append(t.rows, []string{pick(p, "displayName"), pick(p, "id"), pick(p, "revision"), pick(p, "spec", "containerImage"), pick(p, "updatedAt"),
+			t.rows = append(t.rows, []string{pick(p, "displayName"), pick(p, "id"), pick(p, "revision"), pick(p, "spec", "containerImage"), localTime(pick(p, "updatedAt")),
 				pick(p, "description"), pick(p, "labels")})
 		}
 		return t
@@ -169,14 +172,8 @@ func (s *session) emitProfiles(raw json.RawMessage, one bool) error {
 // checkProfile decodes a profile file on this side, so that errors have a line and a column.
 func checkProfile(f *file) error {
 	known := []string{"display_name", "description", "id", "labels", "spec", "etag"}
-	var p tree.Problems
-	for _, k := range f.root.Keys {
-		if !slices.ContainsFunc(known, func(n string) bool { return k.Name == n || k.Name == tree.Camel(n) }) {
-			p.Unknown(k, k.Name, known, "")
-		}
-	}
-	if err := p.Err("the profile cannot be used"); err != nil {
-		return err
+	if p := unknownKeys(f.root, "", known); p.Len() > 0 {
+		return p.Err("the profile cannot be used")
 	}
 	if n := f.root.Get("spec"); n != nil {
 		if _, err := spec.DecodeLayer(n, "spec"); err != nil {
@@ -184,6 +181,21 @@ func checkProfile(f *file) error {
 		}
 	}
 	return nil
+}
+
+// unknownKeys notes the keys of an object at a path that are not among the known ones.
+func unknownKeys(n *tree.Node, at string, known []string) *tree.Problems {
+	var p tree.Problems
+	for _, k := range n.Keys {
+		if !slices.ContainsFunc(known, func(name string) bool { return k.Name == name || k.Name == tree.Camel(name) }) {
+			path := k.Name
+			if at != "" {
+				path = at + "." + k.Name
+			}
+			p.Unknown(k, path, known, "")
+		}
+	}
+	return &p
 }
 
 // getProfile finds a profile by id, else by name.

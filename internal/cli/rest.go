@@ -106,12 +106,12 @@ func (s *session) warnings(raw json.RawMessage) {
 	}
 }
 
-// showObject prints one object: YAML where no other format was asked for, because a table cell holds no spec.
-func (s *session) showObject(raw json.RawMessage) error {
+// showObject prints one object: a document where no other format was asked for, because a table cell holds no spec.
+func (s *session) showObject(raw json.RawMessage, doc func() ([]byte, error)) error {
 	if s.output == "json" || s.output == "yaml" {
 		return s.emitJSON(raw)
 	}
-	text, err := yamlText(raw)
+	text, err := doc()
 	if err != nil {
 		return err
 	}
@@ -119,51 +119,50 @@ func (s *session) showObject(raw json.RawMessage) error {
 	return err
 }
 
-// expandSpec turns the three JSON strings of a spec on the wire into objects, as the files have them.
-func expandSpec(raw json.RawMessage) json.RawMessage {
-	var o map[string]json.RawMessage
-	var spec map[string]json.RawMessage
-	if json.Unmarshal(raw, &o) != nil || json.Unmarshal(o["spec"], &spec) != nil {
-		return raw
-	}
-	for wire, plain := range map[string]string{"namespaceConfigJson": "namespace", "networkConfigJson": "network", "podTemplateJson": "pod"} {
-		var text string
-		if v, ok := spec[wire]; ok && json.Unmarshal(v, &text) == nil && json.Valid([]byte(text)) {
-			spec[plain] = json.RawMessage(text)
-			delete(spec, wire)
+// wireKeys are the fields of a spec that are JSON strings on the wire, by their names in files.
+var wireKeys = map[string]string{"namespaceConfigJson": "namespace", "networkConfigJson": "network", "podTemplateJson": "pod"}
+
+// expandTree turns the three JSON strings of a spec on the wire into objects, as the files have them.
+func expandTree(spec *tree.Node) *tree.Node {
+	out := *spec
+	out.Keys = slices.Clone(spec.Keys)
+	for i, k := range out.Keys {
+		plain, ok := wireKeys[k.Name]
+		if !ok {
+			continue
 		}
+		if k.Value.Kind == tree.String {
+			n, err := tree.ParseJSON([]byte(k.Value.Text))
+			if err != nil {
+				continue // shown as it is
+			}
+			out.Keys[i].Value = n
+		}
+		out.Keys[i].Name = plain
 	}
-	var err error
-	if o["spec"], err = json.Marshal(spec); err != nil {
-		return raw
-	}
-	out, err := json.Marshal(o)
+	return &out
+}
+
+// expandSpec is expandTree for the spec of a profile.
+func expandSpec(raw json.RawMessage) json.RawMessage {
+	n, err := tree.ParseJSON(raw)
 	if err != nil {
 		return raw
 	}
-	return out
+	for i, k := range n.Keys {
+		if k.Name == "spec" {
+			n.Keys[i].Value = expandTree(k.Value)
+		}
+	}
+	return n.JSON()
 }
 
-// readEdit reads the file of an edit, or lets the user edit the fields of the object that can be changed.
-func (s *session) readEdit(ctx context.Context, name, title string, old json.RawMessage, fields []string) (*file, error) {
+// readEdit reads the file of an edit, or lets the user edit the document.
+func (s *session) readEdit(ctx context.Context, name, title string, doc func() ([]byte, error)) (*file, error) {
 	if name != "" {
 		return s.readFile(name)
 	}
-	var o map[string]json.RawMessage
-	if err := json.Unmarshal(expandSpec(old), &o); err != nil {
-		return nil, fault.Internalf(err, "the answer is not JSON")
-	}
-	keep := map[string]json.RawMessage{}
-	for _, f := range fields {
-		if v, ok := o[tree.Camel(f)]; ok {
-			keep[f] = v
-		}
-	}
-	raw, err := json.Marshal(keep)
-	if err != nil {
-		return nil, fault.Internalf(err, "cannot show the object")
-	}
-	text, err := yamlText(raw)
+	text, err := doc()
 	if err != nil {
 		return nil, err
 	}

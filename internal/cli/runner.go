@@ -11,6 +11,7 @@ import (
 
 	"github.com/bermhq/berm/internal/client"
 	"github.com/bermhq/berm/internal/core/fault"
+	"github.com/bermhq/berm/internal/core/spec"
 	"github.com/bermhq/berm/internal/core/tree"
 )
 
@@ -35,10 +36,10 @@ func (s *session) runnerCreateCmd() *cobra.Command {
 					return err
 				}
 				body = f.root
-			} else {
-				body = runnerFromFlags(zone, cluster, profiles)
+			} else if body, err = runnerFromFlags(zone, cluster, profiles); err != nil {
+				return err
 			}
-			if err := resolveProfiles(ctx, c, body); err != nil {
+			if body, err = wireRunner(ctx, c, body); err != nil {
 				return show(f, err)
 			}
 			request := append([]byte(`{"runnerId":`), tree.AppendString(nil, a[0])...)
@@ -65,7 +66,10 @@ func show(f *file, err error) error {
 	return f.show(err)
 }
 
-func runnerFromFlags(zone, cluster string, profiles []string) *tree.Node {
+func runnerFromFlags(zone, cluster string, profiles []string) (*tree.Node, error) {
+	if zone == "" || cluster == "" || len(profiles) == 0 {
+		return nil, fault.Invalidf("USAGE", "a new runner needs --zone, --cluster and at least one --profile, or -f FILE")
+	}
 	str := func(v string) *tree.Node { return &tree.Node{Kind: tree.String, Text: v} }
 	obj := func(keys ...tree.Key) *tree.Node { return &tree.Node{Kind: tree.Object, Keys: keys} }
 	list := &tree.Node{Kind: tree.List}
@@ -76,57 +80,88 @@ func runnerFromFlags(zone, cluster string, profiles []string) *tree.Node {
 	}
 	return obj(
 		tree.Key{Name: "identity", Value: obj(tree.Key{Name: "zone", Value: str(zone)}, tree.Key{Name: "cluster_name", Value: str(cluster)})},
-		tree.Key{Name: "profile_bindings", Value: list})
+		tree.Key{Name: "profile_bindings", Value: list}), nil
 }
 
-// resolveProfiles writes the wire form of bindings in place: `profile: NAME` becomes the id of that profile, `overrides: {…}` the text of
-// overrides_json.
-func resolveProfiles(ctx context.Context, c *client.Client, runner *tree.Node) error {
-	list := runner.Get("profile_bindings")
-	if list == nil {
-		list = runner.Get("profileBindings")
-	}
-	if list == nil || list.Kind != tree.List {
-		return nil
-	}
-	for _, b := range list.Items {
-		for i, k := range b.Keys {
-			switch k.Name {
-			case "profile":
-				raw, err := getProfile(ctx, c, k.Value.Text)
-				if err != nil {
-					e := fault.From(err).Clone()
-					e.Fields = []fault.Field{{Path: "profile_bindings.profile", Description: e.Message, Line: k.Value.Line, Column: k.Value.Col}}
-					return e
-				}
-				var p struct {
-					ID string `json:"id"`
-				}
-				if err := json.Unmarshal(raw, &p); err != nil {
-					return fault.Internalf(err, "the answer is not JSON")
-				}
-				b.Keys[i].Name = "profile_template_id"
-				b.Keys[i].Value = &tree.Node{Kind: tree.String, Text: p.ID, Line: k.Value.Line, Col: k.Value.Col}
-			case "overrides":
-				b.Keys[i].Name = "overrides_json"
-				b.Keys[i].Value = &tree.Node{Kind: tree.String, Text: string(k.Value.JSON()), Line: k.Value.Line, Col: k.Value.Col}
+// wireRunner returns a runner in the form of the wire: in its bindings `profile: NAME` becomes the id of that profile, `overrides:
+// {…}` the text of overrides_json. The document itself is left as it was written, for messages.
+func wireRunner(ctx context.Context, c *client.Client, runner *tree.Node) (*tree.Node, error) {
+	out := *runner
+	out.Keys = slices.Clone(runner.Keys)
+	for i, k := range out.Keys {
+		if (k.Name != "profile_bindings" && k.Name != "profileBindings") || k.Value.Kind != tree.List {
+			continue
+		}
+		list := *k.Value
+		list.Items = slices.Clone(k.Value.Items)
+		for j := range list.Items {
+			b, err := wireBinding(ctx, c, fmt.Sprintf("profile_bindings[%d]", j), list.Items[j])
+			if err != nil {
+				return nil, err
 			}
+			list.Items[j] = b
+		}
+		out.Keys[i].Value = &list
+	}
+	return &out, nil
+}
+
+func wireBinding(ctx context.Context, c *client.Client, at string, b *tree.Node) (*tree.Node, error) {
+	known := []string{"profile", "profile_template_id", "profile_name", "is_default", "overrides", "overrides_json"}
+	if p := unknownKeys(b, at, known); p.Len() > 0 {
+		return nil, p.Err("the bindings cannot be used")
+	}
+	out := *b
+	out.Keys = slices.Clone(b.Keys)
+	for i, k := range out.Keys {
+		text := tree.Node{Kind: tree.String, Line: k.Value.Line, Col: k.Value.Col}
+		switch {
+		case k.Name == "profile" && k.Value.Kind == tree.String:
+			raw, err := getProfile(ctx, c, k.Value.Text)
+			if err != nil {
+				e := fault.From(err).Clone()
+				e.Fields = []fault.Field{{Path: at + ".profile", Description: e.Message}}
+				return nil, e
+			}
+			var p struct {
+				ID string `json:"id"`
+			}
+			if err := json.Unmarshal(raw, &p); err != nil {
+				return nil, fault.Internalf(err, "the answer is not JSON")
+			}
+			text.Text, out.Keys[i].Name, out.Keys[i].Value = p.ID, "profile_template_id", &text
+		case k.Name == "overrides":
+			if k.Value.Kind == tree.Object { // checked here already, so that every error has its place
+				if _, err := spec.DecodeLayer(k.Value, at+".overrides"); err != nil {
+					return nil, err
+				}
+			}
+			text.Text, out.Keys[i].Name, out.Keys[i].Value = string(k.Value.JSON()), "overrides_json", &text
 		}
 	}
-	return nil
+	return &out, nil
 }
 
 func (s *session) runnerGetCmd() *cobra.Command {
 	return s.outputFlag(&cobra.Command{
-		Use: "get RUNNER-ID", Aliases: []string{"describe"}, Short: "Show a runner, as YAML unless -o says otherwise", Args: args(1, 1, "the id of a runner"),
+		Use: "get RUNNER-ID", Aliases: []string{"describe"}, Short: "Show a runner as a file for edit -f; -o json and yaml have all of it", Args: args(1, 1, "the id of a runner"),
 		RunE: s.with(func(ctx context.Context, c *client.Client, a []string) error {
 			raw, err := c.REST(ctx, "GET", client.Path(runnersPath+"/%s", a[0]), nil)
 			if err != nil {
 				return err
 			}
-			return s.showObject(raw)
+			return s.showObject(raw, func() ([]byte, error) { return s.runnerFile(ctx, c, raw) })
 		}),
 	})
+}
+
+// runnerFile is the document of a runner, with the names of the profiles that it binds.
+func (s *session) runnerFile(ctx context.Context, c *client.Client, raw json.RawMessage) ([]byte, error) {
+	names, err := profileNames(ctx, c)
+	if err != nil && !fault.Is(err, fault.Denied) { // who may not list profiles sees their ids
+		return nil, err
+	}
+	return runnerDocument(raw, names)
 }
 
 func (s *session) runnerListCmd() *cobra.Command {
@@ -153,20 +188,27 @@ func (s *session) runnerEditCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			f, err := s.readEdit(ctx, name, a[0], old, []string{"display_name", "identity", "managed_spec", "profile_bindings"})
+			f, err := s.readEdit(ctx, name, a[0], func() ([]byte, error) { return s.runnerFile(ctx, c, old) })
 			if err != nil {
 				return err
 			}
-			if err := resolveProfiles(ctx, c, f.root); err != nil {
+			if name == "" && etag == "" { // what the editor showed is what is changed
+				var have map[string]any
+				if json.Unmarshal(old, &have) == nil {
+					etag = pick(have, "etag")
+				}
+			}
+			body, err := wireRunner(ctx, c, f.root)
+			if err != nil {
 				return f.show(err)
 			}
-			if gone := removed(old, f.root); len(gone) > 0 && !yes {
+			if gone := removed(old, body); len(gone) > 0 && !yes {
 				question := fmt.Sprintf("This removes %d binding(s) from runner %s: %s.", len(gone), a[0], strings.Join(gone, ", "))
 				if err := s.confirm(question); err != nil {
 					return err
 				}
 			}
-			raw, err := patch(ctx, c, path, "runner", f.root, reason, etag)
+			raw, err := patch(ctx, c, path, "runner", body, reason, etag)
 			if err != nil {
 				return f.show(err)
 			}
@@ -246,7 +288,7 @@ func (s *session) emitRunners(raw json.RawMessage, one bool) error {
 		for _, r := range items {
 			t.rows = append(t.rows, []string{pick(r, "identity", "runnerId"), pick(r, "identity", "zone"),
 				trim(pick(r, "installStatus"), "RUNNER_INSTALL_STATUS_"), trim(pick(r, "connectionStatus"), "RUNNER_CONNECTION_STATUS_"),
-				bindingNames(r), pick(r, "revision"), pick(r, "id"), first(pick(r, "identity", "clusterName"), pick(r, "identity", "clusterId")), pick(r, "updatedAt")})
+				bindingNames(r), pick(r, "revision"), pick(r, "id"), first(pick(r, "identity", "clusterName"), pick(r, "identity", "clusterId")), localTime(pick(r, "updatedAt"))})
 		}
 		return t
 	})

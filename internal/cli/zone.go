@@ -33,13 +33,13 @@ func (s *session) zoneListCmd() *cobra.Command {
 
 func (s *session) zoneGetCmd() *cobra.Command {
 	return s.outputFlag(&cobra.Command{
-		Use: "get NAME", Short: "Show a zone, as YAML unless -o says otherwise", Args: args(1, 1, "the name of a zone"),
+		Use: "get NAME", Short: "Show a zone as a file for put -f; -o json and yaml have all of it", Args: args(1, 1, "the name of a zone"),
 		RunE: s.with(func(ctx context.Context, c *client.Client, a []string) error {
 			raw, err := c.REST(ctx, "GET", client.Path(zonesPath+"/%s", a[0]), nil)
 			if err != nil {
 				return err
 			}
-			return s.showObject(raw)
+			return s.showObject(raw, func() ([]byte, error) { return zoneDocument(raw) })
 		}),
 	})
 }
@@ -96,7 +96,7 @@ func (s *session) emitZones(raw json.RawMessage, one bool) error {
 	return s.emit(raw, func() table {
 		t := table{head: []string{"ZONE", "REVISION", "DEFAULTS", "UPDATED"}}
 		for _, z := range items {
-			t.rows = append(t.rows, []string{pick(z, "name"), pick(z, "revision"), short(pick(z, "defaults")), pick(z, "updatedAt")})
+			t.rows = append(t.rows, []string{pick(z, "name"), pick(z, "revision"), short(pick(z, "defaults")), localTime(pick(z, "updatedAt"))})
 		}
 		return t
 	})

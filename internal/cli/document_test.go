@@ -1,0 +1,89 @@
+package cli
+
+import (
+	"testing"
+	"time"
+
+	"github.com/bermhq/berm/internal/core/spec"
+	"github.com/bermhq/berm/internal/specfile"
+)
+
+func TestProfileDocument(t *testing.T) {
+	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	raw := `{"id": "i", "etag": "e", "revision": 3, "displayName": "agent", "description": "", "labels": {}, "updatedAt": "2026-01-02T03:04:05Z",
+	"warnings": [], "spec": {"nodeSelector": {"dashed-key": "1", "camelKey": "x"}, "tags": [], "containerImage": "host", "podTemplateJson": null,
+	"networkConfigJson": "{\"egress\": {\"modes\": {\"myMode\": {\"dnsNames\": [\"a\"], \"type\": \"allowlist\"}}}}", "resourceDefaults": {"memoryLimit": "1Gi", "cpuLimit": "1"}}}`
+	got, err := profileDocument([]byte(raw))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := "# profile agent: revision 3, " + at.Local().Format(time.DateTime) + "\n# id i, etag e\n" + `display_name: agent
+spec:
+  container_image: host
+  resource_defaults:
+    cpu_limit: "1"
+    memory_limit: 1Gi
+  node_selector:
+    camelKey: x
+    dashed-key: "1"
+  tags: []
+  network:
+    egress:
+      modes:
+        myMode:
+          type: allowlist
+          dns_names:
+            - a
+  pod: null
+`
+	if string(got) != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+	// What is printed reads as what was stored.
+	n, err := specfile.Parse(got)
+	if err != nil {
+		t.Fatal(err)
+	}
+	layer, err := spec.DecodeLayer(n.Get("spec"), "spec")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := `{"containerImage":"host","network":{"egress":{"modes":{"myMode":{"dnsNames":["a"],"type":"allowlist"}}}},"nodeSelector":{"camelKey":"x","dashed-key":"1"},"pod":null,"resourceDefaults":{"cpuLimit":"1","memoryLimit":"1Gi"},"tags":[]}`; layer.String() != want {
+		t.Errorf("reads as %s", layer)
+	}
+}
+
+func TestRunnerDocument(t *testing.T) {
+	raw := `{"id": "i", "revision": 2, "displayName": "", "updatedAt": "x", "installStatus": "RUNNER_INSTALL_STATUS_READY", "connectionStatus": "RUNNER_CONNECTION_STATUS_CONNECTED",
+	"identity": {"runnerId": "east", "zone": "us", "clusterId": ""}, "managedSpec": {"enforceResourceLimits": true, "allowPrivilegedProfileAnnotations": false},
+	"profileBindings": [{"profileTemplateId": "p1", "profileName": "agent", "isDefault": true, "overridesJson": "{\"resourceDefaults\":{\"cpuLimit\":\"2\"},\"podTemplateJson\":\"{\\\"spec\\\":{\\\"hostNetwork\\\":true}}\"}"},
+		{"profileTemplateId": "p1", "profileName": "other", "isDefault": false, "overridesJson": ""}, {"profileTemplateId": "gone", "profileName": "x"}]}`
+	got, err := runnerDocument([]byte(raw), map[string]string{"p1": "agent"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := `# runner east: revision 2, x, ready, connected
+# id i
+identity:
+  runner_id: east
+  zone: us
+managed_spec:
+  enforce_resource_limits: true
+profile_bindings:
+  - profile: agent
+    is_default: true
+    overrides:
+      resource_defaults:
+        cpu_limit: "2"
+      pod:
+        spec:
+          hostNetwork: true
+  - profile: agent
+    profile_name: other
+  - profile_template_id: gone
+    profile_name: x
+`
+	if string(got) != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
