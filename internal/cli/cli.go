@@ -154,7 +154,7 @@ func (s *session) with(fn func(ctx context.Context, c *client.Client, args []str
 		if err != nil {
 			return err
 		}
-		defer c.Close()
+		defer func() { _ = c.Close() }() // the answer was read
 		return fn(cmd.Context(), c, args)
 	}
 }

@@ -101,7 +101,7 @@ func (s *session) contextSetCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			probe.Close()
+			_ = probe.Close() // nothing was sent
 			c, err := s.loadContexts()
 			if err != nil {
 				return err

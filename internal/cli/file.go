@@ -29,7 +29,7 @@ func (s *session) readFile(name string) (*file, error) {
 		return nil, fault.Invalidf("USAGE", "name a file with -f, or - for standard input")
 	}
 	f := &file{name: name}
-	var r io.Reader = s.In
+	r := s.In
 	if name == "-" {
 		f.name = "standard input"
 	} else {

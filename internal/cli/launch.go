@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"fmt"
 	"io"
 	"os"
 	"strings"
@@ -133,11 +132,4 @@ func command(c *cobra.Command, a []string, before int) (head, cmd []string, err 
 			WithHint("Usage: %s", c.UseLine())
 	}
 	return head, cmd, nil
-}
-
-func plural(n int, one string) string {
-	if n == 1 {
-		return "1 " + one
-	}
-	return fmt.Sprintf("%d %ss", n, one)
 }
