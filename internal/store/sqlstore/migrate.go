@@ -57,7 +57,7 @@ func Plan(ctx context.Context, dsn string) ([]Migration, error) {
 	if err != nil {
 		return nil, err
 	}
-	version := int64(0)
+	var version int64
 	if t.engine == "postgres" {
 		version, err = postgresVersion(ctx, t.url)
 	} else {

@@ -109,6 +109,9 @@ func indexes(t *testing.T, db *sql.DB) []string {
 		}
 		all = append(all, text)
 	}
+	if err := rows.Err(); err != nil {
+		t.Fatal(err)
+	}
 	return all
 }
 

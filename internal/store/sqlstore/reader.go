@@ -1,6 +1,7 @@
 package sqlstore
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"time"
@@ -26,25 +27,25 @@ func (r *reader) each(ctx context.Context, scan func(*sql.Rows) error, query str
 	if err := r.before(ctx, args); err != nil {
 		return err
 	}
-	rows, err := r.conn.query(ctx, query, args...)
-	if err != nil {
-		return r.fail(err)
-	}
-	for rows.Next() {
-		if err = scan(rows); err != nil {
-			break
-		}
-	}
-	if closeErr := rows.Close(); err == nil {
-		err = closeErr
-	}
-	if err == nil {
-		err = rows.Err()
-	}
-	if err != nil {
+	if err := eachRow(ctx, r.conn, scan, query, args...); err != nil {
 		return r.fail(err)
 	}
 	return nil
+}
+
+// eachRow runs a query and calls scan for every row, until it returns an error.
+func eachRow(ctx context.Context, c conn, scan func(*sql.Rows) error, query string, args ...any) (err error) {
+	rows, err := c.query(ctx, query, args...)
+	if err != nil {
+		return err
+	}
+	defer func() { err = cmp.Or(err, rows.Close()) }()
+	for rows.Next() {
+		if err := scan(rows); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
 }
 
 // one runs a query for at most one row and reports whether there was one.

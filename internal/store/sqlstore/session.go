@@ -24,7 +24,7 @@ func newSession(ctx context.Context, db *sql.DB) (*session, error) {
 	return &session{conn: c, statements: map[string]*sql.Stmt{}}, nil
 }
 
-// statement returns the prepared form of a query, nil when there is no room for it.
+// statement returns the prepared form of a query, nil when there is no room for it. It is closed with the session.
 func (s *session) statement(ctx context.Context, query string) (*sql.Stmt, error) {
 	if st, ok := s.statements[query]; ok {
 		return st, nil
@@ -45,7 +45,7 @@ func (s *session) statement(ctx context.Context, query string) (*sql.Stmt, error
 // a goroutine for every statement whose context can end.)
 func (s *session) query(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
 	ctx = context.WithoutCancel(ctx)
-	st, err := s.statement(ctx, query)
+	st, err := s.statement(ctx, query) //nolint:sqlclosecheck // kept for the next time, closed with the session
 	if err != nil {
 		return nil, err
 	}
@@ -57,7 +57,7 @@ func (s *session) query(ctx context.Context, query string, args ...any) (*sql.Ro
 
 func (s *session) exec(ctx context.Context, query string, args ...any) (int64, error) {
 	ctx = context.WithoutCancel(ctx)
-	st, err := s.statement(ctx, query)
+	st, err := s.statement(ctx, query) //nolint:sqlclosecheck // kept for the next time, closed with the session
 	if err != nil {
 		return 0, err
 	}

@@ -2,8 +2,9 @@
 // PostgreSQL under several.
 //
 // Files are named by what they hold: objects, sandboxes, list, capacity, usage, orgs, changes. What the engines do
-// differently is the engine interface in dialect.go; dialect_sqlite.go and dialect_postgres.go alone know about locks,
-// LISTEN, visibility and pragmas. errors.go alone knows what drivers say when something is wrong.
+// differently is the engine interface in dialect.go: dialect_sqlite.go and dialect_postgres.go alone know about locks and
+// visibility, open_sqlite.go and open_postgres.go how a database is opened. errors.go alone knows what drivers say when
+// something is wrong.
 //
 // On SQLite there is one connection that writes. Concurrent updates take turns on it inside one transaction, each under
 // a savepoint, and share one flush to disk (group.go). Reads have connections of their own and never wait for a write.

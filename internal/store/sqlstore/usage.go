@@ -2,6 +2,7 @@ package sqlstore
 
 import (
 	"context"
+	"strconv"
 	"time"
 
 	"github.com/bermhq/berm/internal/core/fault"
@@ -9,9 +10,9 @@ import (
 )
 
 const (
-	// usageDay is the time that VCPUMillisHours looks back, usageMinute that of StartsLastMin.
-	usageDay    = 24 * time.Hour
-	usageMinute = time.Minute
+	// runningWindow is the time that VCPUMillisHours looks back, startsWindow that of StartsLastMin.
+	runningWindow = 24 * time.Hour
+	startsWindow  = time.Minute
 	// unlimitedCPUMillis is what a sandbox without a CPU limit counts.
 	unlimitedCPUMillis = 1000
 )
@@ -32,11 +33,11 @@ func (r *reader) Usage(ctx context.Context, s store.UsageSubject, now time.Time)
 		}
 	}
 	subject := `org_id = $1`
-	args := []any{s.OrgID, nanos(now), nanos(now.Add(-usageDay)), nanos(now.Add(-usageMinute)), int64(unlimitedCPUMillis)}
+	args := []any{s.OrgID, nanos(now), nanos(now.Add(-runningWindow)), nanos(now.Add(-startsWindow)), int64(unlimitedCPUMillis)}
 	for _, part := range []struct{ column, value string }{{"profile_id", s.ProfileID}, {"user_id", s.UserID}} {
 		if part.value != "" {
 			args = append(args, part.value)
-			subject += ` AND ` + part.column + ` = $` + string('0'+rune(len(args)))
+			subject += ` AND ` + part.column + ` = $` + strconv.Itoa(len(args))
 		}
 	}
 	live := `closed_at = 0`

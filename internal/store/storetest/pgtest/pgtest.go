@@ -69,7 +69,7 @@ func (s *Server) Database(t testing.TB) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer db.Close()
+	defer func() { _ = db.Close() }()
 	if _, err := db.Exec(`CREATE DATABASE ` + name + ` TEMPLATE template0 ENCODING 'UTF8'`); err != nil {
 		t.Fatalf("create a database: %v", err)
 	}
@@ -212,7 +212,7 @@ func (s *Server) await(exited <-chan struct{}) error {
 	if err != nil {
 		return err
 	}
-	defer db.Close()
+	defer func() { _ = db.Close() }()
 	tick := time.NewTicker(connectPause)
 	defer tick.Stop()
 	for {
