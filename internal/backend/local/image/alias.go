@@ -120,9 +120,20 @@ func (a *Aliases) Lookup(ref string) ([]Target, error) {
 // Known lists the images by the names that work here.
 func (a *Aliases) Known() []string { return append([]string{Host}, a.given...) }
 
+// maxKnown is how many images a refusal lists.
+const maxKnown = 8
+
+func listed(names []string) string {
+	if n := len(names) - maxKnown; n > 0 {
+		return fmt.Sprintf("%s and %d more", strings.Join(names[:maxKnown], ", "), n)
+	}
+	return strings.Join(names, ", ")
+}
+
 func (a *Aliases) unknown(ref string) *fault.Error {
-	return fault.NotFoundf(fault.ReasonImageNotFound, "this runner has no image %q; it has: %s", ref, strings.Join(a.Known(), ", ")).
-		WithField("container_image", "%q is not known here; pulls from registries come in a later version", ref).
+	return fault.NotFoundf(fault.ReasonImageNotFound, "this runner has no image %q; it has: %s", ref, listed(a.Known())).
+		WithField("container_image", "%q is not known here; this runner has: %s (give it an OCI layout with berm serve --image-alias; pulls from "+
+			"registries come in a later version)", ref, listed(a.Known())).
 		WithHint("use one of those, or give the runner an OCI layout: --image-alias %s=oci:DIR", ref).
 		WithMeta("image", ref)
 }
