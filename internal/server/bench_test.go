@@ -3,6 +3,7 @@ package server_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"slices"
@@ -159,7 +160,7 @@ func BenchmarkExec(b *testing.B) {
 			for b.Loop() {
 				began := time.Now()
 				_, _, last, err := w.rest(w.readied(b.Context(), conn, &v1beta2pb.ExecStreamInit{SandboxId: id, Command: []string{"true"}}))
-				if last.GetExit() == nil || err != io.EOF {
+				if last.GetExit() == nil || !errors.Is(err, io.EOF) {
 					b.Fatal(last, err)
 				}
 				all = append(all, time.Since(began))
@@ -192,7 +193,7 @@ func BenchmarkStreamOut(b *testing.B) {
 				got := 0
 				for {
 					m, err := s.Recv()
-					if err == io.EOF {
+					if errors.Is(err, io.EOF) {
 						break
 					}
 					w.must(err)

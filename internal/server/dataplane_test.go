@@ -195,7 +195,7 @@ func TestExecOutput(t *testing.T) {
 func (w *world) idleProcesses(id string, want int64) {
 	w.Helper()
 	deadline := time.Now().Add(30 * time.Second)
-	for {
+	for tick := time.NewTicker(time.Millisecond); ; <-tick.C {
 		var have int64
 		for _, b := range w.fakes {
 			if u, err := b.Usage(w.ctx(), id); err == nil {

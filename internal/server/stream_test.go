@@ -102,7 +102,7 @@ func TestStreamExec(t *testing.T) {
 			w.must(s.CloseSend()) // the end of standard input, and of nothing else
 			w.ready(s)
 			out, errs, last, err := w.rest(s)
-			if out != "out\n" || errs != "err\n" || last.GetExit().GetExitCode() != 3 || last.GetExit().GetCompletedAt() == nil || err != io.EOF {
+			if out != "out\n" || errs != "err\n" || last.GetExit().GetExitCode() != 3 || last.GetExit().GetCompletedAt() == nil || !errors.Is(err, io.EOF) {
 				t.Errorf("%q %q %v %v", out, errs, last, err)
 			}
 		})
@@ -122,14 +122,14 @@ func TestStreamExec(t *testing.T) {
 				}
 			}
 			w.must(s.Send(closeFrame()))
-			if _, _, last, err := w.rest(s); last.GetExit() == nil || last.GetExit().GetExitCode() != 0 || err != io.EOF {
+			if _, _, last, err := w.rest(s); last.GetExit() == nil || last.GetExit().GetExitCode() != 0 || !errors.Is(err, io.EOF) {
 				t.Errorf("%v %v", last, err)
 			}
 		})
 		t.Run(where+" input for nobody", func(t *testing.T) {
 			s := w.exec(t.Context(), conn, initFrame(init("true")), stdinFrame(strings.Repeat("x", 1<<20)), closeFrame())
 			w.ready(s)
-			if _, _, last, err := w.rest(s); last.GetExit() == nil || err != io.EOF {
+			if _, _, last, err := w.rest(s); last.GetExit() == nil || !errors.Is(err, io.EOF) {
 				t.Errorf("%v %v", last, err)
 			}
 		})
@@ -147,7 +147,7 @@ func TestStreamExec(t *testing.T) {
 			w.must(s.Send(resizeFrame(120, 40)))
 			w.must(s.Send(closeFrame()))
 			more, errs, last, err := w.rest(s)
-			if out += more; !strings.Contains(out, "y\n") || !strings.Contains(out, "40 120") || errs != "" || last.GetExit() == nil || err != io.EOF {
+			if out += more; !strings.Contains(out, "y\n") || !strings.Contains(out, "40 120") || errs != "" || last.GetExit() == nil || !errors.Is(err, io.EOF) {
 				t.Errorf("%q %q %v %v", out, errs, last, err)
 			}
 		})
@@ -179,7 +179,7 @@ func TestStreamExec(t *testing.T) {
 			w.ready(s)
 			// Its command waits; others do not, on the same connection.
 			out, _, last, err := w.rest(w.readied(t.Context(), conn, init("echo", "hello")))
-			if out != "hello\n" || last.GetExit() == nil || err != io.EOF {
+			if out != "hello\n" || last.GetExit() == nil || !errors.Is(err, io.EOF) {
 				t.Errorf("%q %v %v", out, last, err)
 			}
 			w.idleProcesses(id, 1)
@@ -274,7 +274,7 @@ func TestStreamRunnerTrouble(t *testing.T) {
 	if m, err := s.Recv(); m.GetError().GetCode() != "RUNNER_UNAVAILABLE" {
 		t.Errorf("%v %v", m, err)
 	}
-	if _, err := s.Recv(); err != io.EOF {
+	if _, err := s.Recv(); !errors.Is(err, io.EOF) {
 		t.Errorf("then %v", err)
 	}
 	w.fakes["r1"].Unreachable(false)
@@ -308,7 +308,7 @@ func TestExecWaitsForTheStart(t *testing.T) {
 	}
 	w.fakes["r1"].Release()
 	w.ready(s)
-	if out, _, last, err := w.rest(s); out != "hi\n" || last.GetExit() == nil || err != io.EOF {
+	if out, _, last, err := w.rest(s); out != "hi\n" || last.GetExit() == nil || !errors.Is(err, io.EOF) {
 		t.Errorf("%q %v %v", out, last, err)
 	}
 	w.must(<-unary)
@@ -324,7 +324,7 @@ func TestShutdownEndsStreams(t *testing.T) {
 		s := w.exec(t.Context(), conn, initFrame(&v1beta2pb.ExecStreamInit{SandboxId: id, Command: []string{"sleep", "infinity"}}))
 		w.ready(s)
 		defer func() {
-			if _, _, last, err := w.rest(s); last.GetError().GetCode() != "RUNNER_DRAINING" || err != io.EOF {
+			if _, _, last, err := w.rest(s); last.GetError().GetCode() != "RUNNER_DRAINING" || !errors.Is(err, io.EOF) {
 				t.Errorf("%v %v", last, err)
 			}
 		}()

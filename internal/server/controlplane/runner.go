@@ -61,6 +61,14 @@ func (f *Front) runnerMessage(v *control.RunnerView, warnings []string) (*v1beta
 	return m, nil
 }
 
+// messageOr is runnerMessage of the result of a use case.
+func (f *Front) messageOr(v *control.RunnerView, err error) (*v1beta2pb.Runner, error) {
+	if err != nil {
+		return nil, err
+	}
+	return f.runnerMessage(v, nil)
+}
+
 // RunnerConfiguration returns what a revision of a runner configures, in the form of its REST resource.
 func RunnerConfiguration(r *core.Runner) (*tree.Node, error) {
 	m, err := configured(r)
@@ -184,8 +192,8 @@ func fromText(text string, m proto.Message) error {
 	return err
 }
 
-// runnerInput returns what a message says about a runner. at is the path of the message.
-func runnerInput(m *v1beta2pb.Runner, at string, wrong *rest.Problems) control.RunnerInput {
+// runnerInput returns what a message says about a runner.
+func runnerInput(m *v1beta2pb.Runner, wrong *rest.Problems) control.RunnerInput {
 	managed, err := managedInput(m.GetManagedSpec())
 	wrong.Merge(err)
 	id := m.GetIdentity()
@@ -194,7 +202,7 @@ func runnerInput(m *v1beta2pb.Runner, at string, wrong *rest.Problems) control.R
 		ClusterID: id.GetClusterId(), ClusterName: id.GetClusterName(), GroupID: id.GetRunnerGroupId(), Managed: managed,
 	}
 	for i, b := range m.GetProfileBindings() {
-		overrides, err := overridesLayer(b.GetOverridesJson(), fmt.Sprintf("%s.profile_bindings[%d].overrides_json", at, i))
+		overrides, err := overridesLayer(b.GetOverridesJson(), fmt.Sprintf("runner.profile_bindings[%d].overrides_json", i))
 		wrong.Merge(err)
 		in.Bindings = append(in.Bindings, core.Binding{
 			ProfileID: b.GetProfileTemplateId(), Alias: b.GetProfileName(), Default: b.GetIsDefault(), Overrides: overrides,

@@ -25,7 +25,7 @@ func (s *runnerService) CreateManagedRunner(ctx context.Context, r *v1beta2pb.Cr
 	if m.GetEtag() != "" {
 		wrong.Refuse(nil, "runner.etag", "belongs to updates: a new runner has no state yet")
 	}
-	in := runnerInput(m, "runner", wrong)
+	in := runnerInput(m, wrong)
 	identify(&in, r.GetRunnerId(), wrong)
 	if err := wrong.Fault(); err != nil {
 		return nil, err
@@ -39,11 +39,7 @@ func (s *runnerService) CreateManagedRunner(ctx context.Context, r *v1beta2pb.Cr
 }
 
 func (s *runnerService) GetRunner(ctx context.Context, r *v1beta2pb.GetRunnerRequest) (*v1beta2pb.Runner, error) {
-	v, err := s.front.control.GetRunner(ctx, edge.Principal(ctx), r.GetId())
-	if err != nil {
-		return nil, err
-	}
-	return s.front.runnerMessage(v, nil)
+	return s.front.messageOr(s.front.control.GetRunner(ctx, edge.Principal(ctx), r.GetId()))
 }
 
 func (s *runnerService) ListRunners(ctx context.Context, r *v1beta2pb.ListRunnersRequest) (*v1beta2pb.ListRunnersResponse, error) {
@@ -69,7 +65,7 @@ func (s *runnerService) UpdateManagedRunner(ctx context.Context, r *v1beta2pb.Up
 	mask := maskFrom(r.GetUpdateMask(), control.RunnerPaths(), e, m, func() []string {
 		return presentPaths(rest.Without(e.Object, "etag"), m.ProtoReflect().Descriptor(), "", runnerLeaf)
 	}, wrong)
-	in := runnerInput(m, "runner", wrong)
+	in := runnerInput(m, wrong)
 	if err := wrong.Fault(); err != nil {
 		return nil, err
 	}
@@ -90,9 +86,5 @@ func (s *runnerService) DeleteManagedRunner(ctx context.Context, r *v1beta2pb.De
 }
 
 func (s *runnerService) ApplyManagedRunnerUpdate(ctx context.Context, r *v1beta2pb.ApplyManagedRunnerUpdateRequest) (*v1beta2pb.Runner, error) {
-	v, err := s.front.control.ApplyRunnerUpdate(ctx, edge.Principal(ctx), r.GetId())
-	if err != nil {
-		return nil, err
-	}
-	return s.front.runnerMessage(v, nil)
+	return s.front.messageOr(s.front.control.ApplyRunnerUpdate(ctx, edge.Principal(ctx), r.GetId()))
 }

@@ -27,7 +27,7 @@ func (f *Front) createRunner(w http.ResponseWriter, r *http.Request, _ string) e
 	if m.GetRunner().GetEtag() != "" {
 		wrong.Refuse(nil, "runner.etag", "belongs to updates: a new runner has no state yet")
 	}
-	in := runnerInput(m.GetRunner(), "runner", wrong)
+	in := runnerInput(m.GetRunner(), wrong)
 	identify(&in, m.GetRunnerId(), wrong)
 	if err := wrong.Fault(); err != nil {
 		return err
@@ -102,7 +102,7 @@ func decodeRunnerPatch(n *tree.Node, query map[string]string, id string) (*contr
 	mask := e.MaskPaths(query, control.RunnerPaths(), md, func() []string {
 		return presentPaths(rest.Without(e.Object, "etag"), md, "", runnerLeaf)
 	}, wrong)
-	in := runnerInput(m.GetRunner(), "runner", wrong)
+	in := runnerInput(m.GetRunner(), wrong)
 	if err := wrong.Fault(); err != nil {
 		return nil, err
 	}
@@ -150,11 +150,14 @@ func (f *Front) applyUpdate(w http.ResponseWriter, r *http.Request, id string) e
 		return fault.Invalidf(fault.ReasonFieldInvalid, "invalid request body").
 			WithField("id", "is %.80q in the body and %.80q in the path; leave it out of the body", m.GetId(), id)
 	}
-	v, err := f.control.ApplyRunnerUpdate(r.Context(), edge.Principal(r.Context()), id)
+	updated, err := f.messageOr(f.control.ApplyRunnerUpdate(r.Context(), edge.Principal(r.Context()), id))
 	if err != nil {
 		return err
 	}
-	return f.answerRunner(w, v, nil)
+	if n, err = rest.MessageNode(updated); err != nil {
+		return err
+	}
+	return rest.WriteObject(w, n)
 }
 
 func (f *Front) answerRunner(w http.ResponseWriter, v *control.RunnerView, warnings []string) error {

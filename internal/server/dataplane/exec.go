@@ -33,7 +33,7 @@ func (s *gateway) Exec(ctx context.Context, r *v1beta2pb.ExecSandboxRequest) (*v
 	if err != nil {
 		return nil, err
 	}
-	defer proc.Close()
+	defer func() { _ = proc.Close() }() // it kills, and what was to be told has been told
 	result, err := collect(proc, keep)
 	if ctx.Err() != nil { // the process was killed: its code says nothing about the command
 		return nil, timedOut(ctx)

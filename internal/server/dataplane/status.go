@@ -29,10 +29,10 @@ func status(s core.Status) v1beta2pb.SandboxStatus {
 
 // statusFilter returns the statuses that a filter selects: nil for all. none says that no sandbox can have the status.
 func statusFilter(s v1beta2pb.SandboxStatus) (selected []core.Status, none bool, err error) {
-	switch s {
-	case v1beta2pb.SandboxStatus_SANDBOX_STATUS_UNSPECIFIED:
+	if s == v1beta2pb.SandboxStatus_SANDBOX_STATUS_UNSPECIFIED {
 		return nil, false, nil
-	case v1beta2pb.SandboxStatus_SANDBOX_STATUS_TERMINATED:
+	}
+	if s == v1beta2pb.SandboxStatus_SANDBOX_STATUS_TERMINATED { //nolint:staticcheck // deprecated, and published clients may still ask for it
 		return nil, true, nil
 	}
 	for _, st := range []core.Status{

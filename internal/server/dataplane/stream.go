@@ -56,7 +56,7 @@ func (s *streaming) StreamExec(stream execStream) error {
 	if err != nil {
 		return finish(ctx, stream, err)
 	}
-	defer proc.Close()
+	defer func() { _ = proc.Close() }() // it kills, and what was to be told has been told
 	err = stream.Send(&v1beta2pb.ExecStreamResponse{Response: &v1beta2pb.ExecStreamResponse_Ready{
 		Ready: &v1beta2pb.StreamingExecReady{ReadyAt: timestamppb.New(s.now())},
 	}})
@@ -103,8 +103,8 @@ func firstInit(stream execStream) (*v1beta2pb.ExecStreamInit, error) {
 	return init, nil
 }
 
-func badStream(format string, args ...any) *fault.Error {
-	return fault.Invalidf(fault.ReasonInvalidRequest, format, args...)
+func badStream(what string) *fault.Error {
+	return fault.Invalidf(fault.ReasonInvalidRequest, "%s", what)
 }
 
 // open starts the command, once the sandbox runs.

@@ -2,6 +2,7 @@ package port_test
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -107,7 +108,7 @@ func TestStdinReachesNoBuffer(t *testing.T) {
 			t.Errorf("%d MiB were taken although nothing read them", got)
 		}
 		close(f.stub.hold)
-		if _, err := stream.Recv(); err != io.EOF || taken.Load() != frames {
+		if _, err := stream.Recv(); !errors.Is(err, io.EOF) || taken.Load() != frames {
 			t.Errorf("after reading on: %d frames, %v", taken.Load(), err)
 		}
 		if err := <-f.stub.ended; err != nil {
@@ -184,10 +185,10 @@ func TestShutdown(t *testing.T) {
 			if err != nil || got.GetError().GetCode() != "DRAINED" {
 				t.Errorf("the stream got %v, %v", got, err)
 			}
-			if _, err := stream.Recv(); err != io.EOF {
+			if _, err := stream.Recv(); !errors.Is(err, io.EOF) {
 				t.Errorf("then %v", err)
 			}
-			if err := <-done; err != context.Canceled {
+			if err := <-done; !errors.Is(err, context.Canceled) {
 				t.Errorf("shutdown: %v", err)
 			}
 			if c, err := net.Dial("tcp", addr); err == nil {

@@ -161,8 +161,9 @@ func fromLibrary(s *status.Status) *fault.Error {
 		return fault.New(fault.Unimplemented, fault.ReasonNotImplemented, "%s", s.Message())
 	case codes.Unavailable:
 		return fault.New(fault.Unavailable, "UNAVAILABLE", "%s", s.Message())
+	default: // what does not decode comes as Internal
+		return fault.Invalidf(fault.ReasonInvalidRequest, "the request could not be read: %s", s.Message())
 	}
-	return fault.Invalidf(fault.ReasonInvalidRequest, "the request could not be read: %s", s.Message())
 }
 
 // Text returns what is wrong in one line for people, as a status would say it.
@@ -170,16 +171,24 @@ func Text(err error, requestID string) string {
 	return build(err, requestID).GetMessage()
 }
 
-// text joins the message with the first violations, so that a client that shows only the message is still told.
+// maxTold is how many violations the message repeats.
+const maxTold = 3
+
+// text joins the message with the first violations, so that a client that shows only the message is still told. What the
+// message says already is not said twice.
 func text(f *fault.Error) string {
 	var b strings.Builder
 	b.WriteString(f.Message)
-	for i, v := range f.Fields {
-		if i == 3 {
+	told := 0
+	for _, v := range f.Fields {
+		if strings.Contains(f.Message, v.Description) {
+			continue
+		}
+		if told == maxTold {
 			b.WriteString("; and more")
 			break
 		}
-		if i == 0 {
+		if told == 0 {
 			b.WriteString(": ")
 		} else {
 			b.WriteString("; ")
@@ -188,6 +197,7 @@ func text(f *fault.Error) string {
 			b.WriteString(v.Path + ": ")
 		}
 		b.WriteString(v.Description)
+		told++
 	}
 	return b.String()
 }

@@ -75,6 +75,14 @@ func TestWhatCrosses(t *testing.T) {
 	}
 }
 
+// TestMessages repeat the first violations, and nothing twice.
+func TestMessages(t *testing.T) {
+	f := fault.Invalidf("R", "a is wrong").WithField("a", "is wrong").WithField("b", "one").WithField("", "two").WithField("c", "three").WithField("d", "four")
+	if got := wire.Status(f, "").Message(); got != "a is wrong: b: one; two; c: three; and more" {
+		t.Errorf("got %q", got)
+	}
+}
+
 func TestInternalsStayInside(t *testing.T) {
 	for _, err := range []error{errors.New("pq: password hunter2"), fault.Internalf(errors.New("hunter2"), "hunter2 cannot be read")} {
 		s := wire.Status(err, "req-1")
