@@ -5,6 +5,8 @@ BERM=${BERM:-$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)/bin/berm}
 WORK=$(mktemp -d "${TMPDIR:-/tmp}/berm-test.XXXXXX")
 DATA=$WORK/data
 SERVER_PID=
+# What runs here is nobody's default server, and none of the user's is found.
+export XDG_STATE_HOME=$WORK/state XDG_CONFIG_HOME=$WORK/config
 
 free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
 
