@@ -151,10 +151,7 @@ func TestCrash(t *testing.T) {
 	for engine, databases := range engines {
 		t.Run(engine, func(t *testing.T) {
 			dsn := databases(t)
-			for _, point := range sqlstore.Failpoints() {
-				if point == "store.probe" {
-					continue // passed only after a commit has failed: TestReadyProbesAfterFailure
-				}
+			for _, point := range append(sqlstore.Failpoints(), "store.delete-sandbox") {
 				for hit := 1; ; hit++ {
 					mark := fmt.Sprintf("%s-%d", strings.TrimPrefix(point, "store."), hit)
 					if !crash(t, dsn(), point, hit, mark) {

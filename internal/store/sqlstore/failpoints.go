@@ -21,16 +21,16 @@ const (
 	fpInsertToken   = "store.insert-token"
 	fpRevokeToken   = "store.revoke-token"
 	fpAppendChange  = "store.append-change"
-	fpProbe         = "store.probe"
 	fpBeforeCommit  = "store.before-commit"
 	fpAfterCommit   = "store.after-commit"
 )
 
-// Failpoints lists the failpoints of this package.
+// Failpoints lists the failpoints of this package that a server passes. store.delete-sandbox is not among them: sandboxes are
+// kept, so far nobody deletes one.
 func Failpoints() []string {
 	return []string{
 		fpMigrate, fpMigrated, fpInsertObject, fpInsertRev, fpUpdateObject, fpDeleteObject, fpSetCapacity, fpReserve, fpRelease,
-		fpInsertSandbox, fpInsertRecord, fpInsertTag, fpUpdateSandbox, fpDeleteSandbox, fpInsertOrg, fpInsertToken, fpRevokeToken,
-		fpAppendChange, fpProbe, fpBeforeCommit, fpAfterCommit,
+		fpInsertSandbox, fpInsertRecord, fpInsertTag, fpUpdateSandbox, fpInsertOrg, fpInsertToken, fpRevokeToken,
+		fpAppendChange, fpBeforeCommit, fpAfterCommit,
 	}
 }

@@ -93,9 +93,12 @@ func (s *Store) Ready(ctx context.Context) error {
 		return err
 	}
 	return s.Update(ctx, func(t store.Tx) error {
-		_, err := t.(*tx).write(ctx, fpProbe, `INSERT INTO settings (name, value) VALUES ('probe', 1)
+		_, err := t.(*tx).conn.exec(ctx, `INSERT INTO settings (name, value) VALUES ('probe', 1)
 			ON CONFLICT (name) DO UPDATE SET value = settings.value + 1`)
-		return err
+		if err != nil {
+			return driverFault(err)
+		}
+		return nil
 	})
 }
 
