@@ -300,9 +300,13 @@ func TestLater(t *testing.T) {
 
 func recvLogs(ctx context.Context, c v1beta2rpc.GatewayStreamingServiceClient) error {
 	stream, err := c.StreamLogs(ctx)
-	if err == nil {
-		_, err = stream.Recv()
+	if err != nil {
+		return err
 	}
+	if err := stream.Send(&v1beta2pb.LogStreamRequest{}); err != nil {
+		return err
+	}
+	_, err = stream.Recv()
 	return err
 }
 

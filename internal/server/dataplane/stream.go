@@ -161,7 +161,11 @@ func output(stream execStream, proc backend.Process) (*v1beta2pb.ExecStreamRespo
 	}
 }
 
-// StreamLogs comes later.
-func (s *streaming) StreamLogs(grpc.BidiStreamingServer[v1beta2pb.LogStreamRequest, v1beta2pb.LogStreamResponse]) error {
+// StreamLogs comes later. The first message is taken before that is said: published clients report a write to a stream that
+// has ended, not why it has.
+func (s *streaming) StreamLogs(stream grpc.BidiStreamingServer[v1beta2pb.LogStreamRequest, v1beta2pb.LogStreamResponse]) error {
+	if _, err := stream.Recv(); err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
 	return later("StreamLogs")
 }
