@@ -141,9 +141,14 @@ func (s *Service) linkFault(ctx context.Context, orgID, id string, err error) er
 		WithRetry(replanRetry).WithCause(err)
 }
 
+// notRunning says that a sandbox has ended, and why as far as it is known.
 func notRunning(row *core.Sandbox) error {
-	return fault.Preconditionf(fault.ReasonSandboxNotRunning, "sandbox %s is %s", row.ID, row.Status).
+	e := fault.Preconditionf(fault.ReasonSandboxNotRunning, "sandbox %s is %s", row.ID, row.Status).
 		WithMeta("sandbox_id", row.ID).WithMeta("status", string(row.Status))
+	if row.StatusReason != "" {
+		e.Message += ": " + row.StatusReason
+	}
+	return e
 }
 
 func checkPath(path string) error {

@@ -209,8 +209,9 @@ func (l *layout) none(t Target) *fault.Error {
 	if len(l.seen) == 0 {
 		return invalid("image %s: the layout %s has no image", t.Ref, t.Layout)
 	}
-	return invalid("image %s is for %s, this machine is linux/%s", t.Ref, strings.Join(l.seen, ", "), l.arch).
-		WithField("container_image", "no manifest for linux/%s", l.arch).
+	why := fmt.Sprintf("image %s is for %s, this machine is linux/%s", t.Ref, listed(l.seen), l.arch)
+	return invalid("%s", why).
+		WithField("container_image", "%s", why).
 		WithHint("use an image built for linux/%s", l.arch)
 }
 
