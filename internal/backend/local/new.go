@@ -64,7 +64,7 @@ func (b *Backend) open(ctx context.Context, capacity core.Amounts) (left []*foun
 	if b.machine.refusal = b.prepare(capacity); b.machine.refusal != "" {
 		return nil, nil
 	}
-	if err := b.sweepProbes(); err != nil {
+	if err := b.sweepProbes(ctx); err != nil {
 		return nil, err
 	}
 	if err := b.images.Supported(filepath.Join(b.place.run, probeID+"image"), base(0)); err != nil {

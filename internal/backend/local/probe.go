@@ -83,7 +83,7 @@ func (b *Backend) try(ctx context.Context, rt ociRuntime) (err error) {
 	id := probeID + rt.name
 	state := filepath.Join(b.place.run, id)
 	defer func() {
-		_, cleanErr := shim.Cleanup(context.WithoutCancel(ctx), state)
+		cleanErr := endProbe(context.WithoutCancel(ctx), state)
 		err = errors.Join(err, cleanErr, os.RemoveAll(state), b.clearBox(id))
 	}()
 	ids, err := b.ids.take()
@@ -120,11 +120,11 @@ func (b *Backend) try(ctx context.Context, rt ociRuntime) (err error) {
 	if err != nil {
 		return err
 	}
-	return endProbe(ctx, client)
+	return seeEnd(ctx, client)
 }
 
-// endProbe stops the sandbox of a probe. What counts is that its end was seen.
-func endProbe(ctx context.Context, client *shim.Client) error {
+// seeEnd stops the sandbox of a probe. What counts is that its end was seen.
+func seeEnd(ctx context.Context, client *shim.Client) error {
 	if err := client.Stop(ctx, 0); err != nil && !fault.HasReason(err, fault.ReasonSandboxNotRunning) {
 		return err
 	}
@@ -136,6 +136,20 @@ func endProbe(ctx context.Context, client *shim.Client) error {
 		return fmt.Errorf("a sandbox that was stopped ended as %s: %s", exit.Reason, exit.Message)
 	}
 	return client.Forget(ctx)
+}
+
+// endProbe ends what is left of a probe, its shim too, wherever it was interrupted.
+func endProbe(ctx context.Context, state string) error {
+	ctx, cancel := context.WithTimeout(ctx, cleanTimeout)
+	defer cancel()
+	if client, err := shim.Connect(ctx, state); err == nil {
+		// Errors mean that it ended by itself, or that it is not there any more; Cleanup tells.
+		_ = client.Stop(ctx, 0)
+		_, _ = client.Wait(ctx)
+		_ = client.Forget(ctx)
+	}
+	_, err := shim.Cleanup(ctx, state)
+	return err
 }
 
 // probeLimits uses every controller there is.

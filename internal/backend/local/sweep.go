@@ -91,11 +91,11 @@ func (b *Backend) sweepRuntimes(stale func(string) bool) error {
 	return err
 }
 
-// sweepProbes removes what a probe left whose server died.
-func (b *Backend) sweepProbes() error {
+// sweepProbes ends and removes what a probe left whose server died: a sandbox, or a mount.
+func (b *Backend) sweepProbes(ctx context.Context) error {
 	left, err := filepath.Glob(filepath.Join(b.place.run, probeID+"*"))
 	for _, p := range left {
-		if e := image.Unmount(p); e != nil {
+		if e := errors.Join(endProbe(ctx, p), image.Unmount(p)); e != nil {
 			err = errors.Join(err, e)
 			continue
 		}
