@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -20,6 +21,9 @@ const (
 	fileMode = 0o600
 	// sqliteMagic begins every SQLite database.
 	sqliteMagic = "SQLite format 3\x00"
+	// lockPatience is how long the lock is tried for, lockPoll how often: a process that a server forked just before it was
+	// killed holds the lock until it executes something.
+	lockPatience, lockPoll = time.Second, 10 * time.Millisecond
 )
 
 // lockFile keeps a second server from the same database. The kernel releases it when the process ends, however it ends.
@@ -29,7 +33,12 @@ func lockFile(path string) (*os.File, error) {
 	if err != nil {
 		return nil, fileFault(err)
 	}
-	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	for end := time.Now().Add(lockPatience); ; time.Sleep(lockPoll) {
+		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if !errors.Is(err, unix.EWOULDBLOCK) || time.Now().After(end) {
+			break
+		}
+	}
 	if errors.Is(err, unix.EWOULDBLOCK) {
 		holder := "another server"
 		text, _ := io.ReadAll(io.LimitReader(f, 32))
