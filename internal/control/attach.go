@@ -32,7 +32,8 @@ func (s *Service) Attach(ctx context.Context, runnerUUID string, link runner.Lin
 	}
 	detached, detach := context.WithCancel(context.WithoutCancel(ctx))
 	s.used.forget(r.ID) // the store has just counted anew
-	k, err := s.contacts.attach(r, link, s.now(), detach)
+	a := &attachment{link: link, cancel: detach}
+	k, err := s.contacts.attach(r, a, s.now())
 	if err != nil {
 		detach()
 		return err
@@ -42,7 +43,7 @@ func (s *Service) Attach(ctx context.Context, runnerUUID string, link runner.Lin
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
 		defer context.AfterFunc(detached, cancel)()
-		s.observe(ctx, k, link, first)
+		s.observe(ctx, k, a, first)
 	})
 	if !started {
 		s.Detach(runnerUUID)
@@ -59,10 +60,8 @@ func (s *Service) Attach(ctx context.Context, runnerUUID string, link runner.Lin
 
 // Detach ends the line to a runner. Its sandboxes go on and are out of contact.
 func (s *Service) Detach(runnerUUID string) {
-	if cancel := s.contacts.detach(runnerUUID); cancel != nil {
-		cancel()
-	}
-	s.lineDown(runnerUUID)
+	s.contacts.detach(runnerUUID)
+	s.lineDown(runnerUUID, nil)
 }
 
 // findRunner looks in all organizations: a process knows its runner by UUID.
@@ -90,45 +89,42 @@ func (s *Service) findRunner(ctx context.Context, runnerUUID string) (*core.Runn
 }
 
 // attach enters a link. A runner has one process.
-func (c *contacts) attach(r *core.Runner, link runner.Link, now time.Time, detach context.CancelFunc) (*contact, error) {
+func (c *contacts) attach(r *core.Runner, a *attachment, now time.Time) (*contact, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	k, ok := c.byRunner[r.ID]
-	if ok && k.cancel != nil {
+	if ok && k.attached != nil {
 		return nil, fault.New(fault.Exists, fault.ReasonRunnerExists, "runner %s has a process already", r.RunnerID)
 	}
 	if !ok {
 		k = &contact{orgID: r.OrgID, runnerUUID: r.ID, runnerID: r.RunnerID, since: now}
 		c.byRunner[r.ID] = k
 	}
-	k.link, k.cancel = link, detach
+	k.link, k.attached = a.link, a
 	return k, nil
 }
 
-func (c *contacts) detach(runnerUUID string) context.CancelFunc {
+func (c *contacts) detach(runnerUUID string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	k, ok := c.byRunner[runnerUUID]
-	if !ok {
-		return nil
+	if k, ok := c.byRunner[runnerUUID]; ok && k.attached != nil {
+		k.attached.cancel()
+		k.attached = nil
 	}
-	cancel := k.cancel
-	k.cancel = nil
-	return cancel
 }
 
 // observe follows a runner until ctx ends.
-func (s *Service) observe(ctx context.Context, k *contact, link runner.Link, first chan struct{}) {
+func (s *Service) observe(ctx context.Context, k *contact, a *attachment, first chan struct{}) {
 	retry := minReconnect
 	for {
 		// Only what the runner had before this pass began can be missing from it.
 		expected := s.live.on(k.runnerUUID, func(e *liveSandbox) bool { return e.apply != applying })
 		seen := map[string]bool{}
 		passed := false
-		for o := range link.Observe(ctx) {
+		for o := range a.link.Observe(ctx) {
 			if o == nil {
 				passed, retry = true, minReconnect
-				s.firstPass(ctx, k, expected, seen)
+				s.firstPass(ctx, k, a, expected, seen)
 				if first != nil {
 					close(first)
 					first = nil
@@ -138,12 +134,14 @@ func (s *Service) observe(ctx context.Context, k *contact, link runner.Link, fir
 			if !passed {
 				seen[o.SandboxID] = true
 			}
-			s.observed(k, link, o)
+			s.observed(k, a.link, o)
 		}
 		if ctx.Err() != nil {
 			return
 		}
-		s.lineDown(k.runnerUUID)
+		if !s.lineDown(k.runnerUUID, a) {
+			return
+		}
 		s.log.WarnContext(ctx, "the line to a runner is down", "runner", k.runnerID, "retry", retry)
 		if !sleep(ctx, retry) {
 			return
@@ -168,14 +166,14 @@ func (s *Service) observed(k *contact, link runner.Link, o *backend.Observation)
 }
 
 // firstPass follows the end of the first pass: the line is up, and what should have been seen but was not is gone.
-func (s *Service) firstPass(ctx context.Context, k *contact, expected []string, seen map[string]bool) {
+func (s *Service) firstPass(ctx context.Context, k *contact, a *attachment, expected []string, seen map[string]bool) {
 	for _, id := range expected {
 		if !seen[id] {
 			s.missing(ctx, k, id)
 		}
 	}
 	failpoint.Hit(fpFirstPassObserved)
-	s.lineUp(ctx, k)
+	s.lineUp(ctx, k, a)
 }
 
 // missing decides about a sandbox that its runner does not have. A main command is started at most once: what may have run

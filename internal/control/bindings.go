@@ -20,11 +20,11 @@ const bindingHint = "the list replaces the one that is there as a whole: send ev
 
 // checkBindings checks the whole list of a runner: its shape, that the profiles exist in the organization, that names are
 // unique, that no override widens and that each binding can be launched from. All problems are reported together; any of
-// them refuses the list as a whole. The profiles and the zone that it looked at are asserted, so that an edit of one of
-// them at the same time cannot slip between. current is the runner as it is, nil for a new one: an override that it has
-// already may have been made too wide by a later edit below it, which is no reason to refuse another change. The result
-// lists overrides that lose their effect because the runner moves to another zone.
-func (s *Service) checkBindings(ctx context.Context, tx store.Tx, r, current *core.Runner) ([]string, error) {
+// them refuses the list as a whole. The transaction sees to it that no edit of what was read slips between. current is the
+// runner as it is, nil for a new one: an override that it has already may have been made too wide by a later edit below
+// it, which is no reason to refuse another change. The result lists overrides that lose their effect because the runner
+// moves to another zone.
+func (s *Service) checkBindings(ctx context.Context, tx store.Reader, r, current *core.Runner) ([]string, error) {
 	e := fault.Invalidf(fault.ReasonBindingsInvalid, "the bindings of runner %s are not valid", r.RunnerID).WithHint(bindingHint)
 	shapeOfBindings(e, r.Bindings)
 	if len(r.Bindings) > MaxBindings {
@@ -35,7 +35,6 @@ func (s *Service) checkBindings(ctx context.Context, tx store.Tx, r, current *co
 		return nil, err
 	}
 	var warnings []string
-	refs := []store.Ref{zoneRef(r, zone)}
 	names := map[string]int{}
 	owner := s.guardrailsOf(r.ID)
 	// Origins in messages name the revision that is being written.
@@ -50,7 +49,6 @@ func (s *Service) checkBindings(ctx context.Context, tx store.Tx, r, current *co
 		if profile == nil {
 			continue
 		}
-		refs = append(refs, store.Ref{Kind: store.KindProfile, OrgID: r.OrgID, ID: profile.ID, Revision: profile.Revision})
 		name := b.BindingName(profile)
 		if first, taken := names[name]; taken {
 			e.WithField(at+".profile_name", "%q is also the name of profile_bindings[%d]; launches select a binding by its name, so give one of them another", name, first)
@@ -80,7 +78,7 @@ func (s *Service) checkBindings(ctx context.Context, tx store.Tx, r, current *co
 	if err := orNil(e); err != nil {
 		return nil, err
 	}
-	return warnings[:min(len(warnings), maxListed)], tx.AssertCurrent(ctx, refs)
+	return warnings[:min(len(warnings), maxListed)], nil
 }
 
 // lostByMove returns what an override no longer achieves when its runner moves to another zone.
@@ -174,14 +172,6 @@ func addBindingProblem(e *fault.Error, at string, profile *core.Profile, v guard
 }
 
 func bindingPath(i int) string { return "profile_bindings[" + strconv.Itoa(i) + "]" }
-
-// zoneRef is the zone that a runner names, at the revision seen, or that there is none of that name.
-func zoneRef(r *core.Runner, zone *core.Zone) store.Ref {
-	if zone == nil {
-		return store.Ref{Kind: store.KindZone, OrgID: r.OrgID, ID: r.Zone}
-	}
-	return store.Ref{Kind: store.KindZone, OrgID: r.OrgID, ID: zone.ID, Revision: zone.Revision}
-}
 
 // guardrailsOf returns the guardrails of the owner of a runner's cluster, nil when there are none or no process told them.
 func (s *Service) guardrailsOf(runnerUUID string) *resolve.Input {

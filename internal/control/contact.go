@@ -59,13 +59,20 @@ type RunnerStatus struct {
 	Live int64
 }
 
+// attachment is one process being attached to its runner, from Attach to Detach. An observer that is late in noticing that
+// its attachment is over must not speak for the next one, so it shows which one it belongs to.
+type attachment struct {
+	link   runner.Link
+	cancel context.CancelFunc
+}
+
 // contact is the state of the line to one runner. Its fields are guarded by contacts.mu.
 type contact struct {
 	orgID, runnerUUID, runnerID string
 	// link is nil until a process came.
 	link runner.Link
-	// cancel ends the observation; nil when no process is attached.
-	cancel    context.CancelFunc
+	// attached is nil when no process is.
+	attached  *attachment
 	connected bool
 	// deleting: the runner goes as soon as nothing lives on it.
 	deleting bool

@@ -21,7 +21,7 @@ type edit struct {
 }
 
 // profileImpact refuses an edit of a profile that leaves a binding unresolvable, and returns which overrides lose effect.
-func (s *Service) profileImpact(ctx context.Context, tx store.Tx, before, after *core.Profile) ([]string, error) {
+func (s *Service) profileImpact(ctx context.Context, tx store.Reader, before, after *core.Profile) ([]string, error) {
 	return s.impact(ctx, tx, before.OrgID, edit{
 		what:    "profile " + before.DisplayName,
 		touches: func(_ *core.Runner, b core.Binding) bool { return b.ProfileID == before.ID },
@@ -31,7 +31,7 @@ func (s *Service) profileImpact(ctx context.Context, tx store.Tx, before, after 
 }
 
 // zoneImpact is profileImpact for the defaults of a zone; before is nil for a new one.
-func (s *Service) zoneImpact(ctx context.Context, tx store.Tx, before, after *core.Zone) ([]string, error) {
+func (s *Service) zoneImpact(ctx context.Context, tx store.Reader, before, after *core.Zone) ([]string, error) {
 	return s.impact(ctx, tx, after.OrgID, edit{
 		what:    "zone " + after.Name,
 		touches: func(r *core.Runner, _ core.Binding) bool { return r.Zone == after.Name },
@@ -40,22 +40,19 @@ func (s *Service) zoneImpact(ctx context.Context, tx store.Tx, before, after *co
 	})
 }
 
-// impact folds every binding that sees an edit before and after it. What was read is asserted, so that an edit of a binding
-// at the same time cannot slip between.
-func (s *Service) impact(ctx context.Context, tx store.Tx, orgID string, ed edit) ([]string, error) {
+// impact folds every binding that sees an edit before and after it. The transaction sees to it that no edit of a binding
+// slips between.
+func (s *Service) impact(ctx context.Context, tx store.Reader, orgID string, ed edit) ([]string, error) {
 	var warnings []string
 	e := fault.Preconditionf(fault.ReasonUnresolvable, "the edit of %s would leave bindings that nothing can be launched from", ed.what).
 		WithHint("change those bindings first, or keep what they need")
 	profiles := map[string]*core.Profile{}
 	zones := map[string]*core.Zone{}
-	var refs []store.Ref
 	err := eachRunner(ctx, tx, orgID, func(r *core.Runner) error {
-		seen := false
 		for _, b := range r.Bindings {
 			if !ed.touches(r, b) {
 				continue
 			}
-			seen = true
 			before, after, err := s.foldEdit(ctx, tx, r, b, ed, zones, profiles)
 			if err != nil {
 				return err
@@ -70,9 +67,6 @@ func (s *Service) impact(ctx context.Context, tx store.Tx, orgID string, ed edit
 				warnings = append(warnings, name+": "+v.Message)
 			}
 		}
-		if seen {
-			refs = append(refs, store.Ref{Kind: store.KindRunner, OrgID: orgID, ID: r.ID, Revision: r.Revision})
-		}
 		return nil
 	})
 	if err != nil {
@@ -81,7 +75,7 @@ func (s *Service) impact(ctx context.Context, tx store.Tx, orgID string, ed edit
 	if err := orNil(e); err != nil {
 		return nil, err
 	}
-	return warnings[:min(len(warnings), maxListed)], tx.AssertCurrent(ctx, refs)
+	return warnings[:min(len(warnings), maxListed)], nil
 }
 
 func (s *Service) foldEdit(

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/google/uuid"
+
 	specpb "github.com/bermhq/berm/gen/berm/spec"
 	"github.com/bermhq/berm/internal/backend/fake"
 	"github.com/bermhq/berm/internal/control"
@@ -155,14 +157,18 @@ func TestConcurrentLaunchesNeverOverbook(t *testing.T) {
 
 func TestRunnerTurnsDown(t *testing.T) {
 	w := newWorld(t)
-	w.fakes["r1"].FailNextCreate(fault.Preconditionf(fault.ReasonDigestMismatch, "the digests differ"))
+	w.fakes["r1"].FailNextCreate(fault.Preconditionf(fault.ReasonDigestMismatch, "the digests differ").WithCause(errors.New("secret")))
 	sb, _, err := w.svc.Launch(w.ctx(), w.user, nil)
 	w.must(err)
-	if sb.Status != core.StatusFailed || !strings.HasPrefix(sb.StatusReason, core.EndStartFailed+": ") || !strings.Contains(sb.StatusReason, "digests differ") || sb.ExitCode != nil {
+	if sb.Status != core.StatusFailed || !strings.HasPrefix(sb.StatusReason, core.EndStartFailed+": ") || !strings.Contains(sb.StatusReason, "digests differ") || strings.Contains(sb.StatusReason, "secret") || sb.ExitCode != nil {
 		t.Errorf("%s %q %v", sb.Status, sb.StatusReason, sb.ExitCode)
 	}
 	if got := w.reserved("r1"); got != (core.Amounts{}) {
 		t.Errorf("still reserved: %+v", got)
+	}
+	w.fakes["r1"].FailNextCreate(errors.New("secret"))
+	if sb := w.launch(nil); sb.Status != core.StatusFailed || sb.StatusReason != core.EndStartFailed+": internal error" {
+		t.Errorf("%s %q", sb.Status, sb.StatusReason)
 	}
 	for reason := range map[string]bool{core.EndStartFailed: true, core.EndImageFailed: true} {
 		w.fakes["r1"].FailNextStart(reason, "no")
@@ -349,6 +355,11 @@ func TestStoreFailsAtLaunch(t *testing.T) {
 	broken := &failing{Store: w.store}
 	cfg := w.cfg
 	cfg.Store = broken
+	var ids []string
+	cfg.NewID = func() string {
+		ids = append(ids, uuid.NewString())
+		return ids[len(ids)-1]
+	}
 	svc := control.New(w.ctx(), cfg)
 	defer svc.Close()
 	w.svc.Detach(w.runners["r1"].ID)
@@ -358,6 +369,8 @@ func TestStoreFailsAtLaunch(t *testing.T) {
 		_, _, err := svc.Launch(w.ctx(), w.user, nil)
 		wantFault(t, err, fault.Unavailable, fault.ReasonStoreUnavailable)
 	}
+	// Of the one that was not committed nothing is remembered.
+	w.eventually("it is unknown", func() bool { return fault.Is(svc.Stop(w.ctx(), w.user, ids[0], 0), fault.NotFound) })
 	// The one that was committed although nobody was told is ended, and its reservation with it.
 	all, _, err := svc.List(w.ctx(), w.user, control.SandboxQuery{IncludeEnded: true})
 	w.must(err)

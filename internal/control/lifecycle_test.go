@@ -143,7 +143,8 @@ func TestLifetimeSurvivesARestart(t *testing.T) {
 		w.open()
 		w.must(w.svc.Recover(w.ctx()))
 		w.attach("r1")
-		if got := w.ended(during.ID); got.StatusReason != core.EndLifetimeExceeded {
+		synctest.Wait() // at once, not at the next try
+		if got := w.get(during.ID); got.StatusReason != core.EndLifetimeExceeded {
 			t.Errorf("%s %q", got.Status, got.StatusReason)
 		}
 		if got := w.get(sb.ID); got.Status != core.StatusRunning {
@@ -160,6 +161,7 @@ func TestLostContact(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorldWith(t, control.Config{LostAfter: time.Minute}, fake.Config{})
 		sb := w.running(nil)
+		time.Sleep(time.Hour)
 		since := time.Now().UTC().Format(time.RFC3339)
 		w.fakes["r1"].Unreachable(true)
 		synctest.Wait()

@@ -9,9 +9,9 @@ import (
 )
 
 // lineUp makes a runner a candidate again and does what waited for it.
-func (s *Service) lineUp(ctx context.Context, k *contact) {
+func (s *Service) lineUp(ctx context.Context, k *contact, a *attachment) {
 	s.contacts.mu.Lock()
-	if k.cancel == nil {
+	if k.attached != a {
 		s.contacts.mu.Unlock() // detached while the first pass was under way
 		return
 	}
@@ -35,10 +35,11 @@ func (s *Service) lineUp(ctx context.Context, k *contact) {
 }
 
 // lineDown notes that a runner is out of contact. Its sandboxes keep their status, which readers are told not to trust; when
-// the line stays down for too long they are LOST.
-func (s *Service) lineDown(runnerUUID string) {
+// the line stays down for too long they are LOST. It reports false, and does nothing, when a is not the present attachment.
+func (s *Service) lineDown(runnerUUID string, a *attachment) bool {
 	s.contacts.mu.Lock()
 	k, ok := s.contacts.byRunner[runnerUUID]
+	ok = ok && k.attached == a
 	if ok {
 		if k.connected {
 			k.connected, k.since = false, s.now()
@@ -52,6 +53,7 @@ func (s *Service) lineDown(runnerUUID string) {
 		s.configs.invalidate(k.orgID)
 		s.wakeRunner(runnerUUID)
 	}
+	return ok
 }
 
 // giveUp declares the sandboxes of a runner LOST, unless it came back in the meantime.

@@ -49,7 +49,7 @@ func (s *Service) Recover(ctx context.Context) error {
 			s.contacts.setDeleting(run.ID)
 			s.tasks.run(func(ctx context.Context) { s.drained(ctx, run.OrgID, run.ID) })
 		}
-		s.lineDown(run.ID)
+		s.lineDown(run.ID, nil)
 	}
 	if len(rows) > 0 {
 		s.log.InfoContext(ctx, "sandboxes of an earlier process taken over", "sandboxes", len(rows), "runners", len(runners))
@@ -86,8 +86,8 @@ func (c *contacts) forget(runnerUUID string) {
 	if k.lost != nil {
 		k.lost.Stop()
 	}
-	if k.cancel != nil {
-		k.cancel()
+	if k.attached != nil {
+		k.attached.cancel()
 	}
 	delete(c.byRunner, runnerUUID)
 }

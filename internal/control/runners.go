@@ -2,12 +2,9 @@ package control
 
 import (
 	"context"
-	"encoding/json"
 
-	specpb "github.com/bermhq/berm/gen/berm/spec"
 	"github.com/bermhq/berm/internal/core"
 	"github.com/bermhq/berm/internal/core/fault"
-	"github.com/bermhq/berm/internal/core/spec"
 	"github.com/bermhq/berm/internal/failpoint"
 	"github.com/bermhq/berm/internal/store"
 )
@@ -55,14 +52,6 @@ func RunnerPaths() []string {
 		"!id", "!identity.runner_id", "!identity.cluster_id", "!identity.cluster_name", "!management_mode", "!organization_id",
 		"!created_at", "!updated_at",
 	}
-}
-
-// RunnerView is a runner with what is known of its process.
-type RunnerView struct {
-	Runner *core.Runner
-	Status RunnerStatus
-	// BindingNames has the name of each of Runner.Bindings, in the same order.
-	BindingNames []string
 }
 
 // CreateRunner makes a runner with its bindings. It has no process yet: PENDING and DISCONNECTED, never a candidate. A
@@ -252,141 +241,10 @@ func (s *Service) ApplyRunnerUpdate(ctx context.Context, p core.Principal, ref s
 		WithHint("a runner of this server is updated together with it")
 }
 
-// patchRunner returns current with what the patch replaces. current is not touched.
-func patchRunner(current *core.Runner, patch RunnerPatch) (*core.Runner, error) {
-	next := *current
-	in := patch.Runner
-	for _, path := range patch.Mask {
-		var is, given string
-		switch path {
-		case "display_name":
-			next.DisplayName = in.DisplayName
-		case "identity.zone":
-			next.Zone = in.Zone
-		case "identity.runner_group_id":
-			next.GroupID = in.GroupID
-		case "profile_bindings":
-			next.Bindings = in.Bindings
-		case "managed_spec":
-			next.Managed = in.Managed
-		case "managed_spec.release_channel":
-			next.Managed.ReleaseChannel = in.Managed.ReleaseChannel
-		case "managed_spec.maintenance_policy":
-			next.Managed.MaintenancePolicyJSON = in.Managed.MaintenancePolicyJSON
-		case "managed_spec.overrides":
-			next.Managed.OverridesJSON = in.Managed.OverridesJSON
-			next.Managed.CPURuntimeClass, next.Managed.GPURuntimeClass = in.Managed.CPURuntimeClass, in.Managed.GPURuntimeClass
-		case "managed_spec.allow_privileged_profile_annotations":
-			next.Managed.AllowPrivilegedProfileAnnotation = in.Managed.AllowPrivilegedProfileAnnotation
-		case "managed_spec.enforce_resource_limits":
-			next.Managed.EnforceResourceLimits = in.Managed.EnforceResourceLimits
-		case "identity.runner_id":
-			is, given = current.RunnerID, in.RunnerID
-		case "identity.cluster_id":
-			is, given = current.ClusterID, in.ClusterID
-		case "identity.cluster_name":
-			is, given = current.ClusterName, in.ClusterName
-		default:
-			return nil, unknownPath(path)
-		}
-		if is != given {
-			return nil, immutable(path, is, given).WithHint("make a new runner")
-		}
-	}
-	return &next, checkRunner(&next)
-}
-
-func checkRunner(r *core.Runner) error {
-	e := fault.Invalidf(fault.ReasonFieldInvalid, "invalid runner")
-	checkName(e, "runner_id", r.RunnerID)
-	checkName(e, "identity.zone", r.Zone)
-	if r.GroupID != "" {
-		checkName(e, "identity.runner_group_id", r.GroupID)
-	}
-	switch {
-	case r.ClusterID == "" && r.ClusterName == "":
-		e.WithField("identity.cluster_id", "give cluster_id or cluster_name; a runner belongs to one cluster")
-	case r.ClusterID != "" && r.ClusterName != "":
-		e.WithField("identity.cluster_id", "excludes cluster_name: give one of them")
-	}
-	checkText(e, "identity.cluster_id", r.ClusterID, MaxRunnerText)
-	checkText(e, "identity.cluster_name", r.ClusterName, MaxRunnerText)
-	checkText(e, "display_name", r.DisplayName, MaxRunnerText)
-	checkText(e, "reason", r.Reason, MaxReason)
-	checkJSON(e, "managed_spec.maintenance_policy", r.Managed.MaintenancePolicyJSON)
-	checkJSON(e, "managed_spec.overrides", r.Managed.OverridesJSON)
-	switch r.Managed.ReleaseChannel {
-	case "", ChannelStable, ChannelRapid:
-	default:
-		e.WithField("managed_spec.release_channel", "%.40q is none of %s, %s", r.Managed.ReleaseChannel, ChannelStable, ChannelRapid)
-	}
-	checkRuntimeClass(e, "managed_spec.overrides.cpu_runtime_class", r.Managed.CPURuntimeClass)
-	checkRuntimeClass(e, "managed_spec.overrides.gpu_runtime_class", r.Managed.GPURuntimeClass)
-	return orNil(e)
-}
-
-func checkName(e *fault.Error, path, name string) {
-	if err := spec.CheckName(path, name); err != nil {
-		e.Fields = append(e.Fields, fault.From(err).Fields...)
-	}
-}
-
-func checkJSON(e *fault.Error, path, text string) {
-	checkText(e, path, text, MaxManagedText)
-	if text != "" && !json.Valid([]byte(text)) {
-		e.WithField(path, "is not JSON")
-	}
-}
-
-// checkRuntimeClass holds a class of the runner to the rules of the field of the spec that it becomes.
-func checkRuntimeClass(e *fault.Error, path, class string) {
-	if class == "" {
-		return
-	}
-	if _, err := spec.FromMessage(&specpb.ProfileSpec{RuntimeClass: &class}); err != nil {
-		for _, f := range fault.From(err).Fields {
-			e.WithField(path, "%s", f.Description)
-		}
-	}
-}
-
 func readRunnerObject(ctx context.Context, r store.Reader, orgID, ref string) (*store.Object, error) {
 	o, err := readObject(ctx, r, store.KindRunner, orgID, ref)
 	if fault.Is(err, fault.NotFound) {
 		return nil, fault.NotFoundf(fault.ReasonRunnerNotFound, "runner %.80q does not exist", ref)
 	}
 	return o, err
-}
-
-// viewOf returns a runner with its status and the names of its bindings.
-func (s *Service) viewOf(ctx context.Context, r store.Reader, o *store.Object) (*RunnerView, error) {
-	return s.viewWith(ctx, r, o, map[string]string{})
-}
-
-// viewWith is viewOf with the names of profiles that were looked up already.
-func (s *Service) viewWith(ctx context.Context, r store.Reader, o *store.Object, names map[string]string) (*RunnerView, error) {
-	runner, err := runnerFrom(o)
-	if err != nil {
-		return nil, err
-	}
-	view := &RunnerView{Runner: runner, Status: s.statusOf(runner), BindingNames: make([]string, len(runner.Bindings))}
-	if view.Status.Live, err = r.CountLive(ctx, runner.ID); err != nil {
-		return nil, err
-	}
-	for i, b := range runner.Bindings {
-		if view.BindingNames[i] = b.Alias; b.Alias != "" {
-			continue
-		}
-		name, known := names[b.ProfileID]
-		if !known {
-			profile, err := readProfile(ctx, r, runner.OrgID, b.ProfileID)
-			if err != nil {
-				return nil, err
-			}
-			name = profile.DisplayName
-			names[b.ProfileID] = name
-		}
-		view.BindingNames[i] = name
-	}
-	return view, nil
 }
