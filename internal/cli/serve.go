@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -59,7 +60,12 @@ bound as its default, and the token of the administrator is written to DIR/admin
 			cfg.RunningDir = config.RunningDir(s.Getenv)
 			cfg.Out = s.Out
 			cfg.Version = version
-			return app.Run(cmd.Context(), cfg)
+			switch cfg.Runtime {
+			case "", "crun", "runc":
+			default:
+				return fault.Invalidf("USAGE", "unknown runtime %q", cfg.Runtime).WithHint("Use crun or runc.")
+			}
+			return notTransient(app.Run(cmd.Context(), cfg))
 		},
 	}
 	f := c.Flags()
@@ -78,6 +84,17 @@ bound as its default, and the token of the administrator is written to DIR/admin
 	_ = f.MarkHidden("print-failpoints") // for the crash tests
 	f.StringVar(&logFormat, "log-format", "text", "text or json")
 	return c
+}
+
+// notTransient drops the advice to try again: a server that does not start is started again by whoever has removed the cause.
+func notTransient(err error) error {
+	var f *fault.Error
+	if !errors.As(err, &f) || f.RetryAfter == 0 {
+		return err
+	}
+	f = f.Clone()
+	f.RetryAfter = 0
+	return f
 }
 
 func (s *session) printFailpoints() error {

@@ -96,9 +96,13 @@ func Preconditionf(reason, format string, args ...any) *Error {
 	return New(Precondition, reason, format, args...)
 }
 
-// Internalf returns an Internal fault with its cause. Its text is not shown to callers.
+// reasonInternal is the reason of what only a log can explain.
+const reasonInternal = "INTERNAL"
+
+// Internalf returns an Internal fault with its cause. Its text is not shown to callers; that of an Internal fault with a reason of
+// its own (New) is, because it was written for them.
 func Internalf(cause error, format string, args ...any) *Error {
-	return &Error{Code: Internal, Reason: "INTERNAL", Message: fmt.Sprintf(format, args...), Cause: cause}
+	return &Error{Code: Internal, Reason: reasonInternal, Message: fmt.Sprintf(format, args...), Cause: cause}
 }
 
 // Error returns the message with its violations, on one line.
@@ -124,6 +128,11 @@ func (e *Error) Error() string {
 
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Cause }
+
+// Hidden reports whether the text of the fault is for the log alone.
+func (e *Error) Hidden() bool {
+	return e.Code == Internal && (e.Reason == "" || e.Reason == reasonInternal)
+}
 
 // WithField adds a violation.
 func (e *Error) WithField(path, format string, args ...any) *Error {

@@ -56,4 +56,5 @@ const (
 	ReasonImageNotFound      = "IMAGE_NOT_FOUND"
 	ReasonRuntimeNotFound    = "RUNTIME_NOT_FOUND"
 	ReasonStoreUnavailable   = "STORE_UNAVAILABLE"
+	ReasonStoreCorrupt       = "STORE_CORRUPT"
 )

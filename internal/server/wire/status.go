@@ -81,7 +81,8 @@ func HTTPStatus(c codes.Code) int {
 	}
 }
 
-// Status returns err as a gRPC status whose details fit into a trailer. Internal errors keep only their request id.
+// Status returns err as a gRPC status whose details fit into a trailer. Internal errors keep only their
+// request id, unless they have a reason of their own.
 func Status(err error, requestID string) *status.Status {
 	s := build(err, requestID)
 	fit(s, MaxTrailer)
@@ -101,7 +102,7 @@ func Code(err error) codes.Code {
 
 func build(err error, requestID string) *spb.Status {
 	f := asFault(err)
-	if f.Code == fault.Internal {
+	if f.Hidden() {
 		info := &errdetails.ErrorInfo{Reason: "INTERNAL", Domain: fault.Domain, Metadata: map[string]string{"request_id": requestID}}
 		return compose(codes.Internal, "internal error, request "+requestID, info)
 	}

@@ -83,6 +83,15 @@ func TestMessages(t *testing.T) {
 	}
 }
 
+func TestInternalWithAReasonIsTold(t *testing.T) {
+	err := fault.New(fault.Internal, fault.ReasonStoreCorrupt, "the database file is corrupt").WithHint("restore a backup").WithCause(errors.New("hunter2"))
+	s := wire.Status(err, "req-1")
+	text := fmt.Sprint(s.Message(), s.Details())
+	if s.Code() != codes.Internal || !strings.Contains(text, "corrupt") || !strings.Contains(text, "restore a backup") || !strings.Contains(text, fault.ReasonStoreCorrupt) || strings.Contains(text, "hunter2") {
+		t.Errorf("%s: %s", s.Code(), text)
+	}
+}
+
 func TestInternalsStayInside(t *testing.T) {
 	for _, err := range []error{errors.New("pq: password hunter2"), fault.Internalf(errors.New("hunter2"), "hunter2 cannot be read")} {
 		s := wire.Status(err, "req-1")

@@ -57,7 +57,8 @@ func unavailable(err error, message, hint string) *fault.Error {
 }
 
 func corrupt(err error, message string) *fault.Error {
-	return fault.Internalf(err, "%s", message).WithHint("restore the newest backup; keep the damaged files for a look at what can be saved")
+	return fault.New(fault.Internal, fault.ReasonStoreCorrupt, "%s", message).WithCause(err).
+		WithHint("restore the newest backup; keep the damaged files for a look at what can be saved")
 }
 
 func contextFault(err error) *fault.Error {
@@ -84,7 +85,7 @@ func sqliteFault(code int, err error) *fault.Error {
 		if errors.Is(err, syscall.ENOSPC) {
 			return unavailable(err, "the disk of the store is full", "free space on the file system of the data directory")
 		}
-		return unavailable(err, "the disk of the store fails", "look for disk errors in the kernel log")
+		return unavailable(err, "the disk of the store fails", "see that the file system of the data directory has free space, and look for disk errors in the kernel log")
 	case sqlite3.SQLITE_NOMEM:
 		return unavailable(err, "the store is out of memory", "give the server more memory")
 	case sqlite3.SQLITE_INTERRUPT:
