@@ -13,7 +13,6 @@ import (
 )
 
 const (
-	insertChange = `INSERT INTO changes (seq, kind, org_id, id, revision, deleted, at) VALUES ($1, $2, $3, $4, $5, $6, $7)`
 	// changesPage is how many changes are read at a time.
 	changesPage = 500
 	// settleInterval is how long a watcher sleeps that has seen a change which is not final yet.

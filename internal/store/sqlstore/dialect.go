@@ -30,8 +30,10 @@ type engine interface {
 	// forUpdate is appended to a SELECT whose row the transaction is about to write.
 	forUpdate() string
 
-	// nextSeq returns the first of n new sequence numbers of the change log, n at most maxChanges.
-	nextSeq(ctx context.Context, c conn, n int) (int64, error)
+	// changeSeq is an SQL expression for the sequence number of a change, made of $1: firstSeq for the first of the n changes
+	// of a transaction, one more for each after it.
+	changeSeq() string
+	firstSeq(n int) int64
 	// horizon is an SQL expression: changes with a smaller sequence number are final, and none will ever be added there.
 	horizon() string
 	// pollInterval is how long a watcher sleeps that nobody wakes.

@@ -40,7 +40,7 @@ type postgresEngine struct {
 	closing chan struct{}
 	done    chan struct{} // closed when the listener and the notifier have ended
 	notify  chan struct{}
-	// epoch is added to transaction ids; see nextSeq.
+	// epoch is added to transaction ids; see changeSeq.
 	epoch int64
 }
 
@@ -156,15 +156,15 @@ func (e *postgresEngine) lockUsage(ctx context.Context, c conn, subject string) 
 
 func (e *postgresEngine) forUpdate() string { return " FOR UPDATE" }
 
-// nextSeq makes sequence numbers of the transaction's id, so that the log's order is the order in which transactions
+// changeSeq makes sequence numbers of the transaction's id, so that the log's order is the order in which transactions
 // began to write, and the visibility horizon is a number in it: below that of the oldest transaction that still runs,
 // nothing is ever added. (A sequence would not do: a transaction can take a smaller number and commit after one with a
 // larger, and nobody could tell that it is still to come.)
-func (e *postgresEngine) nextSeq(ctx context.Context, c conn, _ int) (int64, error) {
-	var xid int64
-	err := eachRow(ctx, c, func(rows *sql.Rows) error { return rows.Scan(&xid) }, `SELECT pg_current_xact_id()::text::bigint`)
-	return (xid + e.epoch) << changeBits, err
+func (e *postgresEngine) changeSeq() string {
+	return fmt.Sprintf("(((pg_current_xact_id()::text::bigint + %d) << %d) + $1)", e.epoch, changeBits)
 }
+
+func (e *postgresEngine) firstSeq(int) int64 { return 0 }
 
 func (e *postgresEngine) horizon() string {
 	return fmt.Sprintf("((pg_snapshot_xmin(pg_current_snapshot())::text::bigint + %d) << %d)", e.epoch, changeBits)

@@ -107,12 +107,14 @@ func (e *sqliteEngine) lockUsage(context.Context, conn, string) error { return n
 
 func (e *sqliteEngine) forUpdate() string { return "" }
 
-// nextSeq counts: changes are committed in the order in which they are numbered. Numbers of a transaction that is rolled
+func (e *sqliteEngine) changeSeq() string { return "$1" }
+
+// firstSeq counts: changes are committed in the order in which they are numbered. Numbers of a transaction that is rolled
 // back are not used again.
-func (e *sqliteEngine) nextSeq(_ context.Context, _ conn, n int) (int64, error) {
+func (e *sqliteEngine) firstSeq(n int) int64 {
 	first := e.seq + 1
 	e.seq += int64(n)
-	return first, nil
+	return first
 }
 
 // horizon is above every number: what can be read is final.

@@ -2,7 +2,11 @@ package sqlstore
 
 import (
 	"context"
+	"database/sql"
 	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/bermhq/berm/internal/core/fault"
 	"github.com/bermhq/berm/internal/store"
@@ -133,33 +137,60 @@ func (t *tx) AssertCurrent(ctx context.Context, refs []store.Ref) error {
 		if err := t.lockConfig(ctx, ref.OrgID, false); err != nil {
 			return err
 		}
-		if err := t.assert(ctx, ref); err != nil {
+	}
+	for some := range slices.Chunk(refs, maxAsserted) {
+		current, err := t.revisions(ctx, some)
+		if err != nil {
 			return err
+		}
+		for i, ref := range some {
+			if err := assert(ref, current[i]); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
 }
 
-func (t *tx) assert(ctx context.Context, ref store.Ref) error {
-	if ref.Revision == 0 {
-		var one int
-		found, err := t.one(ctx, `SELECT 1 FROM objects WHERE org_id = $1 AND kind = $2 AND name = $3`, []any{ref.OrgID, string(ref.Kind), ref.ID}, &one)
-		if err == nil && found {
-			err = fault.New(fault.Conflict, fault.ReasonEtagMismatch, "%s %.80q exists meanwhile", ref.Kind, ref.ID)
+// maxAsserted is how many refs one statement looks at. A launch has three.
+const maxAsserted = 8
+
+// revisions returns the current revisions of refs, 0 for what does not exist.
+func (t *tx) revisions(ctx context.Context, refs []store.Ref) ([]int64, error) {
+	var b strings.Builder
+	args := make([]any, 0, 3*len(refs))
+	for i, ref := range refs {
+		if i > 0 {
+			b.WriteString(` UNION ALL `)
 		}
-		return err
+		key := `id`
+		if ref.Revision == 0 {
+			key = `name`
+		}
+		n := len(args)
+		args = append(args, ref.OrgID, string(ref.Kind), ref.ID)
+		fmt.Fprintf(&b, `SELECT %d, revision FROM objects WHERE org_id = $%d AND kind = $%d AND %s = $%d`, i, n+1, n+2, key, n+3)
 	}
-	var revision int64
-	found, err := t.one(ctx, `SELECT revision FROM objects WHERE org_id = $1 AND kind = $2 AND id = $3`, []any{ref.OrgID, string(ref.Kind), ref.ID}, &revision)
+	current := make([]int64, len(refs))
+	err := t.each(ctx, func(rows *sql.Rows) error {
+		var i, revision int64
+		err := rows.Scan(&i, &revision)
+		current[i] = revision
+		return err
+	}, b.String(), args...)
+	return current, err
+}
+
+func assert(ref store.Ref, current int64) error {
 	switch {
-	case err != nil:
-		return err
-	case !found:
+	case current == int64(ref.Revision):
+		return nil
+	case ref.Revision == 0:
+		return fault.New(fault.Conflict, fault.ReasonEtagMismatch, "%s %.80q exists meanwhile", ref.Kind, ref.ID)
+	case current == 0:
 		return fault.New(fault.Conflict, fault.ReasonEtagMismatch, "%s %.80q does not exist any more", ref.Kind, ref.ID)
-	case revision != int64(ref.Revision):
-		return stale(string(ref.Kind), ref.ID, int64(ref.Revision), revision)
 	}
-	return nil
+	return stale(string(ref.Kind), ref.ID, int64(ref.Revision), current)
 }
 
 func stale(kind, id string, have, current int64) error {

@@ -3,6 +3,8 @@ package sqlstore
 import (
 	"context"
 	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/bermhq/berm/internal/core"
 	"github.com/bermhq/berm/internal/core/fault"
@@ -48,17 +50,34 @@ func (t *tx) InsertSandbox(ctx context.Context, s *core.Sandbox) error {
 		s.ID, string(s.Decision), string(request)); err != nil {
 		return err
 	}
-	for _, tag := range s.Tags {
-		if _, err := t.write(ctx, fpInsertTag, `INSERT INTO sandbox_tags (org_id, tag, created_at, sandbox_id) VALUES ($1, $2, $3, $4)
-			ON CONFLICT (org_id, tag, created_at, sandbox_id) DO NOTHING`, s.OrgID, tag, nanos(s.CreatedAt), s.ID); err != nil {
-			return err
-		}
+	if err := t.insertTags(ctx, s); err != nil {
+		return err
 	}
 	was := s.Revision
 	t.onUndo(func() { s.Revision = was })
 	s.Revision = 1
 	t.changed(store.ChangeSandbox, s.OrgID, s.ID, 1, false)
 	return nil
+}
+
+// insertTags writes all tags with one statement.
+func (t *tx) insertTags(ctx context.Context, s *core.Sandbox) error {
+	if len(s.Tags) == 0 {
+		return nil
+	}
+	var b strings.Builder
+	b.WriteString(`INSERT INTO sandbox_tags (org_id, tag, created_at, sandbox_id) VALUES `)
+	args := append(make([]any, 0, 3+len(s.Tags)), s.OrgID, nanos(s.CreatedAt), s.ID)
+	for i, tag := range s.Tags {
+		if i > 0 {
+			b.WriteString(`, `)
+		}
+		args = append(args, tag)
+		b.WriteString(`($1, $` + strconv.Itoa(len(args)) + `, $2, $3)`)
+	}
+	b.WriteString(` ON CONFLICT (org_id, tag, created_at, sandbox_id) DO NOTHING`)
+	_, err := t.write(ctx, fpInsertTag, b.String(), args...)
+	return err
 }
 
 // UpdateSandbox implements store.Tx.

@@ -69,14 +69,11 @@ func (t *tx) finish(ctx context.Context) error {
 	if len(t.changes) > maxChanges {
 		return fault.Invalidf(fault.ReasonLimitExceeded, "%d changes in one transaction, the limit is %d", len(t.changes), maxChanges)
 	}
-	seq, err := t.engine.nextSeq(ctx, t.conn, len(t.changes))
-	if err != nil {
-		return t.fail(err)
-	}
-	for i := range t.changes {
-		c := &t.changes[i]
-		c.Seq = seq + int64(i)
-		_, err := t.write(ctx, fpAppendChange, insertChange, c.Seq, c.Kind, c.OrgID, c.ID, c.Revision, flag(c.Deleted), nanos(c.At))
+	first := t.engine.firstSeq(len(t.changes))
+	for i, c := range t.changes {
+		_, err := t.write(ctx, fpAppendChange, `INSERT INTO changes (seq, kind, org_id, id, revision, deleted, at) VALUES (`+
+			t.engine.changeSeq()+`, $2, $3, $4, $5, $6, $7)`,
+			first+int64(i), c.Kind, c.OrgID, c.ID, c.Revision, flag(c.Deleted), nanos(c.At))
 		if err != nil {
 			return err
 		}
