@@ -167,6 +167,10 @@ func TestCheck(t *testing.T) {
 		{"a lock does not reach a field whose name begins alike", []string{`profile p: {"guardrails": {"fields": {"locked": ["resource_defaults.cpu_request"]}}}`}, cpu("1"), nil},
 		{"layers that are fine apart", []string{`profile p: {"resource_defaults": {"cpu_request": "2", "cpu_limit": "4"}}`, `binding r/p: {"resource_defaults": {"cpu_limit": "1"}}`}, &specpb.Launch{},
 			[]string{"GUARDRAIL_VIOLATED resource_defaults.cpu_request 2>1 (profile p, binding r/p)"}},
+		{"a thousandth too much", []string{`profile p: {"resource_defaults": {"cpu_request": "1001m"}}`}, cpu("1"),
+			[]string{"GUARDRAIL_VIOLATED resource_defaults.cpu_request 1001m>1 (profile p, request)"}},
+		{"no image is none that any pattern allows", []string{`profile p: {"guardrails": {"images": {"allowed": ["**"]}}}`}, &specpb.Launch{},
+			[]string{"LIMIT_MISSING container_image >** (-, profile p)"}},
 		{"a static namespace without its name", []string{`profile p: {"namespace": {"strategy": "static"}}`}, &specpb.Launch{},
 			[]string{"UNRESOLVABLE namespace.static_namespace >static (-, profile p)"}},
 	}
@@ -204,5 +208,15 @@ func TestAdmitsIsCheckWithoutWords(t *testing.T) {
 		if got, want := Admits(l, subject(t, launch)), len(Check(l, subject(t, launch))) == 0; got != want {
 			t.Errorf("%v: admits %v, checks %v", launch, got, want)
 		}
+	}
+}
+
+func TestNearestLeavesOutWhatCannotMove(t *testing.T) {
+	// The limit asked for is below the request that holds, and the request is locked: only the limit can give way.
+	l := Effective([]resolve.Input{resolve.BuiltIn(), input(t, "profile p",
+		`{"resource_defaults": {"cpu_request": "1", "cpu_limit": "4"}, "guardrails": {"fields": {"locked": ["resource_defaults.cpu_request"]}}}`)})
+	near, changes := Nearest(l, subject(t, &specpb.Launch{ResourceLimits: &specpb.ResourceAmounts{Cpu: "500m", Memory: "1Gi"}}))
+	if near == nil || len(changes) != 1 || changes[0].Path != "resource_limits.cpu" || changes[0].To != nil || near.GetResourceLimits().GetMemory() != "1Gi" {
+		t.Errorf("got %v by %v", near, changes)
 	}
 }

@@ -182,6 +182,8 @@ func TestShape(t *testing.T) {
 		{"not quantities", &specpb.Launch{ResourceLimits: &specpb.ResourceAmounts{Cpu: "NaN", Memory: "1e9Gi"}, ResourceRequests: &specpb.ResourceAmounts{Cpu: "-1", Memory: "0x10"}}, []string{
 			`resource_requests.cpu: "-1" is negative`, `resource_requests.memory: "0x10"`, `resource_limits.cpu: "NaN"`, `resource_limits.memory: "1e9Gi"`}},
 		{"GPUs in both halves", gpu(&specpb.Gpu{Count: 2, Type: "A100"}, &specpb.Gpu{Count: 2, Type: "A100"}), nil},
+		{"no GPUs in one half is nothing said", gpu(&specpb.Gpu{}, &specpb.Gpu{Count: 1}), nil},
+		{"no GPUs in both", gpu(&specpb.Gpu{}, &specpb.Gpu{}), nil},
 		{"different GPUs", gpu(&specpb.Gpu{Count: 1}, &specpb.Gpu{Count: 2}), []string{"resource_requests.gpu: differs from resource_limits.gpu"}},
 		{"GPUs without sense", gpu(&specpb.Gpu{Type: "A100"}, &specpb.Gpu{Count: -1, Type: "x", MemoryGb: 1}), []string{
 			"resource_requests.gpu.gpu_count: a type or a memory size needs", "resource_limits.gpu.gpu_count: -1 is not between", "resource_limits.gpu: gpu_type and gpu_memory_gb exclude"}},

@@ -25,6 +25,8 @@ const (
 	CodeNotRequested Code = "NOT_REQUESTED"
 	// CodeDisconnected: nothing is connected that could run it.
 	CodeDisconnected Code = "DISCONNECTED"
+	// CodeUnable: its process is connected and can run nothing at all where it is.
+	CodeUnable Code = "UNABLE"
 	// CodeCordoned: an operator keeps new sandboxes away, or the runner is being deleted.
 	CodeCordoned Code = "CORDONED"
 	// CodeNotBound: the runner binds none of the profiles asked for.
@@ -88,6 +90,8 @@ type Host struct {
 	// Connected and Cordoned are the operator's and the network's part; Note says why in words, may be empty.
 	Connected, Cordoned bool
 	Note                string
+	// Unable is why its process can run nothing at all, "" when it can.
+	Unable string
 	// Architecture is a GOARCH value, "" when unknown.
 	Architecture string
 	// RuntimeClasses is empty when unknown.
@@ -126,8 +130,11 @@ const (
 // Available returns why h takes no new sandbox at all, nil if it does.
 func Available(h *Host) []Reason {
 	var out []Reason
-	if !h.Connected {
+	switch {
+	case !h.Connected:
 		out = append(out, Reason{Code: CodeDisconnected, Message: note("the runner is not connected", h.Note)})
+	case h.Unable != "":
+		out = append(out, Reason{Code: CodeUnable, Message: note("the runner can run no sandboxes", h.Unable)})
 	}
 	if h.Cordoned {
 		out = append(out, Reason{Code: CodeCordoned, Message: note("the runner takes no new sandboxes", h.Note)})

@@ -230,6 +230,15 @@ func TestTheWinnerIsBetter(t *testing.T) {
 	})
 }
 
+func TestTiesGoByName(t *testing.T) {
+	for seed := range uint64(50) {
+		options := []Option{{ID: "b", Score: 1}, {ID: "a", Score: 1}}
+		if winner, _ := Choose(seed, options); options[winner].ID != "a" {
+			t.Fatalf("seed %d: %s won a tie", seed, options[winner].ID)
+		}
+	}
+}
+
 func TestDrawsAreSpread(t *testing.T) {
 	// Equal runners share the load: over many seeds each of eight is chosen about as often.
 	options := make([]Option, 8)

@@ -65,7 +65,7 @@ func (m *maker) consider() {
 
 func hostOf(r *Runner) place.Host {
 	h := place.Host{
-		ID: r.Runner.RunnerID, GroupID: r.Runner.GroupID, Connected: r.Connected, Cordoned: r.Cordoned, Note: r.Note,
+		ID: r.Runner.RunnerID, GroupID: r.Runner.GroupID, Connected: r.Connected, Cordoned: r.Cordoned, Note: r.Note, Unable: r.Unable,
 		Architecture: r.Architecture, RuntimeClasses: r.RuntimeClasses, NodeLabels: r.NodeLabels, Features: r.Features,
 		Capacity: r.Capacity, Used: r.Used,
 	}

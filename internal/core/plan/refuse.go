@@ -27,9 +27,15 @@ func (m *maker) refuse() error {
 	case len(m.named()) == 0 && m.selection.named():
 		r.Reason = fault.ReasonProfileMismatch
 		r.Message = fmt.Sprintf("profile %s is bound, but to none of the runners asked for", m.selection.text())
+	case len(m.runners) == 0:
+		e.Code = fault.Unavailable
+		r.Message = "the organization has no runner"
+		e.Hint = "make one: berm runner create"
+	case len(considered) == 0 && m.allUnable():
+		r.Message = "no runner can run sandboxes: " + m.waiting()
 	case len(considered) == 0:
 		e.Code, e.RetryAfter = fault.Unavailable, retryUnavailable
-		r.Message = m.unavailable()
+		r.Message = "no runner can be asked now: " + m.waiting()
 	case m.onlyRoom(considered):
 		e.Code, e.RetryAfter = fault.Exhausted, retryCapacity
 		r.Message = "no runner has room: " + m.why(considered)
@@ -68,16 +74,18 @@ func (m *maker) inService() []*state {
 	return slices.DeleteFunc(m.named(), func(st *state) bool { return len(st.tried) == 0 })
 }
 
-func (m *maker) unavailable() string {
-	waiting := m.named()
-	if len(waiting) == 0 {
-		return "there is no runner that could be asked"
-	}
-	texts := make([]string, 0, len(waiting))
-	for _, st := range waiting {
+// waiting says of each runner that would be asked why it is not.
+func (m *maker) waiting() string {
+	var texts []string
+	for _, st := range m.named() {
 		texts = append(texts, st.host.ID+": "+messages(st.out))
 	}
-	return "no runner can be asked now: " + clip(strings.Join(texts, "; "), maxMessage)
+	return clip(strings.Join(texts, "; "), maxMessage)
+}
+
+// allUnable reports whether waiting helps with none of the runners: what is there can run nothing.
+func (m *maker) allUnable() bool {
+	return !slices.ContainsFunc(m.named(), func(st *state) bool { return len(st.out) != 1 || st.out[0].Code != place.CodeUnable })
 }
 
 // onlyRoom reports whether some runner would take the sandbox once others there have ended.

@@ -38,7 +38,7 @@ type runnerText struct {
 	Zone       string            `json:"zone"`
 	Org        string            `json:"org"`
 	Group      string            `json:"group"`
-	State      string            `json:"state"` // "", "disconnected", "cordoned"
+	State      string            `json:"state"` // "", "disconnected", "cordoned", "unable"
 	Arch       string            `json:"arch"`
 	Classes    []string          `json:"classes"`
 	Labels     map[string]string `json:"labels"`
@@ -101,7 +101,7 @@ func (w *world) runner(t testing.TB, text *runnerText) *Runner {
 	}
 	r.Managed = core.ManagedSpec{EnforceResourceLimits: text.Enforce, CPURuntimeClass: text.CPUClass, GPURuntimeClass: text.GPUClass}
 	out := &Runner{
-		Runner: r, Connected: text.State != "disconnected", Cordoned: text.State == "cordoned", Kind: "fake", Architecture: text.Arch,
+		Runner: r, Connected: text.State != "disconnected", Cordoned: text.State == "cordoned", Unable: unable[text.State], Kind: "fake", Architecture: text.Arch,
 		RuntimeClasses: text.Classes, NodeLabels: text.Labels, Features: text.Features, Used: text.Used,
 		Capacity: core.Amounts{CPUMillis: 64_000, MemoryBytes: 256 << 30, GPUs: 8, Sandboxes: 100}, DefaultRuntimeClass: "crun",
 	}
@@ -342,3 +342,6 @@ func isNearest(t testing.TB, s *Snapshot, l *specpb.Launch, r *Refusal) {
 		}
 	}
 }
+
+// unable is why a runner in a state can run nothing.
+var unable = map[string]string{"unable": "needs root"}

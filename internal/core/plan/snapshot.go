@@ -32,6 +32,8 @@ type Runner struct {
 	// people.
 	Connected, Cordoned bool
 	Note                string
+	// Unable is why what is connected can run nothing at all (backend.Info.Refusal), "" when it can.
+	Unable string
 	// Kind is the backend's name; the rest is as in backend.Info. Empty means unknown and restricts nothing.
 	Kind, Architecture  string
 	RuntimeClasses      []string
