@@ -118,17 +118,23 @@ func (s *Service) AvailableProfile(ctx context.Context, p core.Principal, name, 
 
 // available returns the runners of an organization that a process came for and that take new sandboxes.
 func (s *Service) available(ctx context.Context, orgID string) ([]*plan.Runner, error) {
-	snap, err := s.snapshot(ctx, orgID, false)
+	cfg, err := s.config(ctx, orgID, false)
 	if err != nil {
 		return nil, err
 	}
+	// What is told to people is what the store says: another gateway may have launched here.
+	used, err := s.usedOn(ctx, cfg, true)
+	if err != nil {
+		return nil, err
+	}
+	snap := s.snapshotOf(orgID, cfg, used)
 	return slices.DeleteFunc(snap.Runners, func(r *plan.Runner) bool { return r.Kind == "" || r.Cordoned }), nil
 }
 
 func (s *Service) availableRunner(r *plan.Runner) *AvailableRunner {
 	k, _ := s.contacts.get(r.Runner.ID)
 	out := &AvailableRunner{
-		RunnerID: r.Runner.RunnerID, GroupID: r.Runner.GroupID, Healthy: r.Connected, Architecture: r.Architecture,
+		RunnerID: r.Runner.RunnerID, GroupID: r.Runner.GroupID, Healthy: r.Connected && r.Unable == "", Architecture: r.Architecture,
 		Capacity: r.Capacity, Sandboxes: r.Used.Sandboxes, ProfileNames: make([]string, len(r.Bindings)),
 		Free: core.Amounts{
 			CPUMillis: max(0, r.Capacity.CPUMillis-r.Used.CPUMillis), MemoryBytes: max(0, r.Capacity.MemoryBytes-r.Used.MemoryBytes),

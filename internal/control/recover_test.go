@@ -280,7 +280,7 @@ func TestAttach(t *testing.T) {
 		t.Errorf("%+v", v.Status)
 	}
 	_, _, err = w.svc.Launch(w.ctx(), w.user, nil)
-	wantFault(t, err, fault.Unavailable, fault.ReasonNoSuitableRunner, "needs root")
+	wantFault(t, err, fault.Precondition, fault.ReasonNoSuitableRunner, "needs root")
 	w.svc.Detach(w.runners["r1"].ID)
 	f.Unreachable(true)
 	ctx, cancel := context.WithCancel(w.ctx())

@@ -157,11 +157,15 @@ func (s *Service) snapshot(ctx context.Context, orgID string, fresh bool) (*plan
 	if err != nil {
 		return nil, err
 	}
+	return s.snapshotOf(orgID, cfg, used), nil
+}
+
+func (s *Service) snapshotOf(orgID string, cfg *orgConfig, used []core.Amounts) *plan.Snapshot {
 	snap := &plan.Snapshot{OrgID: orgID, Now: s.now(), Runners: make([]*plan.Runner, len(cfg.runners))}
 	for i, r := range cfg.runners {
 		snap.Runners[i] = s.planRunner(r, used[i])
 	}
-	return snap, nil
+	return snap
 }
 
 func (s *Service) planRunner(c *runnerConfig, used core.Amounts) *plan.Runner {
@@ -178,11 +182,8 @@ func (s *Service) planRunner(c *runnerConfig, used core.Amounts) *plan.Runner {
 	out.Kind, out.Architecture, out.RuntimeClasses = info.Kind, info.Architecture, info.RuntimeClasses
 	out.DefaultRuntimeClass, out.NodeLabels, out.Features = info.DefaultRuntimeClass, info.NodeLabels, info.Features
 	out.Capacity = info.Capacity
-	out.Connected = k.connected && info.Refusal == ""
-	switch {
-	case info.Refusal != "":
-		out.Note = info.Refusal
-	case !k.connected:
+	out.Connected, out.Unable = k.connected, info.Refusal
+	if !k.connected {
 		out.Note = "out of contact since " + k.since.UTC().Format("2006-01-02T15:04:05Z07:00")
 	}
 	out.Refuses = refuses(k.link)
