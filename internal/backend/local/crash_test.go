@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -18,6 +19,7 @@ import (
 	"github.com/bermhq/berm/internal/backend/local/image/imagetest"
 	"github.com/bermhq/berm/internal/core"
 	"github.com/bermhq/berm/internal/failpoint"
+	"github.com/bermhq/berm/internal/shim"
 )
 
 // Environment of the process that TestCrash kills: its state directory, a layout, and the shim.
@@ -104,7 +106,12 @@ func crashEnd(ctx context.Context, b *Backend, id string) error {
 func TestCrash(t *testing.T) {
 	l := imagetest.New(t)
 	l.Add(imagetest.Image{Layers: [][]byte{buildTool(t)}, Config: v1.Config{Cmd: []string{"/bin/tool", "idle"}}})
-	for _, point := range Failpoints() {
+	// The shim's client has failpoints in the server too. The first hit of those is a probe's, a later one a sandbox's.
+	points := slices.Concat(Failpoints(), shim.Failpoints())
+	for _, p := range shim.Failpoints() {
+		points = append(points, p+"=3")
+	}
+	for _, point := range points {
 		t.Run(point, func(t *testing.T) {
 			b := &testBackend{t: t, cfg: Config{
 				Dir: t.TempDir(), RunnerName: "crash", Runtimes: []string{"crun"}, Shim: shimPath, Images: map[string]string{"tool": "oci:" + l.Dir},

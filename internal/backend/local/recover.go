@@ -148,11 +148,12 @@ func (b *Backend) adopt(f *found, state shim.State) {
 	f.mu.Unlock()
 	at := state.Record.StartedAt
 	b.publish(f.sandbox, backend.Observation{Phase: backend.PhaseRunning, At: at, StartedAt: at, Events: []core.Event{{Name: "started", At: at}}})
-	if f.stop != nil {
-		b.publish(f.sandbox, stopping(f.stop))
+	stop := f.stopping()
+	if stop != nil {
+		b.publish(f.sandbox, stopping(stop))
 	}
 	b.spawn(func() {
-		if f.stop != nil {
+		if stop != nil {
 			// The server may have died between writing the stop down and asking for it.
 			b.stopAgain(f.sandbox)
 		}
@@ -206,7 +207,7 @@ func (b *Backend) settled(dir string) (shim.State, error) {
 
 // startAgain starts a sandbox that was accepted and of which nothing ran, from the beginning.
 func (b *Backend) startAgain(f *found) {
-	if f.stop != nil {
+	if f.stopping() != nil {
 		b.spawn(func() { b.endUnstarted(f.sandbox, context.Canceled) })
 		return
 	}
