@@ -32,6 +32,8 @@ type session struct {
 	output                      string
 	// flags names the flags that made a launch request, by request path; nil when a file made it.
 	flags map[string]string
+	// tokenless: no token was found for the server.
+	tokenless bool
 }
 
 // Main runs a command line without the program's name and returns the exit code.

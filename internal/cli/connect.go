@@ -41,6 +41,7 @@ func (s *session) connect() (*client.Client, error) {
 			return nil, err
 		}
 	}
+	s.tokenless = cfg.Token == ""
 	return client.New(cfg)
 }
 

@@ -131,7 +131,10 @@ func (s *session) print(err error) {
 	if f.RetryAfter > 0 {
 		fmt.Fprintf(s.Err, "  A retry in %s may succeed.\n", f.RetryAfter)
 	}
-	if f.Hint != "" && !explained(f) {
+	switch {
+	case f.Code == fault.Unauthenticated && s.tokenless: // the server's hint is about headers
+		fmt.Fprintln(s.Err, "hint: Set BERM_TOKEN, or make a context. On the server's machine its user needs neither.")
+	case f.Hint != "" && !explained(f):
 		fmt.Fprintln(s.Err, "hint:", clean(f.Hint))
 	}
 }
