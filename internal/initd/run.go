@@ -41,7 +41,11 @@ type daemon struct {
 	reaper   *reap.Reaper
 	session  *yamux.Session
 	oomScore []byte
-	handlers sync.WaitGroup
+
+	// handlersMu guards ending, and that no handler begins after it was set.
+	handlersMu sync.Mutex
+	ending     bool
+	handlers   sync.WaitGroup
 
 	// What commands get unless their request says otherwise.
 	defaultsMu sync.Mutex
@@ -96,6 +100,7 @@ func harden(fd int) error {
 	for _, own := range []int{fd, mainStdout, mainStderr} {
 		unix.CloseOnExec(own)
 	}
+	unix.Umask(0o022)
 	runtime.GOMAXPROCS(maxProcs)
 	debug.SetGCPercent(gcPercent)
 	return nil
@@ -120,8 +125,19 @@ func (d *daemon) accept() {
 		if err != nil {
 			return
 		}
-		d.handlers.Go(func() { d.serve(&stream{Stream: s, frames: wire.NewReader(s)}) })
+		d.handle(&stream{Stream: s, frames: wire.NewReader(s)})
 	}
+}
+
+// handle serves a request, unless the sandbox is ending.
+func (d *daemon) handle(s *stream) {
+	d.handlersMu.Lock()
+	defer d.handlersMu.Unlock()
+	if d.ending {
+		s.hangUp()
+		return
+	}
+	d.handlers.Go(func() { d.serve(s) })
 }
 
 // end waits for what ends the sandbox, ends everything else, and returns the exit code.
@@ -134,6 +150,9 @@ func (d *daemon) end() int {
 	case <-d.session.CloseChan():
 		code = exitOrphaned // Without the shim nobody could stop this sandbox or hear of its end.
 	}
+	d.handlersMu.Lock()
+	d.ending = true
+	d.handlersMu.Unlock()
 	d.endRest()
 	flushed := make(chan struct{})
 	go func() { d.handlers.Wait(); close(flushed) }()

@@ -52,7 +52,7 @@ func (d *daemon) spawn(req wire.Request, files spawnFiles) (*child, *wire.Error)
 		env = append(env, "TERM="+defaultTerm)
 	}
 	if req.Dir != "" {
-		dir = req.Dir
+		dir = inDir(dir, req.Dir)
 	}
 	if err := checkDir(dir); err != nil {
 		return nil, err

@@ -128,20 +128,23 @@ func (c *Client) open(ctx context.Context, req wire.Request) (*conn, error) {
 	if err := checkStrings(slices.Concat(req.Argv, req.Env, []string{req.Dir, req.Path})); err != nil {
 		return nil, fault.Invalidf(fault.ReasonInvalidRequest, "%v", err)
 	}
-	nc, err := dial(c.dir)
+	if err := checkEnv(req.Env); err != nil {
+		return nil, fault.Invalidf(fault.ReasonInvalidRequest, "%v", err)
+	}
+	nc, err := dial(ctx, c.dir)
 	if err != nil {
 		return nil, errNotRunning(err)
 	}
+	cn := &conn{Conn: nc, frames: wire.NewReader(bufio.NewReaderSize(nc, readBuffer)), ctx: ctx}
+	cn.stop = context.AfterFunc(ctx, func() { nc.Close() }) // Before the first write: a shim may be stopped, and reads nothing.
 	req.Version = wire.Version
 	if err := wire.WriteJSON(nc, wire.TypeRequest, req); err != nil {
-		nc.Close()
+		cn.abandon()
 		if errors.Is(err, wire.ErrMalformed) {
 			return nil, fault.Invalidf(fault.ReasonInvalidRequest, "arguments and environment together exceed %d bytes", wire.MaxRequest)
 		}
-		return nil, errInterrupted(err)
+		return nil, cn.fail(err)
 	}
-	cn := &conn{Conn: nc, frames: wire.NewReader(bufio.NewReaderSize(nc, readBuffer)), ctx: ctx}
-	cn.stop = context.AfterFunc(ctx, func() { nc.Close() })
 	return cn, nil
 }
 
@@ -197,18 +200,29 @@ func contextFault(err error) error {
 }
 
 // dial connects to the socket of a state directory, however long its path: a socket address has 108 bytes.
-func dial(dir string) (net.Conn, error) {
+func dial(ctx context.Context, dir string) (net.Conn, error) {
 	d, err := os.Open(dir)
 	if err != nil {
 		return nil, err
 	}
 	defer d.Close()
-	return net.Dial("unix", socketPath(d))
+	var dialer net.Dialer
+	return dialer.DialContext(ctx, "unix", socketPath(d))
 }
 
-// SocketPath returns a short path of the socket in an open state directory, valid while it is open.
+// socketPath returns a short path of the socket in an open state directory, valid while it is open.
 func socketPath(dir *os.File) string {
 	return filepath.Join("/proc/self/fd", fmt.Sprint(dir.Fd()), socketName)
+}
+
+// checkEnv refuses what is no setting of a variable, rather than to drop it later.
+func checkEnv(env []string) error {
+	for _, e := range env {
+		if name, _, ok := strings.Cut(e, "="); !ok || name == "" {
+			return fmt.Errorf("environment entry %q: want NAME=value", e)
+		}
+	}
+	return nil
 }
 
 // checkStrings refuses what JSON or exec would change or cut off.

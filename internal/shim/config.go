@@ -114,6 +114,9 @@ func (c *Config) check() error {
 	if err := c.Cgroup.Check(); err != nil {
 		return err
 	}
+	if err := checkEnv(c.Env); err != nil {
+		return err
+	}
 	return checkStrings(slices.Concat(c.Main, c.Env, []string{c.WorkDir}))
 }
 

@@ -42,6 +42,9 @@ func TestExec(t *testing.T) {
 			}, result{stdout: "base own own /root /usr/bin\n"}},
 			{"empty input", shim.ExecRequest{Argv: []string{"cat"}}, result{}},
 			{"argument zero", shim.ExecRequest{Argv: []string{"sh", "-c", "echo $0 $1", "zero", "a b"}}, result{stdout: "zero a b\n"}},
+			{"directory relative to the default", shim.ExecRequest{Argv: []string{"pwd"}, Dir: "../usr"}, result{stdout: "/usr\n"}},
+			{"umask", shim.ExecRequest{Argv: []string{"sh", "-c", "umask"}}, result{stdout: "0022\n"}},
+			{"open files", shim.ExecRequest{Argv: []string{"sh", "-c", "ls /proc/self/fd | wc -l"}}, result{stdout: "4\n"}},
 			{"relative to the directory", shim.ExecRequest{Argv: []string{"./env", "echo", "x"}, Dir: "/usr/bin"}, result{stdout: "x\n"}},
 		} {
 			t.Run(tt.name, func(t *testing.T) {
@@ -78,6 +81,8 @@ func TestExecRefused(t *testing.T) {
 		{"directory is a file", shim.ExecRequest{Argv: []string{"true"}, Dir: "/etc/passwd"}, fault.ReasonExecFailed, "not a directory"},
 		{"nothing", shim.ExecRequest{}, fault.ReasonInvalidRequest, "no command"},
 		{"empty name", shim.ExecRequest{Argv: []string{""}}, fault.ReasonInvalidRequest, "no command"},
+		{"no variable", shim.ExecRequest{Argv: []string{"true"}, Env: []string{"NAME"}}, fault.ReasonInvalidRequest, `"NAME": want NAME=value`},
+		{"nameless variable", shim.ExecRequest{Argv: []string{"true"}, Env: []string{"=x"}}, fault.ReasonInvalidRequest, "NAME=value"},
 		{"zero byte", shim.ExecRequest{Argv: []string{"echo", "a\x00b"}}, fault.ReasonInvalidRequest, "zero byte"},
 		{"not UTF-8", shim.ExecRequest{Argv: []string{"echo", "\xff"}}, fault.ReasonInvalidRequest, "UTF-8"},
 		{"too long for the protocol", shim.ExecRequest{Argv: []string{"echo", strings.Repeat("x", wire.MaxRequest)}}, fault.ReasonInvalidRequest, "exceed"},
@@ -234,7 +239,7 @@ func TestTTY(t *testing.T) {
 	runtimes(t, func(t *testing.T, runtime string) {
 		s := start(t, runtime)
 		p, err := s.client.Exec(s.ctx(), shim.ExecRequest{
-			Argv: []string{"/bin/sh", "-c", `stty -echo; stty size; trap 'stty size' WINCH; test -t 0 -a -t 1 -a -t 2 && echo term $TERM; tty; ps -o tty= -p $$; while read x; do echo "got $x"; done; echo end`},
+			Argv: []string{"/bin/bash", "-c", `stty -echo; stty size; trap 'stty size' WINCH; test -t 0 -a -t 1 -a -t 2 && echo term $TERM; tty; ps -o tty= -p $$; while read x; do echo "got $x"; done; echo end`},
 			TTY:  true, Width: 123, Height: 45, Stdin: true,
 		})
 		if err != nil {
@@ -295,7 +300,7 @@ func TestTTYJobControl(t *testing.T) {
 	term.expect("> ")
 	for _, step := range []struct{ send, expect string }{
 		{"stty size\n", "24 80"},
-		{"sleep 1000; echo c''ode $?\n", "sleep 1000"},
+		{"sh -c 'echo run''ning; exec sleep 1000'\n", "running"},
 		{"\x03", "^C"},
 		{"echo back''again\n", "backagain"},
 		{"exit 6\n", "exit"},

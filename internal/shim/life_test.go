@@ -260,6 +260,7 @@ func TestStartRefuses(t *testing.T) {
 		{"relative runtime", func(s *sandbox) { s.cfg.Runtime = "crun" }, "absolute"},
 		{"cgroup outside its base", func(s *sandbox) { s.cfg.Cgroup.Base = "/elsewhere" }, "base"},
 		{"cgroup with dots", func(s *sandbox) { s.cfg.Cgroup.Path = "/a/../../b" }, "no . or .."},
+		{"no variable", func(s *sandbox) { s.cfg.Env = []string{"NAME"} }, "NAME=value"},
 		{"zero byte", func(s *sandbox) { s.cfg.Main = []string{"a\x00b"} }, "zero byte"},
 		{"open directory", func(s *sandbox) { os.Chmod(s.cfg.Dir, 0o755) }, "0700"},
 	} {

@@ -65,7 +65,7 @@ const (
 	ReasonStopped Reason = "STOPPED"
 	// ReasonOutOfMemory: the kernel killed the main process, or all, at the memory limit.
 	ReasonOutOfMemory Reason = "OUT_OF_MEMORY"
-	// ReasonKilled: something on the host killed process 1, and it was not the shim.
+	// ReasonKilled: something killed process 1, and it was not the shim. Without a code when process 1 failed from inside.
 	ReasonKilled Reason = "KILLED"
 	// ReasonStartFailed: the runtime, the init or the main process could not start. There is no exit code.
 	ReasonStartFailed Reason = "START_FAILED"

@@ -108,14 +108,19 @@ func (s *sandbox) describe(ws syscall.WaitStatus) shim.Exit {
 	return e
 }
 
-// explain sets reason and message.
+// explain sets reason and message, and takes back a code that is not the main process's.
 func (s *sandbox) explain(e *shim.Exit) {
 	byKill := e.Signal == int(syscall.SIGKILL)
 	// Process 1 passes on the main process's end as a code; only the init knows whether that was a signal.
-	mainKilled := e.Signal == 0 && *e.ExitCode == 128+int32(syscall.SIGKILL) && s.guest.mainSignal.Load() == int32(syscall.SIGKILL)
+	main := s.guest.mainExit.Load()
+	mainKilled := e.Signal == 0 && main != nil && main.Signal == int(syscall.SIGKILL)
 	switch {
 	case s.killed:
 		e.Reason, e.Message = shim.ReasonStopped, "it did not end within the grace and was killed"
+	case e.Signal == 0 && !s.confirmed(*e.ExitCode, main):
+		e.Reason = shim.ReasonKilled
+		e.Message = fmt.Sprintf("process 1 ended with code %d although it was not its time: something made it fail", *e.ExitCode)
+		e.ExitCode = nil
 	case e.OOM && (byKill || mainKilled):
 		e.Reason = shim.ReasonOutOfMemory
 		e.Message = fmt.Sprintf("killed for want of memory; the kernel killed %d of its processes", e.OOMKills)
@@ -128,6 +133,15 @@ func (s *sandbox) explain(e *shim.Exit) {
 	if e.OOM && e.Message == "" {
 		e.Message = fmt.Sprintf("the kernel killed %d of its processes for want of memory", e.OOMKills)
 	}
+}
+
+// confirmed reports whether the code of process 1 is that of the main process, or of an idle sandbox that was stopped. A
+// process that makes the init crash (by its resource limits, say) must not pass for the main process having ended.
+func (s *sandbox) confirmed(code int32, main *wire.Exit) bool {
+	if len(s.cfg.Main) == 0 {
+		return s.stopping && code == 0
+	}
+	return main != nil && main.Code == code
 }
 
 // commit makes the end durable and then lets everybody know. A disk that refuses is asked again for as long as it takes:

@@ -26,10 +26,9 @@ const (
 // guest is the init as the shim sees it: something that answers requests, perhaps wrongly.
 type guest struct {
 	session *yamux.Session
-	// mainSignal is the signal that ended the main process, as the init has it; told is closed when it has said so, or will
-	// not any more.
-	mainSignal atomic.Int32
-	told       chan struct{}
+	// mainExit is how the main process ended, as the init has it; told is closed when it has said so, or will not any more.
+	mainExit atomic.Pointer[wire.Exit]
+	told     chan struct{}
 }
 
 func newGuest(conn net.Conn) (*guest, error) {
@@ -133,7 +132,7 @@ func (g *guest) watchMain(s *yamux.Stream, r *wire.Reader) {
 	}
 	var e wire.Exit
 	if f.Decode(&e) == nil {
-		g.mainSignal.Store(int32(e.Signal))
+		g.mainExit.Store(&e)
 	}
 }
 

@@ -143,7 +143,7 @@ func settle() error {
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("become subreaper: %w", err)
 	}
-	unix.Umask(0o077)
+	unix.Umask(0o022) // What is not for others is made with its own mode; runtimes make mount points for others.
 	runtime.GOMAXPROCS(maxProcs)
 	debug.SetGCPercent(gcPercent)
 	return nil

@@ -39,7 +39,7 @@ func listen(dir string) (*net.UnixListener, error) {
 		return nil, err
 	}
 	l.SetUnlinkOnClose(false) // The name above ends with this function.
-	return l, nil
+	return l, os.Chmod(path, 0o600)
 }
 
 func (s *sandbox) serve(l *net.UnixListener) {

@@ -54,6 +54,9 @@ func lie(s *yamux.Stream, how string) {
 		if how == "liar" { // The main process has ended, it says. It has not: this is process 1.
 			_ = wire.WriteJSON(s, wire.TypeExit, wire.Exit{Code: 0})
 		}
+		if how == "quits" {
+			os.Exit(0)
+		}
 		time.Sleep(time.Hour)
 	case wire.OpExec, wire.OpReadFile, wire.OpWriteFile:
 		misbehave(s, how, req.Op)
