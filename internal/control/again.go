@@ -52,6 +52,7 @@ func (s *Service) doubt(sb *core.Sandbox, err error) {
 	if !fault.Is(err, fault.Unavailable) && !fault.Is(err, fault.Internal) {
 		return
 	}
+	s.used.forget(sb.RunnerUUID) // It may be reserved or not.
 	s.live.add(sb, applied)
 	now := s.now()
 	s.submit(&backend.Observation{

@@ -77,26 +77,30 @@ func (s *Service) plan(ctx context.Context, p core.Principal, l *specpb.Launch, 
 
 // commitLaunch writes everything that a launch is, or nothing.
 func (s *Service) commitLaunch(ctx context.Context, p core.Principal, pl *plan.Plan, sb *core.Sandbox) error {
-	err := s.store.Update(ctx, func(tx store.Tx) error {
-		if err := tx.AssertCurrent(ctx, storeRefs(p.OrgID, pl.Refs)); err != nil {
-			return err
+	return s.used.change(func() error {
+		err := s.store.Update(ctx, func(tx store.Tx) error { return s.writeLaunch(ctx, tx, p, pl, sb) })
+		if err == nil {
+			s.used.add(sb.RunnerUUID, sb.Reserved, 1)
 		}
-		if err := s.checkUsage(ctx, tx, p, pl, sb.CreatedAt); err != nil {
-			return err
-		}
-		fits, err := tx.Reserve(ctx, sb.RunnerUUID, sb.Reserved)
-		if err != nil {
-			return err
-		}
-		if !fits {
-			return errFull
-		}
-		return tx.InsertSandbox(ctx, sb)
+		return err
 	})
-	if err == nil {
-		s.used.add(sb.RunnerUUID, sb.Reserved, 1)
+}
+
+func (s *Service) writeLaunch(ctx context.Context, tx store.Tx, p core.Principal, pl *plan.Plan, sb *core.Sandbox) error {
+	if err := tx.AssertCurrent(ctx, storeRefs(p.OrgID, pl.Refs)); err != nil {
+		return err
 	}
-	return err
+	if err := s.checkUsage(ctx, tx, p, pl, sb.CreatedAt); err != nil {
+		return err
+	}
+	fits, err := tx.Reserve(ctx, sb.RunnerUUID, sb.Reserved)
+	if err != nil {
+		return err
+	}
+	if !fits {
+		return errFull
+	}
+	return tx.InsertSandbox(ctx, sb)
 }
 
 func storeRefs(orgID string, refs []plan.Ref) []store.Ref {

@@ -13,6 +13,9 @@ import (
 type usedAmounts struct {
 	mu       sync.Mutex
 	byRunner map[string]core.Amounts
+	// changing counts the transactions under way that change what is reserved, changes those that ever began. What was read
+	// beside one of them may have it in or not, so that it must not be remembered: it would be counted twice, or not at all.
+	changing, changes int
 }
 
 func newUsedAmounts() *usedAmounts { return &usedAmounts{byRunner: map[string]core.Amounts{}} }
@@ -24,10 +27,37 @@ func (u *usedAmounts) get(runnerUUID string) (core.Amounts, bool) {
 	return a, ok
 }
 
-func (u *usedAmounts) set(runnerUUID string, a core.Amounts) {
+// change runs a transaction that changes what is reserved, together with the calls of add that tell of it.
+func (u *usedAmounts) change(fn func() error) error {
+	u.mu.Lock()
+	u.changing++
+	u.changes++
+	u.mu.Unlock()
+	defer func() {
+		u.mu.Lock()
+		u.changing--
+		u.mu.Unlock()
+	}()
+	return fn()
+}
+
+// epoch is to be passed to set with what is read after it.
+func (u *usedAmounts) epoch() int {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.byRunner[runnerUUID] = a
+	if u.changing > 0 {
+		return -1
+	}
+	return u.changes
+}
+
+// set remembers what was read, unless it was read beside a change.
+func (u *usedAmounts) set(epoch int, runnerUUID string, a core.Amounts) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if epoch == u.changes {
+		u.byRunner[runnerUUID] = a
+	}
 }
 
 func (u *usedAmounts) forget(runnerUUID string) {
@@ -62,6 +92,7 @@ func (s *Service) usedOn(ctx context.Context, cfg *orgConfig, fresh bool) ([]cor
 	if len(ask) == 0 {
 		return out, nil
 	}
+	epoch := s.used.epoch()
 	err := s.store.View(ctx, func(r store.Reader) error {
 		for _, i := range ask {
 			var err error
@@ -75,7 +106,7 @@ func (s *Service) usedOn(ctx context.Context, cfg *orgConfig, fresh bool) ([]cor
 		return nil, err
 	}
 	for _, i := range ask {
-		s.used.set(cfg.runners[i].runner.ID, out[i])
+		s.used.set(epoch, cfg.runners[i].runner.ID, out[i])
 	}
 	return out, nil
 }

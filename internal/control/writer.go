@@ -81,7 +81,16 @@ func (s *Service) writeStatuses(ctx context.Context) {
 func (s *Service) writeBatch(ctx context.Context, batch []*backend.Observation) bool {
 	for retry := minStatusRetry; ; retry = min(2*retry, maxStatusRetry) {
 		failpoint.Hit(fpStatusCommit)
-		done, err := s.commitStatuses(ctx, batch)
+		var done committed
+		err := s.used.change(func() (err error) {
+			done, err = s.commitStatuses(ctx, batch)
+			for _, row := range done.written {
+				if err == nil && row.Status.Terminal() {
+					s.used.add(row.RunnerUUID, row.Reserved, -1)
+				}
+			}
+			return err
+		})
 		switch {
 		case err == nil:
 			failpoint.Hit(fpStatusCommitted)
@@ -195,7 +204,6 @@ func (s *Service) statusWritten(ctx context.Context, row *core.Sandbox) {
 		s.live.update(row.ID, func(e *liveSandbox) { e.row, e.unwritten = &slim, nil })
 		return
 	}
-	s.used.add(row.RunnerUUID, row.Reserved, -1)
 	s.live.remove(row.ID)
 	s.log.InfoContext(ctx, "sandbox ended", "sandbox", row.ID, "org", row.OrgID, "status", row.Status, "reason", row.StatusReason)
 	// The link is taken now: a runner that is being deleted may be gone before the clean-up begins.
