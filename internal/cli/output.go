@@ -3,9 +3,8 @@ package cli
 import (
 	"encoding/json"
 	"fmt"
-	"io"
 	"strings"
-	"text/tabwriter"
+	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
 	"google.golang.org/protobuf/encoding/protojson"
@@ -97,25 +96,42 @@ func toJSON(v any) ([]byte, error) {
 	}
 }
 
+// columnGap stands between the columns of a table.
+const columnGap = 3
+
+// table writes rows in columns. An empty cell keeps its place, and no line ends in spaces.
 func (s *session) table(t table) {
-	w := tabwriter.NewWriter(s.Out, 0, 4, 3, ' ', 0)
 	head := t.head
 	if s.output == "wide" {
 		head = append(append([]string(nil), t.head...), t.wide...)
 	}
-	row(w, head)
+	lines := [][]string{plainCells(head)}
 	for _, r := range t.rows {
-		row(w, r[:min(len(r), len(head))])
+		lines = append(lines, plainCells(r[:min(len(r), len(head))]))
 	}
-	_ = w.Flush() // a failed write to a person's terminal has no better handling
+	widths := make([]int, len(head))
+	for _, cells := range lines {
+		for i, c := range cells {
+			widths[i] = max(widths[i], utf8.RuneCountInString(c))
+		}
+	}
+	for _, cells := range lines {
+		var b strings.Builder
+		for i, c := range cells {
+			b.WriteString(c)
+			b.WriteString(strings.Repeat(" ", widths[i]-utf8.RuneCountInString(c)+columnGap))
+		}
+		fmt.Fprintln(s.Out, strings.TrimRight(b.String(), " "))
+	}
 }
 
-func row(w io.Writer, cells []string) {
+// plainCells keeps line breaks and control characters out of a table.
+func plainCells(cells []string) []string {
 	out := make([]string, len(cells))
 	for i, c := range cells {
 		out[i] = strings.NewReplacer("\n", " ", "\t", " ").Replace(clean(c))
 	}
-	fmt.Fprintln(w, strings.TrimRight(strings.Join(out, "\t"), "\t"))
+	return out
 }
 
 // maxCell is the longest value of a table cell, in characters.
