@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/google/uuid"
@@ -227,15 +228,17 @@ func TestEditByAnotherGateway(t *testing.T) {
 	}
 }
 
-// conflicting makes the configuration change under every launch.
+// conflicting makes something happen before every transaction.
 type conflicting struct {
 	store.Store
-	before func()
+	before atomic.Pointer[func()]
 }
 
+func (c *conflicting) set(fn func()) { c.before.Store(&fn) }
+
 func (c *conflicting) Update(ctx context.Context, fn func(store.Tx) error) error {
-	if c.before != nil {
-		c.before()
+	if before := c.before.Load(); before != nil {
+		(*before)()
 	}
 	return c.Store.Update(ctx, fn)
 }
@@ -250,34 +253,30 @@ func TestReplanIsBounded(t *testing.T) {
 	w.svc.Detach(w.runners["r1"].ID)
 	w.must(svc.Attach(w.ctx(), w.runners["r1"].ID, runner.NewAgent(w.fakes["r1"], nil)))
 	edits := 0
-	wrapped.before = func() {
+	wrapped.set(func() {
 		edits++
 		text := `{"container_image":"host","tags":["` + strings.Repeat("a", edits) + `"]}`
 		w.editProfile(control.DefaultProfile, text)
-	}
+	})
 	_, _, err := svc.Launch(w.ctx(), w.user, nil)
 	wantFault(t, err, fault.Unavailable, fault.ReasonReplanExhausted)
 	if fault.From(err).RetryAfter <= 0 || edits != control.MaxReplans+1 {
 		t.Errorf("%d attempts, retry after %v", edits, fault.From(err).RetryAfter)
 	}
-	wrapped.before = nil
+	wrapped.set(func() {})
 	if n := w.count(); n != 0 {
 		t.Errorf("%d sandboxes are left", n)
 	}
 	// One change is survived.
-	once := false
-	wrapped.before = func() {
-		if !once {
-			once = true
-			w.editProfile(control.DefaultProfile, `{"container_image":"host","tags":["b"]}`)
-		}
-	}
+	var once sync.Once
+	wrapped.set(func() {
+		once.Do(func() { w.editProfile(control.DefaultProfile, `{"container_image":"host","tags":["b"]}`) })
+	})
 	_, pl, err := svc.Launch(w.ctx(), w.user, nil)
 	w.must(err)
 	if v, _ := pl.Resolved.Lookup("tags"); v.String() != `["b"]` {
 		t.Errorf("planned from %s", v)
 	}
-	wrapped.before = nil
 }
 
 func TestUsageGuardrails(t *testing.T) {
