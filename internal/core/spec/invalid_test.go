@@ -46,7 +46,7 @@ func TestInvalid(t *testing.T) {
 		`{"resource_defaults":"2"}`: "FIELD_INVALID\n1:22 resource_defaults: expected an object, got a string",
 		`{"tags":"ci"}`:             "FIELD_INVALID\n1:9 tags: expected a list, got a string",
 		`{"tags":["a",null,"",3]}`: "FIELD_INVALID\n1:14 tags[1]: null is not allowed in a list; leave it out\n" +
-			"1:22 tags[3]: expected a string, got a number (3)\n1:19 tags[2]: an element is empty",
+			"1:22 tags[3]: expected a string, got a number (3); write it in quotes\n1:19 tags[2]: an element is empty",
 		`{"nodeSelector":{"a":null}}`:        "FIELD_INVALID\n1:22 node_selector[a]: null is not allowed in a map: a map is one value, write out all of it",
 		`{"namespace":{"autoCreate":"yes"}}`: "FIELD_INVALID\n1:28 namespace.auto_create: expected true or false, got a string (\"yes\")",
 		`{"pod":{"spec":[]}}`:                "FIELD_INVALID\n1:16 pod.spec: expected an object, got a list",

@@ -147,7 +147,7 @@ func TestDecodeRefuses(t *testing.T) {
 		`{"a_bol":true}`:           `FIELD_UNKNOWN a_bol: unknown field "a_bol"; did you mean "a_bool"?`,
 		`{"child":{"aStrng":"x"}}`: `FIELD_UNKNOWN child.aStrng: unknown field "aStrng"; did you mean "aString"?`,
 		`{"children":[{},{"a_bool":1,"a_string":true}]}`: "FIELD_INVALID children[1].a_bool: expected true or false, got a number (1)|" +
-			"children[1].a_string: expected a string, got a boolean (true)",
+			"children[1].a_string: expected a string, got a boolean (true); write it in quotes",
 		`{"a_bool":true,"aBool":false}`:        `FIELD_INVALID a_bool: given twice, as "a_bool" and as "aBool"`,
 		`{"a_int32":2147483648}`:               "FIELD_INVALID a_int32: 2147483648 is out of the range of a 32-bit integer",
 		`{"a_int32":1.5}`:                      "FIELD_INVALID a_int32: expected a 32-bit integer, got a number (1.5)",

@@ -28,7 +28,11 @@ func scalarOf(n *Node, fd protoreflect.FieldDescriptor) (protoreflect.Value, err
 	switch fd.Kind() {
 	case protoreflect.StringKind:
 		if n.Kind != String {
-			return protoreflect.Value{}, wanted("a string", n)
+			err := wanted("a string", n)
+			if n.Kind == Number || n.Kind == Bool {
+				err = fmt.Errorf("%w; write it in quotes", err)
+			}
+			return protoreflect.Value{}, err
 		}
 		return protoreflect.ValueOfString(n.Text), nil
 	case protoreflect.BoolKind:
