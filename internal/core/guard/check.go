@@ -25,12 +25,6 @@ func Admits(l *Limits, s *Subject) bool {
 	return len(c.out) == 0
 }
 
-// checks are run in this order. Locks come first: to leave a locked field alone may be all that is needed.
-var checks = [...]func(*checker){
-	(*checker).locked, (*checker).resources, (*checker).gpus, (*checker).image, (*checker).runtime, (*checker).egress, (*checker).ingress,
-	(*checker).annotations, (*checker).lifetime, (*checker).mountedFiles, (*checker).ports,
-}
-
 // checker is one run of the checks.
 type checker struct {
 	*Limits
@@ -41,16 +35,32 @@ type checker struct {
 	out   []Violation
 }
 
+// run checks in a fixed order. Locks come first: to leave a locked field alone may be all that is needed. The calls are
+// spelt out, because through a table of functions the checker would be on the heap, once for every binding of a fleet.
 func (c *checker) run() {
 	c.s.prepare()
 	c.out = append(c.out, c.broken...)
-	for _, check := range checks {
-		if c.brief && len(c.out) > 0 {
-			return
-		}
-		check(c)
+	c.locked()
+	c.resources()
+	c.gpus()
+	c.image()
+	c.runtime()
+	if c.enough() {
+		return
 	}
+	c.egress()
+	c.ingress()
+	c.annotations()
+	if c.enough() {
+		return
+	}
+	c.lifetime()
+	c.mountedFiles()
+	c.ports()
 }
+
+// enough reports whether nothing more needs to be found.
+func (c *checker) enough() bool { return c.brief && len(c.out) > 0 }
 
 // found is the resolved value of a field.
 type found struct {
