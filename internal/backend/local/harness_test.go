@@ -14,10 +14,12 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
 
 	specpb "github.com/bermhq/berm/gen/berm/spec"
 	"github.com/bermhq/berm/internal/backend"
+	"github.com/bermhq/berm/internal/backend/local/bundle"
 	"github.com/bermhq/berm/internal/core"
 	"github.com/bermhq/berm/internal/shim/cgroup"
 )
@@ -134,6 +136,7 @@ func (b *testBackend) checkLeaks() {
 			b.t.Errorf("a control group is left: %s", g)
 		}
 	}
+	b.checkDevices()
 	if left := processesOf(b.t, b.place.dir); len(left) > 0 {
 		b.t.Errorf("processes are left: %q", left)
 	}
@@ -143,6 +146,26 @@ func (b *testBackend) checkLeaks() {
 	}
 	if entries, _ := filepath.Glob(filepath.Join(b.place.images(), "sha256", tempGlob)); len(entries) > 0 {
 		b.t.Errorf("half-unpacked layers are left: %q", entries)
+	}
+}
+
+// checkDevices looks whether the machine's devices are still its own: crun gives a container's standard streams to the
+// container's user, whatever they are. Only the ids of this backend count; the machine may have other servers, of any age.
+func (b *testBackend) checkDevices() {
+	b.t.Helper()
+	const used = 64 // More ranges than any test takes.
+	for _, name := range []string{"null", "zero", "full", "random", "urandom", "tty"} {
+		var st unix.Stat_t
+		if err := unix.Stat("/dev/"+name, &st); err != nil {
+			b.t.Error(err)
+			continue
+		}
+		if st.Uid < firstID || st.Uid >= lastID {
+			continue
+		}
+		if n := int(st.Uid-firstID) / bundle.IDsPerSandbox; (n-b.ids.start+MaxSandboxes)%MaxSandboxes < used {
+			b.t.Errorf("/dev/%s belongs to a sandbox: %d", name, st.Uid)
+		}
 	}
 }
 

@@ -69,16 +69,31 @@ type Stdio struct {
 // Run creates and starts the container and returns when the runtime is done; the container's process 1 is then a child of
 // the nearest subreaper, and its id is in pidFile. onStart is told the runtime's process id.
 func (c *Container) Run(pidFile string, io Stdio, timeout time.Duration, onStart func(pid int)) error {
-	null, err := os.Open(os.DevNull)
+	empty, err := emptyInput()
 	if err != nil {
 		return err
 	}
-	defer null.Close()
+	defer empty.Close()
 	files := []uintptr{
-		null.Fd(), io.Console.Fd(), io.Console.Fd(), io.Socket.Fd(), io.Stdout.Fd(), io.Stderr.Fd(), io.Hold.Fd(),
+		empty.Fd(), io.Console.Fd(), io.Console.Fd(), io.Socket.Fd(), io.Stdout.Fd(), io.Stderr.Fd(), io.Hold.Fd(),
 	}
 	args := []string{"run", "--detach", "--bundle", c.Bundle, "--pid-file", pidFile, "--preserve-fds", "3", c.ID}
 	return c.call(args, files, timeout, onStart)
+}
+
+// emptyInput returns a file that is empty and can never be anything else. Not the host's /dev/null: crun gives a
+// container's standard streams to the container's user, and whoever owns that device inside could take it from the host.
+func emptyInput() (*os.File, error) {
+	fd, err := unix.MemfdCreate("empty", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
+	if err != nil {
+		return nil, os.NewSyscallError("memfd_create", err)
+	}
+	f := os.NewFile(uintptr(fd), "empty")
+	if _, err := unix.FcntlInt(f.Fd(), unix.F_ADD_SEALS, unix.F_SEAL_WRITE|unix.F_SEAL_GROW|unix.F_SEAL_SHRINK|unix.F_SEAL_SEAL); err != nil {
+		f.Close()
+		return nil, os.NewSyscallError("seal", err)
+	}
+	return f, nil
 }
 
 // Delete kills the container if it runs and removes what the runtime keeps of it. It fails for a container that the runtime
