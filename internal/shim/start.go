@@ -38,6 +38,10 @@ func Failpoints() []string {
 	return []string{failBeforeFork, failAfterFork, failStarted, failBeforeDelete, failAfterDelete}
 }
 
+// ErrDied is the cause of a Start whose shim died before it said how the start went. If it left a record, the main process may
+// have run.
+var ErrDied = errors.New("it died without a word")
+
 // Start forks a shim, detached from this process, and returns once the main process runs. binary is the host's path of
 // berm-shim. When the sandbox cannot start, the error says why (START_FAILED with the runtime's words, or
 // CWSANDBOX_COMMAND_NOT_FOUND and the like for the main command), exit.json has the same, and nothing is left running. When
@@ -137,10 +141,10 @@ func awaitStart(ctx context.Context, dir string, status *os.File) error {
 		return contextFault(ctx.Err())
 	}
 	if errors.Is(err, io.EOF) {
-		err = errors.New("it died without a word")
+		err = ErrDied
 	}
 	return fault.New(fault.Unavailable, fault.ReasonRunnerUnavailable, "the shim did not start the sandbox: %v%s", err,
-		tail(filepath.Join(dir, shimLogName)))
+		tail(filepath.Join(dir, shimLogName))).WithCause(err)
 }
 
 // tail returns the end of a log for an error message, with a separator before it; "" when there is none.

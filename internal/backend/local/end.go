@@ -142,14 +142,16 @@ func (b *Backend) release(s *sandbox) {
 	err := errors.Join(b.dismiss(s), b.clearBox(s.id))
 	failpoint.Hit(failReleased)
 	s.clean = err == nil
-	if err != nil && b.ctx.Err() == nil {
+	if err != nil && b.releases.Err() == nil {
 		b.log.Error("what an ended sandbox held could not all be removed", "sandbox", s.id, "error", err)
 	}
 }
 
 // dismiss lets the shim go, which removes container and control groups, and makes sure that they are gone.
+//
+// Close does not interrupt it, for a while: the sandbox has ended, and what is left of it would stay until the next server.
 func (b *Backend) dismiss(s *sandbox) error {
-	ctx, cancel := context.WithTimeout(b.ctx, cleanTimeout)
+	ctx, cancel := context.WithTimeout(b.releases, cleanTimeout)
 	defer cancel()
 	client := s.client
 	if client == nil {

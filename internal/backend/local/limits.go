@@ -58,6 +58,8 @@ const (
 	memoryReserve = 10
 	// lockPatience is how long the lock of the state directory is tried for, lockPoll how often.
 	lockPatience, lockPoll = time.Second, 10 * time.Millisecond
+	// closePatience is how long a server that stops goes on to free what ended sandboxes held.
+	closePatience = 5 * time.Second
 	// probeTimeout bounds the probe of one runtime.
 	probeTimeout = 20 * time.Second
 	// startTimeout bounds the time from the shim's start to the main process's.

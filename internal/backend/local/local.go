@@ -99,10 +99,10 @@ type Backend struct {
 	creating map[string]chan struct{}
 	closed   bool
 
-	// ctx ends with Close; running counts the goroutines that watch sandboxes.
-	ctx     context.Context //nolint:containedctx // the lifetime of the backend itself
-	cancel  context.CancelFunc
-	running sync.WaitGroup
+	// ctx ends with Close, releases a while after it; running counts the goroutines that watch sandboxes.
+	ctx, releases       context.Context //nolint:containedctx // the lifetime of the backend itself
+	cancel, endReleases context.CancelFunc
+	running             sync.WaitGroup
 }
 
 var _ backend.Backend = (*Backend)(nil)
@@ -149,7 +149,10 @@ func (b *Backend) Close() error {
 	}
 	b.cancel()
 	b.hub.close()
+	late := time.AfterFunc(closePatience, b.endReleases)
 	b.running.Wait()
+	late.Stop()
+	b.endReleases()
 	if b.images != nil {
 		b.images.Close()
 	}

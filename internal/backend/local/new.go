@@ -44,6 +44,7 @@ func New(ctx context.Context, cfg Config) (*Backend, error) {
 		return nil, err
 	}
 	b.ctx, b.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	b.releases, b.endReleases = context.WithCancel(context.WithoutCancel(ctx))
 	capacity := overlay(b.machine.capacity(), cfg.Capacity)
 	var left []*found
 	if b.machine.refusal == "" {

@@ -216,6 +216,10 @@ func (b *Backend) endUnstarted(s *sandbox, cause error) {
 		b.endExited(s, *exit)
 		return
 	}
+	if record, err := shim.ReadRecord(b.place.shimState(s.id)); errors.Is(cause, shim.ErrDied) && (err != nil || record != nil) {
+		b.endLost(s) // Its main process may have run.
+		return
+	}
 	end := endRecord{Version: recordVersion, At: b.cfg.Now(), Failed: true, Reason: core.EndStartFailed, Message: message(cause)}
 	var image *imageError
 	stop := s.stopping()
