@@ -177,23 +177,23 @@ func inDir(dir, name string) string {
 func mergeEnv(base, over []string) []string {
 	env := make([]string, 0, len(base)+len(over)+2)
 	at := make(map[string]int, len(base)+len(over))
-	for _, entry := range slices.Concat(base, over) {
-		name, _, ok := strings.Cut(entry, "=")
-		if !ok || name == "" {
-			continue
-		}
+	set := func(name, entry string) {
 		if i, known := at[name]; known {
 			env[i] = entry
-			continue
+			return
 		}
 		at[name] = len(env)
 		env = append(env, entry)
 	}
-	if lookupEnv(env, "PATH") == "" {
-		env = append(env, "PATH="+defaultPath)
+	for _, entry := range slices.Concat(base, over) {
+		if name, _, ok := strings.Cut(entry, "="); ok && name != "" {
+			set(name, entry)
+		}
 	}
-	if lookupEnv(env, "HOME") == "" {
-		env = append(env, "HOME="+home())
+	for _, d := range [][2]string{{"PATH", defaultPath}, {"HOME", home()}} {
+		if lookupEnv(env, d[0]) == "" {
+			set(d[0], d[0]+"="+d[1])
+		}
 	}
 	return env
 }

@@ -57,6 +57,9 @@ func openTarget(req wire.Request) (*target, *wire.Error) {
 		return nil, err
 	}
 	dir, name, err := locate(req.Path)
+	if errors.Is(err, errPseudo) {
+		return nil, fileError(req.Path, wire.CodeIOFailed, err.Error())
+	}
 	if err != nil {
 		return nil, writeError(req.Path, err)
 	}
@@ -86,8 +89,12 @@ func locate(p string) (dir int, name string, err error) {
 			return 0, "", err
 		}
 		link, err := readLink(dir, name)
-		if err != nil || link == "" {
-			return dir, name, err
+		if err != nil {
+			closeFD(dir)
+			return 0, "", err
+		}
+		if link == "" {
+			return dir, name, nil
 		}
 		closeFD(dir)
 		if p = link; !strings.HasPrefix(link, "/") {
@@ -97,8 +104,28 @@ func locate(p string) (dir int, name string, err error) {
 	return 0, "", unix.ELOOP
 }
 
-// openDir opens a directory and makes it first if it is missing.
+// errPseudo says that a path ends on a file system where files are no data. What a link says there is no path either.
+var errPseudo = errors.New("it is on a pseudo file system, where no files can be made")
+
+// openDir opens a directory of a real file system, and makes it first if it is missing.
 func openDir(p string) (int, error) {
+	fd, err := openOrMakeDir(p)
+	if err != nil {
+		return 0, err
+	}
+	var fsys unix.Statfs_t
+	err = unix.Fstatfs(fd, &fsys)
+	if _, isPseudo := pseudo[fsys.Type]; err == nil && isPseudo {
+		err = errPseudo
+	}
+	if err != nil {
+		closeFD(fd)
+		return 0, err
+	}
+	return fd, nil
+}
+
+func openOrMakeDir(p string) (int, error) {
 	fd, err := openAt(unix.AT_FDCWD, p, unix.O_PATH|unix.O_DIRECTORY, 0)
 	if errors.Is(err, unix.ENOENT) {
 		if err := os.MkdirAll(p, parentMode); err != nil {

@@ -59,12 +59,15 @@ func (p *pace) spend(n int) {
 
 // words keeps the end of what was said.
 type words struct {
-	mu   sync.Mutex
-	last []byte
+	// ended is closed when nobody can say anything any more.
+	ended chan struct{}
+	mu    sync.Mutex
+	last  []byte
 }
 
 func (w *words) read(f *os.File) {
 	defer f.Close()
+	defer close(w.ended)
 	buf := make([]byte, maxWords)
 	for {
 		n, err := f.Read(buf)

@@ -119,7 +119,7 @@ func newSandbox(dir string) (*sandbox, error) {
 		return nil, err
 	}
 	s := &sandbox{
-		cfg: cfg, reaper: reap.New(), spool: out, lock: lock, startup: &words{},
+		cfg: cfg, reaper: reap.New(), spool: out, lock: lock, startup: &words{ended: make(chan struct{})},
 		record: shim.Record{
 			ID: cfg.ID, Phase: shim.PhaseCreated, Boot: boot, ShimPID: os.Getpid(), CreatedAt: time.Now().UTC(), Session: session,
 		},

@@ -42,6 +42,7 @@ func (s *sandbox) start(prior error) (<-chan syscall.WaitStatus, *wire.Error) {
 	stdio.close()
 	failpoint.Hit(failAfterRun)
 	if err != nil {
+		wait(s.startup.ended, lastWords)
 		return nil, wire.Errorf(wire.CodeStartFailed, "%v%s%s", err, shim.RuntimeLog(s.cfg.Dir), s.startup.tail())
 	}
 	done, err := s.adopt()
@@ -156,7 +157,7 @@ func (s *sandbox) awaitBegin(answer <-chan *wire.Error) *wire.Error {
 	defer timer.Stop()
 	select {
 	case werr := <-answer:
-		return werr
+		return s.startError(werr)
 	case <-s.stop:
 		return wire.Errorf(wire.CodeNotRunning, "the sandbox was stopped before it had started")
 	case <-timer.C:
@@ -166,14 +167,20 @@ func (s *sandbox) awaitBegin(answer <-chan *wire.Error) *wire.Error {
 	// The init hung up. It may have done all it should have first, and ended with a short main process.
 	select {
 	case werr := <-answer:
-		if werr != nil && werr.Code == codeNoAnswer {
-			werr = wire.Errorf(wire.CodeStartFailed, "the init ended before it could start the main process%s%s",
-				shim.RuntimeLog(s.cfg.Dir), s.startup.tail())
-		}
-		return werr
+		return s.startError(werr)
 	case <-time.After(lastWords):
 		return wire.Errorf(wire.CodeStartFailed, "the init hung up%s", s.startup.tail())
 	}
+}
+
+// startError says more about a conversation with the init that broke off.
+func (s *sandbox) startError(werr *wire.Error) *wire.Error {
+	if werr == nil || werr.Code != codeNoAnswer {
+		return werr
+	}
+	wait(s.startup.ended, lastWords) // Its last words may still be on their way.
+	return wire.Errorf(wire.CodeStartFailed, "the init ended before it could start the main process%s%s",
+		shim.RuntimeLog(s.cfg.Dir), s.startup.tail())
 }
 
 func (s *sandbox) markRunning() error {
