@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -42,8 +43,7 @@ func (s *sandbox) start(prior error) (<-chan syscall.WaitStatus, *wire.Error) {
 	stdio.close()
 	failpoint.Hit(failAfterRun)
 	if err != nil {
-		wait(s.startup.ended, lastWords)
-		return nil, wire.Errorf(wire.CodeStartFailed, "%v%s%s", err, shim.RuntimeLog(s.cfg.Dir), s.startup.tail())
+		return nil, wire.Errorf(wire.CodeStartFailed, "%v%s", err, s.lastWords())
 	}
 	done, err := s.adopt()
 	if err != nil {
@@ -178,9 +178,35 @@ func (s *sandbox) startError(werr *wire.Error) *wire.Error {
 	if werr == nil || werr.Code != codeNoAnswer {
 		return werr
 	}
-	wait(s.startup.ended, lastWords) // Its last words may still be on their way.
-	return wire.Errorf(wire.CodeStartFailed, "the init ended before it could start the main process%s%s",
-		shim.RuntimeLog(s.cfg.Dir), s.startup.tail())
+	return wire.Errorf(wire.CodeStartFailed, "the init ended before it could start the main process%s", s.lastWords())
+}
+
+// lastWords returns what the runtime and the init said before one of them failed, for the end of a message.
+func (s *sandbox) lastWords() string {
+	wait(s.startup.ended, lastWords) // They may still be on their way.
+	var said []string
+	for line := range strings.Lines(shim.RuntimeLog(s.cfg.Dir) + "\n" + s.startup.tail()) {
+		said = addLine(said, line)
+	}
+	if len(said) == 0 {
+		return ""
+	}
+	return ": " + strings.Join(said, "; ")
+}
+
+// addLine adds a line without a logger's decoration, unless it was said already: runtimes log what they also print.
+func addLine(said []string, line string) []string {
+	line = strings.Trim(line, ": \n")
+	if _, msg, ok := strings.Cut(line, ` msg=`); ok {
+		line = msg
+		if text, err := strconv.Unquote(msg); err == nil {
+			line = text
+		}
+	}
+	if line == "" || slices.ContainsFunc(said, func(s string) bool { return strings.Contains(s, line) }) {
+		return said
+	}
+	return append(said, line)
 }
 
 func (s *sandbox) markRunning() error {
