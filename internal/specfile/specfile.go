@@ -36,12 +36,12 @@ func Parse(data []byte) (*tree.Node, error) {
 		if errors.Is(err, io.EOF) {
 			return nil, fault.Invalidf(fault.ReasonSyntax, "the file is empty")
 		}
-		return nil, syntax(err)
+		return nil, syntax(err, data)
 	}
 	var second yaml.Node
 	if err := dec.Decode(&second); !errors.Is(err, io.EOF) {
 		if err != nil {
-			return nil, syntax(err)
+			return nil, syntax(err, data)
 		}
 		return nil, at(&second, "a second document starts here; give one document per file")
 	}
@@ -65,7 +65,7 @@ func looksLikeJSON(data []byte) bool {
 var lineOf = regexp.MustCompile(`line (\d+)`)
 
 // syntax turns the reader's error into a fault. Its text names the line alone.
-func syntax(err error) error {
+func syntax(err error, data []byte) error {
 	text := strings.TrimPrefix(err.Error(), "yaml: ")
 	f := fault.Field{Description: text}
 	if m := lineOf.FindStringSubmatch(text); m != nil {
@@ -73,9 +73,26 @@ func syntax(err error) error {
 		f.Column = 1
 		f.Description = strings.TrimLeft(strings.TrimPrefix(text, m[0]), ": ")
 	}
+	for _, line := range []int{f.Line, f.Line + 1} { // the reader may name the line before
+		if col := tabInIndentation(data, line); col > 0 && f.Line > 0 {
+			f.Line, f.Column, f.Description = line, col, "a tab in the indentation; YAML takes spaces there"
+			break
+		}
+	}
 	e := fault.Invalidf(fault.ReasonSyntax, "not valid YAML")
 	e.Fields = []fault.Field{f}
 	return e
+}
+
+// tabInIndentation returns the column of the first tab before the text of a line, 0 when there is none. The reader's own words for
+// it differ from place to place, and a tab is not seen in the line that is shown.
+func tabInIndentation(data []byte, line int) int {
+	lines := bytes.SplitN(data, []byte("\n"), line+1)
+	if line < 1 || line > len(lines) {
+		return 0
+	}
+	text := lines[line-1]
+	return bytes.IndexByte(text[:len(text)-len(bytes.TrimLeft(text, " \t"))], '\t') + 1
 }
 
 func at(n *yaml.Node, format string, args ...any) error {

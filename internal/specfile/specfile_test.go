@@ -36,6 +36,8 @@ func TestParseRefuses(t *testing.T) {
 		{"merge key", "base: &b {x: 1}\na:\n  <<: *b\n", "merge keys"},
 		{"not a number", "a: .nan\n", "not a number"},
 		{"too large an integer", "a: 99999999999999999999\n", "64 bits"},
+		{"tab", "a:\n\tb: 1\n", "a tab in the indentation"},
+		{"tab behind spaces", "a:\n  b: 1\n  \tc: 1\n", "a tab in the indentation"},
 		{"tag", "a: !!binary aGk=\n", "tag"},
 		{"syntax", "a: [1, 2\n", "YAML"},
 		{"too large a file", "a: " + strings.Repeat("x", tree.MaxDocument), "limit"},
