@@ -29,7 +29,7 @@ test-race: deps-test build ## the same under the race detector (needs the C comp
 	CGO_ENABLED=1 $(GO) test -race -timeout 30m ./...
 
 scenarios: deps-test build ## the mission's statements, by curl and the CLI alone
-	@for s in test/scenarios/*.sh; do echo "--- $$s"; $$s || exit 1; done
+	test/scenarios/mission.sh
 
 crash: deps-test build ## kill the server at every failpoint
 	test/crash/run.sh
