@@ -448,6 +448,12 @@ for _ in {1..50}; do [ "$(berm ls -o json)" = '[]' ] && break; sleep 0.1; done
 if [ "$(berm ls -o json)" = '[]' ]; then ok "no sandbox is left"; else bad "no sandbox is left" "$(berm ls)"; fi
 stop_server
 if ! grep -qF "$WORK" /proc/mounts; then ok "no mount is left"; else bad "no mount is left" "$(grep -F "$WORK" /proc/mounts)"; fi
+# A runner keeps its run directory and its control groups under a name made of its state directory.
+left=$(for dir in "$DATA/runners/east" "$DATA/runners/west" "$WORK/disk/data/runners/local" "$WORK/model/runners/local" "$WORK/copy/runners/local"; do
+  name=berm-$(printf %s "$dir" | sha256sum | cut -c1-10)
+  ls -d "/run/$name" "/sys/fs/cgroup/$name" /sys/fs/cgroup/*/"$name" 2>/dev/null
+done)
+if [ -z "$left" ]; then ok "no run directory and no control group is left"; else bad "no run directory and no control group is left" "$left"; fi
 left=$(grep -alF -f - /proc/[0-9]*/cmdline 2>/dev/null <<<"$WORK") # the pattern is no argument, so that grep does not find itself
 if [ -z "$left" ]; then ok "no process is left"; else bad "no process is left" "$(for p in $left; do tr '\0' ' ' <"$p"; echo; done)"; fi
 gone "$CANARY" "nothing was written outside"
