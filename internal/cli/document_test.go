@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -85,5 +87,32 @@ profile_bindings:
 `
 	if string(got) != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
+func TestWhatAnEditDrops(t *testing.T) {
+	old := []byte(`{"spec": {"containerImage": "host", "tags": ["a"], "resourceDefaults": {"cpuLimit": "1", "cpuRequest": "1"}, "networkConfigJson": "{\"egress\": {\"default\": \"none\"}}"}}`)
+	for text, want := range map[string]string{
+		"description: x":   "",
+		"spec: {wrong: 1}": "", // refused anyway
+		"spec: {container_image: other, tags: null, resource_defaults: {cpu_limit: 2, cpu_request: 1}, network: {egress: {default: none}}}": "",
+		"spec: {container_image: host, resource_defaults: {cpu_limit: 1}}":                                                                  "network.egress.default, resource_defaults.cpu_request, tags",
+	} {
+		n, err := specfile.Parse([]byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		gone := dropped(old, n)
+		slices.Sort(gone)
+		if got := strings.Join(gone, ", "); got != want {
+			t.Errorf("%s: drops %q, want %q", text, got, want)
+		}
+	}
+	n, err := specfile.Parse([]byte("labels: {}\nspec: {}\ndisplay_name: x\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := wholeFields(n); got != "labels,spec" {
+		t.Errorf("mask %q", got)
 	}
 }

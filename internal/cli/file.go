@@ -21,6 +21,8 @@ type file struct {
 	name string
 	data []byte
 	root *tree.Node
+	// kept is the folder of a text that was written in an editor: it stays until the server has taken the text.
+	kept string
 }
 
 // readFile reads -f FILE, or standard input for "-". Errors are shown in the text.
@@ -119,8 +121,19 @@ func (s *session) edit(ctx context.Context, name string, text []byte) (*file, er
 		os.RemoveAll(dir)
 		return nil, fault.Invalidf("UNCHANGED", "nothing was changed")
 	}
-	os.RemoveAll(dir)
+	f.kept = dir
 	return f, nil
+}
+
+// done ends the life of a text from an editor: nobody writes it twice because the server refused it.
+func (s *session) done(f *file, err *error) {
+	switch {
+	case f.kept == "":
+	case *err == nil:
+		os.RemoveAll(f.kept)
+	default:
+		fmt.Fprintf(s.Err, "Your text is kept in %s.\n", f.name)
+	}
 }
 
 // confirm asks on a terminal; elsewhere it refuses, so that no script loses something by silence.

@@ -94,9 +94,13 @@ func (s *session) profileListCmd() *cobra.Command {
 
 func (s *session) profileEditCmd() *cobra.Command {
 	var name, reason, etag string
+	var yes bool
 	c := s.outputFlag(&cobra.Command{
-		Use: "edit NAME [-f FILE]", Short: "Change a profile, for the next launch on every runner that binds it", Args: args(1, 1, "the name or id of a profile"),
-		RunE: s.with(func(ctx context.Context, c *client.Client, a []string) error {
+		Use: "edit NAME [-f FILE]", Short: "Change a profile, for the next launch on every runner that binds it",
+		Long: `Change a profile, for the next launch on every runner that binds it. What the file names at its top level (description, labels, spec)
+is replaced by what the file says; a spec that drops fields is asked about first, unless an editor dropped them.`,
+		Args: args(1, 1, "the name or id of a profile"),
+		RunE: s.with(func(ctx context.Context, c *client.Client, a []string) (err error) {
 			old, err := getProfile(ctx, c, a[0])
 			if err != nil {
 				return err
@@ -105,6 +109,7 @@ func (s *session) profileEditCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			defer s.done(f, &err)
 			if err := checkProfile(f); err != nil {
 				return f.show(err)
 			}
@@ -112,7 +117,7 @@ func (s *session) profileEditCmd() *cobra.Command {
 			if err := json.Unmarshal(old, &have); err != nil {
 				return fault.Internalf(err, "the answer is not JSON")
 			}
-			if name == "" && etag == "" { // what the editor showed is what is changed
+			if etag == "" && f.root.Get("etag") == nil { // what was compared, or shown in the editor, is what is changed
 				etag = pick(have, "etag")
 			}
 			if err := sameIdentity(f.root, have, "id", "id"); err != nil {
@@ -121,7 +126,12 @@ func (s *session) profileEditCmd() *cobra.Command {
 			if err := sameIdentity(f.root, have, "display_name", "displayName"); err != nil {
 				return f.show(err)
 			}
-			raw, err := patch(ctx, c, profilesPath+"/"+pick(have, "id"), "profileTemplate", without(f.root, "id", "display_name", "displayName"), reason, etag)
+			if gone := dropped(old, f.root); len(gone) > 0 && name != "" && !yes {
+				if err := s.confirm(fmt.Sprintf("This drops %d field(s) from the spec of profile %s: %s.", len(gone), a[0], strings.Join(gone, ", "))); err != nil {
+					return err
+				}
+			}
+			raw, err := patch(ctx, c, profilesPath+"/"+pick(have, "id"), "profileTemplate", without(f.root, "id", "display_name", "displayName"), reason, etag, wholeFields(f.root))
 			if err != nil {
 				return f.show(err)
 			}
@@ -130,7 +140,43 @@ func (s *session) profileEditCmd() *cobra.Command {
 		}),
 	})
 	editFlags(c, &name, &reason, &etag)
+	c.Flags().BoolVar(&yes, "yes", false, "do not ask before fields are dropped")
 	return c
+}
+
+// wholeFields is the mask of an edit: each field that the file has is replaced as a whole, so that what is not in the file any more is
+// not in the profile either. Without a mask the server would change what the file has and keep the rest.
+func wholeFields(n *tree.Node) string {
+	var mask []string
+	for _, field := range []string{"description", "labels", "spec"} {
+		if n.Get(field) != nil {
+			mask = append(mask, field)
+		}
+	}
+	return strings.Join(mask, ",")
+}
+
+// dropped lists the fields of a spec that the new one does not have. nil when the file has no spec, or one that will be refused.
+func dropped(old json.RawMessage, n *tree.Node) []string {
+	have, err := tree.ParseJSON(expandSpec(old))
+	if err != nil || n.Get("spec") == nil || have.Get("spec") == nil {
+		return nil
+	}
+	before, err := spec.DecodeLayer(have.Get("spec"), "spec")
+	if err != nil {
+		return nil
+	}
+	after, err := spec.DecodeLayer(n.Get("spec"), "spec")
+	if err != nil {
+		return nil
+	}
+	var gone []string
+	for _, c := range spec.Diff(before, after) {
+		if c.NewState == spec.Absent {
+			gone = append(gone, c.Path)
+		}
+	}
+	return gone
 }
 
 func (s *session) profileDeleteCmd() *cobra.Command {

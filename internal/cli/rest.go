@@ -29,8 +29,9 @@ func without(n *tree.Node, names ...string) *tree.Node {
 	return &out
 }
 
-// patch sends the keys of n as an update: no mask, so exactly the keys given are changed.
-func patch(ctx context.Context, c *client.Client, path, key string, n *tree.Node, reason, etag string) (json.RawMessage, error) {
+// patch sends the keys of n as an update. mask names the fields that are replaced as a whole; without one exactly the keys given
+// are changed.
+func patch(ctx context.Context, c *client.Client, path, key string, n *tree.Node, reason, etag, mask string) (json.RawMessage, error) {
 	if len(n.Keys) == 0 {
 		return nil, fault.Invalidf("UNCHANGED", "the file changes nothing")
 	}
@@ -41,7 +42,12 @@ func patch(ctx context.Context, c *client.Client, path, key string, n *tree.Node
 	if reason != "" {
 		header = append(header, "X-Berm-Reason", url.QueryEscape(reason))
 	}
-	return c.REST(ctx, "PATCH", path, wrap(key, n), header...)
+	body := wrap(key, n)
+	if mask != "" {
+		body = append(body[:len(body)-1], `,"updateMask":`...)
+		body = append(tree.AppendString(body, mask), '}')
+	}
+	return c.REST(ctx, "PATCH", path, body, header...)
 }
 
 // listAll reads every page of a list and returns one JSON array.

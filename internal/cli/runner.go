@@ -182,7 +182,7 @@ func (s *session) runnerEditCmd() *cobra.Command {
 	var yes bool
 	c := s.outputFlag(&cobra.Command{
 		Use: "edit RUNNER-ID [-f FILE]", Short: "Change a runner; the list of bindings is replaced as a whole", Args: args(1, 1, "the id of a runner"),
-		RunE: s.with(func(ctx context.Context, c *client.Client, a []string) error {
+		RunE: s.with(func(ctx context.Context, c *client.Client, a []string) (err error) {
 			path := client.Path(runnersPath+"/%s", a[0])
 			old, err := c.REST(ctx, "GET", path, nil)
 			if err != nil {
@@ -192,6 +192,7 @@ func (s *session) runnerEditCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			defer s.done(f, &err)
 			if name == "" && etag == "" { // what the editor showed is what is changed
 				var have map[string]any
 				if json.Unmarshal(old, &have) == nil {
@@ -208,7 +209,7 @@ func (s *session) runnerEditCmd() *cobra.Command {
 					return err
 				}
 			}
-			raw, err := patch(ctx, c, path, "runner", body, reason, etag)
+			raw, err := patch(ctx, c, path, "runner", body, reason, etag, "")
 			if err != nil {
 				return f.show(err)
 			}

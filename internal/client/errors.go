@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -50,13 +51,27 @@ func FromRPC(err error) error {
 	out := fromStatus(s.Proto())
 	if out.Code == fault.Unavailable && out.Reason == "" {
 		out.Reason = "SERVER_UNREACHABLE"
-		out.Message = "cannot reach the server: " + strings.TrimPrefix(s.Message(), "connection error: ")
+		out.Message = "cannot reach the server: " + dialError(s.Message())
 		out.Hint = "Is `berm serve` running there? Set BERM_URL, or --url, or a context."
 	}
 	if out.Code == fault.Deadline && out.Reason == "" {
 		out.Cause = context.DeadlineExceeded
 	}
 	return out
+}
+
+// dialError is what the transport has to say of a connection that failed, without the layers of its own wording.
+func dialError(text string) string {
+	text = strings.TrimPrefix(text, "connection error: ")
+	if inner, ok := strings.CutPrefix(text, "desc = "); ok {
+		if plain, err := strconv.Unquote(inner); err == nil {
+			text = plain
+		}
+	}
+	for _, layer := range []string{"transport: ", "Error while dialing: ", "authentication handshake failed: "} {
+		text = strings.TrimPrefix(text, layer)
+	}
+	return text
 }
 
 // FromBody turns the body of a failed REST call into a fault.

@@ -1,0 +1,23 @@
+package client
+
+import (
+	"testing"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/bermhq/berm/internal/core/fault"
+)
+
+func TestUnreachableServer(t *testing.T) {
+	for text, want := range map[string]string{
+		`connection error: desc = "transport: Error while dialing: dial tcp 127.0.0.1:1: connect: connection refused"`:                "dial tcp 127.0.0.1:1: connect: connection refused",
+		`connection error: desc = "transport: authentication handshake failed: tls: first record does not look like a TLS handshake"`: "tls: first record does not look like a TLS handshake",
+		"something new": "something new",
+	} {
+		f := fault.From(FromRPC(status.Error(codes.Unavailable, text)))
+		if f.Code != fault.Unavailable || f.Message != "cannot reach the server: "+want || f.Hint == "" {
+			t.Errorf("%s: %+v", text, f)
+		}
+	}
+}
