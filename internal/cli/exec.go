@@ -38,6 +38,14 @@ func (x *execFlags) bind(c *cobra.Command, env bool) {
 	}
 }
 
+// check is made before anything is launched.
+func (x *execFlags) check() error {
+	if x.timeout < 0 {
+		return fault.Invalidf("USAGE", "--timeout %s is negative", x.timeout)
+	}
+	return nil
+}
+
 func (s *session) execCmd() *cobra.Command {
 	var x execFlags
 	c := &cobra.Command{
@@ -52,6 +60,9 @@ func (s *session) execCmd() *cobra.Command {
 			}
 			if len(argv) == 0 {
 				return fault.Invalidf("USAGE", "no command was given").WithHint("Usage: %s", cmd.UseLine())
+			}
+			if err := x.check(); err != nil {
+				return err
 			}
 			return asRun(s.with(func(ctx context.Context, c *client.Client, _ []string) error {
 				return s.exec(ctx, c, head[0], argv, x)

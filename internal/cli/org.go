@@ -10,7 +10,6 @@ import (
 
 	bermv1 "github.com/bermhq/berm/gen/berm/v1"
 	"github.com/bermhq/berm/internal/client"
-	"github.com/bermhq/berm/internal/core/fault"
 )
 
 func (s *session) orgCmd() *cobra.Command {
@@ -62,11 +61,12 @@ func (s *session) tokenCreateCmd() *cobra.Command {
 		Use: "create --role admin|user [--org NAME] [--name NAME]", Short: "Make a token; it is shown once", Args: args(0, 0, "no arguments"),
 		RunE: s.with(func(ctx context.Context, c *client.Client, _ []string) error {
 			req := &bermv1.CreateTokenRequest{Org: org, Role: role, Name: name}
-			if expires != 0 && (expires < time.Second || expires%time.Second != 0) {
-				return fault.Invalidf("USAGE", "--expires-in %s is not a whole number of seconds, at least one", expires)
-			}
-			if expires > 0 {
-				req.ExpiresInSeconds = proto.Int32(int32(expires / time.Second)) //nolint:gosec // bounded by the server
+			if expires != 0 {
+				seconds, err := wholeSeconds("--expires-in", expires)
+				if err != nil {
+					return err
+				}
+				req.ExpiresInSeconds = proto.Int32(seconds)
 			}
 			resp, err := c.Tokens().CreateToken(ctx, req)
 			if err != nil {

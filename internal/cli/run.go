@@ -38,6 +38,9 @@ it is stopped. With --keep the sandbox stays when the command has ended. Otherwi
 			if len(argv) == 0 && !detach {
 				return fault.Invalidf("USAGE", "no command was given").WithHint("Put it behind --, as in: berm run -- python3 -c 'print(1)'. Or use --detach.")
 			}
+			if err := x.check(); err != nil {
+				return err
+			}
 			s.flags = l.flagNames()
 			req, err := l.request(s)
 			if err != nil {

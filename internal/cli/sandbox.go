@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -157,8 +158,14 @@ func (s *session) stopCmd() *cobra.Command {
 	c := &cobra.Command{
 		Use: "stop SANDBOX...", Short: "Stop sandboxes", Args: args(1, -1, "the id of at least one sandbox"),
 		RunE: s.with(func(ctx context.Context, c *client.Client, a []string) error {
+			var seconds int32
+			if grace != 0 {
+				var err error
+				if seconds, err = wholeSeconds("--grace", grace); err != nil {
+					return err
+				}
+			}
 			return s.each(a, func(id string) error {
-				seconds := int32(grace.Round(time.Second) / time.Second) //nolint:gosec // bounded by the server
 				resp, err := c.Gateway().Stop(ctx, &v1beta2pb.StopSandboxRequest{SandboxId: id, GracefulShutdownSeconds: seconds})
 				if err == nil && !resp.GetSuccess() {
 					err = fault.Preconditionf("STOP_FAILED", "%s", resp.GetErrorMessage())
@@ -203,6 +210,15 @@ func (s *session) each(ids []string, fn func(string) error) error {
 		last = err
 	}
 	return last
+}
+
+// wholeSeconds returns a duration as the seconds of the API. One that is no whole number of them, or beyond them, is refused: rounded
+// or cut it would be another one than was asked for.
+func wholeSeconds(flag string, d time.Duration) (int32, error) {
+	if d < time.Second || d%time.Second != 0 || d/time.Second > math.MaxInt32 {
+		return 0, fault.Invalidf("USAGE", "%s %s is not a whole number of seconds from 1 to %d", flag, d, math.MaxInt32)
+	}
+	return int32(d / time.Second), nil
 }
 
 // seconds is a duration flag that also takes a bare number.
