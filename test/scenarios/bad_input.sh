@@ -201,6 +201,12 @@ profile_bindings:
 Y
 says "a profile of nobody in YAML" 5 'r.yaml:4:14: profile_bindings[1].profile: profile "nobody" does not exist' '      |              ^' -- berm runner edit east --yes -f "$WORK/r.yaml"
 says "a list that removes bindings is not taken by silence" 6 'This removes 1 binding(s) from runner west: default.' '--yes' -- berm runner edit west -f "$WORK/east.yaml"
+berm profile get agent >"$WORK/agent.got"; berm runner get east >"$WORK/east.got"; berm zone get us-east >"$WORK/zone.got"
+says "what get prints is taken back and changes nothing: profile" 0 agent -- berm profile edit agent -f "$WORK/agent.got"
+says "the same: runner" 0 east -- berm runner edit east -f "$WORK/east.got"
+says "the same: zone" 0 us-east -- berm zone put us-east -f "$WORK/zone.got"
+sed '/memory_request/d' "$WORK/agent.got" >"$WORK/less.yaml"
+says "an edit that drops fields is not taken by silence" 6 'drops 1 field(s) from the spec of profile agent: resource_defaults.memory_request' '--yes' -- berm profile edit agent -f "$WORK/less.yaml"
 
 # --- create, update, lists
 refused "output-only fields in the create of a profile" 400 POST $T "{\"profileTemplate\": {\"displayName\": \"new\", \"spec\": {}, \"id\": \"$NOBODY\", \"revision\": 3}}" FIELD_OUTPUT_ONLY profile_template.id profile_template.revision 'leave it out'
