@@ -42,14 +42,15 @@ func newGuest(conn net.Conn) (*guest, error) {
 // gone is closed when the init hung up.
 func (g *guest) gone() <-chan struct{} { return g.session.CloseChan() }
 
-// ask opens a stream with a request.
+// ask opens a stream with a request. When the init hung up meanwhile, it may have read the request and answered first: the answer,
+// or that there is none, is found by reading.
 func (g *guest) ask(req wire.Request) (*yamux.Stream, error) {
 	s, err := g.session.OpenStream()
 	if err != nil {
 		return nil, err
 	}
 	req.Version = wire.Version
-	if err := wire.WriteJSON(s, wire.TypeRequest, req); err != nil {
+	if err := wire.WriteJSON(s, wire.TypeRequest, req); err != nil && !g.session.IsClosed() {
 		hangUp(s)
 		return nil, err
 	}
