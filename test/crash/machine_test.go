@@ -3,55 +3,81 @@
 package crash
 
 import (
-	"bytes"
 	"encoding/json"
-	"io"
+	"fmt"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 )
 
-const binary = "../../bin/berm"
+const (
+	// patience ends a case that is broken; nothing is measured by it.
+	patience = 30 * time.Second
+	// pollEvery is how often something that happens in another process is looked at.
+	pollEvery = 10 * time.Millisecond
+	// logShown is how much of a server's log a failure shows, in bytes.
+	logShown = 6 << 10
+)
 
-// machine is one data directory and the server that runs on it now.
+// machine is one data directory and the server that runs on it now, armed with one failpoint.
 type machine struct {
 	t          *testing.T
 	dir        string
+	failpoint  string
+	args       []string
 	cmd        *exec.Cmd
 	gone       chan struct{}
 	url, token string
-	profile    string
 	log        *os.File
 	http       *http.Client
-	hits       string
+	// cut counts the calls that the server began and did not answer, because it died; dead is set then.
+	cut  atomic.Int64
+	dead atomic.Bool
 }
 
-func newMachine(t *testing.T) *machine {
+func newMachine(t *testing.T, failpoint string, args ...string) *machine {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "berm-crash")
-	if err != nil {
+	m := &machine{t: t, dir: t.TempDir(), failpoint: failpoint, http: &http.Client{Timeout: patience}}
+	m.args = append([]string{"serve", "--data", m.data(), "--listen", "127.0.0.1:0"}, args...)
+	var err error
+	if m.log, err = os.Create(filepath.Join(m.dir, "server.log")); err != nil {
 		t.Fatal(err)
 	}
-	m := &machine{t: t, dir: dir, hits: filepath.Join(dir, "hits"), http: &http.Client{Timeout: 20 * time.Second}}
-	if m.log, err = os.Create(filepath.Join(dir, "server.log")); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		m.kill()
-		if t.Failed() {
-			raw, _ := os.ReadFile(m.log.Name())
-			t.Logf("server's log:\n%s", tail(raw, 6000))
-		}
-		m.log.Close()
-		os.RemoveAll(dir)
-	})
+	t.Cleanup(m.clear)
 	return m
 }
+
+func (m *machine) data() string { return filepath.Join(m.dir, "data") }
+func (m *machine) hits() string { return filepath.Join(m.dir, "hits") }
+func (m *machine) gate() string { return filepath.Join(m.dir, "gate") }
+
+// clear takes the machine away. A case that failed tells the end of its log, and a last server ends what is left of it.
+func (m *machine) clear() {
+	m.end(syscall.SIGKILL)
+	if m.t.Failed() {
+		raw, _ := os.ReadFile(m.log.Name())
+		m.t.Logf("the server's log:\n%s", tail(pollLine.ReplaceAll(raw, nil), logShown))
+		m.shut()
+		if m.start() {
+			for id := range m.list() {
+				m.delete(id)
+			}
+		}
+		m.end(syscall.SIGTERM)
+	}
+	m.http.CloseIdleConnections()
+	m.log.Close()
+}
+
+// pollLine is what the polling of this package leaves in a log, and of no interest.
+var pollLine = regexp.MustCompile(`.*call="GET /(berm/v1/sandboxes/|readyz).*code=OK.*\n`)
 
 func tail(b []byte, n int) []byte {
 	if len(b) > n {
@@ -60,35 +86,58 @@ func tail(b []byte, n int) []byte {
 	return b
 }
 
-// start starts the server, armed with a failpoint unless "", and reports whether it became ready. An unarmed server that does not is
-// fatal.
-func (m *machine) start(failpoint string) bool {
+// open lets hits count, shut no more.
+func (m *machine) open() {
+	if err := os.WriteFile(m.gate(), nil, 0o600); err != nil {
+		m.t.Fatal(err)
+	}
+}
+
+func (m *machine) shut() { os.Remove(m.gate()) }
+
+// hit reports whether the failpoint killed a process since the last reset.
+func (m *machine) hit() bool {
+	raw, err := os.ReadFile(m.hits())
+	return err == nil && strings.Contains(string(raw), m.failpoint)
+}
+
+// start starts the server and reports whether it became ready. One that ends without the failpoint is fatal.
+func (m *machine) start() bool {
 	m.t.Helper()
-	os.Remove(m.hits)
-	cmd := exec.Command(binary, "serve", "--data", filepath.Join(m.dir, "data"), "--listen", "127.0.0.1:0")
-	cmd.Env = append(os.Environ(), "XDG_STATE_HOME="+m.dir, "BERM_FAILPOINT="+failpoint, "BERM_FAILPOINT_LOG="+m.hits)
+	os.Remove(m.hits())
+	fmt.Fprintf(m.log, "--- start, gate open: %v\n", exists(m.gate()))
+	cmd := exec.Command(binary(), m.args...)
+	cmd.Env = append(os.Environ(), "XDG_STATE_HOME="+m.dir, "BERM_FAILPOINT="+m.spec(), "BERM_FAILPOINT_LOG="+m.hits(), "BERM_FAILPOINT_GATE="+m.gate())
 	cmd.Stdout, cmd.Stderr = m.log, m.log
 	if err := cmd.Start(); err != nil {
 		m.t.Fatal(err)
 	}
-	m.cmd, m.gone = cmd, make(chan struct{})
-	go func(gone chan struct{}) { _ = cmd.Wait(); close(gone) }(m.gone)
-	ready := m.until(settle, func() bool { return m.exited() || m.announced() })
-	if !ready || m.exited() {
-		if failpoint == "" {
-			m.t.Fatalf("the server does not start")
-		}
-		m.kill()
-		return false
+	gone := make(chan struct{})
+	m.cmd, m.gone = cmd, gone
+	m.dead.Store(false)
+	go func() { _ = cmd.Wait(); close(gone) }()
+	if m.until(func() bool { return m.exited() || m.ready() }) && !m.exited() {
+		return true
 	}
-	if m.profile == "" {
-		m.findProfile()
+	if !m.hit() {
+		m.end(syscall.SIGQUIT) // It says where it hangs.
+		m.t.Fatalf("the server does not start")
 	}
-	return true
+	m.end(syscall.SIGKILL)
+	return false
 }
 
-// announced reads what the server says about itself once it is ready.
-func (m *machine) announced() bool {
+// mustStart starts the server with the gate shut.
+func (m *machine) mustStart() {
+	m.t.Helper()
+	m.shut()
+	if !m.start() {
+		m.t.Fatalf("the failpoint killed with its gate shut")
+	}
+}
+
+// ready reads what the server says about itself once it serves, and asks it.
+func (m *machine) ready() bool {
 	files, _ := filepath.Glob(filepath.Join(m.dir, "berm", "servers", "*.json"))
 	for _, f := range files {
 		raw, err := os.ReadFile(f)
@@ -104,19 +153,18 @@ func (m *machine) announced() bool {
 			return false
 		}
 		m.url, m.token = r.URL, strings.TrimSpace(string(token))
-		_, code := m.call("GET", "/readyz", "")
+		_, code := m.call("GET", "/readyz", nil)
 		return code == http.StatusOK
 	}
 	return false
 }
 
-func (m *machine) findProfile() {
-	raw, _ := m.call("GET", "/v1beta2/sandbox/profile-templates", "")
-	var list struct{ ProfileTemplates []struct{ ID string } }
-	if json.Unmarshal(raw, &list) != nil || len(list.ProfileTemplates) == 0 {
-		m.t.Fatalf("no profile: %s", raw)
+// spec arms the failpoint.
+func (m *machine) spec() string {
+	if turn := os.Getenv(envTurn); turn != "" && m.failpoint != "" {
+		return m.failpoint + "=" + turn
 	}
-	m.profile = list.ProfileTemplates[0].ID
+	return m.failpoint
 }
 
 func (m *machine) exited() bool {
@@ -128,12 +176,7 @@ func (m *machine) exited() bool {
 	}
 }
 
-// stop ends the server as an operator would.
-func (m *machine) stop() { m.end(syscall.SIGTERM) }
-
-// kill ends it at once.
-func (m *machine) kill() { m.end(syscall.SIGKILL) }
-
+// end ends the server, if there is one.
 func (m *machine) end(sig syscall.Signal) {
 	if m.cmd == nil {
 		return
@@ -141,7 +184,7 @@ func (m *machine) end(sig syscall.Signal) {
 	_ = m.cmd.Process.Signal(sig)
 	select {
 	case <-m.gone:
-	case <-time.After(settle):
+	case <-time.After(patience):
 		m.t.Errorf("the server does not end on %s", sig)
 		_ = m.cmd.Process.Kill()
 		<-m.gone
@@ -149,84 +192,9 @@ func (m *machine) end(sig syscall.Signal) {
 	m.cmd = nil
 }
 
-// hit reports whether the failpoint killed a process; with "" whether any did.
-func (m *machine) hit(name string) bool {
-	raw, err := os.ReadFile(m.hits)
-	return err == nil && strings.Contains(string(raw), name)
-}
-
-// call returns the body and the status, 0 when there was no answer.
-func (m *machine) call(method, path, body string) ([]byte, int) {
-	req, err := http.NewRequest(method, m.url+path, bytes.NewReader([]byte(body)))
-	if err != nil {
-		return nil, 0
-	}
-	req.Header.Set("Authorization", "Bearer "+m.token)
-	req.Header.Set("Content-Type", "application/json")
-	resp, err := m.http.Do(req)
-	if err != nil {
-		return nil, 0
-	}
-	defer resp.Body.Close()
-	raw, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return nil, 0
-	}
-	return raw, resp.StatusCode
-}
-
-func (m *machine) launch(command []string) string {
-	req := map[string]any{}
-	if len(command) > 0 {
-		req["command"], req["args"] = command[0], command[1:]
-	}
-	body, _ := json.Marshal(req)
-	raw, code := m.call("POST", "/v1beta2/sandboxes", string(body))
-	var out struct{ SandboxID string }
-	if code != http.StatusOK || json.Unmarshal(raw, &out) != nil {
-		return ""
-	}
-	return out.SandboxID
-}
-
-func (m *machine) get(id string) map[string]any {
-	raw, code := m.call("GET", "/v1beta2/sandboxes/"+id, "")
-	var out map[string]any
-	if code != http.StatusOK || json.Unmarshal(raw, &out) != nil {
-		return nil
-	}
-	return out
-}
-
-func (m *machine) status(id string) string {
-	s, _ := m.get(id)["sandboxStatus"].(string)
-	return strings.TrimPrefix(s, "SANDBOX_STATUS_")
-}
-
-func (m *machine) exitCode(id string) (int, bool) {
-	code, ok := m.get(id)["exitCode"].(float64)
-	return int(code), ok
-}
-
-func (m *machine) list() map[string]bool {
-	raw, code := m.call("GET", "/v1beta2/sandboxes?includeStopped=true", "")
-	var out struct{ Sandboxes []struct{ SandboxID string } }
-	if code != http.StatusOK || json.Unmarshal(raw, &out) != nil {
-		m.t.Fatalf("list: %d %s", code, raw)
-	}
-	ids := map[string]bool{}
-	for _, s := range out.Sandboxes {
-		if ids[s.SandboxID] {
-			m.t.Errorf("sandbox %s is listed twice", s.SandboxID)
-		}
-		ids[s.SandboxID] = true
-	}
-	return ids
-}
-
 // until polls: what it waits for happens in other processes.
-func (m *machine) until(most time.Duration, ok func() bool) bool {
-	for deadline := time.Now().Add(most); ; time.Sleep(20 * time.Millisecond) {
+func (m *machine) until(ok func() bool) bool {
+	for deadline := time.Now().Add(patience); ; time.Sleep(pollEvery) {
 		if ok() {
 			return true
 		}
@@ -236,54 +204,7 @@ func (m *machine) until(most time.Duration, ok func() bool) bool {
 	}
 }
 
-// shims counts the host-side processes of a sandbox.
-func shims(id string) int {
-	n := 0
-	for _, line := range cmdlines() {
-		if strings.Contains(line, "berm-shim") && strings.Contains(line, " shim ") && strings.Contains(line, id) {
-			n++
-		}
-	}
-	return n
-}
-
-func cmdlines() []string {
-	files, _ := filepath.Glob("/proc/[0-9]*/cmdline")
-	var out []string
-	for _, f := range files {
-		raw, err := os.ReadFile(f)
-		if err == nil && len(raw) > 0 {
-			out = append(out, filepath.Base(filepath.Dir(f))+": "+string(bytes.ReplaceAll(raw, []byte{0}, []byte{' '})))
-		}
-	}
-	return out
-}
-
-// leaks lists what is left of the sandboxes once all have ended and the server too.
-func (m *machine) leaks(ids map[string]bool) []string {
-	var out []string
-	look := func() []string {
-		var found []string
-		for _, line := range cmdlines() {
-			if strings.Contains(line, m.dir) {
-				found = append(found, "process "+line)
-			}
-		}
-		mounts, _ := os.ReadFile("/proc/self/mountinfo")
-		for _, line := range strings.Split(string(mounts), "\n") {
-			if strings.Contains(line, m.dir) {
-				found = append(found, "mount "+line)
-			}
-		}
-		for id := range ids {
-			for _, pattern := range []string{"/sys/fs/cgroup/*/*/*" + id + "*", "/sys/fs/cgroup/*/*" + id + "*", "/sys/fs/cgroup/*/*/*/*" + id + "*", "/run/netns/*" + id + "*", "/run/crun/*" + id + "*", "/run/runc/*" + id + "*"} {
-				left, _ := filepath.Glob(pattern)
-				found = append(found, left...)
-			}
-		}
-		return found
-	}
-	// Shims take a moment to end after the server forgot them.
-	m.until(10*time.Second, func() bool { out = look(); return len(out) == 0 })
-	return out
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
 }

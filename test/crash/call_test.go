@@ -1,0 +1,67 @@
+//go:build crash
+
+package crash
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"syscall"
+)
+
+// call makes a request with the administrator's token; in and out are JSON. The code is 0 when there was no answer.
+func (m *machine) call(method, path string, in any) ([]byte, int) {
+	return m.callAs(m.token, method, path, in)
+}
+
+func (m *machine) callAs(token, method, path string, in any) (answer []byte, code int) {
+	return m.callWith(context.Background(), token, method, path, in)
+}
+
+func (m *machine) callWith(ctx context.Context, token, method, path string, in any) (answer []byte, code int) {
+	var body []byte
+	if in != nil {
+		var err error
+		if body, err = json.Marshal(in); err != nil {
+			m.t.Error(err)
+		}
+	}
+	req, err := http.NewRequestWithContext(ctx, method, m.url+path, bytes.NewReader(body))
+	if err != nil {
+		m.t.Error(err)
+		return nil, 0
+	}
+	req.Header.Set("Authorization", "Bearer "+token)
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := m.http.Do(req)
+	if err == nil {
+		defer resp.Body.Close()
+		answer, err = io.ReadAll(resp.Body)
+	}
+	if err == nil {
+		return answer, resp.StatusCode
+	}
+	if ctx.Err() != nil {
+		return nil, 0 // It was given up here.
+	}
+	m.dead.Store(true)
+	if !errors.Is(err, syscall.ECONNREFUSED) {
+		m.cut.Add(1)
+	}
+	return nil, 0
+}
+
+// read makes a request that has to be answered, and decodes the answer.
+func (m *machine) read(path string, out any) {
+	m.t.Helper()
+	raw, code := m.call("GET", path, nil)
+	if code != http.StatusOK {
+		m.t.Fatalf("GET %s: %d %s", path, code, raw)
+	}
+	if err := json.Unmarshal(raw, out); err != nil {
+		m.t.Fatalf("GET %s: %v in %s", path, err, raw)
+	}
+}

@@ -1,0 +1,97 @@
+//go:build crash
+
+package crash
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// places returns those of one runner.
+func (m *machine) places(runner string) places {
+	dir, err := filepath.EvalSymlinks(filepath.Join(m.data(), "runners", runner))
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	sum := sha256.Sum256([]byte(dir))
+	name := "berm-" + hex.EncodeToString(sum[:5])
+	return places{dir: dir, name: name, run: filepath.Join("/run", name)}
+}
+
+func (m *machine) allPlaces() []places {
+	dirs, _ := filepath.Glob(filepath.Join(m.data(), "runners", "*"))
+	var all []places
+	for _, d := range dirs {
+		all = append(all, m.places(filepath.Base(d)))
+	}
+	return all
+}
+
+// leaks lists what a machine left outside its data directory. Every sandbox has ended, and the server too.
+func (m *machine) leaks() []string {
+	marks := []string{m.dir}
+	var out []string
+	for _, p := range m.allPlaces() {
+		marks = append(marks, p.run)
+		if exists(p.run) {
+			out = append(out, "directory "+p.run)
+		}
+		for _, g := range p.groups() {
+			out = append(out, "control group "+g)
+		}
+	}
+	mounts, _ := os.ReadFile("/proc/self/mountinfo")
+	for _, mark := range marks {
+		for _, line := range append(processes(), strings.Split(string(mounts), "\n")...) {
+			if strings.Contains(line, mark) {
+				out = append(out, line)
+			}
+		}
+	}
+	return out
+}
+
+// processes lists all processes of the machine with their command lines. Those of a sandbox whose shim is gone are found by their
+// control group, which could not be removed.
+func processes() []string {
+	files, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	var out []string
+	for _, f := range files {
+		if raw, err := os.ReadFile(f); err == nil && len(raw) > 0 {
+			out = append(out, "process "+filepath.Base(filepath.Dir(f))+": "+string(bytes.ReplaceAll(raw, []byte{0}, []byte{' '})))
+		}
+	}
+	return out
+}
+
+// shims counts the host-side processes of a sandbox.
+func shims(id string) int {
+	n := 0
+	for _, line := range processes() {
+		if strings.Contains(line, "berm-shim shim ") && strings.Contains(line, id) {
+			n++
+		}
+	}
+	return n
+}
+
+// foreignNamespaces lists mounted network namespaces. Without a process, only a mount keeps one.
+func foreignNamespaces(t *testing.T) []string {
+	t.Helper()
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []string
+	for line := range strings.Lines(string(mounts)) {
+		if strings.Contains(line, " - nsfs ") {
+			out = append(out, strings.TrimSpace(line))
+		}
+	}
+	return out
+}
