@@ -81,7 +81,8 @@ func (b *Backend) loadOne(id string) *found {
 	if ok, err := readRecord(dir, stopName, stop); err != nil {
 		f.broken = err
 	} else if ok {
-		f.stop = stop
+		// How much of its grace is left, nobody knows.
+		f.stop, f.grace = stop, shim.DefaultStopGrace
 	}
 	if ok, err := readRecord(dir, endName, end); err != nil {
 		f.broken = err
@@ -153,19 +154,10 @@ func (b *Backend) adopt(f *found, state shim.State) {
 		b.publish(f.sandbox, stopping(stop))
 	}
 	b.spawn(func() {
-		if stop != nil {
-			// The server may have died between writing the stop down and asking for it.
-			b.stopAgain(f.sandbox)
-		}
+		// The server may have died between writing the stop down and asking for it. Asking again can only shorten the grace.
+		b.passStop(f.sandbox)
 		b.watch(f.sandbox)
 	})
-}
-
-// stopAgain asks for a stop whose grace is over or was never begun. Asking again can only shorten it.
-func (b *Backend) stopAgain(s *sandbox) {
-	if err := s.client.Stop(b.ctx, shim.DefaultStopGrace); err != nil {
-		b.log.Warn("a stop could not be repeated", "sandbox", s.id, "error", err)
-	}
 }
 
 // awaitOrphan waits until a shim that is starting a sandbox has done so, or is gone.

@@ -38,6 +38,7 @@ func (b *Backend) run(ctx context.Context, s *sandbox) {
 	case err != nil:
 		b.endUnstarted(s, err)
 	default:
+		b.passStop(s)
 		b.watch(s)
 	}
 }
@@ -77,7 +78,8 @@ func (b *Backend) start(ctx context.Context, s *sandbox) error {
 	if err != nil {
 		return err
 	}
-	return b.started(s, client)
+	b.started(s, client)
+	return nil
 }
 
 // shimConfig is what a shim is told.
@@ -91,8 +93,8 @@ func (b *Backend) shimConfig(id string, rt ociRuntime, box *box) shim.Config {
 	}
 }
 
-// started publishes that a sandbox runs, and passes a stop on that came meanwhile.
-func (b *Backend) started(s *sandbox, client *shim.Client) error {
+// started publishes that a sandbox runs.
+func (b *Backend) started(s *sandbox, client *shim.Client) {
 	at := b.cfg.Now()
 	record, err := shim.ReadRecord(client.Dir())
 	if err == nil && record != nil && !record.StartedAt.IsZero() {
@@ -100,13 +102,8 @@ func (b *Backend) started(s *sandbox, client *shim.Client) error {
 	}
 	s.mu.Lock()
 	s.client = client
-	stop, grace := s.stop, s.grace
 	s.mu.Unlock()
 	b.publish(s, backend.Observation{Phase: backend.PhaseRunning, StartedAt: at, Events: []core.Event{{Name: "started", At: at}}})
-	if stop == nil {
-		return nil
-	}
-	return client.Stop(b.ctx, grace)
 }
 
 // writeBundle writes config.json. It need not survive anything: a start that is begun again writes it again.

@@ -42,6 +42,33 @@ func (b *Backend) Stop(ctx context.Context, id string, grace time.Duration, why 
 	return err
 }
 
+// passStop gives a stop that was asked for before there was a shim to that shim: until it has taken it, or is gone. How the
+// sandbox ends is for whoever watches it.
+func (b *Backend) passStop(s *sandbox) {
+	s.mu.Lock()
+	stop, grace, client := s.stop, s.grace, s.client
+	s.mu.Unlock()
+	if stop == nil {
+		return
+	}
+	poll := time.NewTicker(startPoll)
+	defer poll.Stop()
+	for told := false; ; told = true {
+		err := client.Stop(b.ctx, grace)
+		if err == nil || b.ctx.Err() != nil || fault.HasReason(err, fault.ReasonSandboxNotRunning) {
+			return
+		}
+		if !told {
+			b.log.Warn("a stop could not be passed on yet", "sandbox", s.id, "error", err)
+		}
+		select {
+		case <-poll.C:
+		case <-b.ctx.Done():
+			return
+		}
+	}
+}
+
 // recordStop writes the stop down, once. Nothing happens to a sandbox that has ended. A disk that takes no record does not
 // keep a sandbox from being stopped: then the reason is as good as this server's memory.
 func (b *Backend) recordStop(s *sandbox, grace time.Duration, why string) (ended bool) {
