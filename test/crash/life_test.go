@@ -45,7 +45,7 @@ var (
 // life is one launch and what was asked and told of it.
 type life struct {
 	*kind
-	tag, runner string
+	tag, runner, failpoint string
 	// id is "" when the launch was not answered; once all are matched, confirmed says whether it was.
 	id        string
 	confirmed bool
@@ -164,7 +164,7 @@ func succeeded(raw []byte) bool {
 // launch starts a sandbox on a runner, "" for any.
 func (w *work) launch(k *kind, runner string) *life {
 	w.mu.Lock()
-	l := &life{kind: k, tag: k.name + "-" + strconv.Itoa(len(w.lives)), runner: runner}
+	l := &life{kind: k, tag: k.name + "-" + strconv.Itoa(len(w.lives)), runner: runner, failpoint: w.m.failpoint}
 	w.lives = append(w.lives, l)
 	w.mu.Unlock()
 	request := map[string]any{

@@ -19,6 +19,9 @@ func (w *work) verify() {
 	w.matchLaunches()
 	w.settle()
 	w.truth()
+	if s := w.base.status(m); s != "RUNNING" {
+		t.Errorf("the sandbox that nobody ended is %s", s)
+	}
 	w.alive()
 	w.reserved()
 	w.config.verify()
