@@ -1,3 +1,8 @@
+// The shim sets its own small number of processors; it need not read the control group's files for one, nor follow them.
+//
+//go:debug containermaxprocs=0
+//go:debug updatemaxprocs=0
+
 // Command berm-shim is the small half of Berm that is beside and inside every sandbox: on the host it runs and watches one
 // container (shim), inside it is process 1 (init). The server carries it within and starts it; it is not for people.
 package main

@@ -6,6 +6,6 @@
 // request could reach further than those processes can by themselves. What it has and they must not get is the socket:
 // it is not dumpable, so that they can neither trace it nor open its descriptors through /proc.
 //
-// Descriptors: 0 is empty input, 1 and 2 are for its own last words, 3 is the socket, 4 and 5 become the main process's
+// Descriptors: 0 is empty, 1 and 2 are for its own last words, 3 is the socket, 4 and 5 become the main process's
 // output.
 package initd

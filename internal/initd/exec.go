@@ -66,6 +66,8 @@ type output struct {
 
 // startExec makes the descriptors and starts the process.
 func (d *daemon) startExec(s *stream, req wire.Request) (*execution, *wire.Error) {
+	d.spawning.Lock()
+	defer d.spawning.Unlock()
 	x := &execution{daemon: d, stream: s}
 	files, theirs, err := x.open(req)
 	defer closeAll(&theirs)
@@ -94,7 +96,8 @@ func (x *execution) open(req wire.Request) (files spawnFiles, theirs []int, err 
 		}
 		return ours, their, err
 	}
-	if req.Stdin { // Else 0, which is empty.
+	files.stdin = x.daemon.empty
+	if req.Stdin {
 		in, their, err := add(false)
 		if err != nil {
 			return files, theirs, err

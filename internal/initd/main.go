@@ -28,7 +28,7 @@ func (d *daemon) startMain(req wire.Request) (*child, *wire.Error) {
 	if d.main != nil {
 		return nil, wire.Errorf(wire.CodeInvalid, "the main process was started before")
 	}
-	c, err := d.spawn(req, spawnFiles{stdin: 0, stdout: mainStdout, stderr: mainStderr})
+	c, err := d.spawn(req, spawnFiles{stdin: d.empty, stdout: mainStdout, stderr: mainStderr})
 	if err != nil {
 		return nil, err
 	}

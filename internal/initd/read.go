@@ -10,8 +10,11 @@ import (
 )
 
 // readFile sends a file. What it sends never exceeds the limit, however the file grows meanwhile.
-func readFile(s *stream, req wire.Request) {
-	fd, st, werr := openForReading(req.Path)
+func (d *daemon) readFile(s *stream, req wire.Request) {
+	var fd int
+	var st *unix.Stat_t
+	var werr *wire.Error
+	d.files.call(func() { fd, st, werr = openForReading(req.Path) })
 	if werr != nil {
 		s.fail(werr)
 		return
@@ -25,7 +28,7 @@ func readFile(s *stream, req wire.Request) {
 	if err := wire.WriteJSON(s, wire.TypeOK, info); err != nil {
 		return
 	}
-	sendContent(s, fd, req)
+	d.sendContent(s, fd, req)
 }
 
 // openForReading opens a regular file without waiting for anybody and without touching anything else.
@@ -56,11 +59,13 @@ func openForReading(p string) (int, *unix.Stat_t, *wire.Error) {
 }
 
 // sendContent sends Data frames and then End, or Error.
-func sendContent(s *stream, fd int, req wire.Request) {
+func (d *daemon) sendContent(s *stream, fd int, req wire.Request) {
 	buf := make([]byte, wire.HeaderSize+wire.MaxData)
 	var sent int64
 	for {
-		n, err := unix.Read(fd, buf[wire.HeaderSize:])
+		var n int
+		var err error
+		d.files.call(func() { n, err = unix.Read(fd, buf[wire.HeaderSize:]) })
 		switch {
 		case errors.Is(err, unix.EINTR):
 			continue

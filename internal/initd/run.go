@@ -1,7 +1,6 @@
 package initd
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -15,6 +14,7 @@ import (
 	"github.com/hashicorp/yamux"
 	"golang.org/x/sys/unix"
 
+	"github.com/bermhq/berm/internal/shim/fds"
 	"github.com/bermhq/berm/internal/shim/reap"
 	"github.com/bermhq/berm/internal/shim/wire"
 )
@@ -41,6 +41,10 @@ type daemon struct {
 	reaper   *reap.Reaper
 	session  *yamux.Session
 	oomScore []byte
+	empty    int // what commands without input read
+	files    files
+	// spawning orders what the start of a process needs of the file system.
+	spawning sync.Mutex
 
 	// handlersMu guards ending, and that no handler begins after it was set.
 	handlersMu sync.Mutex
@@ -79,9 +83,10 @@ func Run(fd int) int {
 		return 1
 	}
 	d := &daemon{
-		reaper: reap.New(), session: session, oomScore: childScore(), dir: "/", env: mergeEnv(nil, nil),
+		reaper: reap.New(), session: session, oomScore: childScore(), empty: emptyInput(), dir: "/", files: make(files, maxFileCalls), env: mergeEnv(nil, nil),
 		mainEnded: make(chan syscall.WaitStatus, 1), stopped: make(chan struct{}), lingering: make(chan struct{}, maxLingering),
 	}
+	makeThreads()
 	go d.reaper.Run()
 	go d.signals()
 	go d.accept()
@@ -94,8 +99,8 @@ func harden(fd int) error {
 		return fmt.Errorf("not dumpable: %w", err)
 	}
 	// What the runtime may have left open by mistake is not ours to pass on.
-	if err := unix.CloseRange(mainStderr+1, ^uint(0), unix.CLOSE_RANGE_CLOEXEC); err != nil && !errors.Is(err, unix.ENOSYS) {
-		return fmt.Errorf("close descriptors: %w", err)
+	if err := fds.CloseInherited(mainStderr + 1); err != nil {
+		return err
 	}
 	for _, own := range []int{fd, mainStdout, mainStderr} {
 		unix.CloseOnExec(own)
@@ -117,6 +122,21 @@ func connection(fd int) (net.Conn, error) {
 		return nil, err
 	}
 	return wire.Coalesce(c), nil
+}
+
+// emptyInput opens the sandbox's own /dev/null, which is what programs expect; without one, what the init itself has serves.
+func emptyInput() int {
+	fd, err := unix.Open(os.DevNull, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return 0
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFCHR || st.Rdev != unix.Mkdev(1, 3) {
+		closeFD(fd)
+		return 0
+	}
+	_ = unix.SetNonblock(fd, false)
+	return fd
 }
 
 func (d *daemon) accept() {
@@ -245,9 +265,9 @@ func (d *daemon) dispatch(s *stream, req wire.Request) {
 	case wire.OpExec:
 		d.exec(s, req)
 	case wire.OpReadFile:
-		readFile(s, req)
+		d.readFile(s, req)
 	case wire.OpWriteFile:
-		writeFile(s, req)
+		d.writeFile(s, req)
 	case wire.OpStop:
 		d.stop()
 		_ = wire.Write(s, wire.TypeOK, nil)

@@ -21,13 +21,16 @@ const (
 )
 
 // writeFile replaces a file by what the stream brings, in one step at the end, or leaves everything as it was.
-func writeFile(s *stream, req wire.Request) {
-	t, werr := openTarget(req)
+func (d *daemon) writeFile(s *stream, req wire.Request) {
+	var t *target
+	var werr *wire.Error
+	d.files.call(func() { t, werr = openTarget(req) })
 	if werr != nil {
 		s.fail(werr)
 		return
 	}
-	defer t.discard()
+	t.files = d.files
+	defer d.files.call(t.discard)
 	if err := wire.Write(s, wire.TypeOK, nil); err != nil {
 		return
 	}
@@ -43,6 +46,7 @@ func writeFile(s *stream, req wire.Request) {
 
 // target is a file that is being written beside the one that it will replace.
 type target struct {
+	files files
 	path string // as requested, for messages
 	dir  int    // the directory that it is in
 	name string
@@ -215,11 +219,14 @@ func (t *target) receive(s *stream, limit int64) *wire.Error {
 			if limit > 0 && total > limit {
 				return tooLarge(t.path, total, limit)
 			}
-			if err := writeAll(t.fd, f.Payload); err != nil {
+			t.files.call(func() { err = writeAll(t.fd, f.Payload) })
+			if err != nil {
 				return writeError(t.path, err)
 			}
 		case wire.TypeEnd:
-			return t.commit()
+			var werr *wire.Error
+			t.files.call(func() { werr = t.commit() })
+			return werr
 		default:
 			return fileError(t.path, wire.CodeInvalid, fmt.Sprintf("frame of type %d while a file is written", f.Type))
 		}

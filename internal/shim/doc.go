@@ -32,6 +32,8 @@
 //	any          present     any     Exited
 //	any, none    none        free    Lost; None when there is no config.json either
 //
+// Removing the state directory of a sandbox that runs ends it: nobody could find it again.
+//
 // A sandbox is lost when its shim was killed: its end was not observed, so there is no exit code, ever. Without its shim the
 // init ends the sandbox by itself; Cleanup makes sure of it.
 //

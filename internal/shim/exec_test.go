@@ -40,6 +40,7 @@ func TestExec(t *testing.T) {
 			{"environment", shim.ExecRequest{
 				Argv: []string{"sh", "-c", "echo $BASE $BOTH $OWN $HOME $PATH"}, Env: []string{"OWN=own", "BOTH=own"},
 			}, result{stdout: "base own own /root /usr/bin\n"}},
+			{"no input is /dev/null", shim.ExecRequest{Argv: []string{"readlink", "/proc/self/fd/0"}}, result{stdout: "/dev/null\n"}},
 			{"empty input", shim.ExecRequest{Argv: []string{"cat"}}, result{}},
 			{"argument zero", shim.ExecRequest{Argv: []string{"sh", "-c", "echo $0 $1", "zero", "a b"}}, result{stdout: "zero a b\n"}},
 			{"directory relative to the default", shim.ExecRequest{Argv: []string{"pwd"}, Dir: "../usr"}, result{stdout: "/usr\n"}},

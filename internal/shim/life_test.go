@@ -3,12 +3,16 @@ package shim_test
 import (
 	"context"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/bermhq/berm/internal/core/fault"
 	"github.com/bermhq/berm/internal/shim"
@@ -510,4 +514,64 @@ func TestLongStatePath(t *testing.T) {
 		t.Errorf("exec: %q", got)
 	}
 	s.stop()
+}
+
+// A shim whose state directory was removed can tell nobody anything: it ends its sandbox, and itself.
+func TestStateDirectoryRemoved(t *testing.T) {
+	for name, remove := range map[string]func(string) error{
+		"removed": os.RemoveAll,
+		"moved":   func(dir string) error { return os.Rename(dir, dir+".old") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := start(t, "crun", "sleep", "1000")
+			r, err := s.client.Info(s.ctx())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := remove(s.cfg.Dir); err != nil {
+				t.Fatal(err)
+			}
+			for _, pid := range []int{r.PID, r.ShimPID} {
+				eventually(t, "process "+strconv.Itoa(pid)+" is gone", func() error { return syscallGone(pid) })
+			}
+		})
+	}
+	t.Run("after the end", func(t *testing.T) { // It lingers, for nobody.
+		s := newSandbox(t, "crun", "true")
+		s.cfg.Linger = time.Hour
+		s.mustStart()
+		s.wait()
+		pid := s.shimPID()
+		if err := os.RemoveAll(s.cfg.Dir); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "the shim is gone", func() error { return syscallGone(pid) })
+	})
+}
+
+// What the server holds open by accident is not held by the shim.
+func TestInheritedDescriptors(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	const leaked = 251
+	if err := unix.Dup3(int(w.Fd()), leaked, 0); err != nil { // Without close-on-exec.
+		t.Fatal(err)
+	}
+	s := start(t, "crun")
+	w.Close()
+	if err := unix.Close(leaked); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.SetReadDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		t.Errorf("the pipe is still open: %v", err)
+	}
+	if got := s.sh("ls /proc/self/fd | wc -l"); got != "4" {
+		t.Errorf("a command has %s descriptors", got)
+	}
 }

@@ -2,6 +2,9 @@ package shim
 
 import "path/filepath"
 
+// ConfigFile is where the configuration of a state directory is.
+func ConfigFile(dir string) string { return filepath.Join(dir, configName) }
+
 // OutputDir is where the spool of a state directory is.
 func OutputDir(dir string) string { return filepath.Join(dir, outputName) }
 

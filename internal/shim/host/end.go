@@ -51,7 +51,7 @@ func (s *sandbox) requestStop(grace time.Duration) {
 
 // recordStopping is best effort: a disk that is full must not keep a sandbox from being stopped.
 func (s *sandbox) recordStopping() {
-	if s.record.Phase != shim.PhaseRunning {
+	if s.record.Phase != shim.PhaseRunning || isClosed(s.unattended) {
 		return
 	}
 	s.record.Phase = shim.PhaseStopping
@@ -153,7 +153,10 @@ func (s *sandbox) commit(reserve *shim.ExitFile, e shim.Exit) {
 			break
 		}
 		s.logf("record the end: %v", err)
-		time.Sleep(recordRetry)
+		if isClosed(s.unattended) { // There is no place for it any more, and nobody to tell.
+			break
+		}
+		wait(s.unattended, recordRetry)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

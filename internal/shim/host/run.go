@@ -20,6 +20,7 @@ import (
 
 	"github.com/bermhq/berm/internal/failpoint"
 	"github.com/bermhq/berm/internal/shim"
+	"github.com/bermhq/berm/internal/shim/fds"
 	"github.com/bermhq/berm/internal/shim/reap"
 	"github.com/bermhq/berm/internal/shim/spool"
 	"github.com/bermhq/berm/internal/shim/wire"
@@ -81,6 +82,8 @@ type sandbox struct {
 	stop, running, ended, removed, forgotten chan struct{}
 	stopOnce, forgetOnce                     sync.Once
 	exit                                     shim.Exit
+	// unattended is closed when the state directory is gone, and with it everybody who could ask.
+	unattended chan struct{}
 }
 
 // Run is the shim. It returns the process's exit code, which means nothing: what counts is on disk.
@@ -124,11 +127,12 @@ func newSandbox(dir string) (*sandbox, error) {
 			ID: cfg.ID, Phase: shim.PhaseCreated, Boot: boot, ShimPID: os.Getpid(), CreatedAt: time.Now().UTC(), Session: session,
 		},
 		stop: make(chan struct{}), running: make(chan struct{}), ended: make(chan struct{}), removed: make(chan struct{}),
-		forgotten: make(chan struct{}),
+		forgotten: make(chan struct{}), unattended: make(chan struct{}),
 	}
 	s.reaper.KeepStrangers()
 	go s.reaper.Run()
 	failpoint.Hit(failBeforeCreated)
+	go s.watch()
 	return s, shim.WriteRecord(dir, s.record)
 }
 
@@ -137,8 +141,8 @@ func settle() error {
 	for _, fd := range []int{shim.StatusFD, shim.LockFD} {
 		unix.CloseOnExec(fd)
 	}
-	if err := unix.CloseRange(shim.LockFD+1, ^uint(0), unix.CLOSE_RANGE_CLOEXEC); err != nil && !errors.Is(err, unix.ENOSYS) {
-		return fmt.Errorf("close descriptors: %w", err)
+	if err := fds.CloseInherited(shim.LockFD + 1); err != nil {
+		return err
 	}
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("become subreaper: %w", err)
@@ -190,6 +194,7 @@ func (s *sandbox) linger() {
 	defer t.Stop()
 	select {
 	case <-s.forgotten:
+	case <-s.unattended:
 	case <-t.C:
 	}
 }

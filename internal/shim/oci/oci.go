@@ -2,6 +2,7 @@
 package oci
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -16,6 +17,8 @@ import (
 const (
 	// DeleteTimeout bounds one call of the runtime's delete.
 	DeleteTimeout = 20 * time.Second
+	// maxWords is how much of what a failed delete says goes into its error, in bytes.
+	maxWords = 2 << 10
 	// unifiedMount is where a hybrid host has its cgroup v2 hierarchy.
 	unifiedMount = "/sys/fs/cgroup/unified"
 )
@@ -49,7 +52,7 @@ type Container struct {
 	// Runtime, Root and Bundle are absolute paths.
 	Runtime, Root, Bundle string
 	ID                    string
-	// Log is the file that the runtime logs to.
+	// Log is the file that the runtime logs the start to.
 	Log string
 	// HideUnified: see shim.Config.
 	HideUnified bool
@@ -77,8 +80,10 @@ func (c *Container) Run(pidFile string, io Stdio, timeout time.Duration, onStart
 	files := []uintptr{
 		empty.Fd(), io.Console.Fd(), io.Console.Fd(), io.Socket.Fd(), io.Stdout.Fd(), io.Stderr.Fd(), io.Hold.Fd(),
 	}
-	args := []string{"run", "--detach", "--bundle", c.Bundle, "--pid-file", pidFile, "--preserve-fds", "3", c.ID}
-	return c.call(args, files, timeout, onStart)
+	args := []string{
+		"--log", c.Log, "run", "--detach", "--bundle", c.Bundle, "--pid-file", pidFile, "--preserve-fds", "3", c.ID,
+	}
+	return c.call("run", args, files, timeout, onStart)
 }
 
 // emptyInput returns a file that is empty and can never be anything else. Not the host's /dev/null: crun gives a
@@ -97,14 +102,27 @@ func emptyInput() (*os.File, error) {
 }
 
 // Delete kills the container if it runs and removes what the runtime keeps of it. It fails for a container that the runtime
-// does not know.
+// does not know. It needs nothing but the runtime's own directory.
 func (c *Container) Delete() error {
-	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	null, err := os.Open(os.DevNull)
 	if err != nil {
 		return err
 	}
 	defer null.Close()
-	return c.call([]string{"delete", "--force", c.ID}, []uintptr{null.Fd(), null.Fd(), null.Fd()}, DeleteTimeout, nil)
+	r, w, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	defer w.Close()
+	err = c.call("delete", []string{"delete", "--force", c.ID}, []uintptr{null.Fd(), w.Fd(), w.Fd()}, DeleteTimeout, nil)
+	if err == nil {
+		return nil
+	}
+	said := make([]byte, maxWords)
+	_ = r.SetReadDeadline(time.Now()) // What it said is in the pipe by now.
+	n, _ := r.Read(said)
+	return fmt.Errorf("%w: %s", err, bytes.TrimSpace(said[:n]))
 }
 
 // Known reports whether the runtime keeps anything of the container.
@@ -113,8 +131,9 @@ func (c *Container) Known() bool {
 	return err == nil
 }
 
-func (c *Container) call(args []string, files []uintptr, timeout time.Duration, onStart func(pid int)) error {
-	argv := append([]string{filepath.Base(c.Runtime), "--root", c.Root, "--log", c.Log}, args...)
+// call runs the runtime. verb names the call in errors.
+func (c *Container) call(verb string, args []string, files []uintptr, timeout time.Duration, onStart func(pid int)) error {
+	argv := append([]string{filepath.Base(c.Runtime), "--root", c.Root}, args...)
 	attr := &syscall.ProcAttr{Dir: "/", Env: os.Environ(), Files: files, Sys: &syscall.SysProcAttr{Setsid: true}}
 	pid, done, err := c.start(argv, attr)
 	if err != nil {
@@ -127,11 +146,11 @@ func (c *Container) call(args []string, files []uintptr, timeout time.Duration, 
 	defer timer.Stop()
 	select {
 	case ws := <-done:
-		return check(argv[0], args[0], ws)
+		return check(argv[0], verb, ws)
 	case <-timer.C:
 		_ = syscall.Kill(-pid, syscall.SIGKILL)
 		<-done
-		return fmt.Errorf("%s %s did not finish within %v and was killed", argv[0], args[0], timeout)
+		return fmt.Errorf("%s %s did not finish within %v and was killed", argv[0], verb, timeout)
 	}
 }
 
