@@ -47,11 +47,11 @@ func (d *daemon) writeFile(s *stream, req wire.Request) {
 // target is a file that is being written beside the one that it will replace.
 type target struct {
 	files files
-	path string // as requested, for messages
-	dir  int    // the directory that it is in
-	name string
-	temp string // its temporary name, "" once it has its own
-	fd   int
+	path  string // as requested, for messages
+	dir   int    // the directory that it is in
+	name  string
+	temp  string // its temporary name, "" once it has its own
+	fd    int
 }
 
 // openTarget finds the directory, following links at the end of the path as a shell's redirection would, and makes the
