@@ -56,7 +56,14 @@ func TestNothingIsIgnored(t *testing.T) {
 		"too deep":                     {put, zone, `{"zone": {"defaults": {"pod": {"spec": {"a": ` + strings.Repeat("[", tree.MaxDepth) + strings.Repeat("]", tree.MaxDepth) + `}}}}}`, 400, "", nil},
 		"ten megabytes":                {post, profiles, `{"profileTemplate": {"description": "` + strings.Repeat("x", 10<<20) + `"}}`, 400, "LIMIT_EXCEEDED", []string{"1048576"}},
 		"body over the limit":          {post, sandboxes, `{"command": "` + strings.Repeat("x", 49<<20) + `"}`, 413, "LIMIT_EXCEEDED", []string{"50331648"}},
-		"large and misspelt":           {post, sandboxes, `{"commandx": "` + strings.Repeat("x", 2<<20) + `"}`, 400, "FIELD_INVALID", []string{"commandx"}},
+		"large and misspelt":           {post, sandboxes, `{"commandx": "` + strings.Repeat("x", 2<<20) + `"}`, 400, "FIELD_UNKNOWN", []string{"line 1, column 2", `did you mean \"command\"`}},
+		"large and given twice":        {post, sandboxes, `{"command": "a", "args": ["` + strings.Repeat("x", 2<<20) + `"], "command": "b"}`, 400, "SYNTAX", []string{"command", "twice"}},
+		"large and garbage behind":     {post, sandboxes + "/" + id + "/files", `{"filepath": "/tmp/x", "fileContents": "` + strings.Repeat("x", 2<<20) + `"} x`, 400, "SYNTAX", []string{"column 2097", "end of the text"}},
+		"large and cut":                {post, sandboxes + "/" + id + "/files", `{"filepath": "/tmp/x", "fileContents": "` + strings.Repeat("x", 2<<20), 400, "SYNTAX", []string{"the string has no end"}},
+		"large and no base64":          {post, sandboxes + "/" + id + "/files", `{"filepath": "/tmp/x", "fileContents": "` + strings.Repeat("!", 2<<20) + `"}`, 400, "FIELD_INVALID", []string{"file_contents", "base64"}},
+		"large and of the wrong type":  {post, sandboxes + "/" + id + "/files", `{"filepath": 7, "fileContents": "` + strings.Repeat("x", 2<<20) + `"}`, 400, "FIELD_INVALID", []string{"filepath", "expected a string"}},
+		"large and deep":               {post, sandboxes, strings.Repeat("[", 2<<20), 400, "SYNTAX", []string{"nested deeper than 64"}},
+		"large and of many values":     {post, sandboxes, `{"args": [` + strings.Repeat("1,", 1<<20) + `1]}`, 400, "SYNTAX", []string{"more than 100000 values"}},
 
 		// Quantities and other nonsense.
 		"1e9Gi":               {post, sandboxes, `{"resources": {"cpu": "1", "memory": "1e9Gi"}}`, 400, "CWSANDBOX_INVALID_REQUEST", []string{"1e9Gi"}},

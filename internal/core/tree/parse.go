@@ -12,9 +12,13 @@ import (
 
 // ParseJSON reads one JSON value and nothing behind it. The error is an Invalid fault with reason SYNTAX whose one
 // violation carries line and column; a text over a limit has reason LIMIT_EXCEEDED.
-func ParseJSON(data []byte) (*Node, error) {
-	if len(data) > MaxDocument {
-		return nil, fault.Invalidf(fault.ReasonLimitExceeded, "the document has %d bytes, the limit is %d", len(data), MaxDocument)
+func ParseJSON(data []byte) (*Node, error) { return ParseJSONUpTo(data, MaxDocument) }
+
+// ParseJSONUpTo is ParseJSON for texts that may hold whole files, as base64: most is the largest text, in bytes. The other
+// limits stay.
+func ParseJSONUpTo(data []byte, most int) (*Node, error) {
+	if len(data) > most {
+		return nil, fault.Invalidf(fault.ReasonLimitExceeded, "the document has %d bytes, the limit is %d", len(data), most)
 	}
 	p := &parser{data: data, line: 1, col: 1}
 	if bytes.HasPrefix(data, []byte("\xef\xbb\xbf")) {

@@ -7,6 +7,7 @@ import (
 
 	v1beta2pb "github.com/bermhq/berm/gen/coreweave/sandbox/v1beta2"
 	"github.com/bermhq/berm/internal/backend"
+	"github.com/bermhq/berm/internal/core/fault"
 )
 
 // input passes what a client sends on to a command.
@@ -26,6 +27,9 @@ func (in *input) run() error {
 		if errors.Is(err, io.EOF) {
 			in.close()
 			return nil
+		}
+		if fault.Is(err, fault.Invalid) { // it does not decode
+			return err
 		}
 		if err != nil {
 			return nil //nolint:nilerr // the call is over, and its context says why

@@ -63,7 +63,7 @@ func (g *gate) add(n int) {
 	g.mu.Unlock()
 }
 
-// gatedStream opens the gate of its request while it waits for a message. On a native listener there is none, because
+// gatedStream opens the gate of its request while it waits for a message, and says what is wrong with one that does not decode. On a native listener there is none, because
 // grpc-go's own transport does flow control by what was consumed.
 type gatedStream struct {
 	grpc.ServerStream
@@ -78,5 +78,9 @@ func (s *gatedStream) RecvMsg(m any) error {
 		s.gate.add(1)
 		defer s.gate.add(-1)
 	}
-	return s.ServerStream.RecvMsg(m)
+	r := received{message: m}
+	if err := s.ServerStream.RecvMsg(&r); err != nil {
+		return err
+	}
+	return r.fault()
 }

@@ -103,7 +103,7 @@ func New(cfg Config) *Port {
 
 func (p *Port) grpcServer(more ...grpc.ServerOption) *grpc.Server {
 	s := grpc.NewServer(append(more,
-		grpc.MaxRecvMsgSize(MaxMessage), grpc.MaxSendMsgSize(MaxMessage),
+		grpc.MaxRecvMsgSize(MaxMessage), grpc.MaxSendMsgSize(MaxMessage), grpc.ForceServerCodecV2(edge.Codec()),
 		grpc.UnknownServiceHandler(p.cfg.Chain.Unknown))...)
 	p.cfg.Register(s)
 	return s

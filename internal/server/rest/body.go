@@ -9,7 +9,6 @@ import (
 	"io"
 	"net/http"
 
-	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/bermhq/berm/internal/core/fault"
@@ -25,7 +24,8 @@ func ReadBody(r *http.Request) ([]byte, error) {
 	}
 	if over, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return nil, &wire.HTTPError{Status: http.StatusRequestEntityTooLarge, Err: fault.New(fault.Exhausted, fault.ReasonLimitExceeded,
-			"the request body is larger than %d bytes", over.Limit).WithHint("Send large files over gRPC: AddFile, or StreamExec with standard input.")}
+			"the request body is larger than %d bytes, the limit of REST bodies on this server", over.Limit).
+			WithHint("Send large files over gRPC: AddFile, or StreamExec with standard input.")}
 	}
 	return nil, fault.Invalidf(fault.ReasonInvalidRequest, "the request body could not be read").WithCause(err)
 }
@@ -49,19 +49,12 @@ func ParseBody(r *http.Request) (*tree.Node, error) {
 	return n, nil
 }
 
-// decode reads JSON text into m, strictly. Texts beyond the limit of documents are mostly one base64 string, a file, and go
-// through protojson, which is as strict but stops at the first error and knows no suggestion.
+// decode reads JSON text into m, strictly. How long it may be was decided when it was read: it may hold whole files.
 func decode(data []byte, m proto.Message) error {
 	if len(bytes.TrimSpace(data)) == 0 {
 		return nil
 	}
-	if len(data) > tree.MaxDocument {
-		if err := protojson.Unmarshal(data, m); err != nil {
-			return fault.Invalidf(fault.ReasonFieldInvalid, "invalid request body: %v", err)
-		}
-		return nil
-	}
-	n, err := tree.ParseJSON(data)
+	n, err := tree.ParseJSONUpTo(data, len(data))
 	if err != nil {
 		return err
 	}
