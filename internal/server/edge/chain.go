@@ -138,12 +138,23 @@ func (c *Chain) recovering(fn func() error) (err error) {
 	return fn()
 }
 
-// log writes the access line. Failures of ours are errors, with cause and stack; everything else is information.
+// log writes the access line. Failures of ours are errors, with cause and stack; what was refused is information, and what
+// went well is for those who want to see every call.
 func (c *Chain) log(ctx context.Context, s *state, call *Call, took time.Duration, err error) {
 	if err == nil {
 		err = s.noted
 	}
 	code := wire.Code(err)
+	level, text := slog.LevelDebug, "call"
+	switch {
+	case code == codes.Internal:
+		level, text = slog.LevelError, "call failed"
+	case err != nil:
+		level = slog.LevelInfo
+	}
+	if !c.cfg.Logger.Enabled(ctx, level) {
+		return
+	}
 	attrs := []slog.Attr{
 		slog.String("request_id", s.requestID), slog.String("transport", call.Transport), slog.String("call", clip(call.Name)),
 		slog.String("code", code.String()), slog.Duration("took", took), slog.String("peer", call.Peer),
@@ -156,17 +167,22 @@ func (c *Chain) log(ctx context.Context, s *state, call *Call, took time.Duratio
 		}
 		attrs = append(attrs, slog.Int("status", sent))
 	}
-	level, text := slog.LevelInfo, "call"
-	if code == codes.Internal {
-		level, text = slog.LevelError, "call failed"
-		attrs = append(attrs, slog.Any("error", err))
-		if p, ok := errors.AsType[*panicked](err); ok {
-			attrs = append(attrs, slog.String("stack", string(p.stack)))
-		}
-	} else if err != nil {
-		attrs = append(attrs, slog.String("reason", fault.From(err).Reason))
+	c.cfg.Logger.LogAttrs(ctx, level, text, append(attrs, whyFailed(err, code)...)...)
+}
+
+// whyFailed returns the reason of what was refused, and the cause and the stack of what is our failure.
+func whyFailed(err error, code codes.Code) []slog.Attr {
+	if err == nil {
+		return nil
 	}
-	c.cfg.Logger.LogAttrs(ctx, level, text, attrs...)
+	if code != codes.Internal {
+		return []slog.Attr{slog.String("reason", fault.From(err).Reason)}
+	}
+	attrs := []slog.Attr{slog.Any("error", err)}
+	if p, ok := errors.AsType[*panicked](err); ok {
+		attrs = append(attrs, slog.String("stack", string(p.stack)))
+	}
+	return attrs
 }
 
 // clip bounds what a caller can write into the log.

@@ -22,7 +22,7 @@ import (
 func chain(valid func() error) (*Chain, *bytes.Buffer) {
 	log := &bytes.Buffer{}
 	return New(Config{
-		Logger: slog.New(slog.NewJSONHandler(log, nil)), Now: time.Now, NewID: func() string { return "id-1" },
+		Logger: slog.New(slog.NewJSONHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})), Now: time.Now, NewID: func() string { return "id-1" },
 		Authenticate: func(_ context.Context, secret string) (core.Principal, error) {
 			if secret != "good" {
 				return core.Principal{}, unauthenticated("no")
@@ -49,7 +49,7 @@ func TestLog(t *testing.T) {
 		says    []string
 	}{
 		"fine": {"good", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(201) },
-			[]string{`"level":"INFO"`, `"call":"POST /v1/x%20y"`, `"status":201`, `"code":"OK"`, `"org":"org-1"`, `"actor":"token:t"`, `"request_id":"id-1"`}},
+			[]string{`"level":"DEBUG"`, `"call":"POST /v1/x%20y"`, `"status":201`, `"code":"OK"`, `"org":"org-1"`, `"actor":"token:t"`, `"request_id":"id-1"`}},
 		"no token": {"s3cret", nil, []string{`"level":"INFO"`, `"status":401`, `"code":"Unauthenticated"`, `"reason":"TOKEN_INVALID"`, `"actor":""`}},
 		"refused": {"good", func(w http.ResponseWriter, r *http.Request) {
 			Fail(r.Context(), w, fault.Preconditionf("WHY", "because"))
