@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"os"
+	"path/filepath"
 	"time"
 )
 
@@ -122,8 +123,8 @@ func (e *sqliteEngine) horizon() string { return "9223372036854775807" }
 
 func (e *sqliteEngine) pollInterval() time.Duration { return sqlitePoll }
 
-// ready reads. Only after a commit has failed does it ask for a write, to find out whether that has passed: being asked
-// every second shall not wear out a disk.
+// ready reads, and looks at the disk. Only after a commit has failed does it ask for a write, to find out whether that has
+// passed: being asked every second shall not wear out a disk.
 func (e *sqliteEngine) ready(ctx context.Context) (probe bool, err error) {
 	err = e.view(ctx, func(c conn) error {
 		err := eachRow(ctx, c, func(*sql.Rows) error { return nil }, `SELECT 1 FROM settings LIMIT 1`)
@@ -132,7 +133,13 @@ func (e *sqliteEngine) ready(ctx context.Context) (probe bool, err error) {
 		}
 		return nil
 	})
-	return e.group.failing(), err
+	if err != nil {
+		return false, err
+	}
+	if full := diskFault(filepath.Dir(e.path), "the store"); full != nil {
+		return false, full // anybody may ask: no path
+	}
+	return e.group.failing(), nil
 }
 
 // close lets the updates finish that have come.

@@ -315,6 +315,9 @@ func childFullDisk() int {
 	if err != nil {
 		return failed("open: %v", err)
 	}
+	if err := fillUp(ctx, s, dir); err != nil {
+		return failed("%v", err)
+	}
 	written := 0
 	for ; err == nil; written++ {
 		o := zone(fmt.Sprint(written))
@@ -349,6 +352,27 @@ func childFullDisk() int {
 		}
 	}
 	return 0
+}
+
+// fillUp fills the disk behind the store's back and takes that back again: the store is not ready, though no write has failed,
+// and a second database on that disk does not open, and the message says where the disk is full.
+func fillUp(ctx context.Context, s store.Store, dir string) error {
+	if err := s.Ready(ctx); err != nil {
+		return fmt.Errorf("ready at first: %w", err)
+	}
+	rest := filepath.Join(dir, "rest")
+	if err := os.WriteFile(rest, make([]byte, 16<<20), 0o600); !errors.Is(err, syscall.ENOSPC) {
+		return fmt.Errorf("fill the disk: %w", err)
+	}
+	err := s.Ready(ctx)
+	if f := fault.From(err); !fault.Is(err, fault.Unavailable) || !strings.Contains(f.Message, "full") || strings.Contains(f.Message, dir) || f.Hint == "" {
+		return fmt.Errorf("ready on a disk that others filled: %w", err)
+	}
+	_, err = sqlstore.Open(ctx, sqlstore.Config{DSN: "sqlite://" + filepath.Join(dir, "second", "berm.db")})
+	if f := fault.From(err); !fault.Is(err, fault.Unavailable) || !strings.Contains(f.Message, "is full") || !strings.Contains(f.Message, filepath.Join(dir, "second")) {
+		return fmt.Errorf("open on a full disk: %w", err)
+	}
+	return errors.Join(os.Remove(rest), os.RemoveAll(filepath.Join(dir, "second")))
 }
 
 // childReadOnly opens databases where nothing can be written.

@@ -59,9 +59,18 @@ func openSQLite(ctx context.Context, path string, cfg engineConfig) (engine, err
 	e := &sqliteEngine{path: path, cfg: cfg, lock: lock, closing: make(chan struct{}), checkpoint: make(chan struct{}, 1)}
 	if err := e.open(ctx); err != nil {
 		_ = e.close()
-		return nil, err
+		return nil, diskCause(path, err)
 	}
 	return e, nil
+}
+
+// diskCause says more about a database that cannot be opened when its disk is the cause: SQLite knows but that something failed.
+func diskCause(path string, err error) error {
+	dir := filepath.Dir(path)
+	if disk := diskFault(dir, dir); disk != nil && fault.HasReason(err, fault.ReasonStoreUnavailable) {
+		return disk.WithCause(err)
+	}
+	return err
 }
 
 func (e *sqliteEngine) open(ctx context.Context) (err error) {
