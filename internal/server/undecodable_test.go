@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"errors"
 	"io"
 	"strings"
 	"testing"
@@ -61,7 +62,7 @@ func TestUndecodableFrame(t *testing.T) {
 		if status.Code(err) != codes.InvalidArgument || !strings.Contains(err.Error(), "decode") {
 			t.Errorf("%v %q", err, answer)
 		}
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			t.Error("the stream ended as if all were well")
 		}
 		w.idleProcesses(id, 0)
