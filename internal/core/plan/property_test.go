@@ -159,9 +159,12 @@ func TestAddingCapacityNeverRemovesFeasibility(t *testing.T) {
 		if err == nil && after != nil {
 			t.Fatalf("admitted, and with more capacity: %v", after)
 		}
+		if err == nil || after == nil {
+			return
+		}
 		// What no runner could ever hold may now be what one has no room for at present; nothing else changes.
-		changed := fault.CodeOf(err) != fault.CodeOf(after) && fault.CodeOf(err) != fault.Exhausted && fault.CodeOf(after) != fault.Exhausted
-		if err != nil && after != nil && changed {
+		was, is := fault.CodeOf(err), fault.CodeOf(after)
+		if was != is && was != fault.Exhausted && is != fault.Exhausted {
 			t.Fatalf("capacity turned %v into %v", err, after)
 		}
 	})
