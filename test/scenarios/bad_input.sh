@@ -384,10 +384,10 @@ mkdir "$WORK/disk"; mount -t tmpfs -o size=24m tmpfs "$WORK/disk"
 if second "$WORK/disk/data" "$BERM"; then
   KEEP=$(berm run --detach); berm exec "$KEEP" -- true; remember
   dd if=/dev/zero of="$WORK/disk/fill" bs=4k 2>/dev/null
-  refused "full disk: create" 503 POST $T "$(create '{}')" STORE_UNAVAILABLE 'is full: it has is full' 'free space'
-  refused "full disk: edit" 503 PATCH $T/default '{"profileTemplate": {"description": "x"}}' 'is full: it has is full'
-  refused "full disk: launch" 503 POST $S '{}' 'is full: it has is full'
-  says "full disk: launch by the CLI" 125 'is full: it has is full' 'free space on the file system' -- berm run -- true
+  refused "full disk: create" 503 POST $T "$(create '{}')" STORE_UNAVAILABLE 'disk of the store is full' 'free space'
+  refused "full disk: edit" 503 PATCH $T/default '{"profileTemplate": {"description": "x"}}' 'disk of the store is full'
+  refused "full disk: launch" 503 POST $S '{}' 'disk of the store is full'
+  says "full disk: launch by the CLI" 125 'disk of the store is full' 'free space on the file system' -- berm run -- true
   says "full disk: what runs goes on" 0 still -- berm exec "$KEEP" -- echo still
   says "full disk: reads go on" 0 default -- berm profile list
   rm "$WORK/disk/fill"
