@@ -99,8 +99,9 @@ func (s *Service) List(ctx context.Context, p core.Principal, q SandboxQuery) ([
 				out = append(out, now)
 			}
 		}
-		// Where memory filters too, a page comes out short. It is filled up, but not at any price.
-		if scanned += len(rows); sp.After == "" || len(out) >= want || scanned >= MaxListScan {
+		// Where memory filters too, a page comes out short. It is filled up, but not at any price; and a store that looked at so many
+		// rows that it cut a page short has paid it already.
+		if scanned += len(rows); sp.After == "" || len(out) >= want || len(rows) < sp.Size || scanned >= MaxListScan {
 			return out, c.token(sp.After), nil
 		}
 	}

@@ -123,7 +123,8 @@ type Reader interface {
 	Revisions(ctx context.Context, kind Kind, orgID, id string, p Page) ([]*Object, string, error)
 
 	Sandbox(ctx context.Context, orgID, id string) (*core.Sandbox, error)
-	// Sandboxes lists by creation, newest first. Decision and Launch are not loaded. An empty OrgID is Invalid.
+	// Sandboxes lists by creation, newest first. Decision and Launch are not loaded. An empty OrgID is Invalid. Where several
+	// filters are large by themselves, a page may be short, even empty, and have a position to go on from.
 	Sandboxes(ctx context.Context, f SandboxFilter, p Page) ([]*core.Sandbox, string, error)
 	CountLive(ctx context.Context, runnerUUID string) (int64, error)
 	// Reserved returns what is counted as used on a runner: Reserve minus Release, nothing for an unknown runner.

@@ -21,6 +21,11 @@ const scanEnough = 4000
 // filters in it, and engines take long to plan many of them: one with more alternatives is checked row by row.
 const maxWalks = 8
 
+// maxScan is how many rows of each alternative are walked for one page where other filters are checked row by row. Two filters
+// that many rows pass and few pass both would else be checked against all of them: such a page comes out short instead, and
+// the next one goes on from there.
+const maxScan = 5000
+
 // filter is one filter of a list: a column with its alternatives, or one tag.
 type filter struct {
 	column string
@@ -45,9 +50,9 @@ func (r *reader) Sandboxes(ctx context.Context, f store.SandboxFilter, p store.P
 	if err != nil {
 		return nil, "", err
 	}
-	q := &listQuery{orgID: f.OrgID, size: p.Size + 1, at: math.MaxInt64}
+	q := &listQuery{orgID: f.OrgID, size: p.Size + 1, position: position{at: math.MaxInt64}}
 	if p.After != "" {
-		if q.at, q.id, err = parseSandboxKey(p.After); err != nil {
+		if q.position, err = parsePosition(p.After); err != nil {
 			return nil, "", err
 		}
 	}
@@ -56,26 +61,58 @@ func (r *reader) Sandboxes(ctx context.Context, f store.SandboxFilter, p store.P
 	}
 	text, args := q.text()
 	all, err := r.sandboxes(ctx, text, args...)
-	if err != nil || len(all) <= p.Size {
-		return all, "", err
+	if err != nil {
+		return nil, "", err
 	}
-	all = all[:p.Size]
-	last := all[p.Size-1]
-	return all, sandboxKey(last), nil
+	end, err := r.windowEnd(ctx, q, len(all) > p.Size)
+	if err != nil {
+		return nil, "", err
+	}
+	if end != nil { // what is older may have others before it that were not walked to
+		all = slices.DeleteFunc(all, func(s *core.Sandbox) bool { return positionOf(s).before(*end) })
+	}
+	switch {
+	case len(all) > p.Size:
+		all = all[:p.Size]
+		return all, positionOf(all[p.Size-1]).key(), nil
+	case end != nil:
+		return all, end.key(), nil
+	}
+	return all, "", nil
 }
 
-// sandboxKey names a position in the list: when the sandbox before it was made, and its id.
-func sandboxKey(s *core.Sandbox) string {
-	return strconv.FormatInt(nanos(s.CreatedAt), 10) + "/" + s.ID
+// windowEnd returns the position to which all walks of a query have come, nil when nothing cut them short. A page that one walk
+// alone has filled needs none.
+func (r *reader) windowEnd(ctx context.Context, q *listQuery, filled bool) (*position, error) {
+	if q.window == 0 || filled && (q.driver == nil || q.byTag() || len(q.driver.values) == 1) {
+		return nil, nil //nolint:nilnil // no end is what there is to say
+	}
+	var end position
+	text, args := q.bound()
+	found, err := r.one(ctx, text, args, &end.at, &end.id)
+	if err != nil || !found {
+		return nil, err
+	}
+	return &end, nil
 }
 
-func parseSandboxKey(key string) (int64, string, error) {
+func positionOf(s *core.Sandbox) position { return position{nanos(s.CreatedAt), s.ID} }
+
+// before reports whether p is older than other, so later in the list.
+func (p position) before(other position) bool {
+	return p.at < other.at || p.at == other.at && p.id < other.id
+}
+
+// key is the position as pages are asked for by it: behind a sandbox that was made then and has this id.
+func (p position) key() string { return strconv.FormatInt(p.at, 10) + "/" + p.id }
+
+func parsePosition(key string) (position, error) {
 	at, id, ok := strings.Cut(key, "/")
 	n, err := strconv.ParseInt(at, 10, 64)
 	if !ok || err != nil || id == "" || len(id) > store.MaxText || strconv.FormatInt(n, 10) != at || checkArgs([]any{id}) != nil {
-		return 0, "", badPageKey()
+		return position{}, badPageKey()
 	}
-	return n, id, nil
+	return position{n, id}, nil
 }
 
 // filtersOf returns the filters, those first whose index tells most about the others: they win where matches are many.
@@ -135,7 +172,8 @@ func statusesOf(f store.SandboxFilter) (statuses []string, any bool) {
 	return statuses, false
 }
 
-// chooseDriver takes the filter with the fewest matches out of filters, as the one whose index is walked.
+// chooseDriver takes the filter with the fewest matches out of filters, as the one whose index is walked, and bounds the walk
+// where it could be long.
 func (r *reader) chooseDriver(ctx context.Context, q *listQuery, filters []filter) error {
 	best, fewest := -1, int64(math.MaxInt64)
 	for i, f := range filters {
@@ -146,7 +184,7 @@ func (r *reader) chooseDriver(ctx context.Context, q *listQuery, filters []filte
 			best = i
 			break
 		}
-		c := &listQuery{orgID: q.orgID, at: q.at, id: q.id, size: scanEnough, driver: &filters[i]}
+		c := &listQuery{orgID: q.orgID, position: q.position, size: scanEnough, driver: &filters[i]}
 		text, args := c.count()
 		var n int64
 		if _, err := r.one(ctx, text, args, &n); err != nil {
@@ -160,6 +198,9 @@ func (r *reader) chooseDriver(ctx context.Context, q *listQuery, filters []filte
 	if best >= 0 {
 		q.driver = &filters[best]
 		q.rest = append(slices.Clone(filters[:best]), filters[best+1:]...)
+	}
+	if len(q.rest) > 0 && fewest >= scanEnough {
+		q.window = maxScan
 	}
 	return nil
 }

@@ -45,18 +45,28 @@ func TestListsWalkAnIndex(t *testing.T) {
 		if f.unindexed {
 			continue
 		}
-		q := &listQuery{orgID: "org", size: 100, at: math.MaxInt64, driver: &filters[i], rest: append(append([]filter(nil), filters[:i]...), filters[i+1:]...)}
+		q := &listQuery{orgID: "org", size: 100, position: position{at: math.MaxInt64}, driver: &filters[i], rest: append(append([]filter(nil), filters[:i]...), filters[i+1:]...)}
 		query, args := q.text()
 		plan := explained(t, e, query, args)
 		if !strings.Contains(strings.Split(plan, "\n")[0], want[f.column]) || strings.Contains(plan, "TEMP B-TREE") {
 			t.Errorf("by %+v:\n%s", f, plan)
 		}
+		q.window = 100
+		query, args = q.text()
+		if plan := explained(t, e, query, args); !strings.Contains(plan, want[f.column]) || strings.Contains(plan, "sandboxes_created") {
+			t.Errorf("windows by %+v:\n%s", f, plan)
+		}
+		query, args = q.bound()
+		if plan := explained(t, e, query, args); !strings.Contains(plan, "COVERING "+want[f.column]) && f.column != "" || strings.Contains(plan, "TEMP B-TREE") {
+			t.Errorf("bound by %+v:\n%s", f, plan)
+		}
+		q.window = 0
 		query, args = q.count()
 		if plan := explained(t, e, query, args); !strings.Contains(plan, "COVERING "+want[f.column]) && f.column != "" || strings.Contains(plan, "TEMP B-TREE") {
 			t.Errorf("count by %+v:\n%s", f, plan)
 		}
 	}
-	query, args := (&listQuery{orgID: "org", size: 100, at: math.MaxInt64}).text()
+	query, args := (&listQuery{orgID: "org", size: 100, position: position{at: math.MaxInt64}}).text()
 	if plan := explained(t, e, query, args); !strings.Contains(plan, "INDEX sandboxes_created (org_id=? AND (created_at,id)<(?,?))") || strings.Contains(plan, "TEMP B-TREE") {
 		t.Errorf("without a filter:\n%s", plan)
 	}
@@ -64,7 +74,7 @@ func TestListsWalkAnIndex(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	query, args = (&listQuery{orgID: "org", size: 100, at: math.MaxInt64, driver: &live[0]}).text()
+	query, args = (&listQuery{orgID: "org", size: 100, position: position{at: math.MaxInt64}, driver: &live[0]}).text()
 	if plan := explained(t, e, query, args); strings.Count(plan, want["status"]) != len(liveStatuses()) {
 		t.Errorf("what is live:\n%s", plan)
 	}
