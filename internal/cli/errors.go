@@ -187,6 +187,12 @@ func (s *session) printRefusal(r *bermv1.Refusal) {
 			fmt.Fprintf(s.Err, "    - %s\n", clean(reasonText(reason)))
 		}
 	}
+	if n := r.GetOmittedCandidates(); n > 0 {
+		fmt.Fprintf(s.Err, "  and %d more\n", n)
+	}
+	if names := r.GetAdmittingProfiles(); len(names) > 0 {
+		fmt.Fprintf(s.Err, "  The request names no profile; these are bound too and would admit it: %s\n", clean(strings.Join(names, ", ")))
+	}
 	if len(r.GetChanges()) == 0 {
 		return
 	}

@@ -38,9 +38,13 @@ func (s *session) explainCmd() *cobra.Command {
 			if path == "" {
 				fmt.Fprintf(s.Out, "Sandbox %s on runner %s, profile %s (revision %d)\n\n", resp.GetSandboxId(), resp.GetRunnerId(), resp.GetProfileName(), resp.GetProfileRevision())
 			}
+			if path != "" && len(resp.GetFields()) == 0 {
+				fmt.Fprintf(s.Out, "%s: no layer says anything about it\n", clean(path))
+				return nil
+			}
 			s.fields(resp.GetFields())
 			if path == "" {
-				s.candidates(resp.GetCandidates())
+				s.candidates(resp.GetCandidates(), resp.GetOmittedCandidates())
 				s.timeline(resp.GetTimeline())
 			}
 			return nil
@@ -57,6 +61,9 @@ func (s *session) fields(fields []*bermv1.ExplainedField) {
 	}
 	for _, f := range fields {
 		from := originText(&bermv1.Origin{Object: f.GetObject(), Revision: f.GetRevision()})
+		for _, also := range f.GetCombined() {
+			from += " and " + originText(&bermv1.Origin{Object: also.GetObject(), Revision: also.GetRevision()})
+		}
 		t.rows = append(t.rows, []string{f.GetPath(), valueText(f.GetValue()), f.GetLayer(), from, shadowText(f.GetShadowed()), f.GetEnforcement(),
 			f.GetBy(), clock(f.GetAt()), f.GetReason(), f.GetEnforcementNote()})
 	}
@@ -71,7 +78,8 @@ func shadowText(list []*bermv1.ShadowedValue) string {
 	return strings.Join(parts, ", ")
 }
 
-func (s *session) candidates(list []*bermv1.Candidate) {
+// candidates lists what was considered; omitted is how many more there were.
+func (s *session) candidates(list []*bermv1.Candidate, omitted int32) {
 	if len(list) == 0 {
 		return
 	}
@@ -89,6 +97,9 @@ func (s *session) candidates(list []*bermv1.Candidate) {
 		t.rows = append(t.rows, []string{"", c.GetRunnerId(), c.GetProfileName(), chosen, strings.Join(why, "; ")})
 	}
 	s.table(t)
+	if omitted > 0 {
+		fmt.Fprintf(s.Out, "   and %d more\n", omitted)
+	}
 }
 
 func (s *session) planCmd() *cobra.Command {
@@ -151,7 +162,7 @@ func (s *session) showPlan(resp *bermv1.PlanSandboxResponse, pod bool) error {
 	}
 	fmt.Fprintf(s.Out, "Would run on runner %s, profile %s (revision %d)\n\n", resp.GetRunnerId(), resp.GetProfileName(), resp.GetProfileRevision())
 	s.fields(resp.GetFields())
-	s.candidates(resp.GetCandidates())
+	s.candidates(resp.GetCandidates(), resp.GetOmittedCandidates())
 	return nil
 }
 

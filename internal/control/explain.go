@@ -15,6 +15,7 @@ import (
 	"github.com/bermhq/berm/internal/core/plan"
 	"github.com/bermhq/berm/internal/core/resolve"
 	"github.com/bermhq/berm/internal/core/spec"
+	"github.com/bermhq/berm/internal/core/tree"
 )
 
 // Explanation says where every field of a sandbox came from, why it runs where it runs, and what happened to it. It is made
@@ -34,23 +35,25 @@ type Explanation struct {
 	Timeline   []core.Event
 }
 
-// ExplainedField is one leaf of the resolved spec with its one origin.
+// ExplainedField is one leaf of the resolved spec with its one origin. A guardrail has what the statements of all layers come to,
+// and the origin of the one that decides it.
 type ExplainedField struct {
 	Path string
-	// Value is JSON, null when the origin cleared the field.
+	// Value is JSON, null when the origin cleared the field; of a guardrail as in plan.Bound.
 	Value         json.RawMessage
 	Layer, Object string
 	Revision      int32
 	By            string
 	At            time.Time
 	Reason        string
-	// Shadowed is what lower layers said, newest first.
-	Shadowed []ShadowedValue
+	// Shadowed is what lower layers said, newest first; of a guardrail, what layers say without effect. Combined is what further
+	// layers say that holds together with the origin's statement; only guardrails have it.
+	Shadowed, Combined []ShadowedValue
 	// Enforcement is "enforced", "recorded" or "refused", by the backend that runs it; Note says on what that depends.
 	Enforcement, Note string
 }
 
-// ShadowedValue is what a higher layer overrode.
+// ShadowedValue is what another layer says about a field.
 type ShadowedValue struct {
 	Value         json.RawMessage
 	Layer, Object string
@@ -75,7 +78,7 @@ func (s *Service) Explain(ctx context.Context, p core.Principal, id, fieldPath s
 		Digest: row.Digest, Observation: s.overlay(row).Observation, Isolation: backendAttr(row, attrIsolation), Spec: record.Spec,
 		Candidates: record.Candidates, Omitted: record.Omitted, Timeline: row.Timeline,
 	}
-	e.Fields, err = selectFields(explained(record.Resolved(), backendAttr(row, attrBackend)), fieldPath)
+	e.Fields, err = selectFields(explained(record.Resolved(), record.Bounds, backendAttr(row, attrBackend)), fieldPath)
 	return e, err
 }
 
@@ -109,27 +112,52 @@ func (s *Service) Plan(ctx context.Context, p core.Principal, l *specpb.Launch) 
 	return &Planned{Plan: pl, Explanation: &Explanation{
 		RunnerID: pl.Runner.Runner.RunnerID, ProfileName: pl.Binding.Name, ProfileID: pl.Binding.Profile.ID, ProfileRevision: pl.Binding.Profile.Revision,
 		Digest: pl.Digest, Observation: core.ObservationCurrent, Isolation: attrs[attrIsolation], Spec: pl.Resolved.JSON(),
-		Fields: explained(pl.Resolved.Fields(), attrs[attrBackend]), Candidates: pl.Candidates, Omitted: pl.Omitted,
+		Fields: explained(pl.Resolved.Fields(), pl.Bounds(), attrs[attrBackend]), Candidates: pl.Candidates, Omitted: pl.Omitted,
 	}}, nil
 }
 
-// explained renders resolved values, ordered by path.
-func explained(values []resolve.Value, kind string) []ExplainedField {
-	out := make([]ExplainedField, len(values))
-	for i, v := range values {
-		f := ExplainedField{
-			Path: v.Path(), Value: v.JSON(), Layer: v.Origin.Layer.String(), Object: v.Origin.Object, Revision: v.Origin.Revision,
-			By: v.Origin.By, At: v.Origin.At, Reason: v.Origin.Reason, Shadowed: make([]ShadowedValue, len(v.Shadowed)),
+// explained renders resolved values, ordered by path. The resolved spec has the guardrails of the highest layer; what holds is
+// told by bounds, some of which no layer of the spec may have.
+func explained(values []resolve.Value, bounds []plan.Bound, kind string) []ExplainedField {
+	out := make([]ExplainedField, 0, len(values)+len(bounds))
+	for _, v := range values {
+		if v.Field.Guardrail {
+			continue
 		}
-		for j, sh := range v.Shadowed {
-			f.Shadowed[j] = ShadowedValue{Value: sh.JSON(), Layer: sh.Origin.Layer.String(), Object: sh.Origin.Object, Revision: sh.Origin.Revision}
+		f := fieldFrom(v.Path(), v.JSON(), v.Origin)
+		for _, sh := range v.Shadowed {
+			f.Shadowed = append(f.Shadowed, shadowed(sh.JSON(), sh.Origin))
 		}
-		verdict := v.Field.Verdict(kind)
-		f.Enforcement, f.Note = verdictText(verdict.Verdict), verdict.Note
-		out[i] = f
+		out = append(out, f)
+	}
+	for _, b := range bounds {
+		f := fieldFrom(b.Path, b.Value, b.Owner.Origin)
+		for _, st := range b.Combined {
+			f.Combined = append(f.Combined, shadowed(st.Value, st.Origin))
+		}
+		for _, st := range b.Shadowed {
+			f.Shadowed = append(f.Shadowed, shadowed(st.Value, st.Origin))
+		}
+		out = append(out, f)
+	}
+	for i := range out {
+		if field, _, ok := spec.ByPath(out[i].Path); ok {
+			verdict := field.Verdict(kind)
+			out[i].Enforcement, out[i].Note = verdictText(verdict.Verdict), verdict.Note
+		}
 	}
 	slices.SortFunc(out, func(a, b ExplainedField) int { return cmp.Compare(a.Path, b.Path) })
 	return out
+}
+
+func fieldFrom(path string, value json.RawMessage, o *resolve.Origin) ExplainedField {
+	return ExplainedField{
+		Path: path, Value: value, Layer: o.Layer.String(), Object: o.Object, Revision: o.Revision, By: o.By, At: o.At, Reason: o.Reason,
+	}
+}
+
+func shadowed(value json.RawMessage, o *resolve.Origin) ShadowedValue {
+	return ShadowedValue{Value: value, Layer: o.Layer.String(), Object: o.Object, Revision: o.Revision}
 }
 
 func verdictText(v specpb.Verdict) string {
@@ -139,27 +167,43 @@ func verdictText(v specpb.Verdict) string {
 	return strings.ToLower(strings.TrimPrefix(v.String(), "VERDICT_"))
 }
 
-// selectFields keeps the fields at and below a path.
+// selectFields keeps the fields at and below a path. An entry of a map that has no row of its own is told by that of the map.
 func selectFields(all []ExplainedField, path string) ([]ExplainedField, error) {
 	if path == "" {
 		return all, nil
 	}
-	if f, key, ok := spec.ByPath(path); ok {
-		path = f.PathOf(key)
-	}
-	var out []ExplainedField
-	below := func(p string) bool {
-		rest, ok := strings.CutPrefix(p, path)
-		return ok && (rest == "" || rest[0] == '.' || rest[0] == '[')
-	}
-	for _, f := range all {
-		if below(f.Path) {
-			out = append(out, f)
+	canonical, ok := spec.Profile().CanonicalPath(path)
+	if !ok {
+		e := fault.Invalidf(fault.ReasonFieldUnknown, "there is no field %.80q", path).WithField("field_path", "%.80q is no field of a spec", path)
+		if near := nearestPath(all, path); near != "" {
+			e.WithHint("did you mean %s?", near)
 		}
+		return nil, e
 	}
-	if len(out) > 0 || slices.ContainsFunc(spec.Fields(), func(f *spec.Field) bool { return below(f.Path) }) {
-		return out, nil
+	below := func(outer string) []ExplainedField {
+		var out []ExplainedField
+		for _, f := range all {
+			if rest, ok := strings.CutPrefix(f.Path, outer); ok && (rest == "" || rest[0] == '.' || rest[0] == '[') {
+				out = append(out, f)
+			}
+		}
+		return out
 	}
-	return nil, fault.Invalidf(fault.ReasonFieldUnknown, "there is no field %.80q", path).
-		WithField("field_path", "%.80q is no field of a spec", path)
+	out := below(canonical)
+	if f, key, ok := spec.ByPath(canonical); ok && len(out) == 0 && key != "" && !f.Open {
+		out = below(f.Path)
+	}
+	return out, nil
+}
+
+// nearestPath returns the path that is most likely meant, among those of the sandbox, which may name keys, and all others.
+func nearestPath(all []ExplainedField, path string) string {
+	own := make([]string, len(all))
+	for i, f := range all {
+		own[i] = f.Path
+	}
+	if near := tree.Suggest(path, own); near != "" {
+		return near
+	}
+	return spec.Profile().SuggestPath(path)
 }

@@ -70,6 +70,69 @@ func TestExplain(t *testing.T) {
 	}
 }
 
+// TestExplainGuardrails: a guardrail is what all layers come to, by the statement that decides it, whatever the highest layer says.
+func TestExplainGuardrails(t *testing.T) {
+	w := newWorld(t, "r1=us")
+	_, _, err := w.svc.PutZone(w.ctx(), w.admin, "us", control.ZoneInput{
+		Defaults: w.layer(`{"guardrails":{"images":{"allowed":["host","python:*"]},"annotations":{"denied_prefixes":["zone/"]},"ports":{"max_count":4}}}`),
+	})
+	w.must(err)
+	agent := w.newProfile("agent", `{"container_image":"host","resource_defaults":{"cpu_limit":"1","memory_limit":"1Gi"},
+		"guardrails":{"resources":{"max_cpu":"8"},"images":{"allowed":["host","**:1"]},"ports":{"max_count":2},"lifetime":{"default_seconds":60}}}`)
+	w.must(w.bind("r1", core.Binding{
+		ProfileID: w.profile.ID, Default: true, Overrides: w.layer(`{"resource_defaults":{"cpu_limit":"1","memory_limit":"1Gi"}}`),
+	}, core.Binding{
+		ProfileID: agent.ID, Overrides: w.layer(`{"guardrails":{"resources":{"max_cpu":"4"},"annotations":{"denied_prefixes":["mine/","ours/"]},"lifetime":{"default_seconds":30}}}`),
+	}))
+	// An edit below may leave the override wider than what holds: it is accepted, and the override is without effect.
+	w.editProfile("agent", `{"container_image":"host","resource_defaults":{"cpu_limit":"1","memory_limit":"1Gi"},
+		"guardrails":{"resources":{"max_cpu":"2"},"images":{"allowed":["host","**:1"]},"ports":{"max_count":2},"lifetime":{"default_seconds":60}}}`)
+	_, _, err = w.svc.UpdateRunner(w.ctx(), w.admin, "r1", control.RunnerPatch{
+		Mask: []string{"managed_spec.enforce_resource_limits"}, Runner: control.RunnerInput{Managed: core.ManagedSpec{EnforceResourceLimits: true}},
+	})
+	w.must(err)
+
+	req := &specpb.Launch{ProfileNames: []string{"agent"}}
+	planned, err := w.svc.Plan(w.ctx(), w.user, req)
+	w.must(err)
+	e, err := w.svc.Explain(w.ctx(), w.user, w.running(req).ID, "guardrails")
+	w.must(err)
+	var got []string
+	for _, f := range e.Fields {
+		line := f.Path + "=" + string(f.Value) + " by " + f.Object
+		for _, c := range f.Combined {
+			line += " with " + string(c.Value) + " of " + c.Object
+		}
+		for _, sh := range f.Shadowed {
+			line += " over " + string(sh.Value) + " of " + sh.Object
+		}
+		got = append(got, line)
+	}
+	want := []string{
+		`guardrails.annotations.denied_prefixes=["mine/","ours/","zone/"] by binding r1/agent with ["zone/"] of zone us`,
+		`guardrails.images.allowed={"allOf":[["host","python:*"],["host","**:1"]]} by zone us with ["host","**:1"] of profile agent`,
+		`guardrails.lifetime.default_seconds=30 by binding r1/agent over 60 of profile agent`,
+		`guardrails.ports.max_count=2 by profile agent over 4 of zone us`,
+		`guardrails.resources.max_cpu="2" by profile agent over "4" of binding r1/agent`,
+		`guardrails.resources.require_limits=true by runner r1`,
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	if f := e.Fields[4]; f.Layer != "profile" || f.Revision != 2 || f.By != w.admin.Actor || f.At.IsZero() || f.Enforcement == "" || f.Shadowed[0].Layer != "override" {
+		t.Errorf("%+v", f)
+	}
+	var rails []control.ExplainedField
+	for _, f := range planned.Explanation.Fields {
+		if strings.HasPrefix(f.Path, "guardrails.") {
+			rails = append(rails, f)
+		}
+	}
+	if diff := cmp.Diff(rails, e.Fields); diff != "" {
+		t.Errorf("planned and launched differ: %s", diff)
+	}
+}
+
 // TestExplainIsOfTheLaunch: it says for ever what was decided, whatever becomes of the objects.
 func TestExplainIsOfTheLaunch(t *testing.T) {
 	w := newWorld(t, "r1=us")
@@ -98,6 +161,8 @@ func TestExplainOneField(t *testing.T) {
 	for path, want := range map[string][]string{
 		"resource_defaults.cpu_limit": {"resource_defaults.cpu_limit"},
 		"resourceDefaults.cpuLimit":   {"resource_defaults.cpu_limit"},
+		"resourceDefaults":            {"resource_defaults.cpu_limit", "resource_defaults.memory_limit"},
+		"network.egress.modes[none]":  {"network.egress.modes"}, // an entry has no row of its own
 		"resource_defaults":           {"resource_defaults.cpu_limit", "resource_defaults.memory_limit"},
 		"node_selector":               nil, // a field, but no layer sets it
 	} {
@@ -111,9 +176,17 @@ func TestExplainOneField(t *testing.T) {
 			t.Errorf("%s: %v, want %v", path, got, want)
 		}
 	}
-	_, err := w.svc.Explain(w.ctx(), w.user, sb.ID, "resource_default")
-	wantFault(t, err, fault.Invalid, fault.ReasonFieldUnknown)
-	_, err = w.svc.Explain(w.ctx(), w.user, "nobody", "")
+	for path, near := range map[string]string{
+		"resource_default": "resource_defaults", "resource_defaults.cpu_limt": "resource_defaults.cpu_limit", "cpu_limit": "resource_defaults.cpu_limit",
+		"network.egress.modes.none": "network.egress.modes", "nodeSelectr": "node_selector", "guardrails.resources.maxcpu": "guardrails.resources.max_cpu",
+	} {
+		_, err := w.svc.Explain(w.ctx(), w.user, sb.ID, path)
+		wantFault(t, err, fault.Invalid, fault.ReasonFieldUnknown)
+		if hint := fault.From(err).Hint; hint != "did you mean "+near+"?" {
+			t.Errorf("%s: %q, want a hint at %s", path, hint, near)
+		}
+	}
+	_, err := w.svc.Explain(w.ctx(), w.user, "nobody", "")
 	wantFault(t, err, fault.NotFound, fault.ReasonSandboxNotFound)
 }
 

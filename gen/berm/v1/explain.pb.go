@@ -103,7 +103,8 @@ type Sandbox struct {
 	Timeline []*TimelineEvent `protobuf:"bytes,16,rep,name=timeline,proto3" json:"timeline,omitempty"`
 	// The launch as it was asked for.
 	Request *v1beta2.StartSandboxRequest `protobuf:"bytes,17,opt,name=request,proto3" json:"request,omitempty"`
-	// The object given to the backend: a pod, or an OCI runtime configuration.
+	// The object given to what runs it: a pod, or an OCI runtime configuration. Unset until then. Values of the request's environment
+	// variables and contents of its files are not in it.
 	Submitted *structpb.Struct `protobuf:"bytes,18,opt,name=submitted,proto3" json:"submitted,omitempty"`
 	// What separates it from the machine and from its neighbours, in words.
 	Isolation string `protobuf:"bytes,19,opt,name=isolation,proto3" json:"isolation,omitempty"`
@@ -359,7 +360,11 @@ type ExplainSandboxResponse struct {
 	// As in Sandbox.
 	Observation string `protobuf:"bytes,10,opt,name=observation,proto3" json:"observation,omitempty"`
 	// As in Sandbox.
-	Isolation     string `protobuf:"bytes,11,opt,name=isolation,proto3" json:"isolation,omitempty"`
+	Isolation string `protobuf:"bytes,11,opt,name=isolation,proto3" json:"isolation,omitempty"`
+	// How many candidates there were beyond those listed.
+	OmittedCandidates int32 `protobuf:"varint,12,opt,name=omitted_candidates,json=omittedCandidates,proto3" json:"omitted_candidates,omitempty"`
+	// As in Sandbox; unset when field_path is given.
+	Submitted     *structpb.Struct `protobuf:"bytes,13,opt,name=submitted,proto3" json:"submitted,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -471,6 +476,20 @@ func (x *ExplainSandboxResponse) GetIsolation() string {
 	return ""
 }
 
+func (x *ExplainSandboxResponse) GetOmittedCandidates() int32 {
+	if x != nil {
+		return x.OmittedCandidates
+	}
+	return 0
+}
+
+func (x *ExplainSandboxResponse) GetSubmitted() *structpb.Struct {
+	if x != nil {
+		return x.Submitted
+	}
+	return nil
+}
+
 // PlanSandboxRequest asks what a launch would do.
 type PlanSandboxRequest struct {
 	state   protoimpl.MessageState       `protogen:"open.v1"`
@@ -535,7 +554,7 @@ type PlanSandboxResponse struct {
 	ProfileRevision int32  `protobuf:"varint,4,opt,name=profile_revision,json=profileRevision,proto3" json:"profile_revision,omitempty"`
 	// Identifies the resolved spec.
 	Digest string `protobuf:"bytes,5,opt,name=digest,proto3" json:"digest,omitempty"`
-	// The resolved spec.
+	// The resolved spec. Guardrails in it are those of the highest layer that sets each; fields has those in force.
 	Spec *structpb.Struct `protobuf:"bytes,6,opt,name=spec,proto3" json:"spec,omitempty"`
 	// Where its fields come from, ordered by path.
 	Fields     []*ExplainedField `protobuf:"bytes,7,rep,name=fields,proto3" json:"fields,omitempty"`
@@ -544,9 +563,11 @@ type PlanSandboxResponse struct {
 	// Set exactly when it is not admitted.
 	Refusal *Refusal `protobuf:"bytes,10,opt,name=refusal,proto3" json:"refusal,omitempty"`
 	// The pod as it would be submitted.
-	Pod           *structpb.Struct `protobuf:"bytes,11,opt,name=pod,proto3" json:"pod,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Pod *structpb.Struct `protobuf:"bytes,11,opt,name=pod,proto3" json:"pod,omitempty"`
+	// How many candidates there were beyond those listed.
+	OmittedCandidates int32 `protobuf:"varint,12,opt,name=omitted_candidates,json=omittedCandidates,proto3" json:"omitted_candidates,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *PlanSandboxResponse) Reset() {
@@ -656,6 +677,13 @@ func (x *PlanSandboxResponse) GetPod() *structpb.Struct {
 	return nil
 }
 
+func (x *PlanSandboxResponse) GetOmittedCandidates() int32 {
+	if x != nil {
+		return x.OmittedCandidates
+	}
+	return 0
+}
+
 var File_berm_v1_explain_proto protoreflect.FileDescriptor
 
 const file_berm_v1_explain_proto_rawDesc = "" +
@@ -698,7 +726,7 @@ const file_berm_v1_explain_proto_rawDesc = "" +
 	"\n" +
 	"sandbox_id\x18\x01 \x01(\tB\x03\xe0A\x02R\tsandboxId\x12\"\n" +
 	"\n" +
-	"field_path\x18\x02 \x01(\tB\x03\xe0A\x01R\tfieldPath\"\xb2\x03\n" +
+	"field_path\x18\x02 \x01(\tB\x03\xe0A\x01R\tfieldPath\"\x98\x04\n" +
 	"\x16ExplainSandboxResponse\x12\x1d\n" +
 	"\n" +
 	"sandbox_id\x18\x01 \x01(\tR\tsandboxId\x12\x1b\n" +
@@ -715,11 +743,13 @@ const file_berm_v1_explain_proto_rawDesc = "" +
 	"\x06digest\x18\t \x01(\tR\x06digest\x12 \n" +
 	"\vobservation\x18\n" +
 	" \x01(\tR\vobservation\x12\x1c\n" +
-	"\tisolation\x18\v \x01(\tR\tisolation\"\x89\x01\n" +
+	"\tisolation\x18\v \x01(\tR\tisolation\x12-\n" +
+	"\x12omitted_candidates\x18\f \x01(\x05R\x11omittedCandidates\x125\n" +
+	"\tsubmitted\x18\r \x01(\v2\x17.google.protobuf.StructR\tsubmitted\"\x89\x01\n" +
 	"\x12PlanSandboxRequest\x12M\n" +
 	"\arequest\x18\x01 \x01(\v2..coreweave.sandbox.v1beta2.StartSandboxRequestB\x03\xe0A\x02R\arequest\x12$\n" +
 	"\vinclude_pod\x18\x02 \x01(\bB\x03\xe0A\x01R\n" +
-	"includePod\"\xbc\x03\n" +
+	"includePod\"\xeb\x03\n" +
 	"\x13PlanSandboxResponse\x12\x1b\n" +
 	"\trunner_id\x18\x01 \x01(\tR\brunnerId\x12!\n" +
 	"\fprofile_name\x18\x02 \x01(\tR\vprofileName\x12\x1d\n" +
@@ -735,7 +765,8 @@ const file_berm_v1_explain_proto_rawDesc = "" +
 	"\badmitted\x18\t \x01(\bR\badmitted\x12*\n" +
 	"\arefusal\x18\n" +
 	" \x01(\v2\x10.berm.v1.RefusalR\arefusal\x12)\n" +
-	"\x03pod\x18\v \x01(\v2\x17.google.protobuf.StructR\x03podB+Z)github.com/bermhq/berm/gen/berm/v1;bermv1b\x06proto3"
+	"\x03pod\x18\v \x01(\v2\x17.google.protobuf.StructR\x03pod\x12-\n" +
+	"\x12omitted_candidates\x18\f \x01(\x05R\x11omittedCandidatesB+Z)github.com/bermhq/berm/gen/berm/v1;bermv1b\x06proto3"
 
 var (
 	file_berm_v1_explain_proto_rawDescOnce sync.Once
@@ -776,17 +807,18 @@ var file_berm_v1_explain_proto_depIdxs = []int32{
 	10, // 7: berm.v1.ExplainSandboxResponse.fields:type_name -> berm.v1.ExplainedField
 	11, // 8: berm.v1.ExplainSandboxResponse.candidates:type_name -> berm.v1.Candidate
 	7,  // 9: berm.v1.ExplainSandboxResponse.timeline:type_name -> berm.v1.TimelineEvent
-	8,  // 10: berm.v1.PlanSandboxRequest.request:type_name -> coreweave.sandbox.v1beta2.StartSandboxRequest
-	9,  // 11: berm.v1.PlanSandboxResponse.spec:type_name -> google.protobuf.Struct
-	10, // 12: berm.v1.PlanSandboxResponse.fields:type_name -> berm.v1.ExplainedField
-	11, // 13: berm.v1.PlanSandboxResponse.candidates:type_name -> berm.v1.Candidate
-	12, // 14: berm.v1.PlanSandboxResponse.refusal:type_name -> berm.v1.Refusal
-	9,  // 15: berm.v1.PlanSandboxResponse.pod:type_name -> google.protobuf.Struct
-	16, // [16:16] is the sub-list for method output_type
-	16, // [16:16] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	9,  // 10: berm.v1.ExplainSandboxResponse.submitted:type_name -> google.protobuf.Struct
+	8,  // 11: berm.v1.PlanSandboxRequest.request:type_name -> coreweave.sandbox.v1beta2.StartSandboxRequest
+	9,  // 12: berm.v1.PlanSandboxResponse.spec:type_name -> google.protobuf.Struct
+	10, // 13: berm.v1.PlanSandboxResponse.fields:type_name -> berm.v1.ExplainedField
+	11, // 14: berm.v1.PlanSandboxResponse.candidates:type_name -> berm.v1.Candidate
+	12, // 15: berm.v1.PlanSandboxResponse.refusal:type_name -> berm.v1.Refusal
+	9,  // 16: berm.v1.PlanSandboxResponse.pod:type_name -> google.protobuf.Struct
+	17, // [17:17] is the sub-list for method output_type
+	17, // [17:17] is the sub-list for method input_type
+	17, // [17:17] is the sub-list for extension type_name
+	17, // [17:17] is the sub-list for extension extendee
+	0,  // [0:17] is the sub-list for field type_name
 }
 
 func init() { file_berm_v1_explain_proto_init() }

@@ -25,12 +25,14 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// ExplainedField is one leaf of a resolved spec with its one origin.
+// ExplainedField is one leaf of a resolved spec with its one origin. Guardrails do not follow "later wins": their value is what
+// the statements of all layers come to, and the origin is the statement that decides it.
 type ExplainedField struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Path in snake_case: "resource_defaults.cpu_limit".
 	Path string `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
-	// Null when the origin cleared the field.
+	// Null when the origin cleared the field. Image patterns of several layers that hold together, which no one list can say, are
+	// {"allOf": [[…], […]]}: an image must match one of each list.
 	Value *structpb.Value `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
 	// "zone", "profile", "override" or "request".
 	Layer string `protobuf:"bytes,3,opt,name=layer,proto3" json:"layer,omitempty"`
@@ -42,14 +44,18 @@ type ExplainedField struct {
 	By     string                 `protobuf:"bytes,6,opt,name=by,proto3" json:"by,omitempty"`
 	At     *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=at,proto3" json:"at,omitempty"`
 	Reason string                 `protobuf:"bytes,8,opt,name=reason,proto3" json:"reason,omitempty"`
-	// Values of lower layers that this one hides, newest layer first.
+	// Values of lower layers that this one hides, newest layer first. Of a guardrail: what layers, also higher ones, say without
+	// effect, because the value is as tight without it.
 	Shadowed []*ShadowedValue `protobuf:"bytes,9,rep,name=shadowed,proto3" json:"shadowed,omitempty"`
 	// What the backend does with the field: "enforced", "recorded" or "refused".
 	Enforcement string `protobuf:"bytes,10,opt,name=enforcement,proto3" json:"enforcement,omitempty"`
 	// Condition or restriction of that, in words.
 	EnforcementNote string `protobuf:"bytes,11,opt,name=enforcement_note,json=enforcementNote,proto3" json:"enforcement_note,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// Of a guardrail: what further layers say that holds together with the statement of this origin, which is then the tightest.
+	// The value is what all of them come to. Newest layer first.
+	Combined      []*ShadowedValue `protobuf:"bytes,12,rep,name=combined,proto3" json:"combined,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ExplainedField) Reset() {
@@ -159,7 +165,14 @@ func (x *ExplainedField) GetEnforcementNote() string {
 	return ""
 }
 
-// ShadowedValue is a value that a later layer replaced.
+func (x *ExplainedField) GetCombined() []*ShadowedValue {
+	if x != nil {
+		return x.Combined
+	}
+	return nil
+}
+
+// ShadowedValue is what another layer says about a field: a value that a later layer replaced, or that holds beside it.
 type ShadowedValue struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Null when that layer cleared the field.
@@ -479,9 +492,13 @@ type Refusal struct {
 	// The nearest request that the same state would admit, as JSON of StartSandboxRequest. Unset when there is none.
 	NearestRequest *structpb.Struct `protobuf:"bytes,4,opt,name=nearest_request,json=nearestRequest,proto3" json:"nearest_request,omitempty"`
 	// What it changes; undoing any one change is refused.
-	Changes       []*Change `protobuf:"bytes,5,rep,name=changes,proto3" json:"changes,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Changes []*Change `protobuf:"bytes,5,rep,name=changes,proto3" json:"changes,omitempty"`
+	// How many candidates there were beyond those listed.
+	OmittedCandidates int32 `protobuf:"varint,6,opt,name=omitted_candidates,json=omittedCandidates,proto3" json:"omitted_candidates,omitempty"`
+	// Bound profiles that would have admitted a request that names none, by the names of their bindings.
+	AdmittingProfiles []string `protobuf:"bytes,7,rep,name=admitting_profiles,json=admittingProfiles,proto3" json:"admitting_profiles,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *Refusal) Reset() {
@@ -545,6 +562,20 @@ func (x *Refusal) GetNearestRequest() *structpb.Struct {
 func (x *Refusal) GetChanges() []*Change {
 	if x != nil {
 		return x.Changes
+	}
+	return nil
+}
+
+func (x *Refusal) GetOmittedCandidates() int32 {
+	if x != nil {
+		return x.OmittedCandidates
+	}
+	return 0
+}
+
+func (x *Refusal) GetAdmittingProfiles() []string {
+	if x != nil {
+		return x.AdmittingProfiles
 	}
 	return nil
 }
@@ -687,7 +718,7 @@ var File_berm_v1_provenance_proto protoreflect.FileDescriptor
 
 const file_berm_v1_provenance_proto_rawDesc = "" +
 	"\n" +
-	"\x18berm/v1/provenance.proto\x12\aberm.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf1\x02\n" +
+	"\x18berm/v1/provenance.proto\x12\aberm.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa5\x03\n" +
 	"\x0eExplainedField\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12,\n" +
 	"\x05value\x18\x02 \x01(\v2\x16.google.protobuf.ValueR\x05value\x12\x14\n" +
@@ -700,7 +731,8 @@ const file_berm_v1_provenance_proto_rawDesc = "" +
 	"\bshadowed\x18\t \x03(\v2\x16.berm.v1.ShadowedValueR\bshadowed\x12 \n" +
 	"\venforcement\x18\n" +
 	" \x01(\tR\venforcement\x12)\n" +
-	"\x10enforcement_note\x18\v \x01(\tR\x0fenforcementNote\"\x87\x01\n" +
+	"\x10enforcement_note\x18\v \x01(\tR\x0fenforcementNote\x122\n" +
+	"\bcombined\x18\f \x03(\v2\x16.berm.v1.ShadowedValueR\bcombined\"\x87\x01\n" +
 	"\rShadowedValue\x12,\n" +
 	"\x05value\x18\x01 \x01(\v2\x16.google.protobuf.ValueR\x05value\x12\x14\n" +
 	"\x05layer\x18\x02 \x01(\tR\x05layer\x12\x16\n" +
@@ -723,7 +755,7 @@ const file_berm_v1_provenance_proto_rawDesc = "" +
 	"\x05value\x18\x04 \x01(\tR\x05value\x12\x14\n" +
 	"\x05limit\x18\x05 \x01(\tR\x05limit\x122\n" +
 	"\fvalue_origin\x18\x06 \x01(\v2\x0f.berm.v1.OriginR\vvalueOrigin\x122\n" +
-	"\flimit_origin\x18\a \x01(\v2\x0f.berm.v1.OriginR\vlimitOrigin\"\xdc\x01\n" +
+	"\flimit_origin\x18\a \x01(\v2\x0f.berm.v1.OriginR\vlimitOrigin\"\xba\x02\n" +
 	"\aRefusal\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x122\n" +
@@ -731,7 +763,9 @@ const file_berm_v1_provenance_proto_rawDesc = "" +
 	"candidates\x18\x03 \x03(\v2\x12.berm.v1.CandidateR\n" +
 	"candidates\x12@\n" +
 	"\x0fnearest_request\x18\x04 \x01(\v2\x17.google.protobuf.StructR\x0enearestRequest\x12)\n" +
-	"\achanges\x18\x05 \x03(\v2\x0f.berm.v1.ChangeR\achanges\"p\n" +
+	"\achanges\x18\x05 \x03(\v2\x0f.berm.v1.ChangeR\achanges\x12-\n" +
+	"\x12omitted_candidates\x18\x06 \x01(\x05R\x11omittedCandidates\x12-\n" +
+	"\x12admitting_profiles\x18\a \x03(\tR\x11admittingProfiles\"p\n" +
 	"\x06Change\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12*\n" +
 	"\x04from\x18\x02 \x01(\v2\x16.google.protobuf.ValueR\x04from\x12&\n" +
@@ -778,22 +812,23 @@ var file_berm_v1_provenance_proto_depIdxs = []int32{
 	9,  // 0: berm.v1.ExplainedField.value:type_name -> google.protobuf.Value
 	10, // 1: berm.v1.ExplainedField.at:type_name -> google.protobuf.Timestamp
 	1,  // 2: berm.v1.ExplainedField.shadowed:type_name -> berm.v1.ShadowedValue
-	9,  // 3: berm.v1.ShadowedValue.value:type_name -> google.protobuf.Value
-	4,  // 4: berm.v1.Candidate.reasons:type_name -> berm.v1.Reason
-	2,  // 5: berm.v1.Reason.value_origin:type_name -> berm.v1.Origin
-	2,  // 6: berm.v1.Reason.limit_origin:type_name -> berm.v1.Origin
-	3,  // 7: berm.v1.Refusal.candidates:type_name -> berm.v1.Candidate
-	11, // 8: berm.v1.Refusal.nearest_request:type_name -> google.protobuf.Struct
-	6,  // 9: berm.v1.Refusal.changes:type_name -> berm.v1.Change
-	9,  // 10: berm.v1.Change.from:type_name -> google.protobuf.Value
-	9,  // 11: berm.v1.Change.to:type_name -> google.protobuf.Value
-	10, // 12: berm.v1.TimelineEvent.at:type_name -> google.protobuf.Timestamp
-	8,  // 13: berm.v1.TimelineEvent.attributes:type_name -> berm.v1.TimelineEvent.AttributesEntry
-	14, // [14:14] is the sub-list for method output_type
-	14, // [14:14] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	1,  // 3: berm.v1.ExplainedField.combined:type_name -> berm.v1.ShadowedValue
+	9,  // 4: berm.v1.ShadowedValue.value:type_name -> google.protobuf.Value
+	4,  // 5: berm.v1.Candidate.reasons:type_name -> berm.v1.Reason
+	2,  // 6: berm.v1.Reason.value_origin:type_name -> berm.v1.Origin
+	2,  // 7: berm.v1.Reason.limit_origin:type_name -> berm.v1.Origin
+	3,  // 8: berm.v1.Refusal.candidates:type_name -> berm.v1.Candidate
+	11, // 9: berm.v1.Refusal.nearest_request:type_name -> google.protobuf.Struct
+	6,  // 10: berm.v1.Refusal.changes:type_name -> berm.v1.Change
+	9,  // 11: berm.v1.Change.from:type_name -> google.protobuf.Value
+	9,  // 12: berm.v1.Change.to:type_name -> google.protobuf.Value
+	10, // 13: berm.v1.TimelineEvent.at:type_name -> google.protobuf.Timestamp
+	8,  // 14: berm.v1.TimelineEvent.attributes:type_name -> berm.v1.TimelineEvent.AttributesEntry
+	15, // [15:15] is the sub-list for method output_type
+	15, // [15:15] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_berm_v1_provenance_proto_init() }

@@ -94,20 +94,24 @@ func TestMeet(t *testing.T) {
 	}
 	got := []string{}
 	for _, b := range Effective(layers).Bounds() {
-		line := b.Field.Path + " = " + b.Text() + " by"
-		for _, o := range b.Origins() {
-			line += " " + o.Object
+		e := b.Effect()
+		line := b.Field.Path + " = " + string(e.Value) + " by " + e.Owner.Origin.Object
+		for _, t := range e.Combined {
+			line += " with " + t.Origin.Object
+		}
+		for _, t := range e.Shadowed {
+			line += " over " + t.Origin.Object
 		}
 		got = append(got, line)
 	}
 	same(t, got, []string{
-		"guardrails.resources.max_cpu = 4 by zone z",
-		"guardrails.resources.max_gpu = 0 by binding r/p",
-		"guardrails.resources.require_limits = true by profile p",
-		"guardrails.images.allowed = one/** and two/** by zone z profile p",
-		"guardrails.runtime_classes = b by zone z profile p",
-		"guardrails.lifetime.default_seconds = 20 by profile p",
-		"guardrails.annotations.denied_prefixes = x/, y/ by zone z profile p",
+		`guardrails.resources.max_cpu = "4" by zone z over binding r/p over profile p`,
+		"guardrails.resources.max_gpu = 0 by binding r/p over zone z",
+		"guardrails.resources.require_limits = true by profile p over zone z",
+		`guardrails.images.allowed = {"allOf":[["one/**"],["two/**"]]} by zone z with profile p`,
+		`guardrails.runtime_classes = ["b"] by zone z with profile p`,
+		"guardrails.lifetime.default_seconds = 20 by profile p over zone z",
+		`guardrails.annotations.denied_prefixes = ["y/","x/"] by profile p over zone z`,
 	})
 	if b := Effective(layers).Bound("guardrails.ports.max_count"); b != nil {
 		t.Errorf("nobody bounds ports, got %v", b)

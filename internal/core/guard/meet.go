@@ -12,6 +12,8 @@ import (
 type Term struct {
 	spec.Leaf
 	Origin *resolve.Origin
+	// Place is where its layer stands among those that were met, from 0.
+	Place int
 }
 
 // Bound is one guardrail as it holds: everything that layers say about it, met as its field demands.
@@ -35,7 +37,7 @@ func meet(layers []resolve.Input) map[*spec.Field]*Bound {
 				b = &Bound{Field: leaf.Field}
 				bounds[leaf.Field] = b
 			}
-			b.Terms = append(b.Terms, Term{Leaf: leaf, Origin: &in.Origin})
+			b.Terms = append(b.Terms, Term{Leaf: leaf, Origin: &in.Origin, Place: i})
 		}
 	}
 	return bounds
@@ -85,41 +87,6 @@ func (b *Bound) Without(value string) *Term {
 		}
 	}
 	return nil
-}
-
-// Text returns the effective bound for people.
-func (b *Bound) Text() string {
-	switch b.Field.Meet {
-	case specpb.Meet_MEET_INTERSECTION:
-		return listed(b.Common())
-	case specpb.Meet_MEET_UNION:
-		return listed(b.Entries())
-	case specpb.Meet_MEET_CONJUNCTION:
-		text := ""
-		for i, t := range b.Terms {
-			if i > 0 {
-				text += " and "
-			}
-			text += listed(list(t.Leaf))
-		}
-		return text
-	default:
-		return b.Decisive().String()
-	}
-}
-
-// Origins returns who set the bound: the one whose value decides, or all whose values hold together.
-func (b *Bound) Origins() []*resolve.Origin {
-	switch b.Field.Meet {
-	case specpb.Meet_MEET_INTERSECTION, specpb.Meet_MEET_UNION, specpb.Meet_MEET_CONJUNCTION:
-		out := make([]*resolve.Origin, len(b.Terms))
-		for i := range b.Terms {
-			out[i] = b.Terms[i].Origin
-		}
-		return out
-	default:
-		return []*resolve.Origin{b.Decisive().Origin}
-	}
 }
 
 // Common returns what is in every term's set, sorted.

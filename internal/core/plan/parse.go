@@ -16,6 +16,8 @@ type Record struct {
 	RunnerID, ProfileName string
 	// Layers are all inputs of the fold, lowest first, the request's last.
 	Layers []resolve.Input
+	// Extra is what the runner added to the guardrails alone.
+	Extra []resolve.Input
 	// Bounds are the guardrails in force, the meet of all layers; those in the resolved spec are the highest layer's.
 	Bounds []Bound
 	// Spec is the resolved spec as canonical JSON, Digest identifies it.
@@ -32,13 +34,6 @@ type Record struct {
 	values []resolve.Value
 }
 
-// Bound is one guardrail in force, for people.
-type Bound struct {
-	Path, Value string
-	// Origins are those who set it: one where one alone decides, all where their values hold together.
-	Origins []*resolve.Origin
-}
-
 // Resolved returns the fields of the resolved spec with owner and shadowed values, as they were when the sandbox was
 // launched: nothing is folded again.
 func (r *Record) Resolved() []resolve.Value { return r.values }
@@ -49,6 +44,7 @@ type stored struct {
 	Runner          string            `json:"runner"`
 	Profile         string            `json:"profile"`
 	Layers          []storedLayer     `json:"layers"`
+	Extra           []storedLayer     `json:"extra"`
 	Fields          [][]any           `json:"fields"`
 	Bounds          []storedBound     `json:"bounds"`
 	Spec            json.RawMessage   `json:"spec"`
@@ -63,9 +59,12 @@ type stored struct {
 }
 
 type storedBound struct {
-	Path    string          `json:"path"`
-	Value   string          `json:"value"`
-	Origins []*storedOrigin `json:"origins"`
+	Path  string          `json:"path"`
+	Value json.RawMessage `json:"value"`
+	// Owner, Combined and Shadowed are positions in Layers, and behind those in Extra.
+	Owner    int   `json:"owner"`
+	Combined []int `json:"combined"`
+	Shadowed []int `json:"shadowed"`
 }
 
 type storedOrigin struct {
@@ -114,14 +113,12 @@ func ParseRecord(text []byte) (*Record, error) {
 		RunnerID: s.Runner, ProfileName: s.Profile, Spec: s.Spec, Digest: s.Digest, Omitted: s.Omitted, Refs: s.Refs, Reserve: s.Reserve,
 		LifetimeSeconds: s.LifetimeSeconds, EgressMode: s.EgressMode, IngressMode: s.IngressMode,
 	}
-	for i := range s.Layers {
-		l, err := spec.ParseStored(s.Layers[i].Spec)
-		if err != nil {
-			return nil, fault.Internalf(err, "read layer %d of a stored decision", i)
-		}
-		o := s.Layers[i].origin()
-		o.ID, o.By, o.At, o.Reason = s.Layers[i].ID, s.Layers[i].By, s.Layers[i].At, s.Layers[i].Reason
-		r.Layers = append(r.Layers, resolve.Input{Origin: *o, Layer: l})
+	var err error
+	if r.Layers, err = parseLayers(s.Layers); err != nil {
+		return nil, err
+	}
+	if r.Extra, err = parseLayers(s.Extra); err != nil {
+		return nil, err
 	}
 	for _, f := range s.Fields {
 		v, ok := r.value(f)
@@ -130,17 +127,31 @@ func ParseRecord(text []byte) (*Record, error) {
 		}
 		r.values = append(r.values, v)
 	}
-	for _, b := range s.Bounds {
-		bound := Bound{Path: b.Path, Value: b.Value}
-		for _, o := range b.Origins {
-			bound.Origins = append(bound.Origins, o.origin())
+	for i := range s.Bounds {
+		b, ok := r.bound(&s.Bounds[i])
+		if !ok {
+			return nil, fault.Internalf(nil, "a stored decision has the guardrail %s, which its layers do not have", s.Bounds[i].Path)
 		}
-		r.Bounds = append(r.Bounds, bound)
+		r.Bounds = append(r.Bounds, b)
 	}
 	for _, c := range s.Candidates {
 		r.Candidates = append(r.Candidates, c.candidate())
 	}
 	return r, nil
+}
+
+func parseLayers(stored []storedLayer) ([]resolve.Input, error) {
+	var out []resolve.Input
+	for i := range stored {
+		l, err := spec.ParseStored(stored[i].Spec)
+		if err != nil {
+			return nil, fault.Internalf(err, "read layer %d of a stored decision", i)
+		}
+		o := stored[i].origin()
+		o.ID, o.By, o.At, o.Reason = stored[i].ID, stored[i].By, stored[i].At, stored[i].Reason
+		out = append(out, resolve.Input{Origin: *o, Layer: l})
+	}
+	return out, nil
 }
 
 // value reads one field: path, owner, shadowed layers.

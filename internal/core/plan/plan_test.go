@@ -227,9 +227,13 @@ func TestRecordIsBounded(t *testing.T) {
 
 func TestParseRecordRefuses(t *testing.T) {
 	for _, text := range []string{
-		``, `{}`, `[]`, `{"version": 2}`, `{"version": 1, "layers": [{"layer": "zone", "spec": {"unknown": 1}}]}`, `{"version": 1, "fields": [["container_image", 0]]}`,
-		`{"version": 1, "layers": [{"layer": "zone", "spec": {}}], "fields": [["container_image", 0]]}`, `{"version": 1, "layers": [{"spec": {}}], "fields": [["container_image", -1]]}`,
-		`{"version": 1, "layers": [{"spec": {}}], "fields": [[1, 0]]}`, `{"version": 1, "layers": [{"spec": {}}], "fields": [["nothing", 0]]}`,
+		``, `{}`, `[]`, `{"version": 1}`, `{"version": 3}`, `{"version": 2, "layers": [{"layer": "zone", "spec": {"unknown": 1}}]}`, `{"version": 2, "fields": [["container_image", 0]]}`,
+		`{"version": 2, "layers": [{"layer": "zone", "spec": {}}], "fields": [["container_image", 0]]}`, `{"version": 2, "layers": [{"spec": {}}], "fields": [["container_image", -1]]}`,
+		`{"version": 2, "layers": [{"spec": {}}], "fields": [[1, 0]]}`, `{"version": 2, "layers": [{"spec": {}}], "fields": [["nothing", 0]]}`,
+		`{"version": 2, "layers": [{"spec": {}}], "bounds": [{"path": "guardrails.ports.max_count", "value": 1, "owner": 0}]}`,
+		`{"version": 2, "layers": [{"spec": {}}], "bounds": [{"path": "guardrails.ports.max_count", "value": 1, "owner": 1}]}`,
+		`{"version": 2, "layers": [{"spec": {"guardrails": {"ports": {"max_count": 1}}}}], "bounds": [{"path": "guardrails.ports.max_count", "owner": 0}]}`,
+		`{"version": 2, "layers": [{"spec": {"guardrails": {"ports": {"max_count": 1}}}}], "bounds": [{"path": "guardrails.ports.max_count", "value": 1, "shadowed": [-1]}]}`,
 	} {
 		if r, err := ParseRecord([]byte(text)); err == nil {
 			t.Errorf("%s was read as %+v", text, r)
@@ -245,7 +249,7 @@ func FuzzParseRecord(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add([]byte(p.Record()))
-	f.Add([]byte(`{"version":1,"layers":[{"layer":"request","object":"request","spec":{"pod":{"spec":null}}}],"fields":[["pod.spec.x",0]]}`))
+	f.Add([]byte(`{"version":2,"layers":[{"layer":"request","object":"request","spec":{"pod":{"spec":null}}}],"fields":[["pod.spec.x",0]]}`))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		r, err := ParseRecord(text)
 		if err != nil {

@@ -12,8 +12,8 @@ import (
 	"github.com/bermhq/berm/internal/core/tree"
 )
 
-// recordVersion is that of the stored form. A reader refuses a newer one rather than guess.
-const recordVersion = 1
+// recordVersion is that of the stored form. A reader refuses another one rather than guess.
+const recordVersion = 2
 
 // Record returns the stored form of a decision: everything that `berm explain` needs, for as long as the sandbox is kept,
 // whatever becomes of the objects that it was decided from and of the code that decided. It holds each layer once; a field
@@ -22,7 +22,7 @@ const recordVersion = 1
 // It is written by hand because it is on the path of every launch, and the layers below the request are written once for
 // each binding.
 func (p *Plan) Record() json.RawMessage {
-	b := make([]byte, 0, len(p.stack.recorded)+len(p.stack.bounds)+2*len(p.specJSON)+2048)
+	b := make([]byte, 0, len(p.stack.recorded)+len(p.stack.extra)+len(p.stack.bounds)+2*len(p.specJSON)+2048)
 	b = append(b, `{"version":`...)
 	b = strconv.AppendInt(b, recordVersion, 10)
 	b = appendText(b, "runner", p.Runner.Runner.RunnerID)
@@ -31,6 +31,8 @@ func (p *Plan) Record() json.RawMessage {
 	b = append(b, p.stack.recorded...)
 	b = append(b, ',')
 	b = appendLayer(b, &p.RequestLayer)
+	b = append(b, `],"extra":[`...)
+	b = append(b, p.stack.extra...)
 	b = append(b, `],"fields":[`...)
 	b = p.appendFields(b)
 	b = append(b, `],"bounds":[`...)
@@ -117,21 +119,40 @@ func appendOrigin(b []byte, o *resolve.Origin) []byte {
 	return appendInt(b, "revision", int64(o.Revision))
 }
 
-// appendBounds writes the guardrails as they hold together. In the resolved spec, which shows what layers say, the highest
-// layer's would hide tighter ones below it.
-func appendBounds(b []byte, l *guard.Limits) []byte {
+// appendBounds writes the guardrails as they hold together, each with its statements by the position of their layers: those of
+// the fold first, then the request's, then the extra ones. inputs and extra are how many there are.
+func appendBounds(b []byte, l *guard.Limits, inputs, extra int) []byte {
+	at := func(t guard.Term) int64 {
+		if t.Place < extra { // guard meets the extra ones first
+			return int64(inputs + 1 + t.Place)
+		}
+		return int64(t.Place - extra)
+	}
+	places := func(name string, terms []guard.Term) {
+		if len(terms) == 0 {
+			return
+		}
+		b = append(b, `,"`...)
+		b = append(b, name...)
+		b = append(b, `":[`...)
+		for i, t := range terms {
+			b = comma(b, i)
+			b = strconv.AppendInt(b, at(t), 10)
+		}
+		b = append(b, ']')
+	}
 	for i, bound := range l.Bounds() {
+		e := bound.Effect()
 		b = comma(b, i)
 		b = append(b, `{"path":`...)
 		b = tree.AppendString(b, bound.Field.Path)
-		b = appendText(b, "value", bound.Text())
-		b = append(b, `,"origins":[`...)
-		for j, o := range bound.Origins() {
-			b = comma(b, j)
-			b = append(b, '{')
-			b = append(appendOrigin(b, o), '}')
-		}
-		b = append(b, "]}"...)
+		b = append(b, `,"value":`...)
+		b = append(b, e.Value...)
+		b = append(b, `,"owner":`...)
+		b = strconv.AppendInt(b, at(e.Owner), 10)
+		places("combined", e.Combined)
+		places("shadowed", e.Shadowed)
+		b = append(b, '}')
 	}
 	return b
 }

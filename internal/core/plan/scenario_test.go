@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"golang.org/x/tools/txtar"
 
 	specpb "github.com/bermhq/berm/gen/berm/spec"
@@ -223,6 +224,7 @@ func decide(t *testing.T, w *world, request []byte) string {
 		t.Fatal(err)
 	}
 	sameValues(t, p.Resolved.Fields(), rec.Resolved())
+	sameBounds(t, p.Bounds(), rec.Bounds)
 	var b strings.Builder
 	fmt.Fprintf(&b, "admitted: %s/%s\n", p.Runner.Runner.RunnerID, p.Binding.Name)
 	fmt.Fprintf(&b, "reserve: cpu %s, memory %s, gpus %d\n", spec.FormatCPU(p.Reserve.CPUMillis), spec.FormatMemory(p.Reserve.MemoryBytes), p.Reserve.GPUs)
@@ -241,9 +243,12 @@ func decide(t *testing.T, w *world, request []byte) string {
 		fmt.Fprintf(&b, "usage: %s of the %s at most %d [%s]\n", c.Metric, c.Subject, c.Limit, c.Origin.Object)
 	}
 	for _, bound := range rec.Bounds {
-		fmt.Fprintf(&b, "bound: %s = %s", bound.Path, bound.Value)
-		for _, o := range bound.Origins {
-			fmt.Fprintf(&b, " [%s]", o.Object)
+		fmt.Fprintf(&b, "bound: %s = %s [%s]", bound.Path, bound.Value, bound.Owner.Origin.Object)
+		for _, st := range bound.Combined {
+			fmt.Fprintf(&b, " with %s [%s]", st.Value, st.Origin.Object)
+		}
+		for _, st := range bound.Shadowed {
+			fmt.Fprintf(&b, " over %s [%s]", st.Value, st.Origin.Object)
 		}
 		b.WriteByte('\n')
 	}
@@ -266,6 +271,13 @@ func sameValues(t testing.TB, want, got []resolve.Value) {
 				t.Fatalf("%s: shadow %d differs: %v and %v", a.Path(), j, a.Shadowed[j], b.Shadowed[j])
 			}
 		}
+	}
+}
+
+func sameBounds(t testing.TB, want, got []Bound) {
+	t.Helper()
+	if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b *resolve.Origin) bool { return sameOrigin(a, b) })); diff != "" {
+		t.Fatalf("recorded guardrails: %s", diff)
 	}
 }
 

@@ -18,8 +18,9 @@ type stack struct {
 	inputs []resolve.Input
 	folded *resolve.Folded
 	limits *guard.Limits
-	// recorded and bounds are the stored form of the layers and of the guardrails, which is the same for every sandbox.
-	recorded, bounds []byte
+	// recorded, extra and bounds are the stored form of the layers, of what the runner adds to the guardrails, and of the
+	// guardrails as they hold, which is the same for every sandbox.
+	recorded, extra, bounds []byte
 
 	cpuRequest, cpuLimit, memoryRequest, memoryLimit quantity
 	image, runtimeClass                              string
@@ -56,7 +57,8 @@ func newStack(inputs, extra []resolve.Input) *stack {
 	s := &stack{inputs: inputs, folded: resolve.Fold(inputs)}
 	s.limits = guard.Compile(s.folded, extra...)
 	s.recorded = appendLayers(nil, s.folded.Inputs())
-	s.bounds = appendBounds(nil, s.limits)
+	s.extra = appendLayers(nil, extra)
+	s.bounds = appendBounds(nil, s.limits, len(inputs), len(extra))
 	value := func(path string) any {
 		if v, ok := s.folded.Lookup(path); ok {
 			return v.Any()

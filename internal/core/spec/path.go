@@ -1,6 +1,10 @@
 package spec
 
-import "strings"
+import (
+	"strings"
+
+	"github.com/bermhq/berm/internal/core/tree"
+)
 
 // ByPath finds a field by its path in snake_case or camelCase. Below an open object the rest of the path is the key,
 // behind a map a key in brackets names one entry; otherwise key is "".
@@ -51,4 +55,30 @@ func (r *Registry) pathNames() []string {
 	}
 	walk(r.root)
 	return names
+}
+
+// CanonicalPath returns the snake_case form of a path of a message, a field, a key of an open object or an entry of a map; ok is
+// false when there is no such thing.
+func (r *Registry) CanonicalPath(path string) (canonical string, ok bool) {
+	return r.canonicalPath(path)
+}
+
+// SuggestPath returns the path that is most likely meant by one that does not exist, or "": the nearest by spelling, or else the
+// first whose last name is what was given alone.
+func (r *Registry) SuggestPath(path string) string {
+	names := r.pathNames()
+	if s := tree.Suggest(path, names); s != "" {
+		return s
+	}
+	lasts := make([]string, len(names))
+	for i, n := range names {
+		lasts[i] = n[strings.LastIndexByte(n, '.')+1:]
+	}
+	last := tree.Suggest(path, lasts)
+	for i, l := range lasts {
+		if last != "" && l == last {
+			return names[i]
+		}
+	}
+	return ""
 }

@@ -43,7 +43,7 @@ func (s *explainService) ExplainSandbox(ctx context.Context, r *bermv1.ExplainSa
 	return &bermv1.ExplainSandboxResponse{
 		SandboxId: e.SandboxID, RunnerId: e.RunnerID, ProfileName: e.ProfileName, ProfileId: e.ProfileID, ProfileRevision: e.ProfileRevision,
 		Fields: explained(e.Fields), Candidates: wire.Candidates(e.Candidates), Timeline: timeline(e.Timeline),
-		Digest: e.Digest, Observation: string(e.Observation), Isolation: e.Isolation,
+		Digest: e.Digest, Observation: string(e.Observation), Isolation: e.Isolation, OmittedCandidates: wire.Count(e.Omitted),
 	}, nil
 }
 
@@ -61,12 +61,14 @@ func (s *explainService) PlanSandbox(ctx context.Context, r *bermv1.PlanSandboxR
 		return nil, err
 	}
 	if planned.Refusal != nil {
-		return &bermv1.PlanSandboxResponse{Refusal: wire.Refusal(planned.Refusal), Candidates: wire.Candidates(planned.Refusal.Candidates)}, nil
+		refusal := wire.Refusal(planned.Refusal)
+		return &bermv1.PlanSandboxResponse{Refusal: refusal, Candidates: refusal.GetCandidates(), OmittedCandidates: refusal.GetOmittedCandidates()}, nil
 	}
 	e := planned.Explanation
 	out := &bermv1.PlanSandboxResponse{
 		Admitted: true, RunnerId: e.RunnerID, ProfileName: e.ProfileName, ProfileId: e.ProfileID, ProfileRevision: e.ProfileRevision,
 		Digest: e.Digest, Spec: wire.Struct(e.Spec), Fields: explained(e.Fields), Candidates: wire.Candidates(e.Candidates),
+		OmittedCandidates: wire.Count(e.Omitted),
 	}
 	if !r.GetIncludePod() {
 		return out, nil
@@ -80,11 +82,16 @@ func explained(fields []control.ExplainedField) []*bermv1.ExplainedField {
 	for i, f := range fields {
 		out[i] = &bermv1.ExplainedField{
 			Path: f.Path, Value: wire.Value(f.Value), Layer: f.Layer, Object: f.Object, Revision: f.Revision, By: f.By, At: wire.Time(f.At),
-			Reason: f.Reason, Enforcement: f.Enforcement, EnforcementNote: f.Note,
+			Reason: f.Reason, Enforcement: f.Enforcement, EnforcementNote: f.Note, Shadowed: shadowed(f.Shadowed), Combined: shadowed(f.Combined),
 		}
-		for _, s := range f.Shadowed {
-			out[i].Shadowed = append(out[i].Shadowed, &bermv1.ShadowedValue{Value: wire.Value(s.Value), Layer: s.Layer, Object: s.Object, Revision: s.Revision})
-		}
+	}
+	return out
+}
+
+func shadowed(list []control.ShadowedValue) []*bermv1.ShadowedValue {
+	out := make([]*bermv1.ShadowedValue, len(list))
+	for i, s := range list {
+		out[i] = &bermv1.ShadowedValue{Value: wire.Value(s.Value), Layer: s.Layer, Object: s.Object, Revision: s.Revision}
 	}
 	return out
 }

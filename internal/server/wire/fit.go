@@ -28,8 +28,10 @@ func fit(s *spb.Status, limit int) {
 		return cutTail(&b.FieldViolations, 3)
 	}, over)
 	edit(s, func(r *bermv1.Refusal) bool {
-		changed := r.NearestRequest != nil || len(r.Candidates) > 0
-		r.NearestRequest, r.Candidates = nil, nil
+		changed := r.NearestRequest != nil || len(r.Candidates) > 0 || len(r.AdmittingProfiles) > 0
+		r.OmittedCandidates += Count(len(r.Candidates))
+		r.Candidates = nil
+		r.NearestRequest, r.AdmittingProfiles = nil, nil
 		return changed
 	}, over)
 	edit(s, shortenInfo, over)
@@ -61,10 +63,10 @@ func edit[M proto.Message](s *spb.Status, shrink func(M) bool, over func() bool)
 
 // shrinkCandidates takes the last candidates away, down to three, then shortens the reasons, then takes the rest.
 func shrinkCandidates(r *bermv1.Refusal) bool {
-	if cutTail(&r.Candidates, 3) {
+	if omit(r, 3) {
 		return true
 	}
-	changed := false
+	changed := cutTail(&r.AdmittingProfiles, 3)
 	for _, c := range r.Candidates {
 		changed = cutTail(&c.Reasons, 3) || changed
 		for _, reason := range c.Reasons {
@@ -74,7 +76,15 @@ func shrinkCandidates(r *bermv1.Refusal) bool {
 			}
 		}
 	}
-	return changed || cutTail(&r.Candidates, 0)
+	return changed || omit(r, 0)
+}
+
+// omit takes candidates away as cutTail does, and counts them.
+func omit(r *bermv1.Refusal, keep int) bool {
+	before := len(r.Candidates)
+	cutTail(&r.Candidates, keep)
+	r.OmittedCandidates += Count(before - len(r.Candidates))
+	return len(r.Candidates) < before
 }
 
 // cutTail removes half of what there is beyond keep: refusals of a large fleet have hundreds of candidates.

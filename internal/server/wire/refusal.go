@@ -1,6 +1,8 @@
 package wire
 
 import (
+	"math"
+
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/structpb"
@@ -29,7 +31,10 @@ func detail(d any) proto.Message {
 
 // Refusal returns why a launch is not admitted, and what would be.
 func Refusal(r *plan.Refusal) *bermv1.Refusal {
-	out := &bermv1.Refusal{Reason: r.Reason, Message: r.Message, Candidates: Candidates(r.Candidates), NearestRequest: nearest(r.Nearest)}
+	out := &bermv1.Refusal{
+		Reason: r.Reason, Message: r.Message, Candidates: Candidates(r.Candidates), OmittedCandidates: Count(r.Omitted),
+		NearestRequest: nearest(r.Nearest), AdmittingProfiles: r.Admitting,
+	}
 	for _, c := range r.Changes {
 		out.Changes = append(out.Changes, change(c))
 	}
@@ -66,6 +71,9 @@ func Candidates(list []plan.Candidate) []*bermv1.Candidate {
 	}
 	return out
 }
+
+// Count returns a number of things as the wire has it.
+func Count(n int) int32 { return int32(max(0, min(n, math.MaxInt32))) }
 
 func origin(o *resolve.Origin) *bermv1.Origin {
 	if o == nil {

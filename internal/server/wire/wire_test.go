@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -136,6 +137,9 @@ func TestStatusesFit(t *testing.T) {
 			for i := range rapid.IntRange(0, 300).Draw(rt, "candidates") {
 				r.Candidates = append(r.Candidates, plan.Candidate{RunnerID: fmt.Sprint("runner", i), Reasons: []plan.Reason{{Code: "X", Message: "m", Path: "p"}}})
 			}
+			for range rapid.IntRange(0, 200).Draw(rt, "admitting") {
+				r.Admitting = append(r.Admitting, "a-profile-with-a-name-that-is-as-long-as-names-may-be")
+			}
 			for range rapid.IntRange(0, 10).Draw(rt, "changes") {
 				r.Changes = append(r.Changes, launch.Change{Path: "p", To: []byte(`"` + strings.Repeat("x", 500) + `"`)})
 			}
@@ -159,7 +163,10 @@ func TestStatusesFit(t *testing.T) {
 
 // TestWhatIsKept: of a refusal the nearest request and the first candidates outlive the rest.
 func TestWhatIsKept(t *testing.T) {
-	r := &plan.Refusal{Reason: "REASON", Message: "m", Changes: []launch.Change{{Path: "resource_limits.cpu", From: []byte(`"4"`), To: []byte(`"2"`)}}}
+	r := &plan.Refusal{
+		Reason: "REASON", Message: "m", Changes: []launch.Change{{Path: "resource_limits.cpu", From: []byte(`"4"`), To: []byte(`"2"`)}},
+		Omitted: 8, Admitting: []string{"big"},
+	}
 	for i := range 512 {
 		r.Candidates = append(r.Candidates, plan.Candidate{RunnerID: fmt.Sprint("runner", i), Reasons: []plan.Reason{{Code: "X", Message: strings.Repeat("why ", 100)}}})
 	}
@@ -168,6 +175,9 @@ func TestWhatIsKept(t *testing.T) {
 		if kept, ok := d.(*bermv1.Refusal); ok {
 			if len(kept.GetCandidates()) < 3 || kept.GetCandidates()[0].GetRunnerId() != "runner0" || kept.GetChanges()[0].GetTo().GetStringValue() != "2" {
 				t.Errorf("kept %v", kept)
+			}
+			if all := len(kept.GetCandidates()) + int(kept.GetOmittedCandidates()); all != 520 || !slices.Equal(kept.GetAdmittingProfiles(), r.Admitting) {
+				t.Errorf("%d candidates in all, admitting %v", all, kept.GetAdmittingProfiles())
 			}
 			return
 		}
