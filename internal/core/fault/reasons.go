@@ -54,6 +54,8 @@ const (
 	ReasonBackendUnsupported = "BACKEND_UNSUPPORTED"
 	ReasonImageInvalid       = "IMAGE_INVALID"
 	ReasonImageNotFound      = "IMAGE_NOT_FOUND"
+	ReasonImagePullFailed    = "IMAGE_PULL_FAILED"
+	ReasonImageInUse         = "IMAGE_IN_USE"
 	ReasonRuntimeNotFound    = "RUNTIME_NOT_FOUND"
 	ReasonStoreUnavailable   = "STORE_UNAVAILABLE"
 	ReasonStoreCorrupt       = "STORE_CORRUPT"
