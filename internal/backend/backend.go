@@ -5,6 +5,7 @@ package backend
 
 import (
 	"context"
+	"encoding/json"
 	"io"
 	"iter"
 	"time"
@@ -61,6 +62,9 @@ type Observation struct {
 	Message string
 	// Events are what happened since the previous observation, for the timeline.
 	Events []core.Event
+	// Submitted is the object that was given to what runs the sandbox, a pod or an OCI runtime configuration, as JSON: in every
+	// observation from then on, nil before. Values of the request's environment and contents of its files are not in it.
+	Submitted json.RawMessage
 }
 
 // Info says what a backend can do here. It is probed, not assumed.

@@ -21,12 +21,16 @@ import (
 
 func (s *session) explainCmd() *cobra.Command {
 	var path string
+	var submitted bool
 	c := s.outputFlag(&cobra.Command{
-		Use: "explain SANDBOX [--field PATH]", Short: "Say where every field of a sandbox came from", Args: args(1, 1, "the id of a sandbox"),
+		Use: "explain SANDBOX [--field PATH | --submitted]", Short: "Say where every field of a sandbox came from", Args: args(1, 1, "the id of a sandbox"),
 		RunE: s.with(func(ctx context.Context, c *client.Client, a []string) error {
 			resp, err := c.Explain().ExplainSandbox(ctx, &bermv1.ExplainSandboxRequest{SandboxId: a[0], FieldPath: path})
 			if err != nil {
 				return err
+			}
+			if submitted {
+				return s.emitSubmitted(resp)
 			}
 			if s.output == "json" || s.output == "yaml" {
 				raw, err := toJSON(resp)
@@ -51,7 +55,21 @@ func (s *session) explainCmd() *cobra.Command {
 		}),
 	})
 	c.Flags().StringVar(&path, "field", "", "only this field, or those below it: resource_defaults.cpu_limit")
+	c.Flags().BoolVar(&submitted, "submitted", false, "only the object that was given to what runs it: a pod, or an OCI runtime configuration, as JSON (-o yaml)")
+	c.MarkFlagsMutuallyExclusive("field", "submitted")
 	return c
+}
+
+func (s *session) emitSubmitted(resp *bermv1.ExplainSandboxResponse) error {
+	if resp.GetSubmitted() == nil {
+		return fault.Preconditionf("NOT_SUBMITTED", "nothing is known to have been given to a runtime for sandbox %s", resp.GetSandboxId()).
+			WithHint("berm get %s says how far it got", resp.GetSandboxId())
+	}
+	raw, err := toJSON(resp.GetSubmitted())
+	if err != nil {
+		return err
+	}
+	return s.emitJSON(raw)
 }
 
 func (s *session) fields(fields []*bermv1.ExplainedField) {

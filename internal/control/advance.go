@@ -107,5 +107,8 @@ func merged(earlier, later *backend.Observation) *backend.Observation {
 	if out.StartedAt.IsZero() {
 		out.StartedAt = earlier.StartedAt
 	}
+	if out.Submitted == nil {
+		out.Submitted = earlier.Submitted
+	}
 	return &out
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/bermhq/berm/internal/core/resolve"
 	"github.com/bermhq/berm/internal/core/spec"
 	"github.com/bermhq/berm/internal/core/tree"
+	"github.com/bermhq/berm/internal/store"
 )
 
 // Explanation says where every field of a sandbox came from, why it runs where it runs, and what happened to it. It is made
@@ -33,6 +34,8 @@ type Explanation struct {
 	Candidates []plan.Candidate
 	Omitted    int
 	Timeline   []core.Event
+	// Submitted is the object that was given to what runs the sandbox, nil when none was, or when one field was asked for.
+	Submitted json.RawMessage
 }
 
 // ExplainedField is one leaf of the resolved spec with its one origin. A guardrail has what the statements of all layers come to,
@@ -79,7 +82,33 @@ func (s *Service) Explain(ctx context.Context, p core.Principal, id, fieldPath s
 		Candidates: record.Candidates, Omitted: record.Omitted, Timeline: row.Timeline,
 	}
 	e.Fields, err = selectFields(explained(record.Resolved(), record.Bounds, backendAttr(row, attrBackend)), fieldPath)
-	return e, err
+	if err == nil && fieldPath == "" {
+		e.Submitted, err = s.submitted(ctx, p.OrgID, id)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return e, nil
+}
+
+// Submitted returns the object that was given to what runs a sandbox, a pod or an OCI runtime configuration, as JSON; nil when
+// none was given yet.
+func (s *Service) Submitted(ctx context.Context, p core.Principal, id string) (json.RawMessage, error) {
+	if err := s.allow(p, "Submitted"); err != nil {
+		return nil, err
+	}
+	return s.submitted(ctx, p.OrgID, id)
+}
+
+func (s *Service) submitted(ctx context.Context, orgID, id string) (object json.RawMessage, err error) {
+	err = s.store.View(ctx, func(r store.Reader) (err error) {
+		object, err = r.Submitted(ctx, orgID, id)
+		return err
+	})
+	if fault.Is(err, fault.NotFound) {
+		return nil, noSandbox(id)
+	}
+	return object, err
 }
 
 // Planned is what a launch would do. Exactly one of Plan and Refusal is set.

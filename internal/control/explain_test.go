@@ -133,6 +133,36 @@ func TestExplainGuardrails(t *testing.T) {
 	}
 }
 
+// TestSubmitted: what was given to the runtime is kept with the sandbox, also when its start failed, and for its own organization.
+func TestSubmitted(t *testing.T) {
+	w := newWorld(t, "r1=us")
+	sb := w.running(&specpb.Launch{})
+	got, err := w.svc.Submitted(w.ctx(), w.user, sb.ID)
+	w.must(err)
+	var object struct{ SandboxID, Digest string }
+	if err := json.Unmarshal(got, &object); err != nil || object.SandboxID != sb.ID || object.Digest != sb.Digest {
+		t.Fatalf("%s: %v", got, err)
+	}
+	w.must(w.svc.Delete(w.ctx(), w.user, sb.ID))
+	e, err := w.svc.Explain(w.ctx(), w.user, sb.ID, "")
+	w.must(err)
+	if string(e.Submitted) != string(got) {
+		t.Errorf("explain has %s", e.Submitted)
+	}
+	if e, err = w.svc.Explain(w.ctx(), w.user, sb.ID, "tags"); err != nil || e.Submitted != nil {
+		t.Errorf("with one field: %s, %v", e.Submitted, err)
+	}
+	_, err = w.svc.Submitted(w.ctx(), w.otherOrg("other"), sb.ID)
+	wantFault(t, err, fault.NotFound, fault.ReasonSandboxNotFound)
+
+	w.fakes["r1"].FailNextStart(core.EndStartFailed, "no")
+	failed := w.launch(&specpb.Launch{})
+	w.ended(failed.ID)
+	if got, err = w.svc.Submitted(w.ctx(), w.user, failed.ID); err != nil || len(got) == 0 {
+		t.Errorf("of a start that failed: %s, %v", got, err)
+	}
+}
+
 // TestExplainIsOfTheLaunch: it says for ever what was decided, whatever becomes of the objects.
 func TestExplainIsOfTheLaunch(t *testing.T) {
 	w := newWorld(t, "r1=us")

@@ -2,8 +2,10 @@ package control
 
 import (
 	"context"
+	"encoding/json"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"github.com/bermhq/berm/internal/backend"
 	"github.com/bermhq/berm/internal/core"
@@ -168,7 +170,7 @@ func (s *Service) commitStatuses(ctx context.Context, batch []*backend.Observati
 	return done, err
 }
 
-// writeStatus writes one row; the reservation is released in the write that ends the sandbox.
+// writeStatus writes one row, and with it what was submitted; the reservation is released in the write that ends the sandbox.
 func writeStatus(ctx context.Context, tx store.Tx, row *core.Sandbox, o *backend.Observation) (*core.Sandbox, error) {
 	next, changes := advance(row, o)
 	if !changes {
@@ -190,10 +192,24 @@ func writeStatus(ctx context.Context, tx store.Tx, row *core.Sandbox, o *backend
 	} else if err != nil {
 		return nil, err
 	}
+	// Whoever leaves PENDING takes it along: the one write that knows of a start, or of one that failed.
+	if submitted := keepable(o.Submitted); submitted != nil && row.Status == core.StatusPending {
+		if err := tx.PutSubmitted(ctx, next.OrgID, next.ID, submitted); err != nil {
+			return nil, err
+		}
+	}
 	if next.Status.Terminal() {
 		return next, tx.Release(ctx, next.RunnerUUID, next.Reserved)
 	}
 	return next, nil
+}
+
+// keepable returns what a backend says that it submitted, or nil when no store would keep that: a status must not wait for it.
+func keepable(object json.RawMessage) json.RawMessage {
+	if len(object) > store.MaxSubmitted || !utf8.Valid(object) || !json.Valid(object) {
+		return nil
+	}
+	return object
 }
 
 // statusWritten follows a write: memory learns of it, waiters wake, and what an end leaves behind is cleaned up.

@@ -42,6 +42,8 @@ const (
 	// MaxDecision is the largest decision kept with a sandbox, MaxTimeline the largest timeline as JSON, in bytes.
 	MaxDecision = 8 << 20
 	MaxTimeline = 256 << 10
+	// MaxSubmitted is the largest object submitted that is kept with a sandbox, in bytes: what an API server would take.
+	MaxSubmitted = 1 << 20
 	// MaxTags is how many tags a sandbox has at most, MaxFilterTags how many a filter asks for, MaxAlternatives how many
 	// values another field of a filter has.
 	MaxTags         = 256
@@ -126,6 +128,8 @@ type Reader interface {
 	// Sandboxes lists by creation, newest first. Decision and Launch are not loaded. An empty OrgID is Invalid. Where several
 	// filters are large by themselves, a page may be short, even empty, and have a position to go on from.
 	Sandboxes(ctx context.Context, f SandboxFilter, p Page) ([]*core.Sandbox, string, error)
+	// Submitted returns what PutSubmitted wrote, nil when nothing was.
+	Submitted(ctx context.Context, orgID, id string) (json.RawMessage, error)
 	CountLive(ctx context.Context, runnerUUID string) (int64, error)
 	// Reserved returns what is counted as used on a runner: Reserve minus Release, nothing for an unknown runner.
 	Reserved(ctx context.Context, runnerUUID string) (core.Amounts, error)
@@ -182,6 +186,9 @@ type Tx interface {
 	// UpdateSandbox writes the mutable part (status, reason, observation, exit code, times, timeline) if s.Revision is
 	// current, and sets the next one; else Conflict. A terminal row is never changed: Precondition.
 	UpdateSandbox(ctx context.Context, s *core.Sandbox) error
+	// PutSubmitted keeps the JSON object that a backend gave to what runs the sandbox. The first one stays; a sandbox that is not
+	// there has none. It is no change of the sandbox.
+	PutSubmitted(ctx context.Context, orgID, id string, object json.RawMessage) error
 	// DeleteSandbox removes a sandbox that has ended, with its record. One that has not: Precondition.
 	DeleteSandbox(ctx context.Context, orgID, id string) error
 

@@ -1,10 +1,13 @@
 package backendtest
 
 import (
+	"encoding/base64"
+	"encoding/json"
 	"strings"
 	"testing"
 	"time"
 
+	specpb "github.com/bermhq/berm/gen/berm/spec"
 	"github.com/bermhq/berm/internal/backend"
 	"github.com/bermhq/berm/internal/core"
 )
@@ -60,6 +63,27 @@ func (s *suite) testObserve() {
 			if seen[name] != 1 {
 				t.Errorf("%s was told %d times", name, seen[name])
 			}
+		}
+	})
+	s.sub("what was submitted is told, without secrets", func(t *testing.T) {
+		const secret = "5ecret-of-the-request"
+		w := s.work()
+		w.Launch.EnvironmentVariables = map[string]string{"TOKEN": secret}
+		w.Launch.MountedFiles = []*specpb.MountedFile{{Path: "/tmp/key", Content: []byte(secret)}}
+		id := s.create(t, w)
+		running := s.await(t, id, "it runs", func(o *backend.Observation) bool { return o.Phase == backend.PhaseRunning })
+		var object map[string]any
+		if err := json.Unmarshal(running.Submitted, &object); err != nil || len(object) == 0 {
+			t.Fatalf("%s is no object: %v", running.Submitted, err)
+		}
+		if strings.Contains(string(running.Submitted), secret) || strings.Contains(string(running.Submitted), base64.StdEncoding.EncodeToString([]byte(secret))) {
+			t.Errorf("a secret is in %s", running.Submitted)
+		}
+		if err := s.b.Stop(s.ctx, id, 0, core.EndStopped); err != nil {
+			t.Fatal(err)
+		}
+		if end := s.ended(t, id); string(end.Submitted) != string(running.Submitted) {
+			t.Errorf("at the end it is %s", end.Submitted)
 		}
 	})
 	s.sub("a second observer sees the same end", func(t *testing.T) {
@@ -124,7 +148,7 @@ func (s *suite) testRestart() {
 
 	s.sub("a running sandbox survived, unharmed", func(t *testing.T) {
 		o := s.firstPass(t)[survivor]
-		if o == nil || o.Phase != backend.PhaseRunning || !o.StartedAt.Equal(before.StartedAt) {
+		if o == nil || o.Phase != backend.PhaseRunning || !o.StartedAt.Equal(before.StartedAt) || string(o.Submitted) != string(before.Submitted) {
 			t.Fatalf("after the restart: %+v", o)
 		}
 		if r := s.exec(t, survivor, backend.Exec{Argv: []string{"cat", "/tmp/mark"}}); r.out != "mark" {

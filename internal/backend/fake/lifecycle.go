@@ -2,6 +2,7 @@ package fake
 
 import (
 	"context"
+	"encoding/json"
 	"slices"
 	"time"
 
@@ -21,6 +22,8 @@ type sandbox struct {
 	work  *backend.Work
 	last  backend.Observation
 	files *files
+	// submitted stands for the object that another backend gives to a runtime, from the start on.
+	submitted json.RawMessage
 	// settled is closed when it left CREATING.
 	settled   chan struct{}
 	isSettled bool
@@ -45,6 +48,7 @@ func (b *Backend) start(s *sandbox) {
 	if s.last.Phase != backend.PhaseCreating {
 		return
 	}
+	s.submitted = submission(s.work)
 	failed := backend.Observation{Phase: backend.PhaseEnded, Failed: true}
 	image := s.work.Spec.GetContainerImage()
 	if e, ok := b.inject.takeStart(); ok {
@@ -76,6 +80,12 @@ func (b *Backend) start(s *sandbox) {
 	s.main.run(program, e, s.files, func(code int32) {
 		b.locked(func() { b.exited(s, code) })
 	})
+}
+
+// submission is what the fake has in place of a runtime's configuration.
+func submission(w *backend.Work) json.RawMessage {
+	text, _ := json.Marshal(map[string]any{"kind": Kind, "sandboxId": w.SandboxID, "digest": w.Digest, "args": mainArgv(w)}) //nolint:errchkjson // strings alone
+	return text
 }
 
 func mainArgv(w *backend.Work) []string {

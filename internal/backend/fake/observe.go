@@ -59,6 +59,7 @@ func (b *Backend) publish(s *sandbox, o backend.Observation) {
 	if o.StartedAt.IsZero() {
 		o.StartedAt = s.last.StartedAt
 	}
+	o.Submitted = s.submitted
 	s.last = o
 	for w := range b.watchers {
 		w.add(o)

@@ -109,7 +109,7 @@ func (b *Backend) try(ctx context.Context, rt ociRuntime) (err error) {
 	for _, m := range skeleton.Mounts {
 		in.Binds = append(in.Binds, bundle.Bind{Source: m.Path, Target: m.Path, Dir: true, Exec: true})
 	}
-	if err := b.writeBundle(id, bundle.Spec(&in)); err != nil {
+	if _, err := b.writeBundle(id, bundle.Spec(&in)); err != nil {
 		return err
 	}
 	client, err := shim.Start(ctx, b.shim, shim.Config{

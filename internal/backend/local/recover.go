@@ -107,6 +107,7 @@ func (b *Backend) recover(all []*found) {
 }
 
 func (b *Backend) recoverOne(f *found) {
+	f.submit(b.given(f.id))
 	switch {
 	case f.broken != nil:
 		b.log.Error("a sandbox's records cannot be used; it counts as lost", "sandbox", f.id, "error", f.broken)
@@ -203,6 +204,7 @@ func (b *Backend) startAgain(f *found) {
 		b.spawn(func() { b.endUnstarted(f.sandbox, context.Canceled) })
 		return
 	}
+	f.submit(nil)
 	err := errors.Join(b.clearBox(f.id), os.RemoveAll(b.place.shimState(f.id)))
 	if err != nil {
 		b.spawn(func() { b.endUnstarted(f.sandbox, err) })

@@ -2,6 +2,7 @@ package local
 
 import (
 	"context"
+	"encoding/json"
 	"sync"
 	"time"
 
@@ -34,6 +35,8 @@ type sandbox struct {
 	// stop is set once a stop was recorded; grace is how long from then.
 	stop  *stopRecord
 	grace time.Duration
+	// submitted is the configuration that was given to a shim; nil before.
+	submitted json.RawMessage
 	// usage is the previous sample of Usage.
 	usage shim.Stats
 	// cancelStart ends the preparations, as long as there is no shim.
@@ -60,12 +63,20 @@ func (b *Backend) publish(s *sandbox, o backend.Observation) {
 	if o.StartedAt.IsZero() {
 		o.StartedAt = s.last.StartedAt
 	}
+	o.Submitted = s.submitted
 	s.last = o
 	s.told = append(s.told, o.Events...)
 	b.hub.publish(o)
 	if o.Phase != backend.PhaseCreating {
 		s.leaveCreating(o.Phase)
 	}
+}
+
+// submit notes what a shim is given, which is nothing again when the start begins anew.
+func (s *sandbox) submit(config json.RawMessage) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.submitted = config
 }
 
 // leaveCreating lets those go on who wait for the sandbox. Stopping may come before running: then they wait for the end.

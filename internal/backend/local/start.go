@@ -63,7 +63,8 @@ func (b *Backend) start(ctx context.Context, s *sandbox) error {
 	if err != nil {
 		return err
 	}
-	if err := b.writeBundle(s.id, bundle.Spec(&box.bundle)); err != nil {
+	config, err := b.writeBundle(s.id, bundle.Spec(&box.bundle))
+	if err != nil {
 		return err
 	}
 	failpoint.Hit(failBundled)
@@ -73,6 +74,7 @@ func (b *Backend) start(ctx context.Context, s *sandbox) error {
 	if ctx.Err() != nil { // From here on a stop goes to the shim.
 		return ctx.Err()
 	}
+	s.submit(config)
 	client, err := shim.Start(b.ctx, b.shim, b.shimConfig(s.id, rt, box))
 	failpoint.Hit(failShimStarted)
 	if err != nil {
@@ -106,17 +108,32 @@ func (b *Backend) started(s *sandbox, client *shim.Client) {
 	b.publish(s, backend.Observation{Phase: backend.PhaseRunning, StartedAt: at, Events: []core.Event{{Name: "started", At: at}}})
 }
 
-// writeBundle writes config.json. It need not survive anything: a start that is begun again writes it again.
-func (b *Backend) writeBundle(id string, spec any) error {
+// configName is the file of a bundle that a runtime reads.
+const configName = "config.json"
+
+// writeBundle writes config.json and returns it. It need not survive anything: a start that is begun again writes it again.
+func (b *Backend) writeBundle(id string, spec any) (json.RawMessage, error) {
 	dir := b.place.bundle(id)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return err
+		return nil, err
 	}
 	data, err := json.Marshal(spec)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return os.WriteFile(filepath.Join(dir, "config.json"), data, 0o600)
+	return data, os.WriteFile(filepath.Join(dir, configName), data, 0o600)
+}
+
+// given returns the configuration that an earlier server gave to a shim, nil when there was none or it cannot be told.
+func (b *Backend) given(id string) json.RawMessage {
+	if _, err := os.Stat(b.place.shimState(id)); err != nil { // made when a bundle is about to be handed over
+		return nil
+	}
+	data, err := os.ReadFile(filepath.Join(b.place.bundle(id), configName))
+	if err != nil || !json.Valid(data) {
+		return nil // nothing depends on it
+	}
+	return data
 }
 
 // box is a sandbox that is ready to be started.

@@ -25,13 +25,17 @@ func (s *explainService) GetSandbox(ctx context.Context, r *bermv1.GetSandboxReq
 	if err != nil {
 		return nil, err
 	}
+	submitted, err := s.control.Submitted(ctx, edge.Principal(ctx), r.GetSandboxId())
+	if err != nil {
+		return nil, err
+	}
 	sb := v.Sandbox
 	return &bermv1.Sandbox{
 		SandboxId: sb.ID, Status: string(sb.Status), Reason: sb.StatusReason, ExitCode: sb.ExitCode, Observation: string(sb.Observation),
 		RunnerId: sb.RunnerID, ProfileName: sb.ProfileName, ProfileId: sb.ProfileID, ProfileRevision: sb.ProfileRevision, Tags: sb.Tags,
 		CreatedBy: sb.CreatedBy, CreatedAt: wire.Time(sb.CreatedAt), StartedAt: wire.Time(sb.StartedAt), EndedAt: wire.Time(sb.EndedAt),
 		ExpiresAt: wire.Time(sb.ExpiresAt), Timeline: timeline(sb.Timeline), Request: startreq.Request(sb.Launch),
-		Isolation: v.Isolation, Digest: sb.Digest,
+		Isolation: v.Isolation, Digest: sb.Digest, Submitted: wire.Struct(submitted),
 	}, nil
 }
 
@@ -44,6 +48,7 @@ func (s *explainService) ExplainSandbox(ctx context.Context, r *bermv1.ExplainSa
 		SandboxId: e.SandboxID, RunnerId: e.RunnerID, ProfileName: e.ProfileName, ProfileId: e.ProfileID, ProfileRevision: e.ProfileRevision,
 		Fields: explained(e.Fields), Candidates: wire.Candidates(e.Candidates), Timeline: timeline(e.Timeline),
 		Digest: e.Digest, Observation: string(e.Observation), Isolation: e.Isolation, OmittedCandidates: wire.Count(e.Omitted),
+		Submitted: wire.Struct(e.Submitted),
 	}, nil
 }
 

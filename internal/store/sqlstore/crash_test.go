@@ -3,6 +3,7 @@ package sqlstore_test
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -104,7 +105,9 @@ func steps() []step {
 		{"end", func(ctx context.Context, tx store.Tx, mark string) error {
 			s := crashSandbox(mark)
 			s.Status = core.StatusFailed
-			return errors.Join(tx.UpdateSandbox(ctx, s), tx.Release(ctx, s.RunnerUUID, s.Reserved))
+			return errors.Join(
+				tx.UpdateSandbox(ctx, s), tx.PutSubmitted(ctx, s.OrgID, s.ID, json.RawMessage(`{}`)), tx.Release(ctx, s.RunnerUUID, s.Reserved),
+			)
 		}, used(0)},
 		{"remove", func(ctx context.Context, tx store.Tx, mark string) error {
 			return tx.DeleteSandbox(ctx, "org", "sandbox-"+mark)

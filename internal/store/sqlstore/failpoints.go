@@ -16,6 +16,7 @@ const (
 	fpInsertRecord  = "store.insert-record"
 	fpInsertTag     = "store.insert-tag"
 	fpUpdateSandbox = "store.update-sandbox"
+	fpSubmitted     = "store.insert-submission"
 	fpDeleteSandbox = "store.delete-sandbox"
 	fpInsertOrg     = "store.insert-org"
 	fpInsertToken   = "store.insert-token"
@@ -30,7 +31,7 @@ const (
 func Failpoints() []string {
 	return []string{
 		fpMigrate, fpMigrated, fpInsertObject, fpInsertRev, fpUpdateObject, fpDeleteObject, fpSetCapacity, fpReserve, fpRelease,
-		fpInsertSandbox, fpInsertRecord, fpInsertTag, fpUpdateSandbox, fpInsertOrg, fpInsertToken, fpRevokeToken,
+		fpInsertSandbox, fpInsertRecord, fpInsertTag, fpUpdateSandbox, fpSubmitted, fpInsertOrg, fpInsertToken, fpRevokeToken,
 		fpAppendChange, fpBeforeCommit, fpAfterCommit,
 	}
 }

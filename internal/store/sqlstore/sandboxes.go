@@ -84,6 +84,22 @@ func (r *reader) Sandbox(ctx context.Context, orgID, id string) (*core.Sandbox, 
 	return s, err
 }
 
+// Submitted implements store.Reader.
+func (r *reader) Submitted(ctx context.Context, orgID, id string) (json.RawMessage, error) {
+	var object sql.NullString
+	found, err := r.one(ctx, `SELECT o.object FROM sandboxes s LEFT JOIN sandbox_submissions o ON o.sandbox_id = s.id
+		WHERE s.id = $1 AND s.org_id = $2`, []any{id, orgID}, &object)
+	switch {
+	case err != nil:
+		return nil, err
+	case !found:
+		return nil, sandboxNotFound(id)
+	case !object.Valid:
+		return nil, nil
+	}
+	return json.RawMessage(object.String), nil
+}
+
 // Unfinished implements store.Reader.
 func (r *reader) Unfinished(ctx context.Context, runnerUUID string) ([]*core.Sandbox, error) {
 	return r.sandboxes(ctx, `SELECT `+sandboxColumns+` FROM sandboxes s

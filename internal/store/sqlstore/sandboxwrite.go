@@ -2,6 +2,7 @@ package sqlstore
 
 import (
 	"context"
+	"encoding/json"
 	"slices"
 	"strconv"
 	"strings"
@@ -108,6 +109,18 @@ func (t *tx) UpdateSandbox(ctx context.Context, s *core.Sandbox) error {
 	return nil
 }
 
+// PutSubmitted implements store.Tx.
+func (t *tx) PutSubmitted(ctx context.Context, orgID, id string, object json.RawMessage) error {
+	c := newChecks("the object submitted")
+	c.most("object", len(object), store.MaxSubmitted)
+	if err := c.err(); err != nil {
+		return err
+	}
+	_, err := t.write(ctx, fpSubmitted, `INSERT INTO sandbox_submissions (sandbox_id, object)
+		SELECT id, CAST($3 AS TEXT) FROM sandboxes WHERE id = $1 AND org_id = $2 ON CONFLICT (sandbox_id) DO NOTHING`, id, orgID, string(object))
+	return err
+}
+
 func (t *tx) whyNotSandbox(ctx context.Context, s *core.Sandbox) error {
 	var revision, closed int64
 	found, err := t.one(ctx, `SELECT revision, closed_at FROM sandboxes WHERE id = $1 AND org_id = $2`, []any{s.ID, s.OrgID}, &revision, &closed)
@@ -148,7 +161,9 @@ func (t *tx) DeleteSandbox(ctx context.Context, orgID, id string) error {
 			return err
 		}
 	}
-	for _, query := range []string{`DELETE FROM sandbox_records WHERE sandbox_id = $1`, `DELETE FROM sandboxes WHERE id = $1`} {
+	for _, query := range []string{
+		`DELETE FROM sandbox_submissions WHERE sandbox_id = $1`, `DELETE FROM sandbox_records WHERE sandbox_id = $1`, `DELETE FROM sandboxes WHERE id = $1`,
+	} {
 		if _, err := t.write(ctx, fpDeleteSandbox, query, id); err != nil {
 			return err
 		}

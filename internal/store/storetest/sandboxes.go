@@ -2,6 +2,8 @@ package storetest
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -19,6 +21,7 @@ func sandboxes(t *testing.T, e *env) {
 	t.Run("terminal rows never change", e.sandboxTerminal)
 	t.Run("another organization is like none", e.sandboxIsolation)
 	t.Run("delete", e.sandboxDelete)
+	t.Run("the object submitted", e.sandboxSubmitted)
 	t.Run("unfinished of a runner", e.sandboxUnfinished)
 	t.Run("what cannot be stored", e.sandboxRefused)
 }
@@ -165,6 +168,51 @@ func (e *env) sandboxDelete(t *testing.T) {
 			}
 		}
 	})
+}
+
+func (e *env) sandboxSubmitted(t *testing.T) {
+	mine, org := e.id("org"), e.id("org")
+	s, other := e.launched(t, e.sandbox(org)), e.launched(t, e.sandbox(org))
+	object := json.RawMessage(`{"kind":"Pod","text":"\u0000 'quoted' $1 ü"}`)
+	put := func(orgID, id string, object json.RawMessage) error {
+		return e.try(t, func(ctx context.Context, tx store.Tx) error { return tx.PutSubmitted(ctx, orgID, id, object) })
+	}
+	kept := func(orgID, id string) (got json.RawMessage, err error) {
+		e.view(t, func(ctx context.Context, r store.Reader) { got, err = r.Submitted(ctx, orgID, id) })
+		return got, err
+	}
+	if err := put(mine, s.ID, json.RawMessage(`{"kind":"forged"}`)); err != nil { // nothing is there for another organization
+		t.Fatal(err)
+	}
+	if got, err := kept(org, s.ID); got != nil || err != nil {
+		t.Fatalf("before: %s, %v", got, err)
+	}
+	for _, o := range []json.RawMessage{object, json.RawMessage(`{"kind":"second"}`)} {
+		if err := put(org, s.ID, o); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, err := kept(org, s.ID); string(got) != string(object) || err != nil {
+		t.Errorf("kept %s, %v; want the first", got, err)
+	}
+	if got, err := kept(org, other.ID); got != nil || err != nil {
+		t.Errorf("of another sandbox: %s, %v", got, err)
+	}
+	_, err := kept(mine, s.ID)
+	wantCode(t, err, fault.NotFound)
+	wantCode(t, put(org, other.ID, make(json.RawMessage, store.MaxSubmitted+1)), fault.Invalid)
+
+	// It goes with the sandbox: a later one of the same id has its own.
+	s.Status = core.StatusCompleted
+	e.update(t, func(ctx context.Context, tx store.Tx) error {
+		return errors.Join(tx.UpdateSandbox(ctx, s), tx.DeleteSandbox(ctx, org, s.ID))
+	})
+	again := e.sandbox(org)
+	again.ID = s.ID
+	e.launched(t, again)
+	if got, err := kept(org, s.ID); got != nil || err != nil {
+		t.Errorf("after: %s, %v", got, err)
+	}
 }
 
 func (e *env) sandboxUnfinished(t *testing.T) {

@@ -1,0 +1,6 @@
+-- +goose Up
+-- The object that a backend gave to what runs a sandbox, as JSON. It is known later than the rest of the record and written once.
+CREATE TABLE sandbox_submissions (
+  sandbox_id TEXT COLLATE "C" NOT NULL PRIMARY KEY,
+  object     TEXT COLLATE "C" NOT NULL
+);
