@@ -80,7 +80,9 @@ func (a *app) start(ctx context.Context) (err error) {
 	if a.store, err = sqlstore.Open(ctx, sqlstore.Config{DSN: dsn, Logger: a.log}); err != nil {
 		return err
 	}
-	a.control = control.New(context.WithoutCancel(ctx), control.Config{Store: a.store, Logger: a.log, CheckSpec: kube.CheckSpec})
+	a.control = control.New(context.WithoutCancel(ctx), control.Config{
+		Store: a.store, Logger: a.log, CheckSpec: kube.CheckSpec, CheckBinding: kube.CheckBinding,
+	})
 	runners, err := a.bootstrap(ctx)
 	if err != nil {
 		return err

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/bermhq/berm/internal/core"
 	"github.com/bermhq/berm/internal/core/fault"
@@ -60,7 +61,7 @@ func (s *Service) checkBindings(ctx context.Context, tx store.Reader, r, current
 			e.WithField(at, "%s", err)
 			continue
 		}
-		problems := folded.Problems()
+		problems := s.problems(&next, folded)
 		if hasOverride(current, b) {
 			lost, err := s.lostByMove(ctx, tx, current, &next, profile, b, folded)
 			if err != nil {
@@ -101,6 +102,35 @@ func (s *Service) lostByMove(
 		out = append(out, bindingLabel(to, after.Name)+": "+v.Message)
 	}
 	return out, nil
+}
+
+// problems returns why a binding of r is not usable whatever is asked for: what the core finds, and what its pod would carry
+// although the runner does not allow that.
+func (s *Service) problems(r *core.Runner, b *plan.Binding) []guard.Violation {
+	out := b.Problems()
+	if s.checkCarried == nil || r.Managed.AllowPrivilegedProfileAnnotation {
+		return out
+	}
+	for _, v := range s.checkCarried(b.Folded.Message()) {
+		by := ""
+		if v.ValueOrigin = originOf(b.Folded, v.Path); v.ValueOrigin != nil {
+			by = " (" + v.ValueOrigin.Object + ")"
+		}
+		v.Message = fmt.Sprintf("%s%s: %s, which runner %s does not allow: its allow_privileged_profile_annotations is false", v.Path, by, v.Message, r.RunnerID)
+		out = append(out, v)
+	}
+	return out
+}
+
+// originOf returns who set the field at a path, or the one that the path leads into; nil when nobody did.
+func originOf(folded *resolve.Folded, path string) *resolve.Origin {
+	for path != "" {
+		if v, ok := folded.Lookup(path); ok {
+			return v.Origin
+		}
+		path = path[:max(strings.LastIndexAny(path, ".["), 0)]
+	}
+	return nil
 }
 
 // shapeOfBindings checks what can be seen without the store.

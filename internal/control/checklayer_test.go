@@ -35,3 +35,39 @@ func TestLayersMakeAPod(t *testing.T) {
 	}
 	w.must(w.bind("r1", core.Binding{ProfileID: p.ID, Default: true, Overrides: w.layer(good)}))
 }
+
+// TestBindingsCarryNothingPrivileged: what a pod would carry beyond a plain sandbox needs a runner that allows it, when the binding
+// is written and when what it is made of is.
+func TestBindingsCarryNothingPrivileged(t *testing.T) {
+	w := newWorldWith(t, control.Config{CheckSpec: kube.CheckSpec, CheckBinding: kube.CheckBinding}, fake.Config{}, "r1=us")
+	const carries = `{"pod":{"spec":{"hostNetwork":true},"metadata":{"annotations":{"k8s.v1.cni.cncf.io/networks":"other"}}}}`
+	const network, annotation = "pod.spec.hostNetwork", "pod.metadata.annotations[k8s.v1.cni.cncf.io/networks]"
+	p := w.newProfile("a", carries)
+	binding := core.Binding{ProfileID: p.ID, Default: true}
+	wantFault(t, w.bind("r1", binding), fault.Invalid, fault.ReasonUnresolvable,
+		"profile_bindings[0]."+network, "profile_bindings[0]."+annotation, "(profile a)", "runner r1", "allow_privileged_profile_annotations")
+
+	allow := func(yes bool) error {
+		_, _, err := w.svc.UpdateRunner(w.ctx(), w.admin, "r1", control.RunnerPatch{
+			Mask:   []string{"managed_spec.allow_privileged_profile_annotations"},
+			Runner: control.RunnerInput{Managed: core.ManagedSpec{AllowPrivilegedProfileAnnotation: yes}},
+		})
+		return err
+	}
+	w.must(allow(true))
+	w.must(w.bind("r1", binding))
+	wantFault(t, allow(false), fault.Invalid, fault.ReasonUnresolvable, network)
+
+	// Without the flag an edit of the profile or of the zone may not bring it in either.
+	w.editProfile("a", `{}`)
+	w.must(allow(false))
+	_, _, err := w.svc.UpdateProfile(w.ctx(), w.admin, "a", control.ProfilePatch{Mask: []string{"spec"}, Profile: control.ProfileInput{Spec: w.layer(carries)}})
+	wantFault(t, err, fault.Precondition, fault.ReasonUnresolvable, network, "binding a of runner r1")
+	_, _, err = w.svc.PutZone(w.ctx(), w.admin, "us", control.ZoneInput{Defaults: w.layer(carries)})
+	wantFault(t, err, fault.Precondition, fault.ReasonUnresolvable, annotation, "(zone us)")
+	_, _, err = w.svc.UpdateRunner(w.ctx(), w.admin, "r1", control.RunnerPatch{
+		Mask:   []string{"profile_bindings"},
+		Runner: control.RunnerInput{Bindings: []core.Binding{{ProfileID: p.ID, Default: true, Overrides: w.layer(carries)}}},
+	})
+	wantFault(t, err, fault.Invalid, fault.ReasonUnresolvable, "profile_bindings[0].overrides_json."+network)
+}

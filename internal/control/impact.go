@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"slices"
 
 	"github.com/bermhq/berm/internal/core"
 	"github.com/bermhq/berm/internal/core/fault"
@@ -58,7 +59,7 @@ func (s *Service) impact(ctx context.Context, tx store.Reader, orgID string, ed 
 				return err
 			}
 			name := bindingLabel(r, after.Name)
-			for _, v := range newlyUnresolvable(before, after) {
+			for _, v := range newlyUnresolvable(s.problems(r, before), s.problems(r, after)) {
 				if len(e.Fields) < maxListed {
 					e.WithField(v.Path, "%s: %s", name, v.Message)
 				}
@@ -106,16 +107,8 @@ func (s *Service) foldEdit(
 }
 
 // newlyUnresolvable returns what is wrong with a binding after an edit and was not before it.
-func newlyUnresolvable(before, after *plan.Binding) []guard.Violation {
-	known := map[string]bool{}
-	for _, v := range before.Problems() {
-		known[v.Reason+v.Path] = true
-	}
-	var out []guard.Violation
-	for _, v := range after.Problems() {
-		if !known[v.Reason+v.Path] {
-			out = append(out, v)
-		}
-	}
-	return out
+func newlyUnresolvable(before, after []guard.Violation) []guard.Violation {
+	return slices.DeleteFunc(after, func(v guard.Violation) bool {
+		return slices.ContainsFunc(before, func(o guard.Violation) bool { return o.Reason == v.Reason && o.Path == v.Path })
+	})
 }

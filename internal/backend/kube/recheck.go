@@ -7,6 +7,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	specpb "github.com/bermhq/berm/gen/berm/spec"
+	"github.com/bermhq/berm/internal/core/guard"
 )
 
 // Finding is something in a pod that a sandbox does not have by default and that could be turned against the cluster.
@@ -46,14 +47,19 @@ func carriedBy(in PodInput, f *fragment) Carried {
 	return c
 }
 
-// Privileges returns what a profile's pod fragment and metadata ask for beyond a plain sandbox, in a fixed order. A binding
-// to a runner without allow_privileged_profile_annotations is usable only if there is none. The error is CheckFragment's.
-func Privileges(pod *specpb.Pod) ([]Finding, error) {
-	f, err := fragmentOf(pod.GetSpec())
+// CheckBinding returns what layers 1 to 3 of a binding carry beyond a plain sandbox, in a fixed order. A runner without
+// allow_privileged_profile_annotations is no place for any of it, whatever is asked for, so that the binding is refused and not
+// each of its launches. It is meant for the moment at which a binding, or what it is made of, is written.
+func CheckBinding(s *specpb.ProfileSpec) []guard.Violation {
+	f, err := fragmentOf(s.GetPod().GetSpec())
 	if err != nil {
-		return nil, err
+		return []guard.Violation{{Reason: guard.ReasonUnresolvable, Path: fragmentPath, Message: err.Error()}}
 	}
-	return privileges(pod.GetMetadata(), f), nil
+	var out []guard.Violation
+	for _, found := range privileges(s.GetPod().GetMetadata(), f) {
+		out = append(out, guard.Violation{Reason: guard.ReasonUnresolvable, Path: found.Path, Message: found.What})
+	}
+	return out
 }
 
 func privileges(meta *specpb.PodMetadata, f *fragment) []Finding {
@@ -85,12 +91,12 @@ func Recheck(pod *corev1.Pod, carried Carried) []Finding {
 func metadata(labels, annotations map[string]string) []Finding {
 	var out []Finding
 	for _, key := range slices.Sorted(maps.Keys(labels)) {
-		if privileged(key) && !own(key) {
+		if privileged(key) {
 			out = append(out, Finding{Path: "pod.metadata.labels[" + key + "]", What: "this label changes how the cluster treats the pod"})
 		}
 	}
 	for _, key := range slices.Sorted(maps.Keys(annotations)) {
-		if privileged(key) && !own(key) {
+		if privileged(key) {
 			out = append(out, Finding{Path: annotationPath(key), What: "this annotation changes how the cluster treats the pod"})
 		}
 	}

@@ -1,6 +1,7 @@
 package kube_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -8,6 +9,7 @@ import (
 
 	specpb "github.com/bermhq/berm/gen/berm/spec"
 	"github.com/bermhq/berm/internal/backend/kube"
+	"github.com/bermhq/berm/internal/core/guard"
 )
 
 // TestRecheckFinds gives Recheck pods that nobody of ours built, each with one dangerous thing.
@@ -116,17 +118,22 @@ func TestCarriedNeedsPermission(t *testing.T) {
 	}
 }
 
-func TestPrivileges(t *testing.T) {
-	pod := &specpb.Pod{}
-	decode(t, []byte(`{metadata: {labels: {team: ml}}, spec: {automountServiceAccountToken: false, hostPID: false, containers: [{name: "", securityContext: {privileged: true}}]}}`), pod)
-	found, err := kube.Privileges(pod)
-	if err != nil {
-		t.Fatal(err)
+func TestCheckBinding(t *testing.T) {
+	spec := &specpb.ProfileSpec{}
+	decode(t, []byte(`{pod: {metadata: {labels: {team: ml, app.kubernetes.io/name: x}, annotations: {k8s.v1.cni.cncf.io/networks: other}},
+		spec: {automountServiceAccountToken: false, hostPID: false, containers: [{name: "", securityContext: {privileged: true}}]}}}`), spec)
+	var got []string
+	for _, v := range kube.CheckBinding(spec) {
+		if v.Message == "" || v.Reason != guard.ReasonUnresolvable {
+			t.Errorf("%+v", v)
+		}
+		got = append(got, v.Path)
 	}
-	if len(found) != 1 || found[0].Path != "pod.spec.containers[main].securityContext.privileged" {
-		t.Errorf("found %+v", found)
+	want := []string{"pod.metadata.annotations[k8s.v1.cni.cncf.io/networks]", "pod.spec.containers[main].securityContext.privileged"}
+	if !slices.Equal(got, want) {
+		t.Errorf("found %v, want %v", got, want)
 	}
-	if found, err := kube.Privileges(nil); err != nil || len(found) != 0 {
-		t.Errorf("no pod block has %+v, %v", found, err)
+	if found := kube.CheckBinding(&specpb.ProfileSpec{}); len(found) != 0 {
+		t.Errorf("no pod block has %+v", found)
 	}
 }

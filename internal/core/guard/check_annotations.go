@@ -41,7 +41,7 @@ func (c *checker) annotation(key, value string, own map[string]string, by *resol
 		v.Message = fmt.Sprintf("annotation %s is already set to %s%s, not %s; a request adds annotations and replaces none", key, have, from(by), value)
 		return v, false
 	}
-	if rule := reserved(key); rule != "" {
+	if rule := Reserved(key); rule != "" {
 		v.Limit, v.LimitOrigin = rule, builtIn()
 		v.Message = fmt.Sprintf("annotation %s is reserved: keys of %s are not the caller's to set", key, rule)
 		return v, false

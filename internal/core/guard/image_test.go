@@ -89,7 +89,7 @@ func TestReserved(t *testing.T) {
 		"org.systemd.property.CPUQuota":                       true,
 		"KUBERNETES.IO/x":                                     true,
 	} {
-		if got := reserved(key) != ""; got != want {
+		if got := Reserved(key) != ""; got != want {
 			t.Errorf("reserved(%q) = %v, want %v", key, got, want)
 		}
 	}
