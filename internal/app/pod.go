@@ -19,6 +19,7 @@ func podOf(p core.Principal, pl *plan.Plan) (json.RawMessage, error) {
 		Work: backend.Work{
 			SandboxID: plannedID, OrgID: p.OrgID, UserID: p.TokenID, RunnerID: pl.Runner.Runner.RunnerID, ProfileName: pl.Binding.Name,
 			ZoneName: pl.Runner.Runner.Zone, Spec: pl.Resolved.Message(), Digest: pl.Digest, Launch: pl.Launch,
+			LifetimeSeconds: pl.LifetimeSeconds,
 		},
 		Options: kube.Options{AllowPrivileged: pl.Runner.Runner.Managed.AllowPrivilegedProfileAnnotation},
 	})

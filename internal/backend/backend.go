@@ -34,6 +34,8 @@ type Work struct {
 	Digest string
 	// Launch holds what concerns the sandbox alone: command, environment, mounted files.
 	Launch *specpb.Launch
+	// LifetimeSeconds is how long the sandbox may live, by the request and the guardrails of all layers; 0 is for ever.
+	LifetimeSeconds int32
 }
 
 // Phase is how far a sandbox is, as its backend sees it.

@@ -39,51 +39,58 @@ func (a *Agent) Check(w *backend.Work) error { return a.backend.Check(w) }
 
 // Apply verifies an assignment and creates its sandbox. What is run is what the layers say here, not the spec that came along.
 func (a *Agent) Apply(ctx context.Context, as *Assignment) error {
-	resolved, err := a.verify(as)
+	resolved, lifetime, err := a.verify(as)
 	if err != nil {
 		return err
 	}
 	w := as.Work
-	w.Spec = resolved.Message()
+	w.Spec, w.LifetimeSeconds = resolved.Message(), lifetime
 	if err := a.backend.Check(&w); err != nil {
 		return err
 	}
 	return a.backend.Create(ctx, &w)
 }
 
-// verify folds the layers of an assignment and refuses what a gateway may not ask for.
-func (a *Agent) verify(as *Assignment) (*resolve.Resolved, error) {
+// verify folds the layers of an assignment and refuses what a gateway may not ask for. It returns what is to be run, and for how
+// many seconds at most.
+func (a *Agent) verify(as *Assignment) (*resolve.Resolved, int32, error) {
 	request, err := launch.New(as.Work.Launch)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	n := len(as.Layers) - 1
 	if n < 0 || as.Layers[n].Origin.Layer != resolve.LayerRequest {
-		return nil, mismatch(as, "the last layer is not that of the request")
+		return nil, 0, mismatch(as, "the last layer is not that of the request")
 	}
 	if as.Layers[n].Layer.String() != request.Layer.String() {
-		return nil, mismatch(as, "the layer of the request is not what the request says")
+		return nil, 0, mismatch(as, "the layer of the request is not what the request says")
 	}
 	for i := 1; i < n; i++ {
 		if as.Layers[i].Origin.Layer < as.Layers[i-1].Origin.Layer || as.Layers[i].Origin.Layer == resolve.LayerRequest {
-			return nil, mismatch(as, "the layers are not in their order")
+			return nil, 0, mismatch(as, "the layers are not in their order")
 		}
 	}
 	folded := resolve.Fold(as.Layers[:n])
 	resolved := folded.Overlay(as.Layers[n])
 	if digest := resolved.Digest(); digest != as.Work.Digest {
-		return nil, mismatch(as, "the layers give "+digest+" here and "+as.Work.Digest+" at the gateway")
+		return nil, 0, mismatch(as, "the layers give "+digest+" here and "+as.Work.Digest+" at the gateway")
 	}
-	return resolved, a.withinOwners(as, request, folded)
+	var owner []resolve.Input
+	if a.owner != nil {
+		owner = append(owner, *a.owner)
+	}
+	limits := guard.Compile(folded, owner...)
+	lifetime, _ := limits.Lifetime(as.Work.Launch.GetMaxLifetimeSeconds())
+	return resolved, lifetime, a.withinOwners(as, request, limits)
 }
 
 // withinOwners holds a launch to the guardrails of the cluster's owner, together with those of all layers.
-func (a *Agent) withinOwners(as *Assignment, request *launch.Request, folded *resolve.Folded) error {
+func (a *Agent) withinOwners(as *Assignment, request *launch.Request, limits *guard.Limits) error {
 	if a.owner == nil {
 		return nil
 	}
 	n := len(as.Layers) - 1
-	violations := guard.Check(guard.Compile(folded, *a.owner), &guard.Subject{
+	violations := guard.Check(limits, &guard.Subject{
 		Request: request, Origin: &as.Layers[n].Origin, RuntimeClass: a.backend.Info().DefaultRuntimeClass,
 	})
 	if len(violations) == 0 {

@@ -64,6 +64,22 @@ func TestApply(t *testing.T) {
 	}
 }
 
+// TestLifetime: how long a sandbox may live is what the layers and the owner of the cluster say together, whatever the gateway sends.
+func TestLifetime(t *testing.T) {
+	owner := &resolve.Input{Origin: resolve.Origin{Layer: resolve.LayerZone, Object: "owner"}, Layer: layer(t, `{"guardrails":{"lifetime":{"max_seconds":600}}}`)}
+	for asked, want := range map[int32]int32{0: 600, 60: 60} {
+		b := fake.New(fake.Config{})
+		as := assignment(t, "s1", &specpb.Launch{MaxLifetimeSeconds: asked})
+		as.Work.LifetimeSeconds = 86400
+		if err := runner.NewAgent(b, owner).Apply(t.Context(), as); err != nil {
+			t.Fatal(err)
+		}
+		if got := b.Work("s1").LifetimeSeconds; got != want {
+			t.Errorf("asked for %d, runs for %d, want %d", asked, got, want)
+		}
+	}
+}
+
 // TestApplyRefuses: a gateway alone cannot make a runner run anything else than what the layers say.
 func TestApplyRefuses(t *testing.T) {
 	l := &specpb.Launch{ResourceLimits: &specpb.ResourceAmounts{Cpu: "1"}}

@@ -43,14 +43,10 @@ func generate(in PodInput, namespace string, f *files) (*corev1.Pod, error) {
 // lifetime returns after how many seconds the kubelet ends the pod, nil for never. The runner stops a sandbox earlier, with
 // a grace; this holds when the runner is away.
 func lifetime(in PodInput) *int64 {
-	seconds := int64(in.Launch.GetMaxLifetimeSeconds())
-	if seconds <= 0 {
-		seconds = int64(in.Spec.GetGuardrails().GetLifetime().GetDefaultSeconds())
-	}
-	if seconds <= 0 {
+	if in.LifetimeSeconds <= 0 {
 		return nil
 	}
-	return &seconds
+	return new(int64(in.LifetimeSeconds))
 }
 
 // checkImage refuses a pod without an image that a cluster can pull.

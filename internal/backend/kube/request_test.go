@@ -59,7 +59,7 @@ func mostly(t *rapid.T, label string, anything *rapid.Generator[string], sane ..
 
 // overlay puts into the spec what layer 4 may change of it.
 func overlay(in *kube.PodInput, l *specpb.Launch) {
-	in.Launch = l
+	in.Launch, in.LifetimeSeconds = l, l.MaxLifetimeSeconds
 	in.Spec.ContainerImage = &l.ContainerImage
 	in.Spec.ResourceDefaults = &specpb.ResourceDefaults{CpuRequest: &l.ResourceRequests.Cpu, CpuLimit: &l.ResourceLimits.Cpu, Gpu: l.ResourceLimits.Gpu}
 	in.Spec.Network = &specpb.Network{Egress: &specpb.Egress{Selected: &l.EgressMode}, Ingress: &specpb.Ingress{Selected: &l.IngressMode}}
