@@ -84,6 +84,8 @@ type Info struct {
 	Capacity core.Amounts
 	// NodeLabels, when not nil, are the labels that node selectors are matched with.
 	NodeLabels map[string]string
+	// Unenforced are fields that the kind declares as enforced and that are only recorded here, each with the reason.
+	Unenforced map[string]string
 	// Features are named abilities that work here: "egress:none", "image:host", "image:oci-layout", "cgroup:limits", …
 	Features []string
 	// Refusal, when not empty, is why this backend can run nothing here ("needs root").

@@ -76,12 +76,13 @@ func (s *Service) Explain(ctx context.Context, p core.Principal, id, fieldPath s
 	if err != nil {
 		return nil, err
 	}
+	attrs := rememberedAttrs(row)
 	e := &Explanation{
 		SandboxID: row.ID, RunnerID: row.RunnerID, ProfileName: row.ProfileName, ProfileID: row.ProfileID, ProfileRevision: row.ProfileRevision,
-		Digest: row.Digest, Observation: s.overlay(row).Observation, Isolation: backendAttr(row, attrIsolation), Spec: record.Spec,
+		Digest: row.Digest, Observation: s.overlay(row).Observation, Isolation: attrs[attrIsolation], Spec: record.Spec,
 		Candidates: record.Candidates, Omitted: record.Omitted, Timeline: row.Timeline,
 	}
-	e.Fields, err = selectFields(explained(record.Resolved(), record.Bounds, backendAttr(row, attrBackend)), fieldPath)
+	e.Fields, err = selectFields(explained(record.Resolved(), record.Bounds, attrs), fieldPath)
 	if err == nil && fieldPath == "" {
 		e.Submitted, err = s.submitted(ctx, p.OrgID, id)
 	}
@@ -141,13 +142,13 @@ func (s *Service) Plan(ctx context.Context, p core.Principal, l *specpb.Launch) 
 	return &Planned{Plan: pl, Explanation: &Explanation{
 		RunnerID: pl.Runner.Runner.RunnerID, ProfileName: pl.Binding.Name, ProfileID: pl.Binding.Profile.ID, ProfileRevision: pl.Binding.Profile.Revision,
 		Digest: pl.Digest, Observation: core.ObservationCurrent, Isolation: attrs[attrIsolation], Spec: pl.Resolved.JSON(),
-		Fields: explained(pl.Resolved.Fields(), pl.Bounds(), attrs[attrBackend]), Candidates: pl.Candidates, Omitted: pl.Omitted,
+		Fields: explained(pl.Resolved.Fields(), pl.Bounds(), attrs), Candidates: pl.Candidates, Omitted: pl.Omitted,
 	}}, nil
 }
 
 // explained renders resolved values, ordered by path. The resolved spec has the guardrails of the highest layer; what holds is
-// told by bounds, some of which no layer of the spec may have.
-func explained(values []resolve.Value, bounds []plan.Bound, kind string) []ExplainedField {
+// told by bounds, some of which no layer of the spec may have. attrs is what is remembered of the backend.
+func explained(values []resolve.Value, bounds []plan.Bound, attrs map[string]string) []ExplainedField {
 	out := make([]ExplainedField, 0, len(values)+len(bounds))
 	for _, v := range values {
 		if v.Field.Guardrail {
@@ -170,10 +171,7 @@ func explained(values []resolve.Value, bounds []plan.Bound, kind string) []Expla
 		out = append(out, f)
 	}
 	for i := range out {
-		if field, _, ok := spec.ByPath(out[i].Path); ok {
-			verdict := field.Verdict(kind)
-			out[i].Enforcement, out[i].Note = verdictText(verdict.Verdict), verdict.Note
-		}
+		out[i].Enforcement, out[i].Note = enforcement(out[i].Path, attrs)
 	}
 	slices.SortFunc(out, func(a, b ExplainedField) int { return cmp.Compare(a.Path, b.Path) })
 	return out
@@ -189,11 +187,20 @@ func shadowed(value json.RawMessage, o *resolve.Origin) ShadowedValue {
 	return ShadowedValue{Value: value, Layer: o.Layer.String(), Object: o.Object, Revision: o.Revision}
 }
 
-func verdictText(v specpb.Verdict) string {
-	if v == specpb.Verdict_VERDICT_UNSPECIFIED {
-		return ""
+// enforcement returns what the backend does with a field, and on what that depends.
+func enforcement(path string, attrs map[string]string) (verdict, note string) {
+	field, key, ok := spec.ByPath(path)
+	if !ok {
+		return "", "" // of a schema that is not this program's
 	}
-	return strings.ToLower(strings.TrimPrefix(v.String(), "VERDICT_"))
+	v := field.VerdictOf(attrs[attrBackend], key)
+	if why := attrs[attrUnenforced+field.Path]; why != "" && v.Verdict == specpb.Verdict_VERDICT_ENFORCED {
+		v = spec.Verdict{Verdict: specpb.Verdict_VERDICT_RECORDED, Note: why}
+	}
+	if v.Verdict == specpb.Verdict_VERDICT_UNSPECIFIED {
+		return "", ""
+	}
+	return v.Text(), v.Note
 }
 
 // selectFields keeps the fields at and below a path. An entry of a map that has no row of its own is told by that of the map.

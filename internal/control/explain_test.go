@@ -9,6 +9,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	specpb "github.com/bermhq/berm/gen/berm/spec"
+	"github.com/bermhq/berm/internal/backend"
+	"github.com/bermhq/berm/internal/backend/fake"
 	"github.com/bermhq/berm/internal/control"
 	"github.com/bermhq/berm/internal/core"
 	"github.com/bermhq/berm/internal/core/fault"
@@ -160,6 +162,27 @@ func TestSubmitted(t *testing.T) {
 	w.ended(failed.ID)
 	if got, err = w.svc.Submitted(w.ctx(), w.user, failed.ID); err != nil || len(got) == 0 {
 		t.Errorf("of a start that failed: %s, %v", got, err)
+	}
+}
+
+// TestEnforcementOfThisMachine: what a backend of this kind enforces and this machine cannot is not said to be enforced, also when
+// the machine is long gone.
+func TestEnforcementOfThisMachine(t *testing.T) {
+	const why = "this machine has no such thing"
+	unable := backend.Info{Unenforced: map[string]string{"guardrails.runtime_classes": why, "resource_defaults.cpu_request": why}}
+	w := newWorldWith(t, control.Config{}, fake.Config{Info: unable}, "r1=us")
+	w.editProfile("default", `{"container_image":"host","resource_defaults":{"cpu_request":"1m"},"guardrails":{"runtime_classes":["fake"]}}`)
+	sb := w.running(&specpb.Launch{})
+	w.must(w.svc.Delete(w.ctx(), w.user, sb.ID))
+	w.svc.Detach(w.runners["r1"].ID)
+	for path, want := range map[string][2]string{
+		"guardrails.runtime_classes": {"recorded", why}, "resource_defaults.cpu_request": {"recorded", ""}, // the fake enforces no requests anyway
+	} {
+		e, err := w.svc.Explain(w.ctx(), w.user, sb.ID, path)
+		w.must(err)
+		if f := e.Fields[0]; f.Enforcement != want[0] || f.Note != want[1] {
+			t.Errorf("%s is %s: %q", path, f.Enforcement, f.Note)
+		}
 	}
 }
 

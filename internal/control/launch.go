@@ -172,6 +172,8 @@ const (
 	eventPlanned  = "planned"
 	attrBackend   = "backend"
 	attrIsolation = "isolation"
+	// attrUnenforced, with a path behind it, says why a field that this kind of backend enforces was only recorded there.
+	attrUnenforced = "unenforced:"
 )
 
 func (s *Service) backendAttrs(runnerUUID string) map[string]string {
@@ -180,17 +182,21 @@ func (s *Service) backendAttrs(runnerUUID string) map[string]string {
 		return nil
 	}
 	info := k.link.Info()
-	return map[string]string{attrBackend: info.Kind, attrIsolation: info.Isolation}
+	attrs := map[string]string{attrBackend: info.Kind, attrIsolation: info.Isolation}
+	for path, why := range info.Unenforced {
+		attrs[attrUnenforced+path] = why
+	}
+	return attrs
 }
 
-// backendAttr returns what a sandbox remembers of its backend.
-func backendAttr(sb *core.Sandbox, name string) string {
+// rememberedAttrs returns what a sandbox remembers of its backend.
+func rememberedAttrs(sb *core.Sandbox) map[string]string {
 	for _, e := range sb.Timeline {
 		if e.Name == eventPlanned {
-			return e.Attrs[name]
+			return e.Attrs
 		}
 	}
-	return ""
+	return nil
 }
 
 // start hands a committed sandbox to its runner and returns it as it then is.

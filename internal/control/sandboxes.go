@@ -39,7 +39,7 @@ func (s *Service) Get(ctx context.Context, p core.Principal, id string) (*Sandbo
 	if err != nil {
 		return nil, err
 	}
-	view := &SandboxView{Sandbox: s.overlay(row), Isolation: backendAttr(row, attrIsolation)}
+	view := &SandboxView{Sandbox: s.overlay(row), Isolation: rememberedAttrs(row)[attrIsolation]}
 	cfg, err := s.config(ctx, p.OrgID, false)
 	if err != nil {
 		return nil, err

@@ -245,7 +245,9 @@ type Enforcement struct {
 	Backend string  `protobuf:"bytes,1,opt,name=backend,proto3" json:"backend,omitempty"`
 	Verdict Verdict `protobuf:"varint,2,opt,name=verdict,proto3,enum=berm.spec.Verdict" json:"verdict,omitempty"`
 	// When the verdict depends on the value: the condition, in words.
-	Note          string `protobuf:"bytes,3,opt,name=note,proto3" json:"note,omitempty"`
+	Note string `protobuf:"bytes,3,opt,name=note,proto3" json:"note,omitempty"`
+	// Of an open object: the keys that the verdict is for. Without keys it is for all that have none of their own.
+	Keys          []string `protobuf:"bytes,4,rep,name=keys,proto3" json:"keys,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -299,6 +301,13 @@ func (x *Enforcement) GetNote() string {
 		return x.Note
 	}
 	return ""
+}
+
+func (x *Enforcement) GetKeys() []string {
+	if x != nil {
+		return x.Keys
+	}
+	return nil
 }
 
 // FieldRules describes one field.
@@ -678,11 +687,12 @@ var File_berm_spec_options_proto protoreflect.FileDescriptor
 
 const file_berm_spec_options_proto_rawDesc = "" +
 	"\n" +
-	"\x17berm/spec/options.proto\x12\tberm.spec\x1a google/protobuf/descriptor.proto\"i\n" +
+	"\x17berm/spec/options.proto\x12\tberm.spec\x1a google/protobuf/descriptor.proto\"}\n" +
 	"\vEnforcement\x12\x18\n" +
 	"\abackend\x18\x01 \x01(\tR\abackend\x12,\n" +
 	"\averdict\x18\x02 \x01(\x0e2\x12.berm.spec.VerdictR\averdict\x12\x12\n" +
-	"\x04note\x18\x03 \x01(\tR\x04note\"\xa4\x06\n" +
+	"\x04note\x18\x03 \x01(\tR\x04note\x12\x12\n" +
+	"\x04keys\x18\x04 \x03(\tR\x04keys\"\xa4\x06\n" +
 	"\n" +
 	"FieldRules\x12\x10\n" +
 	"\x03doc\x18\x01 \x01(\tR\x03doc\x12)\n" +

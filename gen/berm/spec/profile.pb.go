@@ -862,7 +862,7 @@ var File_berm_spec_profile_proto protoreflect.FileDescriptor
 
 const file_berm_spec_profile_proto_rawDesc = "" +
 	"\n" +
-	"\x17berm/spec/profile.proto\x12\tberm.spec\x1a\x1aberm/spec/guardrails.proto\x1a\x17berm/spec/options.proto\x1a\x1cgoogle/protobuf/struct.proto\"\xd5\r\n" +
+	"\x17berm/spec/profile.proto\x12\tberm.spec\x1a\x1aberm/spec/guardrails.proto\x1a\x17berm/spec/options.proto\x1a\x1cgoogle/protobuf/struct.proto\"\xf8\x0e\n" +
 	"\vProfileSpec\x12~\n" +
 	"\x0fcontainer_image\x18\x01 \x01(\tBP\x8a\xb2\x19L\n" +
 	"\x1cImage of the main container.\x10\x03r\t\n" +
@@ -875,11 +875,11 @@ const file_berm_spec_profile_proto_rawDesc = "" +
 	"\x04kube\x10\x01r\b\n" +
 	"\x04fake\x10\x02z\x06gvisorH\x01R\fruntimeClass\x88\x01\x01\x12\xc3\x01\n" +
 	"\x11resource_defaults\x18\x03 \x01(\v2\x1b.berm.spec.ResourceDefaultsBy\x8a\xb2\x19u\n" +
-	"sCPU, memory and GPU of a sandbox that does not state its own; the limits are also the default ceiling of a request.R\x10resourceDefaults\x12\x8c\x01\n" +
-	"\x0einstance_types\x18\x04 \x03(\tBe\x8a\xb2\x19a\n" +
+	"sCPU, memory and GPU of a sandbox that does not state its own; the limits are also the default ceiling of a request.R\x10resourceDefaults\x12\xca\x01\n" +
+	"\x0einstance_types\x18\x04 \x03(\tB\xa2\x01\x8a\xb2\x19\x9d\x01\n" +
 	"/Instance types that a sandbox may be placed on.\x10\n" +
-	"P@r\t\n" +
-	"\x05local\x10\x02r\b\n" +
+	"P@rE\n" +
+	"\x05local\x10\x02\x1a:counts for placement when the runner was given node labelsr\b\n" +
 	"\x04kube\x10\x01r\b\n" +
 	"\x04fake\x10\x02z\v[cpu.small]R\rinstanceTypes\x12\xbb\x02\n" +
 	"\rnode_selector\x18\x05 \x03(\v2(.berm.spec.ProfileSpec.NodeSelectorEntryB\xeb\x01\x8a\xb2\x19\xe6\x01\n" +
@@ -887,9 +887,9 @@ const file_berm_spec_profile_proto_rawDesc = "" +
 	"\x18\tP@rE\n" +
 	"\x05local\x10\x02\x1a:counts for placement when the runner was given node labelsr\b\n" +
 	"\x04kube\x10\x01r\b\n" +
-	"\x04fake\x10\x02z\x19{workload-class: general}R\fnodeSelector\x12\x86\x01\n" +
-	"\x04tags\x18\x06 \x03(\tBr\x8a\xb2\x19n\n" +
-	"CAccess control: who may use the profile. Not the tags of a request.\x10\n" +
+	"\x04fake\x10\x02z\x19{workload-class: general}R\fnodeSelector\x12\xeb\x01\n" +
+	"\x04tags\x18\x06 \x03(\tB\xd6\x01\x8a\xb2\x19\xd1\x01\n" +
+	"\xa5\x01Access control: who may use the profile. Not the tags of a request. No rule reads them yet: whoever may launch in the organization may use every profile bound in it.\x10\n" +
 	"P@r\t\n" +
 	"\x05local\x10\x02r\b\n" +
 	"\x04kube\x10\x02r\b\n" +
@@ -1055,13 +1055,14 @@ const file_berm_spec_profile_proto_rawDesc = "" +
 	"\x0fcontroller_name\x18\x01 \x01(\tB\x1d\x8a\xb2\x19\x19\n" +
 	"\x0eIngress class.z\atraefikR\x0econtrollerName\x12z\n" +
 	"\btemplate\x18\x02 \x01(\tB^\x8a\xb2\x19Z\n" +
-	"9Template of the host name; {{.SandboxID}} is the sandbox.X\xfd\x01z\x1a{{.SandboxID}}.example.comR\btemplate\"\x91\x03\n" +
+	"9Template of the host name; {{.SandboxID}} is the sandbox.X\xfd\x01z\x1a{{.SandboxID}}.example.comR\btemplate\"\xb8\x03\n" +
 	"\x03Pod\x12N\n" +
 	"\bmetadata\x18\x01 \x01(\v2\x16.berm.spec.PodMetadataB\x1a\x8a\xb2\x19\x16\n" +
-	"\x14Metadata of the pod.R\bmetadata\x12\xb9\x02\n" +
-	"\x04spec\x18\x02 \x01(\v2\x17.google.protobuf.StructB\x8b\x02\x8a\xb2\x19\x86\x02\n" +
-	"~A PodSpec fragment, strategic-merged once onto the generated pod. The container named \"\" or \"main\" patches the main container.0\x01P@X\x80\x80\x04r7\n" +
-	"\x05local\x10\x03\x1a,unless the key can be honoured: nodeSelectorr\b\n" +
+	"\x14Metadata of the pod.R\bmetadata\x12\xe0\x02\n" +
+	"\x04spec\x18\x02 \x01(\v2\x17.google.protobuf.StructB\xb2\x02\x8a\xb2\x19\xad\x02\n" +
+	"~A PodSpec fragment, strategic-merged once onto the generated pod. The container named \"\" or \"main\" patches the main container.0\x01P@X\x80\x80\x04r\t\n" +
+	"\x05local\x10\x03rS\n" +
+	"\x05local\x10\x02\x1a:counts for placement when the runner was given node labels\"\fnodeSelectorr\b\n" +
 	"\x04kube\x10\x01r\b\n" +
 	"\x04fake\x10\x02z/{nodeSelector: {disk: ssd}, hostNetwork: false}R\x04spec\"\xfa\x03\n" +
 	"\vPodMetadata\x12\xe7\x01\n" +

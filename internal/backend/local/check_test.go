@@ -13,6 +13,7 @@ import (
 
 	specpb "github.com/bermhq/berm/gen/berm/spec"
 	"github.com/bermhq/berm/internal/backend"
+	"github.com/bermhq/berm/internal/core"
 	"github.com/bermhq/berm/internal/core/fault"
 )
 
@@ -213,6 +214,14 @@ func TestMissingControllers(t *testing.T) {
 	}
 	if o, _ := read(w, b.machine); o.limits.PIDs != 0 || o.limits.CPURequestMillis != 0 {
 		t.Errorf("%+v", o.limits)
+	}
+	// CPU shares are not refused, but neither are they claimed.
+	b.describe(core.Amounts{})
+	if b.Info().Unenforced["resource_defaults.cpu_request"] == "" {
+		t.Error("CPU shares count as enforced")
+	}
+	if capable := checked(t, nil); capable.Info().Unenforced != nil {
+		t.Error(capable.Info().Unenforced)
 	}
 }
 

@@ -130,6 +130,9 @@ func (b *Backend) describe(capacity core.Amounts) {
 		Kind: Kind, Architecture: runtime.GOARCH, Isolation: isolation, Capacity: capacity, NodeLabels: maps.Clone(b.cfg.NodeLabels),
 		Features: features(b.caps), Refusal: b.machine.refusal,
 	}
+	if !b.machine.cpu {
+		b.info.Unenforced = map[string]string{"resource_defaults.cpu_request": "this machine has no CPU controller"}
+	}
 	for _, name := range names {
 		if _, ok := b.runtimes[name]; ok && !slices.Contains(b.info.RuntimeClasses, name) {
 			b.info.RuntimeClasses = append(b.info.RuntimeClasses, name)

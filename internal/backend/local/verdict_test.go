@@ -1,18 +1,22 @@
 package local
 
 import (
+	"reflect"
+	"strings"
 	"testing"
 
 	"google.golang.org/protobuf/encoding/protojson"
+	"sigs.k8s.io/yaml"
 
 	specpb "github.com/bermhq/berm/gen/berm/spec"
 	"github.com/bermhq/berm/internal/backend/local/bundle"
 	"github.com/bermhq/berm/internal/core/fault"
+	"github.com/bermhq/berm/internal/core/resolve"
 	"github.com/bermhq/berm/internal/core/spec"
 )
 
-// TestVerdicts walks every leaf of the spec: what is declared as refused is refused, what is declared as enforced changes
-// what is run or is refused where it cannot be, and what is recorded changes nothing. A new field needs a row here.
+// TestVerdicts walks every leaf of the spec: what is declared as refused is refused, and what is declared as enforced changes
+// what is run or is refused where it cannot be. A new field needs a row here, unless it is recorded: see TestRecorded.
 func TestVerdicts(t *testing.T) {
 	rows := map[string]struct {
 		// with sets the field, to something that this backend acts on.
@@ -74,23 +78,54 @@ func refusal(path string) func(*order, []fault.Field) bool {
 	return func(_ *order, fields []fault.Field) bool { return len(fields) == 1 && fields[0].Path == path }
 }
 
-// TestRecorded: fields that are recorded only change nothing of what is run.
+// TestRecorded: a field, or a key, that is declared as recorded changes nothing of what is run, and is not refused. Each is tried
+// with the example of its documentation.
 func TestRecorded(t *testing.T) {
 	plain := work()
-	full := work()
-	err := protojson.Unmarshal([]byte(`{"instanceTypes":["cpu.small"],"nodeSelector":{"a":"b"},"tags":["ci"],"namespace":{"strategy":"per-user"},
-		"network":{"ingress":{"modes":{"public":{"scope":"any"}}}},
-		"pod":{"metadata":{"annotations":{"a":"b"},"labels":{"c":"d"}},"spec":{"nodeSelector":{"x":"y"}}}}`), full.Spec)
-	if err != nil {
-		t.Fatal(err)
+	want, refused := read(plain, capable())
+	if len(refused) > 0 || (bundle.Limits{}) == want.limits {
+		t.Fatalf("%+v, %+v", want, refused)
 	}
-	plain.Spec = &specpb.ProfileSpec{}
-	a, fieldsA := read(plain, capable())
-	b, fieldsB := read(full, capable())
-	if len(fieldsA)+len(fieldsB) > 0 || a.limits != b.limits || a.image != b.image || a.runtime != b.runtime {
-		t.Errorf("%+v %+v, %+v %+v", a, b, fieldsA, fieldsB)
+	tried := 0
+	try := func(path, text string) {
+		t.Helper()
+		tried++
+		asJSON, err := yaml.YAMLToJSON([]byte(text))
+		if err != nil {
+			t.Fatalf("%s: %s: %v", path, text, err)
+		}
+		example, err := spec.ParseLayer(asJSON)
+		if err != nil {
+			t.Fatalf("%s: %s: %v", path, text, err)
+		}
+		base, err := spec.FromMessage(plain.Spec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := work()
+		w.Spec = resolve.Fold([]resolve.Input{{Layer: base}, {Layer: example}}).Message()
+		if got, fields := read(w, capable()); len(fields) > 0 || !reflect.DeepEqual(got, want) {
+			t.Errorf("%s is declared as recorded: %s makes %+v of %+v, refused is %+v", path, text, got, want, fields)
+		}
 	}
-	if (bundle.Limits{}) == b.limits {
-		t.Error("nothing was read")
+	for _, f := range spec.Fields() {
+		if f.Verdict(Kind).Verdict == specpb.Verdict_VERDICT_RECORDED {
+			try(f.Path, nested(f.Path, f.Example))
+		}
+		for key, v := range f.KeyEnforcement[Kind] {
+			if v.Verdict != specpb.Verdict_VERDICT_RECORDED {
+				t.Errorf("%s: only what is recorded is tried here", f.PathOf(key))
+			}
+			try(f.PathOf(key), nested(f.PathOf(key), "{x: y}"))
+		}
 	}
+	if tried < 10 {
+		t.Errorf("only %d fields were tried", tried)
+	}
+}
+
+// nested writes a value at a path as YAML.
+func nested(path, value string) string {
+	names := strings.Split(path, ".")
+	return "{" + strings.Join(names, ": {") + ": " + value + strings.Repeat("}", len(names))
 }

@@ -73,11 +73,11 @@ func (r *Registry) leaf(
 		Open: rules.GetOpen(), Derived: rules.GetDerived(), Sensitive: rules.GetSensitive(), Additive: rules.GetAdditive(),
 		Guardrail: g.guardrail || rules.GetGuardrail(), Meet: rules.GetMeet(),
 		MaxItems: int(rules.GetMaxItems()), MaxBytes: int(rules.GetMaxBytes()), Min: rules.GetMin(), Max: rules.GetMax(),
-		Enforcement: map[string]Verdict{},
-		index:       len(r.fields), fd: fd, chain: chain, rules: rules,
+		Enforcement: map[string]Verdict{}, KeyEnforcement: map[string]map[string]Verdict{},
+		index: len(r.fields), fd: fd, chain: chain, rules: rules,
 	}
 	for _, e := range rules.GetEnforcement() {
-		f.Enforcement[e.GetBackend()] = Verdict{Verdict: e.GetVerdict(), Note: e.GetNote()}
+		f.enforce(e)
 	}
 	f.MaxItems, f.MaxBytes, f.Max = limits(fd, rules)
 	if !f.Derived {
@@ -86,6 +86,21 @@ func (r *Registry) leaf(
 	r.fields = append(r.fields, f)
 	r.byPath[f.Path], r.byPath[f.JSONPath] = f, f
 	return f
+}
+
+// enforce notes what a backend does with the field, or with keys of it.
+func (f *Field) enforce(e *specpb.Enforcement) {
+	v := Verdict{Verdict: e.GetVerdict(), Note: e.GetNote()}
+	if len(e.GetKeys()) == 0 {
+		f.Enforcement[e.GetBackend()] = v
+		return
+	}
+	if f.KeyEnforcement[e.GetBackend()] == nil {
+		f.KeyEnforcement[e.GetBackend()] = map[string]Verdict{}
+	}
+	for _, key := range e.GetKeys() {
+		f.KeyEnforcement[e.GetBackend()][key] = v
+	}
 }
 
 // limits returns the limits of a field with the defaults filled in.

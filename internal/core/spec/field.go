@@ -68,8 +68,10 @@ type Field struct {
 	// quantities in thousandths of a CPU or in bytes.
 	MaxItems, MaxBytes int
 	Min, Max           int64
-	// Enforcement tells for each backend kind what it does with the field.
-	Enforcement map[string]Verdict
+	// Enforcement tells for each backend kind what it does with the field, KeyEnforcement with keys of an open object for which
+	// it is something else.
+	Enforcement    map[string]Verdict
+	KeyEnforcement map[string]map[string]Verdict
 
 	index int
 	fd    protoreflect.FieldDescriptor
@@ -93,6 +95,14 @@ func (f *Field) Index() int { return f.index }
 // Verdict returns what a backend kind does with the field. Without a declaration that is VERDICT_UNSPECIFIED, which a
 // test makes impossible for the backends there are.
 func (f *Field) Verdict(backend string) Verdict { return f.Enforcement[backend] }
+
+// VerdictOf is Verdict for one key of an open object.
+func (f *Field) VerdictOf(backend, key string) Verdict {
+	if v, ok := f.KeyEnforcement[backend][key]; ok {
+		return v
+	}
+	return f.Enforcement[backend]
+}
 
 // PathOf returns the path of the field, or of one key of an open object ("pod.spec.nodeSelector") or of one entry of a
 // map ("pod.metadata.annotations[team]").

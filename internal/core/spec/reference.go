@@ -2,6 +2,7 @@ package spec
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -101,10 +102,9 @@ func (w *referenceWriter) row(cells []string) {
 func (w *referenceWriter) field(f *Field) {
 	cells := []string{code(f.Path), w.typeText(f.fd, f.Open), cell(f.Doc), cell(formText(f.fd, f.rules))}
 	for _, b := range w.backends {
-		v := f.Verdict(b)
-		text := verdictText(v.Verdict)
-		if v.Note != "" {
-			text += ": " + v.Note
+		text := f.Verdict(b).String()
+		for _, key := range slices.Sorted(maps.Keys(f.KeyEnforcement[b])) {
+			text += "; " + code(key) + " " + f.KeyEnforcement[b][key].String()
 		}
 		cells = append(cells, cell(text))
 	}
@@ -160,8 +160,17 @@ type singular struct{ protoreflect.FieldDescriptor }
 func (singular) IsList() bool { return false }
 func (singular) IsMap() bool  { return false }
 
-func verdictText(v specpb.Verdict) string {
-	switch v {
+// String returns the verdict with its note: "recorded: counts for placement".
+func (v Verdict) String() string {
+	if v.Note != "" {
+		return v.Text() + ": " + v.Note
+	}
+	return v.Text()
+}
+
+// Text returns "enforced", "recorded" or "refused".
+func (v Verdict) Text() string {
+	switch v.Verdict {
 	case specpb.Verdict_VERDICT_ENFORCED:
 		return "enforced"
 	case specpb.Verdict_VERDICT_RECORDED:
