@@ -83,7 +83,7 @@ func Run(fd int) int {
 		return 1
 	}
 	d := &daemon{
-		reaper: reap.New(), session: session, oomScore: childScore(), empty: emptyInput(), dir: "/", files: make(files, maxFileCalls), env: mergeEnv(nil, nil),
+		reaper: reap.New(newForker().fork), session: session, oomScore: childScore(), empty: emptyInput(), dir: "/", files: make(files, maxFileCalls), env: mergeEnv(nil, nil),
 		mainEnded: make(chan syscall.WaitStatus, 1), stopped: make(chan struct{}), lingering: make(chan struct{}, maxLingering),
 	}
 	makeThreads()

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -17,6 +19,7 @@ import (
 
 	"github.com/bermhq/berm/internal/core/fault"
 	"github.com/bermhq/berm/internal/shim"
+	"github.com/bermhq/berm/internal/shim/cgroup"
 	"github.com/bermhq/berm/internal/shim/wire"
 )
 
@@ -474,6 +477,121 @@ func TestProcessLimit(t *testing.T) {
 			r, err := s.exec("true")
 			if err != nil || r.code != 0 {
 				return fmt.Errorf("exec: %+v, %w", r, err)
+			}
+			return nil
+		})
+	})
+}
+
+// Commands that keep the little CPU time of their sandbox busy, in great numbers, are ended with the exec that started them; and
+// when they are not, a stop without grace ends the sandbox.
+func TestForkBombUnderACPULimit(t *testing.T) {
+	s := newSandbox(t, "crun") // the runtime is long gone then
+	resources := s.spec["linux"].(object)["resources"].(object)
+	resources["pids"], resources["cpu"] = object{"limit": 400}, object{"quota": 20_000, "period": 100_000}
+	s.mustStart()
+	const spin = "bomb() { bomb | bomb & }; bomb 2>/dev/null; sleep 1000 & wait"
+	bomb, err := s.client.Exec(s.ctx(), shim.ExecRequest{Argv: []string{"bash", "-c", spin}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	full := func() error {
+		if stats, err := s.client.Stats(s.ctx()); err != nil || stats.PIDs < 350 {
+			return fmt.Errorf("%d processes, %w", stats.PIDs, err)
+		}
+		return nil
+	}
+	eventually(t, "the sandbox is full", full)
+	bomb.Close()
+	eventually(t, "it works again", func() error {
+		r, err := s.exec("true")
+		if err != nil || r.code != 0 {
+			return fmt.Errorf("exec: %+v, %w", r, err)
+		}
+		return nil
+	})
+	if bomb, err = s.client.Exec(s.ctx(), shim.ExecRequest{Argv: []string{"bash", "-c", spin}}); err != nil {
+		t.Fatal(err)
+	}
+	defer bomb.Close()
+	eventually(t, "the sandbox is full again", full)
+	if err := s.client.Stop(s.ctx(), 0); err != nil {
+		t.Fatal(err)
+	}
+	wantExit(t, s, s.wait(), shim.ReasonStopped, 137, 9)
+}
+
+// An init that gets no CPU time to end a command which was given up gets it: the limit is lifted, and put back when it is done.
+// Here the init is stopped instead, which looks the same from outside.
+func TestHurriedInit(t *testing.T) {
+	s := newSandbox(t, "crun")
+	s.spec["linux"].(object)["resources"].(object)["cpu"] = object{"quota": 50_000, "period": 100_000}
+	s.mustStart()
+	record, err := shim.ReadRecord(s.cfg.Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := s.client.Exec(s.ctx(), shim.ExecRequest{Argv: []string{"sleep", "1000"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	signal := func(sig syscall.Signal) {
+		if err := syscall.Kill(record.PID, sig); err != nil {
+			t.Fatal(err)
+		}
+	}
+	quota := func(want string) func() error {
+		return func() error {
+			if got := s.cpuQuota(); got != want {
+				return fmt.Errorf("the quota is %s, want %s", got, want)
+			}
+			return nil
+		}
+	}
+	signal(syscall.SIGSTOP)
+	p.Close()
+	eventually(t, "the limit is lifted", quota("-1"))
+	signal(syscall.SIGCONT)
+	eventually(t, "the limit is back", quota("50000"))
+	eventually(t, "the command is gone", func() error {
+		if r, err := s.exec("sh", "-c", "grep -l sleep /proc/[0-9]*/comm"); err != nil || r.code == 0 {
+			return fmt.Errorf("%+v, %w", r, err)
+		}
+		return nil
+	})
+}
+
+// cpuQuota is what the kernel has as the sandbox's CPU time in each period.
+func (s *sandbox) cpuQuota() string {
+	file := filepath.Join(cgroup.Root, "cpu", s.cfg.Cgroup.Path, "cpu.cfs_quota_us")
+	if s.cfg.Cgroup.Mode == cgroup.V2 {
+		file = filepath.Join(cgroup.Root, s.cfg.Cgroup.Path, "cpu.max")
+	}
+	b, err := os.ReadFile(file)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	quota, _, _ := strings.Cut(strings.TrimSpace(string(b)), " ")
+	if quota == "max" {
+		return "-1"
+	}
+	return quota
+}
+
+// The init goes before all others in its control group, and they are as any process.
+func TestPriorities(t *testing.T) {
+	runtimes(t, func(t *testing.T, runtime string) {
+		s := start(t, runtime, "/bin/sh", "-c", "cat /proc/self/stat > /tmp/main; exec sleep 1000")
+		nice := func(file string) string { return "cut -d' ' -f19 " + file + "; " }
+		threads := "for t in /proc/1/task/*/stat; do " + nice("$t") + "done | sort | uniq -c | sort -rn"
+		eventually(t, "it runs", func() error {
+			r, err := s.exec("sh", "-c", nice("/proc/1/stat")+nice("/proc/self/stat")+nice("/tmp/main")+threads)
+			if want := "-20\n0\n0\n"; err != nil || !strings.HasPrefix(r.stdout, want) {
+				return fmt.Errorf("%+v, %w", r, err)
+			}
+			// All threads of the init but the one that starts processes.
+			if rest := strings.Fields(r.stdout)[3:]; len(rest) != 4 || rest[1] != "-20" || rest[2] != "1" || rest[3] != "0" {
+				return fmt.Errorf("threads by priority: %v", rest)
 			}
 			return nil
 		})

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 )
@@ -110,6 +111,41 @@ func TestRemove(t *testing.T) {
 		}
 		if _, err := os.Stat(filepath.Join(root, prefix, "base/shared/y")); err != nil {
 			t.Errorf("%s: %v", mode, err)
+		}
+	}
+}
+
+func TestLiftCPU(t *testing.T) {
+	for _, tt := range []struct {
+		mode             Mode
+		file, had, lifts string
+	}{
+		{V1, "cpu/berm/a/cpu.cfs_quota_us", "50000", "-1"},
+		{Hybrid, "cpu/berm/a/cpu.cfs_quota_us", "-1", "-1"},
+		{V2, "berm/a/cpu.max", "50000 100000", "max"},
+		{V2, "berm/a/memory.max", "", ""}, // a group without the controller
+	} {
+		root := tree(t, map[string]string{tt.file: tt.had + "\n"})
+		content := func() string {
+			b, err := os.ReadFile(filepath.Join(root, tt.file))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return strings.TrimSpace(string(b))
+		}
+		g := Group{Mode: tt.mode, Path: "/berm/a", Base: "/berm"}
+		putBack, err := g.liftCPU(root)
+		if err != nil || content() != tt.lifts {
+			t.Errorf("%+v: lifted to %q, %v", tt, content(), err)
+		}
+		if err := putBack(); err != nil || content() != tt.had {
+			t.Errorf("%+v: put back to %q, %v", tt, content(), err)
+		}
+		if err := os.RemoveAll(filepath.Join(root, tt.file)); err != nil {
+			t.Fatal(err)
+		}
+		if err := putBack(); err != nil {
+			t.Errorf("%+v: put back in a group that is gone: %v", tt, err)
 		}
 	}
 }

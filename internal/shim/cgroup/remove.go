@@ -45,6 +45,7 @@ func (g Group) remove(ctx context.Context, root string) error {
 	if err := g.Check(); err != nil {
 		return err
 	}
+	_, _ = g.liftCPU(root) // Without it the removal takes longer.
 	all, err := hierarchies(root, g.Mode)
 	if err != nil {
 		return err

@@ -66,8 +66,12 @@ func (s *sandbox) recordStopping() {
 func (s *sandbox) kill() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.pid != 0 && s.reaper.Kill(s.pid, false, syscall.SIGKILL) {
-		s.killed = true
+	if s.pid == 0 || !s.reaper.Kill(s.pid, false, syscall.SIGKILL) {
+		return
+	}
+	s.killed = true
+	if _, err := s.cfg.Cgroup.LiftCPU(); err != nil {
+		s.logf("lift the CPU limit of a sandbox that is killed: %v", err)
 	}
 }
 

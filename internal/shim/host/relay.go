@@ -59,13 +59,21 @@ func (s *sandbox) relay(c *client, req wire.Request) {
 	}
 	defer hangUp(stream)
 	p := passageOf(req.Op)
+	over := make(chan struct{})
+	defer close(over)
 	go func() {
 		_ = pass(stream, c.frames, p.up, 0)
 		// The client hung up, or what it sent makes no sense: the init takes the end of the stream as the end of the request.
 		hangUp(stream)
+		if req.Op == wire.OpExec {
+			s.seeKilled(over)
+		}
 	}()
 	err = pass(c, wire.NewReader(stream), p.down, p.last)
-	if err != nil && !errors.Is(err, errGone) {
+	switch {
+	case errors.Is(err, errGone): // It is over when the init says so, or nothing more.
+		_, _ = io.Copy(io.Discard, stream)
+	case err != nil:
 		c.fail(s.brokenOff(err))
 	}
 }

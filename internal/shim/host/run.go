@@ -68,6 +68,10 @@ type sandbox struct {
 	// copies are the goroutines that read the main process's output.
 	copies sync.WaitGroup
 
+	// hurrying guards hurried, when the CPU limit was last put back.
+	hurrying sync.Mutex
+	hurried  time.Time
+
 	// mu guards the rest.
 	mu       sync.Mutex
 	record   shim.Record
@@ -122,7 +126,7 @@ func newSandbox(dir string) (*sandbox, error) {
 		return nil, err
 	}
 	s := &sandbox{
-		cfg: cfg, reaper: reap.New(), spool: out, lock: lock, startup: &words{ended: make(chan struct{})},
+		cfg: cfg, reaper: reap.New(syscall.ForkExec), spool: out, lock: lock, startup: &words{ended: make(chan struct{})},
 		record: shim.Record{
 			ID: cfg.ID, Phase: shim.PhaseCreated, Boot: boot, ShimPID: os.Getpid(), CreatedAt: time.Now().UTC(), Session: session,
 		},

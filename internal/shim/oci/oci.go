@@ -19,6 +19,8 @@ const (
 	DeleteTimeout = 20 * time.Second
 	// maxWords is how much of what a failed delete says goes into its error, in bytes.
 	maxWords = 2 << 10
+	// initNice is the priority of process 1 among the processes of its control group, the highest: see package initd.
+	initNice = -20
 	// unifiedMount is where a hybrid host has its cgroup v2 hierarchy.
 	unifiedMount = "/sys/fs/cgroup/unified"
 )
@@ -165,17 +167,19 @@ func check(runtime, verb string, ws syscall.WaitStatus) error {
 	}
 }
 
-// start spawns the runtime, where asked for from a thread with a mount namespace of its own that lacks the v2 hierarchy. The
-// thread ends with its goroutine, so the namespace lives no longer than the runtime.
+// start spawns the runtime from a thread of its own: with the priority that the container's process 1 is to inherit, and where
+// asked for in a mount namespace that lacks the v2 hierarchy. The thread ends with its goroutine, and both with it.
 func (c *Container) start(argv []string, attr *syscall.ProcAttr) (pid int, done <-chan syscall.WaitStatus, err error) {
-	if !c.HideUnified {
-		return c.Spawn(c.Runtime, argv, attr)
-	}
 	ready := make(chan struct{})
 	go func() {
 		defer close(ready)
 		runtime.LockOSThread() // Never unlocked: the thread is spoilt for anything else.
-		if err = hideUnified(); err == nil {
+		// Who may not (in a container without the capability, say) has an init that waits its turn like all others.
+		_ = unix.Setpriority(unix.PRIO_PROCESS, 0, initNice)
+		if c.HideUnified {
+			err = hideUnified()
+		}
+		if err == nil {
 			pid, done, err = c.Spawn(c.Runtime, argv, attr)
 		}
 	}()

@@ -21,15 +21,19 @@ type Reaper struct {
 	mu        sync.Mutex
 	waiting   map[int]chan<- syscall.WaitStatus
 	strangers map[int]syscall.WaitStatus
+	fork      Fork
 	// awake ends the rest that Run takes while there are no children. idle is closed meanwhile.
 	awake   chan struct{}
 	idle    chan struct{}
 	resting bool
 }
 
-// New returns a Reaper. Nothing is reaped before Run.
-func New() *Reaper {
-	return &Reaper{waiting: map[int]chan<- syscall.WaitStatus{}, awake: make(chan struct{}, 1), idle: make(chan struct{})}
+// Fork starts a process; syscall.ForkExec is one.
+type Fork func(path string, argv []string, attr *syscall.ProcAttr) (pid int, err error)
+
+// New returns a Reaper whose Spawn starts processes with fork. Nothing is reaped before Run.
+func New(fork Fork) *Reaper {
+	return &Reaper{fork: fork, waiting: map[int]chan<- syscall.WaitStatus{}, awake: make(chan struct{}, 1), idle: make(chan struct{})}
 }
 
 // KeepStrangers makes the reaper remember statuses of children that were not spawned here, until Adopt asks for one and
@@ -123,7 +127,7 @@ func (r *Reaper) Idle() <-chan struct{} {
 func (r *Reaper) Spawn(path string, argv []string, attr *syscall.ProcAttr) (int, <-chan syscall.WaitStatus, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	pid, err := syscall.ForkExec(path, argv, attr)
+	pid, err := r.fork(path, argv, attr)
 	if err != nil {
 		return 0, nil, err
 	}

@@ -24,7 +24,7 @@ func TestMain(m *testing.M) {
 
 // shared runs for the whole test process: two reapers would take each other's statuses.
 var shared = sync.OnceValue(func() *reap.Reaper {
-	r := reap.New()
+	r := reap.New(syscall.ForkExec)
 	go r.Run()
 	return r
 })
