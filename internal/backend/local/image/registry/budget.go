@@ -51,22 +51,33 @@ type watchdog struct {
 	timer  *time.Timer
 	window time.Duration
 	min    int64
-	got    int64
+	// got is what came in this window, which ends at end; left is what was left of it when the clock was stopped.
+	got  int64
+	end  time.Time
+	left time.Duration
 }
 
 func newWatchdog(window time.Duration, least int64, end func()) *watchdog {
-	return &watchdog{timer: time.AfterFunc(window, end), window: window, min: least}
+	return &watchdog{timer: time.AfterFunc(window, end), window: window, min: least, end: time.Now().Add(window)}
 }
 
-// feed counts bytes that came.
+// feed counts bytes that came. Enough of them begin a new window.
 func (w *watchdog) feed(n int64) {
 	if w.got += n; w.got >= w.min {
-		w.got = 0
+		w.got, w.end = 0, time.Now().Add(w.window)
 		w.timer.Reset(w.window)
 	}
 }
 
-// pause stops the clock while the registry is not the one that is waited for; resume starts a new window.
-func (w *watchdog) pause()  { w.timer.Stop() }
-func (w *watchdog) resume() { w.got = 0; w.timer.Reset(w.window) }
-func (w *watchdog) stop()   { w.timer.Stop() }
+// pause stops the clock while the registry is not the one that is waited for; resume lets it go on.
+func (w *watchdog) pause() {
+	w.timer.Stop()
+	w.left = time.Until(w.end)
+}
+
+func (w *watchdog) resume() {
+	w.end = time.Now().Add(w.left)
+	w.timer.Reset(w.left)
+}
+
+func (w *watchdog) stop() { w.timer.Stop() }

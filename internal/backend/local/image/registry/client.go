@@ -16,12 +16,14 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
+	"github.com/bermhq/berm/internal/core/egress"
 	"github.com/bermhq/berm/internal/core/fault"
 )
 
 // Client pulls from registries, within their budgets. It is safe for concurrent use.
 type Client struct {
-	cfg Config
+	cfg    Config
+	closed []egress.Closed
 
 	mu sync.Mutex
 	// transports and budgets are by host of the registry that is pulled from.
@@ -35,7 +37,7 @@ func New(cfg Config) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Client{cfg: checked, transports: map[string]*http.Transport{}, budgets: map[string]*budget{}}, nil
+	return &Client{cfg: checked, closed: closures(), transports: map[string]*http.Transport{}, budgets: map[string]*budget{}}, nil
 }
 
 // Close lets connections go. No pull may be under way.

@@ -42,7 +42,7 @@ type Host struct {
 // Canonical returns the host of a registry as it stands in normalised references: docker.io is index.docker.io.
 func Canonical(host string) (string, error) {
 	r, err := name.NewRegistry(strings.ToLower(host), name.StrictValidation)
-	if err != nil {
+	if err != nil || strings.Trim(strings.ToLower(host), "abcdefghijklmnopqrstuvwxyz0123456789.-_:[]") != "" {
 		return "", fmt.Errorf("%q is no host, or host:port", host)
 	}
 	return r.RegistryStr(), nil

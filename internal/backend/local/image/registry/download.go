@@ -52,15 +52,18 @@ func (s *Session) Download(ctx context.Context, d v1.Descriptor, path string, re
 	return nil
 }
 
-// fill downloads until all bytes are there.
+// fill downloads until all bytes are there. An attempt gains something when it gets further than all before it, by more than
+// a registry that stalls gets.
 func (s *Session) fill(ctx context.Context, p *part) error {
+	best := p.n
 	return s.client.again(ctx, func() (bool, error) {
-		before := p.n
-		if before == p.size {
+		if p.n == p.size {
 			return false, nil
 		}
 		err := s.fetch(ctx, p)
-		return p.n > before, err
+		gained := p.n >= best+s.client.cfg.Limits.StallBytes
+		best = max(best, p.n)
+		return gained, err
 	})
 }
 
@@ -73,7 +76,7 @@ func (s *Session) fetch(ctx context.Context, p *part) error {
 		return err
 	}
 	if p.n > 0 {
-		req.Header.Set("Range", fmt.Sprintf("bytes=%d-", p.n))
+		req.Header.Set("Range", fmt.Sprintf("bytes=%d-%d", p.n, p.size-1))
 	}
 	resp, err := s.http.Do(req)
 	if err != nil {
@@ -107,10 +110,11 @@ func (s *Session) read(ctx context.Context, body io.Reader, p *part, dog *watchd
 			}
 			failpoint.Hit(failPartWritten)
 			dog.pause()
-			if err := s.budget.pay(ctx, n); err != nil {
+			err := s.budget.pay(ctx, n)
+			dog.resume()
+			if err != nil {
 				return err
 			}
-			dog.resume()
 		}
 		switch {
 		case p.n == p.size && (err == nil || errors.Is(err, io.EOF)):

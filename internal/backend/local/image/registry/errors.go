@@ -147,7 +147,11 @@ func (s *Session) failed(ctx context.Context, what string, err error) error {
 	case errors.As(err, &disk):
 		return disk.err
 	case errors.As(err, &block):
-		return pull(fault.Precondition, "%s", block.why).
+		why := block.why
+		if strings.Count(err.Error(), "Get ") > 1 {
+			why = err.Error() // Both ways to speak to a registry failed, each for its reason.
+		}
+		return pull(fault.Precondition, "%s", why).
 			WithHint("an operator who means it lists the host in the file of berm serve --images, as private or insecure")
 	case errors.As(err, &lied):
 		return fault.Invalidf(fault.ReasonImageInvalid, "registry %s: %s: %s", host, what, s.creds.scrub(lied.why))
@@ -183,7 +187,7 @@ func (s *Session) refused(pull func(fault.Code, string, ...any) *fault.Error, e 
 // reason is what of an error concerns people: without the request, whose URL may have secrets in its query.
 func reason(err error) string {
 	var u *url.Error
-	if errors.As(err, &u) {
+	if errors.As(err, &u) && u.Error() == err.Error() { // not one of several, of which each counts
 		err = u.Err
 	}
 	var op *net.OpError

@@ -41,24 +41,24 @@ func (c *Client) transport(h Host) (*http.Transport, error) {
 func (c *Client) dial(ctx context.Context, network, addr string) (net.Conn, error) {
 	private := c.listed(addr).Private
 	d := net.Dialer{Timeout: c.cfg.Limits.Connect, ControlContext: func(_ context.Context, _, address string, _ syscall.RawConn) error {
-		return checkAddress(addr, address, private)
+		return c.checkAddress(addr, address, private)
 	}}
 	return d.DialContext(ctx, network, addr)
 }
 
 // checkAddress refuses addresses that a host may not have.
-func checkAddress(host, address string, private bool) error {
+func (c *Client) checkAddress(host, address string, private bool) error {
 	ap, err := netip.ParseAddrPort(address)
 	if err != nil {
 		return blocked("%s has the address %q, which is none", host, address)
 	}
-	switch r, what := classify(ap.Addr()); {
+	switch r, what := classify(c.closed, ap.Addr()); {
 	case r == public, r == near && private:
 		return nil
 	case r == near:
-		return blocked("%s is at %s, %s, and is not listed as private", host, ap.Addr(), what)
+		return blocked("%s is at %s (%s) and is not listed as private", host, ap.Addr(), what)
 	default:
-		return blocked("%s is at %s, %s", host, ap.Addr(), what)
+		return blocked("%s is at %s (%s), where no registry may be", host, ap.Addr(), what)
 	}
 }
 
