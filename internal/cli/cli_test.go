@@ -224,13 +224,14 @@ func TestRefusalShowsCandidatesAndTheNearestRequest(t *testing.T) {
 		Candidates: []*bermv1.Candidate{{RunnerId: "east", ProfileName: "agent", Reasons: []*bermv1.Reason{{
 			Message: "cpu 8 is above 2", LimitOrigin: &bermv1.Origin{Object: "profile agent", Revision: 3},
 		}}}},
-		Changes: []*bermv1.Change{{Path: "resource_limits.cpu", From: from, To: to}},
+		Changes:           []*bermv1.Change{{Path: "resource_limits.cpu", From: from, To: to}},
+		OmittedCandidates: 40, AdmittingProfiles: []string{"big", "gpu"},
 	})})
 	if code != 125 {
 		t.Errorf("exit code %d, want 125", code)
 	}
-	want := "error: no runner admits it\n  runner east, profile agent:\n    - cpu 8 is above 2 (set by profile agent, revision 3)\n" +
-		"  The nearest request that would pass changes:\n    - resource_limits.cpu: 2 (was 8?[31m)\n"
+	want := "error: no runner admits it\n  runner east, profile agent:\n    - cpu 8 is above 2 (set by profile agent, revision 3)\n  and 40 more\n" +
+		"  The request names no profile; these are bound too and would admit it: big, gpu\n  The nearest request that would pass changes:\n    - resource_limits.cpu: 2 (was 8?[31m)\n"
 	if errs.String() != want {
 		t.Errorf("got\n%s\nwant\n%s", errs.String(), want)
 	}

@@ -25,6 +25,10 @@ func (s *session) explainCmd() *cobra.Command {
 	c := s.outputFlag(&cobra.Command{
 		Use: "explain SANDBOX [--field PATH | --submitted]", Short: "Say where every field of a sandbox came from", Args: args(1, 1, "the id of a sandbox"),
 		RunE: s.with(func(ctx context.Context, c *client.Client, a []string) error {
+			if submitted && path != "" {
+				return fault.Invalidf("USAGE", "--field and --submitted exclude each other").WithHint("--field is about the resolved spec, --submitted about what was made of it.")
+			}
+			s.flags = map[string]string{"field_path": "--field"}
 			resp, err := c.Explain().ExplainSandbox(ctx, &bermv1.ExplainSandboxRequest{SandboxId: a[0], FieldPath: path})
 			if err != nil {
 				return err
@@ -56,7 +60,6 @@ func (s *session) explainCmd() *cobra.Command {
 	})
 	c.Flags().StringVar(&path, "field", "", "only this field, or those below it: resource_defaults.cpu_limit")
 	c.Flags().BoolVar(&submitted, "submitted", false, "only the object that was given to what runs it: a pod, or an OCI runtime configuration, as JSON (-o yaml)")
-	c.MarkFlagsMutuallyExclusive("field", "submitted")
 	return c
 }
 

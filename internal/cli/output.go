@@ -75,16 +75,18 @@ func blockStyle(n *yaml.Node) {
 	}
 }
 
+// toJSON writes messages as the REST API does: a script finds every field of a type, empty or not.
 func toJSON(v any) ([]byte, error) {
+	whole := protojson.MarshalOptions{EmitDefaultValues: true}
 	switch v := v.(type) {
 	case json.RawMessage:
 		return v, nil
 	case proto.Message:
-		return protojson.Marshal(v)
+		return whole.Marshal(v)
 	case []proto.Message:
 		parts := make([]string, len(v))
 		for i, m := range v {
-			raw, err := protojson.Marshal(m)
+			raw, err := whole.Marshal(m)
 			if err != nil {
 				return nil, err
 			}

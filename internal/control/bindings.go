@@ -116,7 +116,7 @@ func (s *Service) problems(r *core.Runner, b *plan.Binding) []guard.Violation {
 		if v.ValueOrigin = originOf(b.Folded, v.Path); v.ValueOrigin != nil {
 			by = " (" + v.ValueOrigin.Object + ")"
 		}
-		v.Message = fmt.Sprintf("%s%s: %s, which runner %s does not allow: its allow_privileged_profile_annotations is false", v.Path, by, v.Message, r.RunnerID)
+		v.Message = fmt.Sprintf("%s%s, which runner %s does not allow: its allow_privileged_profile_annotations is false", v.Message, by, r.RunnerID)
 		out = append(out, v)
 	}
 	return out

@@ -101,6 +101,40 @@ func TestExplain(t *testing.T) {
 	}
 }
 
+// TestExplainEnded: what holds over all layers and what was submitted are told of a sandbox that has ended too.
+func TestExplainEnded(t *testing.T) {
+	w := layered(t)
+	w.call(w.admin, http.MethodPut, zonesPath+"/us-east", `{"zone": {"defaults": {"guardrails": {"resources": {"max_cpu": "2"}, "images": {"allowed": ["host"]}}}}}`).want(http.StatusOK)
+	p := w.newProfile("bounded", `{"container_image": "host", "resource_defaults": {"cpu_limit": "1"}, "guardrails": {"resources": {"max_cpu": "4"}, "images": {"allowed": ["**"]}}}`)
+	w.call(w.admin, http.MethodPatch, runnersPath+"/east", fmt.Sprintf(`{"runner": {"profileBindings": [{"profileTemplateId": %q, "isDefault": true}]}}`, p.text("id"))).want(http.StatusOK)
+	id := w.call(w.user, http.MethodPost, "/v1beta2/sandboxes", `{"runnerIds": ["east"], "environmentVariables": {"KEY": "hunter2"}}`).want(http.StatusOK).text("sandboxId")
+	w.call(w.user, http.MethodDelete, "/v1beta2/sandboxes/"+id, nil).want(http.StatusOK)
+	e := w.call(w.user, http.MethodGet, "/berm/v1/sandboxes/"+id+"/explain", nil).want(http.StatusOK)
+	rails := map[string]object{}
+	for _, f := range e.at("fields").([]any) {
+		f := f.(object)
+		rails[f["path"].(string)] = f
+	}
+	cpu, images := rails["guardrails.resources.max_cpu"], rails["guardrails.images.allowed"]
+	if cpu["value"] != "2" || cpu["object"] != "zone us-east" || cpu["revision"] != 2.0 {
+		t.Errorf("%v", cpu)
+	}
+	same(t, "shadowed", cpu["shadowed"], `[{"value": "4", "layer": "profile", "object": "profile bounded", "revision": 1}]`)
+	same(t, "combined", cpu["combined"], `[]`)
+	same(t, "value", images["value"], `{"allOf": [["host"], ["**"]]}`)
+	same(t, "combined", images["combined"], `[{"value": ["**"], "layer": "profile", "object": "profile bounded", "revision": 1}]`)
+	if e.at("submitted", "sandboxId") != id || strings.Contains(string(e.raw), "hunter2") {
+		t.Errorf("submitted: %s", e.raw)
+	}
+	full, err := w.explain().GetSandbox(t.Context(), &bermv1.GetSandboxRequest{SandboxId: id})
+	w.must(err)
+	if full.GetSubmitted().AsMap()["sandboxId"] != id {
+		t.Errorf("of the sandbox: %v", full.GetSubmitted())
+	}
+	wrong := w.call(w.user, http.MethodGet, "/berm/v1/sandboxes/"+id+"/explain?fieldPath=guardrails.resource.max_cpu", nil)
+	wrong.want(http.StatusBadRequest, "FIELD_UNKNOWN", "did you mean guardrails.resources.max_cpu?")
+}
+
 // TestRefusals: a launch that is refused carries the whole explanation over REST, over gRPC what fits into a trailer, and in a
 // plan it is no error.
 func TestRefusals(t *testing.T) {
@@ -188,8 +222,11 @@ func TestManyRunnersRefuse(t *testing.T) {
 	}
 	planned, err := w.explain().PlanSandbox(t.Context(), &bermv1.PlanSandboxRequest{Request: &v1beta2pb.StartSandboxRequest{Network: &v1beta2pb.NetworkOptions{EgressMode: "internet"}}})
 	w.must(err)
-	if n := len(planned.GetRefusal().GetCandidates()); n != 40 {
-		t.Errorf("a plan lists %d candidates", n)
+	if n := len(planned.GetRefusal().GetCandidates()); n != 40 || planned.GetOmittedCandidates() != 0 {
+		t.Errorf("a plan lists %d candidates and leaves out %d", n, planned.GetOmittedCandidates())
+	}
+	if n := len(r.GetCandidates()) + int(r.GetOmittedCandidates()); n != 40 {
+		t.Errorf("the refusal lists %d of %d candidates", len(r.GetCandidates()), n)
 	}
 }
 
