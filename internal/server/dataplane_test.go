@@ -230,7 +230,7 @@ func TestFileErrors(t *testing.T) {
 		"read missing":      {read("/tmp/none"), codes.NotFound, "CWSANDBOX_FILE_NOT_FOUND"},
 		"read directory":    {read("/tmp"), codes.FailedPrecondition, "CWSANDBOX_FILE_IS_DIRECTORY"},
 		"relative":          {read("tmp/x"), codes.InvalidArgument, "CWSANDBOX_INVALID_REQUEST"},
-		"write below /proc": {write("/proc/x", 1), codes.PermissionDenied, "CWSANDBOX_FILE_PERMISSION_DENIED"},
+		"write below /proc": {write("/proc/x", 1), codes.FailedPrecondition, "CWSANDBOX_FILE_PERMISSION_DENIED"},
 		"write too much":    {write("/tmp/big", backend.MaxUnaryFile+1), codes.FailedPrecondition, "CWSANDBOX_FILE_TOO_LARGE"},
 	} {
 		if status.Code(f.err) != f.code || reasonOf(f.err) != f.reason || metaOf(f.err)["filepath"] == "" {

@@ -89,7 +89,7 @@ func (f *files) write(p string, mode uint32, data []byte, now time.Time) error {
 		case e.dir:
 			return fileFault(fault.Precondition, fault.ReasonFileIsDirectory, p, "is a directory")
 		case e.readOnly:
-			return fileFault(fault.Denied, fault.ReasonFilePermissionDenied, p, "is read-only")
+			return fileFault(fault.Precondition, fault.ReasonFilePermissionDenied, p, "is read-only")
 		}
 	}
 	parent, ok := f.entries[path.Dir(clean)]
@@ -99,7 +99,7 @@ func (f *files) write(p string, mode uint32, data []byte, now time.Time) error {
 	case !parent.dir:
 		return fileFault(fault.Precondition, fault.ReasonFileIOFailed, p, "is below something that is not a directory")
 	case parent.readOnly:
-		return fileFault(fault.Denied, fault.ReasonFilePermissionDenied, p, "is in a read-only directory")
+		return fileFault(fault.Precondition, fault.ReasonFilePermissionDenied, p, "is in a read-only directory")
 	}
 	f.entries[clean] = &file{data: data, mode: mode, at: now}
 	return nil

@@ -10,7 +10,9 @@ import (
 
 // Check reports every field of w that this machine refuses, together: fields that nothing here honours, a runtime that was
 // not probed, an image that is not known or not for this machine. It reads the image's manifest and changes nothing.
-func (b *Backend) Check(w *backend.Work) error {
+func (b *Backend) Check(w *backend.Work) error { return b.told(b.check(w)) }
+
+func (b *Backend) check(w *backend.Work) error {
 	if err := b.refused(); err != nil {
 		return err
 	}

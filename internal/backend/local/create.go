@@ -6,6 +6,8 @@ import (
 	"io/fs"
 	"os"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/bermhq/berm/internal/backend"
 	"github.com/bermhq/berm/internal/core"
 	"github.com/bermhq/berm/internal/core/fault"
@@ -91,7 +93,8 @@ func (b *Backend) accept(w *backend.Work) (err error) {
 	defer func() {
 		if err != nil {
 			b.ids.release(ids)
-			err = storeFault(w.SandboxID, err)
+			b.log.Warn("a sandbox was not accepted", "sandbox", w.SandboxID, "error", err)
+			err = b.told(b.storeFault(w.SandboxID, err))
 		}
 	}()
 	now := b.cfg.Now()
@@ -121,8 +124,11 @@ func (b *Backend) writeDown(w *backend.Work, r *workRecord) (err error) {
 		return err
 	}
 	defer func() {
-		if err != nil {
-			err = errors.Join(err, os.RemoveAll(dir))
+		if err == nil {
+			return
+		}
+		if left := os.RemoveAll(dir); left != nil {
+			err = errors.Join(err, &remainsError{left})
 		}
 	}()
 	failpoint.Hit(failDirMade)
@@ -145,15 +151,29 @@ func (b *Backend) add(s *sandbox) {
 	b.sandboxes[s.id] = s
 }
 
-// storeFault says that the state directory did not take a sandbox.
-func storeFault(id string, err error) error {
+// remainsError says that what was written of a sandbox could not be taken back.
+type remainsError struct{ err error }
+
+func (e *remainsError) Error() string { return "remove: " + e.err.Error() }
+func (e *remainsError) Unwrap() error { return e.err }
+
+// storeFault says that the state directory did not take a sandbox. Unavailable leaves open whether it did, or will; all else
+// means that it did not.
+func (b *Backend) storeFault(id string, err error) error {
 	var f *fault.Error
-	if errors.As(err, &f) {
+	var remains *remainsError
+	switch {
+	case errors.As(err, &f):
 		return err
+	case errors.As(err, &remains):
+		return fault.New(fault.Unavailable, fault.ReasonStoreUnavailable, "sandbox %s could not be written down: %v", id, err).WithCause(err)
+	case errors.Is(err, fs.ErrExist):
+		return fault.New(fault.Unavailable, fault.ReasonStoreUnavailable, "what is left of another sandbox %s is in the way", id).WithCause(err).
+			WithHint("a deletion of the same id is not over yet: try again")
+	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
+		return fault.New(fault.Exhausted, fault.ReasonStoreUnavailable, "the disk of runner %s is full", b.cfg.RunnerName).WithCause(err).
+			WithHint("free space on the file system of the server's data directory")
 	}
-	e := fault.New(fault.Unavailable, fault.ReasonStoreUnavailable, "sandbox %s could not be written down: %v", id, err).WithCause(err)
-	if errors.Is(err, fs.ErrExist) {
-		e.WithHint("a deletion of the same id is not over yet: try again")
-	}
-	return e
+	return fault.Preconditionf(fault.ReasonStoreUnavailable, "runner %s could not write the sandbox down: %v", b.cfg.RunnerName, err).WithCause(err).
+		WithHint("see that the server's data directory can be written")
 }

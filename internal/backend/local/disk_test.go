@@ -58,7 +58,8 @@ func TestFullDisk(t *testing.T) {
 	empty := fill(t, dir)
 	w := work("true")
 	err := b.Create(t.Context(), w)
-	if !fault.Is(err, fault.Unavailable) || !fault.HasReason(err, fault.ReasonStoreUnavailable) || !strings.Contains(err.Error(), "no space left") {
+	// Not Unavailable, which would leave open whether it was accepted, and be asked again.
+	if f := fault.From(err); !fault.Is(err, fault.Exhausted) || !fault.HasReason(err, fault.ReasonStoreUnavailable) || !strings.Contains(f.Message, "is full") || strings.Contains(f.Message, dir) {
 		t.Errorf("%v", err)
 	}
 	if exists(b.place.sandbox(w.SandboxID)) {

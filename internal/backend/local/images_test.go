@@ -2,6 +2,7 @@ package local
 
 import (
 	"archive/tar"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -168,8 +169,14 @@ func TestImageRefusals(t *testing.T) {
 			t.Errorf("%s: create: %v", ref, err)
 			continue
 		}
-		if o := b.ended(w.SandboxID); !o.Failed || o.Reason != core.EndImageFailed || o.ExitCode != nil {
+		o := b.ended(w.SandboxID)
+		if !o.Failed || o.Reason != core.EndImageFailed || o.ExitCode != nil {
 			t.Errorf("%s: %+v", ref, o)
+		}
+		for _, path := range []string{b.place.dir, b.place.run, "/no/such/dir", foreign.Dir, bare.Dir} {
+			if strings.Contains(told(err), path) || strings.Contains(o.Message, path) {
+				t.Errorf("%s: callers are told where on the machine it is: %v; %s", ref, err, o.Message)
+			}
 		}
 	}
 	if o := b.ended(b.launch(imageWork("hostile"))); o.Reason != core.EndImageFailed || !strings.Contains(o.Message, "symbolic link") {
@@ -181,6 +188,12 @@ func TestImageRefusals(t *testing.T) {
 	if o := b.ended(b.launch(imageWork("laptop:1", "python3", "-c", "exit(5)"))); o.ExitCode == nil || *o.ExitCode != 5 {
 		t.Errorf("an alias of host: %+v", o)
 	}
+}
+
+// told is all of an error that callers see.
+func told(err error) string {
+	f := fault.From(err).Clone().WithCause(nil)
+	return fmt.Sprint(f, f.Hint, f.Meta)
 }
 
 // TestHostileRoot: an image that puts links where the runtime mounts gets nothing of the machine.

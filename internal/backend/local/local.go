@@ -36,6 +36,7 @@ import (
 	"iter"
 	"log/slog"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -80,6 +81,7 @@ type Backend struct {
 	caps    []Capability
 	place   places
 	machine machine
+	hide    *strings.Replacer
 
 	runtimes map[string]ociRuntime
 	aliases  *image.Aliases

@@ -52,6 +52,7 @@ func New(ctx context.Context, cfg Config) (*Backend, error) {
 			return nil, errors.Join(err, b.Close())
 		}
 	}
+	b.hidePaths()
 	b.describe(capacity)
 	b.recover(left)
 	return b, nil
@@ -128,7 +129,7 @@ func (b *Backend) describe(capacity core.Amounts) {
 	b.caps = capabilities(b.machine, names)
 	b.info = backend.Info{
 		Kind: Kind, Architecture: runtime.GOARCH, Isolation: isolation, Capacity: capacity, NodeLabels: maps.Clone(b.cfg.NodeLabels),
-		Features: features(b.caps), Refusal: b.machine.refusal,
+		Features: features(b.caps), Refusal: b.hide.Replace(b.machine.refusal),
 	}
 	if !b.machine.cpu {
 		b.info.Unenforced = map[string]string{"resource_defaults.cpu_request": "this machine has no CPU controller"}

@@ -64,6 +64,7 @@ func (b *Backend) publish(s *sandbox, o backend.Observation) {
 		o.StartedAt = s.last.StartedAt
 	}
 	o.Submitted = s.submitted
+	o = b.toldOf(o)
 	s.last = o
 	s.told = append(s.told, o.Events...)
 	b.hub.publish(o)

@@ -234,6 +234,9 @@ func (b *Backend) endUnstarted(s *sandbox, cause error) {
 		b.endLost(s) // Its main process may have run.
 		return
 	}
+	if !errors.Is(cause, context.Canceled) {
+		b.log.Warn("a sandbox could not be started", "sandbox", s.id, "error", cause)
+	}
 	end := endRecord{Version: recordVersion, At: b.cfg.Now(), Failed: true, Reason: core.EndStartFailed, Message: message(cause)}
 	var image *imageError
 	stop := s.stopping()
