@@ -116,3 +116,35 @@ func TestWhatAnEditDrops(t *testing.T) {
 		t.Errorf("mask %q", got)
 	}
 }
+
+func TestWhatAnEditOfARunnerDrops(t *testing.T) {
+	raw := `{"displayName": "East", "identity": {"runnerId": "east", "zone": "us", "clusterName": "c", "runnerGroupId": "g"},
+	"managedSpec": {"releaseChannel": "RELEASE_CHANNEL_STABLE", "enforceResourceLimits": true, "allowPrivilegedProfileAnnotations": false,
+		"overrides": {"cpuRuntimeClass": "runc", "env": {"A": "1"}}}, "profileBindings": [{"profileTemplateId": "p", "isDefault": true}]}`
+	old, err := answer([]byte(raw))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for text, want := range map[string]struct{ drops, mask, edited string }{
+		"display_name: x": {"", "display_name", "display_name,managed_spec,profile_bindings"},
+		"managed_spec: {enforce_resource_limits: true, overrides: {cpu_runtime_class: crun, env: {}}}": {"", "managed_spec", "display_name,managed_spec,profile_bindings"},
+		"managed_spec: {overrides: {env: {A: '2'}}}":                                                   {"managed_spec.overrides.cpu_runtime_class, managed_spec.enforce_resource_limits", "managed_spec", "display_name,managed_spec,profile_bindings"},
+		"managedSpec: {}": {"managed_spec.overrides, managed_spec.enforce_resource_limits", "managed_spec", "display_name,managed_spec,profile_bindings"},
+		"identity: {runner_id: east, cluster_name: c, zone: eu}":         {"identity.runner_group_id", "identity.runner_id,identity.cluster_name,identity.zone,identity.runner_group_id", ""},
+		"identity: {zone: eu, runnerGroupId: h}\nprofile_bindings: []\n": {"", "profile_bindings,identity.zone,identity.runner_group_id", ""},
+	} {
+		n, err := specfile.Parse([]byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Join(droppedOfRunner(n, old), ", "); got != want.drops {
+			t.Errorf("%s: drops %q, want %q", text, got, want.drops)
+		}
+		if got := runnerMask(n, old, false); got != want.mask {
+			t.Errorf("%s: mask %q, want %q", text, got, want.mask)
+		}
+		if got := runnerMask(n, old, true); want.edited != "" && got != want.edited {
+			t.Errorf("%s, from an editor: mask %q, want %q", text, got, want.edited)
+		}
+	}
+}
