@@ -20,6 +20,9 @@ func (d *daemon) runMain(s *stream, req wire.Request) {
 	// The shim trusts only what it sees itself; this tells it whether a code above 128 was a signal.
 	_ = wire.WriteJSON(s, wire.TypeExit, exitOf(ws))
 	d.mainEnded <- ws
+	// Process 1 stays until the shim has read it, which then hangs up, or until flushTimeout: what the shim writes to a process
+	// that is gone breaks the connection, and with it what is still to be read.
+	_, _ = s.frames.Read()
 }
 
 func (d *daemon) startMain(req wire.Request) (*child, *wire.Error) {

@@ -123,7 +123,7 @@ func TestExplainEnded(t *testing.T) {
 	same(t, "combined", cpu["combined"], `[]`)
 	same(t, "value", images["value"], `{"allOf": [["host"], ["**"]]}`)
 	same(t, "combined", images["combined"], `[{"value": ["**"], "layer": "profile", "object": "profile bounded", "revision": 1}]`)
-	if e.at("submitted", "sandboxId") != id || strings.Contains(string(e.raw), "hunter2") {
+	if e.at("submitted", "sandboxId") != id || strings.Contains(e.raw, "hunter2") {
 		t.Errorf("submitted: %s", e.raw)
 	}
 	full, err := w.explain().GetSandbox(t.Context(), &bermv1.GetSandboxRequest{SandboxId: id})

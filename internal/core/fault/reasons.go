@@ -55,7 +55,6 @@ const (
 	ReasonImageInvalid       = "IMAGE_INVALID"
 	ReasonImageNotFound      = "IMAGE_NOT_FOUND"
 	ReasonImagePullFailed    = "IMAGE_PULL_FAILED"
-	ReasonImageInUse         = "IMAGE_IN_USE"
 	ReasonRuntimeNotFound    = "RUNTIME_NOT_FOUND"
 	ReasonStoreUnavailable   = "STORE_UNAVAILABLE"
 	ReasonStoreCorrupt       = "STORE_CORRUPT"

@@ -3,9 +3,7 @@ package imagetest
 import (
 	"bytes"
 	"encoding/pem"
-	"fmt"
-	"io"
-	"log"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -34,7 +32,7 @@ type Registry struct {
 // Serve starts a registry that ends with the test.
 func Serve(t testing.TB) *Registry {
 	t.Helper()
-	r := &Registry{t: t, real: registry.New(registry.Logger(log.New(io.Discard, "", 0)))}
+	r := &Registry{t: t, real: registry.New(registry.Logger(slog.NewLogLogger(slog.DiscardHandler, slog.LevelInfo)))}
 	r.server = httptest.NewServer(r)
 	t.Cleanup(r.server.Close)
 	r.Host = strings.TrimPrefix(r.server.URL, "http://")
@@ -44,9 +42,9 @@ func Serve(t testing.TB) *Registry {
 // ServeTLS starts a registry that encrypts, and returns the certificate of its authority too.
 func ServeTLS(t testing.TB) (*Registry, []byte) {
 	t.Helper()
-	r := &Registry{t: t, real: registry.New(registry.Logger(log.New(io.Discard, "", 0)))}
+	r := &Registry{t: t, real: registry.New(registry.Logger(slog.NewLogLogger(slog.DiscardHandler, slog.LevelInfo)))}
 	r.server = httptest.NewUnstartedServer(r)
-	r.server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	r.server.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelInfo)
 	r.server.StartTLS()
 	t.Cleanup(r.server.Close)
 	r.Host = strings.TrimPrefix(r.server.URL, "https://")
@@ -130,7 +128,7 @@ func (r *Registry) put(method, path, contentType string, data []byte) {
 	w := httptest.NewRecorder()
 	r.real.ServeHTTP(w, req)
 	if w.Code/100 != 2 {
-		r.t.Fatal(fmt.Sprintf("%s %s: %d %s", method, path, w.Code, w.Body))
+		r.t.Fatalf("%s %s: %d %s", method, path, w.Code, w.Body)
 	}
 }
 
