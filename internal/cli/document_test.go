@@ -130,8 +130,10 @@ func TestWhatAnEditOfARunnerDrops(t *testing.T) {
 		"managed_spec: {enforce_resource_limits: true, overrides: {cpu_runtime_class: crun, env: {}}}": {"", "managed_spec", "display_name,managed_spec,profile_bindings"},
 		"managed_spec: {overrides: {env: {A: '2'}}}":                                                   {"managed_spec.overrides.cpu_runtime_class, managed_spec.enforce_resource_limits", "managed_spec", "display_name,managed_spec,profile_bindings"},
 		"managedSpec: {}": {"managed_spec.overrides, managed_spec.enforce_resource_limits", "managed_spec", "display_name,managed_spec,profile_bindings"},
-		"identity: {runner_id: east, cluster_name: c, zone: eu}":         {"identity.runner_group_id", "identity.runner_id,identity.cluster_name,identity.zone,identity.runner_group_id", ""},
-		"identity: {zone: eu, runnerGroupId: h}\nprofile_bindings: []\n": {"", "profile_bindings,identity.zone,identity.runner_group_id", ""},
+		"identity: {runner_id: east, cluster_name: c, zone: eu}":           {"identity.runner_group_id", "identity.zone,identity.runner_group_id", ""},
+		"identity: {runner_id: west, cluster_name: c, runner_group_id: g}": {"", "identity.runner_id", ""},
+		"identity: {runner_id: east, zone: us, runner_group_id: g}":        {"", "", ""},
+		"identity: {zone: eu, runnerGroupId: h}\nprofile_bindings: []\n":   {"", "profile_bindings,identity.zone,identity.runner_group_id", ""},
 	} {
 		n, err := specfile.Parse([]byte(text))
 		if err != nil {

@@ -82,7 +82,8 @@ func (s *session) confirmRunner(id string, raw json.RawMessage, old, body *tree.
 }
 
 // runnerMask is the mask of an edit: each field that the file has is replaced as a whole, so that what is not in the file any more
-// is not in the runner either. From an editor, which has shown all there was, the whole fields that are missing are cleared, too.
+// is not in the runner either. Of the identity, most of which cannot be changed, it is what differs. From an editor, which has shown
+// all there was, the whole fields that are missing are cleared, too.
 func runnerMask(n, old *tree.Node, edited bool) string {
 	var mask []string
 	for _, name := range []string{"display_name", "managed_spec", "profile_bindings"} {
@@ -96,7 +97,9 @@ func runnerMask(n, old *tree.Node, edited bool) string {
 		return strings.Join(mask, ",")
 	}
 	for _, name := range []string{"runner_id", "cluster_id", "cluster_name", "zone", "runner_group_id"} {
-		if field(identity, name) != nil || name == "runner_group_id" && textAt(old, "identity", "runnerGroupId") != "" {
+		now, had := field(identity, name), textAt(old, "identity", tree.Camel(name))
+		switch {
+		case now != nil && now.Text != had, now == nil && had != "" && name == "runner_group_id":
 			mask = append(mask, "identity."+name)
 		}
 	}

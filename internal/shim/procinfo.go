@@ -2,10 +2,12 @@ package shim
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
 	"strings"
+	"syscall"
 )
 
 // startTimeField is the number of starttime in /proc/PID/stat, counted from the one behind the command's name.
@@ -21,6 +23,9 @@ func BootID() (string, error) {
 // os.ErrNotExist is in the chain of the error when there is no such process.
 func StartTime(pid int) (uint64, error) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if errors.Is(err, syscall.ESRCH) { // It ended between the opening and the reading of the file.
+		err = fmt.Errorf("%w: %w", os.ErrNotExist, err)
+	}
 	if err != nil {
 		return 0, err
 	}

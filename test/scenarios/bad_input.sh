@@ -238,7 +238,7 @@ refused "relative path of a mounted file" 400 POST $S '{"mountedFiles": [{"mount
 refused "unknown image" 400 POST $S '{"containerImage": "nosuch:1"}' container_image nosuch:1 'this runner has: host' '--image-alias'
 refused "malformed image" 400 POST $S '{"containerImage": "UPPER CASE"}' container_image 'no image reference'
 refused "image of another architecture" 400 POST $S '{"containerImage": "otherarch"}' 'image otherarch is for linux/' 'this machine is linux/'
-refused "layout that is not there" 400 POST $S '{"containerImage": "empty"}' container_image 'there is no OCI layout at' layouts/empty
+refused "layout that is not there" 400 POST $S '{"containerImage": "empty"}' container_image 'there is no OCI layout at' 'layout of empty'
 refused "layout whose index is a pipe" 400 POST $S '{"containerImage": "indexpipe"}' index.json 'not a regular file'
 refused "layout whose index is huge" 400 POST $S '{"containerImage": "indexhuge"}' index.json 'at most 4194304'
 refused "layout whose digests are paths" 400 POST $S '{"containerImage": "indexclimbs"}' index.json 'is no index'
