@@ -120,10 +120,10 @@ is replaced by what the file says; a spec that drops fields is asked about first
 			if etag == "" && f.root.Get("etag") == nil { // what was compared, or shown in the editor, is what is changed
 				etag = pick(have, "etag")
 			}
-			if err := sameIdentity(f.root, have, "id", "id"); err != nil {
+			if err := sameIdentity(f.root, have, "id"); err != nil {
 				return f.show(err)
 			}
-			if err := sameIdentity(f.root, have, "display_name", "displayName"); err != nil {
+			if err := sameIdentity(f.root, have, "display_name"); err != nil {
 				return f.show(err)
 			}
 			if gone := dropped(old, f.root); len(gone) > 0 && name != "" && !yes {
@@ -139,8 +139,7 @@ is replaced by what the file says; a spec that drops fields is asked about first
 			return s.emitProfiles(raw, true)
 		}),
 	})
-	editFlags(c, &name, &reason, &etag)
-	c.Flags().BoolVar(&yes, "yes", false, "do not ask before fields are dropped")
+	editFlags(c, &name, &reason, &etag, &yes)
 	return c
 }
 
@@ -249,22 +248,20 @@ func getProfile(ctx context.Context, c *client.Client, name string) (json.RawMes
 	return c.REST(ctx, "GET", client.Path(profilesPath+"/%s", name), nil)
 }
 
-func editFlags(c *cobra.Command, name, reason, etag *string) {
+func editFlags(c *cobra.Command, name, reason, etag *string, yes *bool) {
 	c.Flags().StringVarP(name, "file", "f", "", "YAML or JSON file with the fields to change, - for standard input; without it an editor opens")
 	c.Flags().StringVar(reason, "reason", "", "why, kept with the revision")
 	c.Flags().StringVar(etag, "etag", "", "refuse when the object has changed since this etag")
+	c.Flags().BoolVar(yes, "yes", false, "do not ask before something is dropped")
 }
 
 // sameIdentity refuses a file that would rename the object.
-func sameIdentity(n *tree.Node, have map[string]any, snake, camel string) error {
-	v := n.Get(snake)
-	if v == nil {
-		v = n.Get(camel)
-	}
-	if v == nil || v.Text == pick(have, camel) {
+func sameIdentity(n *tree.Node, have map[string]any, name string) error {
+	v, is := field(n, name), pick(have, tree.Camel(name))
+	if v == nil || v.Text == is {
 		return nil
 	}
-	e := fault.Invalidf(fault.ReasonFieldImmutable, "%s cannot be changed", snake)
-	e.Fields = []fault.Field{{Path: snake, Description: fmt.Sprintf("is %q and cannot become %q", pick(have, camel), strings.TrimSpace(v.Text)), Line: v.Line, Column: v.Col}}
+	e := fault.Invalidf(fault.ReasonFieldImmutable, "%s cannot be changed", name)
+	e.Fields = []fault.Field{{Path: name, Description: fmt.Sprintf("is %q and cannot become %q", is, strings.TrimSpace(v.Text)), Line: v.Line, Column: v.Col}}
 	return e
 }

@@ -50,6 +50,14 @@ func patch(ctx context.Context, c *client.Client, path, key string, n *tree.Node
 	return c.REST(ctx, "PATCH", path, body, header...)
 }
 
+// field returns a field of an object by its name in snake_case, however it is spelt there.
+func field(n *tree.Node, name string) *tree.Node {
+	if v := n.Get(name); v != nil {
+		return v
+	}
+	return n.Get(tree.Camel(name))
+}
+
 // listAll reads every page of a list and returns one JSON array.
 func listAll(ctx context.Context, c *client.Client, path, key string) (json.RawMessage, error) {
 	all := []json.RawMessage{}

@@ -38,7 +38,7 @@ file says. What that drops, bindings above all, is asked about first; fields tha
 				return err
 			}
 			defer s.done(f, &err)
-			if name == "" && etag == "" { // what the editor showed is what is changed
+			if etag == "" && f.root.Get("etag") == nil { // what was compared, or shown in the editor, is what is changed
 				etag = textAt(old, "etag")
 			}
 			if p := unknownKeys(f.root, "", []string{"display_name", "identity", "managed_spec", "profile_bindings", "etag"}); p.Len() > 0 {
@@ -61,8 +61,7 @@ file says. What that drops, bindings above all, is asked about first; fields tha
 			return s.emitRunners(raw, true)
 		}),
 	})
-	editFlags(c, &name, &reason, &etag)
-	c.Flags().BoolVar(&yes, "yes", false, "do not ask before bindings or fields are dropped")
+	editFlags(c, &name, &reason, &etag, &yes)
 	return c
 }
 
@@ -106,14 +105,6 @@ func runnerMask(n, old *tree.Node, edited bool) string {
 	return strings.Join(mask, ",")
 }
 
-// field returns a field of an object by its name in snake_case, however it is spelt there.
-func field(n *tree.Node, name string) *tree.Node {
-	if v := n.Get(name); v != nil {
-		return v
-	}
-	return n.Get(tree.Camel(name))
-}
-
 // stableChannel is what a runner that names no release channel has.
 const stableChannel = "RELEASE_CHANNEL_STABLE"
 
@@ -152,10 +143,7 @@ func missing(had, now *tree.Node, md protoreflect.MessageDescriptor, at string) 
 
 // removed lists the bindings that a new list leaves out, by name, else by profile.
 func removed(old json.RawMessage, n *tree.Node) []string {
-	list := n.Get("profile_bindings")
-	if list == nil {
-		list = n.Get("profileBindings")
-	}
+	list := field(n, "profile_bindings")
 	var have struct {
 		Bindings []struct {
 			ID   string `json:"profileTemplateId"`
@@ -165,18 +153,16 @@ func removed(old json.RawMessage, n *tree.Node) []string {
 	if list == nil || json.Unmarshal(old, &have) != nil {
 		return nil
 	}
-	text := func(b *tree.Node, names ...string) string {
-		for _, name := range names {
-			if v := b.Get(name); v != nil {
-				return v.Text
-			}
+	text := func(b *tree.Node, name string) string {
+		if v := field(b, name); v != nil {
+			return v.Text
 		}
 		return ""
 	}
 	var gone []string
 	for _, h := range have.Bindings {
 		kept := slices.ContainsFunc(list.Items, func(b *tree.Node) bool {
-			id, name := text(b, "profile_template_id", "profileTemplateId"), text(b, "profile_name", "profileName")
+			id, name := text(b, "profile_template_id"), text(b, "profile_name")
 			return (name != "" && name == h.Name) || (name == "" && id == h.ID)
 		})
 		if !kept {

@@ -71,8 +71,10 @@ func (s *sandbox) relay(c *client, req wire.Request) {
 	}()
 	err = pass(c, wire.NewReader(stream), p.down, p.last)
 	switch {
-	case errors.Is(err, errGone): // It is over when the init says so, or nothing more.
-		_, _ = io.Copy(io.Discard, stream)
+	case errors.Is(err, errGone):
+		if req.Op == wire.OpExec { // A command is over when the init says so, or nothing more; a file is nobody's to drain.
+			_, _ = io.Copy(io.Discard, stream)
+		}
 	case err != nil:
 		c.fail(s.brokenOff(err))
 	}
