@@ -81,7 +81,7 @@ func (a *app) start(ctx context.Context) (err error) {
 		return err
 	}
 	a.control = control.New(context.WithoutCancel(ctx), control.Config{
-		Store: a.store, Logger: a.log, CheckSpec: kube.CheckSpec, CheckBinding: kube.CheckBinding,
+		Store: a.store, Logger: a.log, CheckSpec: kube.CheckSpec, CheckCarried: kube.CheckCarried,
 	})
 	runners, err := a.bootstrap(ctx)
 	if err != nil {

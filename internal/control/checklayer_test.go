@@ -39,7 +39,7 @@ func TestLayersMakeAPod(t *testing.T) {
 // TestBindingsCarryNothingPrivileged: what a pod would carry beyond a plain sandbox needs a runner that allows it, when the binding
 // is written and when what it is made of is.
 func TestBindingsCarryNothingPrivileged(t *testing.T) {
-	w := newWorldWith(t, control.Config{CheckSpec: kube.CheckSpec, CheckBinding: kube.CheckBinding}, fake.Config{}, "r1=us")
+	w := newWorldWith(t, control.Config{CheckSpec: kube.CheckSpec, CheckCarried: kube.CheckCarried}, fake.Config{}, "r1=us")
 	const carries = `{"pod":{"spec":{"hostNetwork":true},"metadata":{"annotations":{"k8s.v1.cni.cncf.io/networks":"other"}}}}`
 	const network, annotation = "pod.spec.hostNetwork", "pod.metadata.annotations[k8s.v1.cni.cncf.io/networks]"
 	p := w.newProfile("a", carries)

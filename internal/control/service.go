@@ -40,9 +40,9 @@ type Config struct {
 	// CheckSpec says what no backend would take of a layer that is written, in an Invalid fault; nil checks nothing. The core takes
 	// the pod fragment for an open object, so its keys are known only here.
 	CheckSpec func(*specpb.ProfileSpec) error
-	// CheckBinding says what layers 1 to 3 of a binding carry that only runners with allow_privileged_profile_annotations take; nil
+	// CheckCarried says what layers 1 to 3 of a binding carry that only runners with allow_privileged_profile_annotations take; nil
 	// checks nothing.
-	CheckBinding func(*specpb.ProfileSpec) []guard.Violation
+	CheckCarried func(*specpb.ProfileSpec) []guard.Violation
 }
 
 // Service is the use cases. Methods are safe for concurrent use.
@@ -54,9 +54,8 @@ type Service struct {
 	random io.Reader
 	log    *slog.Logger
 
-	lostAfter time.Duration
-	checkSpec func(*specpb.ProfileSpec) error
-	// checkCarried is Config.CheckBinding.
+	lostAfter    time.Duration
+	checkSpec    func(*specpb.ProfileSpec) error
 	checkCarried func(*specpb.ProfileSpec) []guard.Violation
 	// born is when this process began to be responsible: a runner that was never seen is out of contact since then.
 	born time.Time
@@ -75,7 +74,7 @@ type Service struct {
 func New(ctx context.Context, cfg Config) *Service {
 	s := &Service{
 		store: cfg.Store, now: cfg.Now, newID: cfg.NewID, seed: cfg.Seed, random: cfg.Random, log: cfg.Logger, lostAfter: cfg.LostAfter,
-		checkSpec: cfg.CheckSpec, checkCarried: cfg.CheckBinding,
+		checkSpec: cfg.CheckSpec, checkCarried: cfg.CheckCarried,
 	}
 	if s.now == nil {
 		s.now = time.Now

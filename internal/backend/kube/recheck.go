@@ -47,10 +47,10 @@ func carriedBy(in PodInput, f *fragment) Carried {
 	return c
 }
 
-// CheckBinding returns what layers 1 to 3 of a binding carry beyond a plain sandbox, in a fixed order. A runner without
+// CheckCarried returns what layers 1 to 3 of a binding carry beyond a plain sandbox, in a fixed order. A runner without
 // allow_privileged_profile_annotations is no place for any of it, whatever is asked for, so that the binding is refused and not
 // each of its launches. It is meant for the moment at which a binding, or what it is made of, is written.
-func CheckBinding(s *specpb.ProfileSpec) []guard.Violation {
+func CheckCarried(s *specpb.ProfileSpec) []guard.Violation {
 	f, err := fragmentOf(s.GetPod().GetSpec())
 	if err != nil {
 		return []guard.Violation{{Reason: guard.ReasonUnresolvable, Path: fragmentPath, Message: err.Error()}}

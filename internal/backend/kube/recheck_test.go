@@ -118,12 +118,12 @@ func TestCarriedNeedsPermission(t *testing.T) {
 	}
 }
 
-func TestCheckBinding(t *testing.T) {
+func TestCheckCarried(t *testing.T) {
 	spec := &specpb.ProfileSpec{}
 	decode(t, []byte(`{pod: {metadata: {labels: {team: ml, app.kubernetes.io/name: x}, annotations: {k8s.v1.cni.cncf.io/networks: other}},
 		spec: {automountServiceAccountToken: false, hostPID: false, containers: [{name: "", securityContext: {privileged: true}}]}}}`), spec)
 	var got []string
-	for _, v := range kube.CheckBinding(spec) {
+	for _, v := range kube.CheckCarried(spec) {
 		if v.Message == "" || v.Reason != guard.ReasonUnresolvable {
 			t.Errorf("%+v", v)
 		}
@@ -133,7 +133,7 @@ func TestCheckBinding(t *testing.T) {
 	if !slices.Equal(got, want) {
 		t.Errorf("found %v, want %v", got, want)
 	}
-	if found := kube.CheckBinding(&specpb.ProfileSpec{}); len(found) != 0 {
+	if found := kube.CheckCarried(&specpb.ProfileSpec{}); len(found) != 0 {
 		t.Errorf("no pod block has %+v", found)
 	}
 }

@@ -104,7 +104,7 @@ func (d *layerDecoder) checkText(format specpb.Format, text string, size int) st
 }
 
 func (d *layerDecoder) checkPath(text string) string {
-	path, ok := d.registry.canonicalPath(text)
+	path, ok := d.registry.CanonicalPath(text)
 	if !ok {
 		why := strconv.Quote(text) + " is no field of a spec"
 		if s := tree.Suggest(text, d.registry.pathNames()); s != "" {

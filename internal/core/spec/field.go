@@ -41,6 +41,28 @@ type Verdict struct {
 	Note string
 }
 
+// String returns the verdict with its note: "recorded: counts for placement".
+func (v Verdict) String() string {
+	if v.Note != "" {
+		return v.Text() + ": " + v.Note
+	}
+	return v.Text()
+}
+
+// Text returns "enforced", "recorded" or "refused".
+func (v Verdict) Text() string {
+	switch v.Verdict {
+	case specpb.Verdict_VERDICT_ENFORCED:
+		return "enforced"
+	case specpb.Verdict_VERDICT_RECORDED:
+		return "recorded"
+	case specpb.Verdict_VERDICT_REFUSED:
+		return "refused"
+	case specpb.Verdict_VERDICT_UNSPECIFIED:
+	}
+	return "undeclared"
+}
+
 // Field describes one field of the spec. It is immutable; callers do not write to its slices and maps.
 type Field struct {
 	// Path and JSONPath name the field from the root: "resource_defaults.cpu_limit", "resourceDefaults.cpuLimit".

@@ -115,7 +115,7 @@ func (r *Registry) maskable(path string) (string, bool) {
 	if f, key, ok := r.ByPath(path); ok && key != "" && !f.Open {
 		return "", false
 	}
-	return r.canonicalPath(path)
+	return r.CanonicalPath(path)
 }
 
 // wirePath returns the path of the message that the wire carries as text under this name.

@@ -55,7 +55,7 @@ func (r *Registry) normalSingle(fd protoreflect.FieldDescriptor, rules *specpb.F
 	case n.Kind != tree.String:
 		return n
 	case rules.GetFormat() == specpb.Format_FORMAT_FIELD_PATH:
-		if path, ok := r.canonicalPath(text); ok {
+		if path, ok := r.CanonicalPath(text); ok {
 			text = path
 		}
 	default:

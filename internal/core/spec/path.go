@@ -27,8 +27,9 @@ func (r *Registry) ByPath(path string) (f *Field, key string, ok bool) {
 	}
 }
 
-// canonicalPath returns the snake_case path of a field, a key of an open object, or a message.
-func (r *Registry) canonicalPath(path string) (string, bool) {
+// CanonicalPath returns the snake_case form of a path of a message, a field, a key of an open object or an entry of a map; ok is
+// false when there is no such thing.
+func (r *Registry) CanonicalPath(path string) (canonical string, ok bool) {
 	if g := r.groups[path]; g != nil {
 		return g.path, true
 	}
@@ -55,12 +56,6 @@ func (r *Registry) pathNames() []string {
 	}
 	walk(r.root)
 	return names
-}
-
-// CanonicalPath returns the snake_case form of a path of a message, a field, a key of an open object or an entry of a map; ok is
-// false when there is no such thing.
-func (r *Registry) CanonicalPath(path string) (canonical string, ok bool) {
-	return r.canonicalPath(path)
 }
 
 // SuggestPath returns the path that is most likely meant by one that does not exist, or "": the nearest by spelling, or else the

@@ -7,8 +7,6 @@ import (
 	"strings"
 
 	"google.golang.org/protobuf/reflect/protoreflect"
-
-	specpb "github.com/bermhq/berm/gen/berm/spec"
 )
 
 const referenceHead = `# Fields of a spec
@@ -159,28 +157,6 @@ type singular struct{ protoreflect.FieldDescriptor }
 
 func (singular) IsList() bool { return false }
 func (singular) IsMap() bool  { return false }
-
-// String returns the verdict with its note: "recorded: counts for placement".
-func (v Verdict) String() string {
-	if v.Note != "" {
-		return v.Text() + ": " + v.Note
-	}
-	return v.Text()
-}
-
-// Text returns "enforced", "recorded" or "refused".
-func (v Verdict) Text() string {
-	switch v.Verdict {
-	case specpb.Verdict_VERDICT_ENFORCED:
-		return "enforced"
-	case specpb.Verdict_VERDICT_RECORDED:
-		return "recorded"
-	case specpb.Verdict_VERDICT_REFUSED:
-		return "refused"
-	case specpb.Verdict_VERDICT_UNSPECIFIED:
-	}
-	return "undeclared"
-}
 
 func code(s string) string {
 	if s == "" {

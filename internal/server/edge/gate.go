@@ -63,8 +63,8 @@ func (g *gate) add(n int) {
 	g.mu.Unlock()
 }
 
-// gatedStream opens the gate of its request while it waits for a message, and says what is wrong with one that does not decode. On a native listener there is none, because
-// grpc-go's own transport does flow control by what was consumed.
+// gatedStream opens the gate of its request while it waits for a message, and says what is wrong with one that does not decode.
+// On a native listener there is no gate, because grpc-go's own transport does flow control by what was consumed.
 type gatedStream struct {
 	grpc.ServerStream
 	ctx  context.Context //nolint:containedctx // grpc.ServerStream hands its context out, and interceptors replace it this way

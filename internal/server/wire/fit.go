@@ -30,8 +30,7 @@ func fit(s *spb.Status, limit int) {
 	edit(s, func(r *bermv1.Refusal) bool {
 		changed := r.NearestRequest != nil || len(r.Candidates) > 0 || len(r.AdmittingProfiles) > 0
 		r.OmittedCandidates += Count(len(r.Candidates))
-		r.Candidates = nil
-		r.NearestRequest, r.AdmittingProfiles = nil, nil
+		r.Candidates, r.NearestRequest, r.AdmittingProfiles = nil, nil, nil
 		return changed
 	}, over)
 	edit(s, shortenInfo, over)
