@@ -5,6 +5,9 @@ package app
 import (
 	"io"
 	"log/slog"
+
+	"github.com/bermhq/berm/internal/backend/local/image"
+	"github.com/bermhq/berm/internal/core/spec"
 )
 
 // Config is everything that `berm serve` can be told.
@@ -36,4 +39,17 @@ type Config struct {
 // Runner is one embedded runner.
 type Runner struct {
 	Name, Zone string
+}
+
+// check finds what is wrong by itself, before anything is touched.
+func (c *Config) check() error {
+	for _, r := range c.Runners {
+		for _, name := range []string{r.Name, r.Zone} {
+			if err := spec.CheckName("--runner", name); err != nil {
+				return err
+			}
+		}
+	}
+	_, err := image.ParseAliases(c.ImageAliases)
+	return err
 }

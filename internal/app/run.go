@@ -38,6 +38,9 @@ func Run(ctx context.Context, cfg Config) error {
 	if err := failpoint.Check(known); err != nil {
 		return fault.Invalidf("FAILPOINT", "%v", err)
 	}
+	if err := cfg.check(); err != nil {
+		return err
+	}
 	a := &app{cfg: cfg, log: cfg.Logger}
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)

@@ -69,9 +69,9 @@ func (s *Service) beginDelete(ctx context.Context, tx store.Tx, p core.Principal
 		return true, nil
 	}
 	if live > 0 && !force {
-		return false, fault.Preconditionf(fault.ReasonRunnerHasSandboxes, "runner %s has %s that have not ended", r.RunnerID, counted(int(live), "sandbox")).
+		return false, fault.Preconditionf(fault.ReasonRunnerHasSandboxes, "runner %s has %s that must end first", r.RunnerID, counted(int(live), "sandbox")).
 			WithMeta("sandboxes", strconv.FormatInt(live, 10)).
-			WithHint("stop them first, or delete with force")
+			WithHint("stop what runs there first, or force it: berm runner delete --force")
 	}
 	s.revise(&r.Meta, p, "")
 	if live > 0 {

@@ -361,6 +361,8 @@ start "address that is not this machine's" 2 'cannot listen on' 'HOST:PORT' -- -
 start "data directory that is a file" 2 'cannot make the data directory' '--data' -- --data "$WORK/agent.yaml" --listen 127.0.0.1:0
 start "unknown runtime" 2 'unknown runtime "nope"' 'crun or runc' -- --data "$WORK/fresh" --listen 127.0.0.1:0 --runtime nope
 start "image alias that is none" 2 'x=y' 'oci:DIR' -- --data "$WORK/fresh2" --listen 127.0.0.1:0 --image-alias x=y
+start "runner name that is none" 2 '--runner' '"a b"' 'did you mean "a-b"' -- --data "$WORK/fresh2" --listen 127.0.0.1:0 --runner "a b"
+gone "$WORK/fresh2" "and no data directory was made for either"
 start "half of a certificate" 2 '--tls-cert and --tls-key go together' -- --data "$WORK/fresh" --listen 127.0.0.1:0 --tls-cert x
 start "database server that is away" 8 'PostgreSQL cannot be reached' 'check that it runs' -- --data "$WORK/fresh3" --listen 127.0.0.1:0 --db postgres://nobody@127.0.0.1:1/berm
 

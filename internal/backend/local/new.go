@@ -54,6 +54,7 @@ func New(ctx context.Context, cfg Config) (*Backend, error) {
 	}
 	b.hidePaths()
 	b.describe(capacity)
+	b.tryAliases()
 	b.recover(left)
 	return b, nil
 }
@@ -166,4 +167,17 @@ func overlay(a, b core.Amounts) core.Amounts {
 	}
 	a.GPUs = 0
 	return a
+}
+
+// tryAliases warns of aliases whose images cannot be used as things are. It is no error: a layout may be put there later.
+func (b *Backend) tryAliases() {
+	for _, ref := range b.aliases.Known() {
+		targets, err := b.aliases.Lookup(ref)
+		if err == nil && targets[0].Layout != "" {
+			_, err = image.Resolve(targets[0], b.info.Architecture)
+		}
+		if err != nil {
+			b.log.Warn("an image alias cannot be used yet", "image", ref, "error", err)
+		}
+	}
 }
