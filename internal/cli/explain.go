@@ -77,16 +77,16 @@ func (s *session) emitSubmitted(resp *bermv1.ExplainSandboxResponse) error {
 
 func (s *session) fields(fields []*bermv1.ExplainedField) {
 	t := table{
-		head: []string{"FIELD", "VALUE", "LAYER", "FROM", "SHADOWED", "HERE"},
-		wide: []string{"BY", "AT", "WHY", "NOTE"},
+		head: []string{"FIELD", "VALUE", "LAYER", "FROM", "BY", "AT", "SHADOWED", "HERE"},
+		wide: []string{"WHY", "NOTE"},
 	}
 	for _, f := range fields {
 		from := originText(&bermv1.Origin{Object: f.GetObject(), Revision: f.GetRevision()})
 		for _, also := range f.GetCombined() {
 			from += " and " + originText(&bermv1.Origin{Object: also.GetObject(), Revision: also.GetRevision()})
 		}
-		t.rows = append(t.rows, []string{f.GetPath(), valueText(f.GetValue()), f.GetLayer(), from, shadowText(f.GetShadowed()), f.GetEnforcement(),
-			f.GetBy(), clock(f.GetAt()), f.GetReason(), f.GetEnforcementNote()})
+		t.rows = append(t.rows, []string{f.GetPath(), valueText(f.GetValue()), f.GetLayer(), from, f.GetBy(), clock(f.GetAt()),
+			shadowText(f.GetShadowed()), f.GetEnforcement(), f.GetReason(), f.GetEnforcementNote()})
 	}
 	s.table(t)
 }

@@ -16,7 +16,7 @@ func TestExplainTable(t *testing.T) {
 	s := &session{Stdio: Stdio{Out: &out}}
 	s.fields([]*bermv1.ExplainedField{
 		{
-			Path: "guardrails.runtime_classes", Value: list("gvisor"), Layer: "profile", Object: "profile agent", Revision: 2, Enforcement: "enforced",
+			Path: "guardrails.runtime_classes", Value: list("gvisor"), Layer: "profile", Object: "profile agent", Revision: 2, By: "token:ci", Enforcement: "enforced",
 			Combined: []*bermv1.ShadowedValue{{Value: list("gvisor", "runc"), Layer: "zone", Object: "zone us", Revision: 1}},
 		},
 		{
@@ -25,9 +25,9 @@ func TestExplainTable(t *testing.T) {
 		},
 	})
 	s.candidates([]*bermv1.Candidate{{RunnerId: "r", ProfileName: "agent", Chosen: true}}, 40)
-	want := `FIELD                        VALUE        LAYER      FROM                                                SHADOWED           HERE
-guardrails.runtime_classes   ["gvisor"]   profile    profile agent, revision 2 and zone us, revision 1                      enforced
-tags                         null         override   binding r/agent, revision 1                         ["ci"] (profile)   recorded
+	want := `FIELD                        VALUE        LAYER      FROM                                                BY         AT   SHADOWED           HERE
+guardrails.runtime_classes   ["gvisor"]   profile    profile agent, revision 2 and zone us, revision 1   token:ci                           enforced
+tags                         null         override   binding r/agent, revision 1                                         ["ci"] (profile)   recorded
 
 Candidates:
    RUNNER   PROFILE   CHOSEN   WHY NOT

@@ -60,7 +60,8 @@ func (b *Backend) checkImage(o *order) error {
 	}
 	if img != nil && len(o.main) == 0 && len(img.Config.Entrypoint) == 0 && len(img.Config.Cmd) == 0 {
 		return fault.Preconditionf(fault.ReasonBackendUnsupported, "image %s names no command to run", o.image).
-			WithField("command", "image %s has neither entrypoint nor command: give one", o.image)
+			WithField("command", "image %s has neither entrypoint nor command, and the launch names none to keep the sandbox running", o.image).
+			WithHint("give the launch a command; with the command line: berm run --detach --image %s -- COMMAND, then berm exec", o.image)
 	}
 	return nil
 }
