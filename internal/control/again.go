@@ -14,8 +14,8 @@ import (
 // applyRetry is when a hand-over whose outcome is not known is tried again.
 const applyRetry = time.Second
 
-// applyAgain repeats a hand-over whose outcome is not known, from what is stored. Out of contact it does nothing: the first
-// pass after the line is up again says whether the runner has it.
+// applyAgain repeats a hand-over whose outcome is not known, from what is stored. Out of contact it does nothing: lineUp calls
+// it, unless the first pass showed that the runner has the sandbox.
 func (s *Service) applyAgain(ctx context.Context, id string) {
 	var row *core.Sandbox
 	s.live.look(id, func(e *liveSandbox) {

@@ -180,25 +180,22 @@ func (s *Service) firstPass(ctx context.Context, k *contact, a *attachment, expe
 // is not started again, and nobody was given the id of what never ran.
 func (s *Service) missing(ctx context.Context, k *contact, id string) {
 	o := &backend.Observation{SandboxID: id, Phase: backend.PhaseEnded, At: s.now(), Failed: true, Reason: core.EndLost}
-	again := false
+	gone := true
 	known := s.live.look(id, func(e *liveSandbox) {
 		o.Message = "runner " + k.runnerID + " does not have it any more"
 		switch {
 		case e.apply == applyUnknown && !e.stopping:
-			// This process asked for it and was not answered, and now the runner says that it has not got it.
-			again = true
+			// This process asked for it and was not answered, and now the runner says that it has not got it: lineUp asks again.
+			gone = false
 		case e.apply == recovered && e.row.Status == core.StatusPending:
 			o.Reason = core.EndStartFailed
 			o.Message = "the server ended before runner " + k.runnerID + " had taken it over"
 		}
 	})
-	switch {
-	case !known:
-	case again:
-		s.tasks.run(func(ctx context.Context) { s.applyAgain(ctx, id) })
-	default:
-		s.log.WarnContext(ctx, "a sandbox is gone", "sandbox", id, "runner", k.runnerID, "reason", o.Reason)
-		o.Events = []core.Event{{Name: "ended", At: o.At, Message: o.Reason}}
-		s.submit(o)
+	if !known || !gone {
+		return
 	}
+	s.log.WarnContext(ctx, "a sandbox is gone", "sandbox", id, "runner", k.runnerID, "reason", o.Reason)
+	o.Events = []core.Event{{Name: "ended", At: o.At, Message: o.Reason}}
+	s.submit(o)
 }

@@ -26,6 +26,10 @@ func (s *Service) lineUp(ctx context.Context, k *contact, a *attachment) {
 	s.configs.invalidate(k.orgID)
 	s.wakeRunner(k.runnerUUID)
 	s.log.InfoContext(ctx, "the line to a runner is up", "runner", k.runnerID)
+	// Before this moment nobody could ask: a hand-over that was tried again meanwhile waits here.
+	for _, id := range s.live.on(k.runnerUUID, func(e *liveSandbox) bool { return e.apply == applyUnknown }) {
+		s.tasks.run(func(ctx context.Context) { s.applyAgain(ctx, id) })
+	}
 	now := s.now()
 	overdue := s.live.on(k.runnerUUID, func(e *liveSandbox) bool { return !e.row.ExpiresAt.IsZero() && !now.Before(e.row.ExpiresAt) })
 	for _, id := range overdue {

@@ -23,6 +23,21 @@ type breaking struct {
 	runner.Link
 	during func()
 	answer error
+	// lag is how long the runner then takes to say that it has said everything that it has.
+	lag atomic.Int64
+}
+
+func (l *breaking) Observe(ctx context.Context) iter.Seq[*backend.Observation] {
+	return func(yield func(*backend.Observation) bool) {
+		for o := range l.Link.Observe(ctx) {
+			if o == nil {
+				time.Sleep(time.Duration(l.lag.Load()))
+			}
+			if !yield(o) {
+				return
+			}
+		}
+	}
 }
 
 func (l *breaking) Apply(ctx context.Context, a *runner.Assignment) error {
@@ -46,9 +61,11 @@ func TestLineBreaksDuringTheHandOver(t *testing.T) {
 	for name, tt := range map[string]struct {
 		back   bool
 		answer error
+		lag    time.Duration
 	}{
 		"back before the call returned":     {back: true},
 		"back before, and not answered":     {back: true, answer: unavailable},
+		"back before, and slow to say so":   {back: true, answer: unavailable, lag: time.Minute},
 		"back long after, and not answered": {answer: unavailable},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -59,6 +76,7 @@ func TestLineBreaksDuringTheHandOver(t *testing.T) {
 				link := &breaking{Link: runner.NewAgent(f, nil), answer: tt.answer}
 				w.must(w.svc.Attach(w.ctx(), w.runners["r1"].ID, link))
 				link.during = func() {
+					link.lag.Store(int64(tt.lag))
 					f.Unreachable(true)
 					time.Sleep(time.Millisecond)
 					if tt.back {
@@ -74,6 +92,7 @@ func TestLineBreaksDuringTheHandOver(t *testing.T) {
 					}
 					f.Unreachable(false)
 				}
+				time.Sleep(tt.lag)
 				if got := w.wait(sb.ID, control.Settled); got.Status != core.StatusRunning || f.Creates() != 1 {
 					t.Errorf("%s %q, made %d times", got.Status, got.StatusReason, f.Creates())
 				}
