@@ -45,6 +45,8 @@ type Phase string
 const (
 	PhaseCreating Phase = "CREATING"
 	PhaseRunning  Phase = "RUNNING"
+	// PhasePaused: every process stands still. It is left by Resume, and by a stop, which lets the sandbox go on to end.
+	PhasePaused   Phase = "PAUSED"
 	PhaseStopping Phase = "STOPPING"
 	PhaseEnded    Phase = "ENDED"
 )
@@ -87,6 +89,7 @@ type Info struct {
 	// Unenforced are fields that the kind declares as enforced and that are only recorded here, each with the reason.
 	Unenforced map[string]string
 	// Features are named abilities that work here: "egress:none", "image:host", "image:oci-layout", "cgroup:limits", …
+	// "pause": sandboxes can be paused.
 	Features []string
 	// Refusal, when not empty, is why this backend can run nothing here ("needs root").
 	Refusal string
@@ -106,6 +109,13 @@ type Backend interface {
 	// Stop asks the main process to end and kills everything after the grace. It returns once stopping began and is
 	// idempotent; a later call with a shorter grace shortens the wait, and the first why stays. why is one of core.End….
 	Stop(ctx context.Context, id string, grace time.Duration, why string) error
+	// Pause makes every process of a running sandbox stand still where it is, and returns when all do. Nothing is lost: memory,
+	// open files and commands that run stay. One that is paused already is fine. A paused sandbox refuses commands and files
+	// (Precondition, CWSANDBOX_SANDBOX_NOT_RUNNING, status PAUSED in the metadata). Where nothing can be paused: Precondition,
+	// BACKEND_UNSUPPORTED.
+	Pause(ctx context.Context, id string) error
+	// Resume lets a paused sandbox go on. One that runs is fine.
+	Resume(ctx context.Context, id string) error
 	// Delete removes an ended sandbox and everything of it. Unknown ids succeed. A live one: Precondition.
 	Delete(ctx context.Context, id string) error
 	// Exec starts a command. While the sandbox is being created it waits for it, within ctx. The process is killed when ctx

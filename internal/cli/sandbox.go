@@ -180,6 +180,36 @@ func (s *session) stopCmd() *cobra.Command {
 	return c
 }
 
+func (s *session) pauseCmd() *cobra.Command {
+	return &cobra.Command{
+		Use: "pause SANDBOX...", Short: "Freeze sandboxes: memory, files and commands stay, nothing runs", Args: args(1, -1, "the id of at least one sandbox"),
+		RunE: s.with(func(ctx context.Context, c *client.Client, a []string) error {
+			return s.each(a, func(id string) error {
+				resp, err := c.Gateway().Pause(ctx, &v1beta2pb.PauseSandboxRequest{SandboxId: id})
+				if err == nil && !resp.GetSuccess() {
+					err = fault.Preconditionf("PAUSE_FAILED", "%s", resp.GetErrorMessage())
+				}
+				return err
+			})
+		}),
+	}
+}
+
+func (s *session) resumeCmd() *cobra.Command {
+	return &cobra.Command{
+		Use: "resume SANDBOX...", Short: "Let paused sandboxes go on", Args: args(1, -1, "the id of at least one sandbox"),
+		RunE: s.with(func(ctx context.Context, c *client.Client, a []string) error {
+			return s.each(a, func(id string) error {
+				resp, err := c.Gateway().Resume(ctx, &v1beta2pb.ResumeSandboxRequest{SandboxId: id})
+				if err == nil && !resp.GetSuccess() {
+					err = fault.Preconditionf("RESUME_FAILED", "%s", resp.GetErrorMessage())
+				}
+				return err
+			})
+		}),
+	}
+}
+
 func (s *session) rmCmd() *cobra.Command {
 	return &cobra.Command{
 		Use: "rm SANDBOX...", Aliases: []string{"delete"}, Short: "Stop sandboxes at once and remove their remains", Args: args(1, -1, "the id of at least one sandbox"),

@@ -29,10 +29,16 @@ func advance(row *core.Sandbox, o *backend.Observation) (*core.Sandbox, bool) {
 	next.Observation = core.ObservationCurrent
 	switch o.Phase {
 	case backend.PhaseRunning:
-		if row.Status != core.StatusPending {
+		if row.Status != core.StatusPending && row.Status != core.StatusPaused {
 			return row, false
 		}
 		next.Status, next.StatusReason = core.StatusRunning, ""
+		return &next, true
+	case backend.PhasePaused:
+		if row.Status == core.StatusPaused {
+			return row, false
+		}
+		next.Status, next.StatusReason = core.StatusPaused, ""
 		return &next, true
 	case backend.PhaseEnded:
 		end(&next, o)

@@ -111,8 +111,12 @@ func (s *Service) reach(ctx context.Context, orgID, id string) (runner.Link, err
 	if err != nil {
 		return nil, err
 	}
-	if now := s.overlay(row); now.Status.Terminal() || now.Status == core.StatusTerminating {
+	switch now := s.overlay(row); now.Status {
+	case core.StatusCompleted, core.StatusFailed, core.StatusTerminating:
 		return nil, notRunning(now)
+	case core.StatusPaused:
+		return nil, backend.ErrPaused(id)
+	case core.StatusPending, core.StatusCreating, core.StatusRunning:
 	}
 	if err := s.handedOver(ctx, id); err != nil {
 		return nil, err

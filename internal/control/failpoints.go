@@ -24,6 +24,10 @@ const (
 	fpStatusCommitted   = "control.after-status-commit"
 	fpStop              = "control.before-stop"
 	fpStopped           = "control.after-stop"
+	fpPause             = "control.before-pause"
+	fpPaused            = "control.after-pause"
+	fpResume            = "control.before-resume"
+	fpResumed           = "control.after-resume"
 	fpCleanup           = "control.before-cleanup"
 	fpCleaned           = "control.after-cleanup"
 	fpExec              = "control.before-exec"
@@ -38,7 +42,7 @@ func Failpoints() []string {
 	return []string{
 		fpProfileInsert, fpProfileUpdate, fpProfileDelete, fpRunnerInsert, fpRunnerUpdate, fpRunnerDelete, fpRunnerDrained,
 		fpZonePut, fpZoneDelete, fpOrgInsert, fpTokenInsert, fpTokenRevoke, fpBootstrap, fpCapacity,
-		fpLaunchCommit, fpLaunchCommitted, fpApplied, fpStatusCommit, fpStatusCommitted, fpStop, fpStopped, fpCleanup, fpCleaned,
+		fpLaunchCommit, fpLaunchCommitted, fpApplied, fpStatusCommit, fpStatusCommitted, fpStop, fpStopped, fpPause, fpPaused, fpResume, fpResumed, fpCleanup, fpCleaned,
 		fpExec, fpReadFile, fpWriteFile, fpRecovered, fpFirstPassObserved,
 	}
 }

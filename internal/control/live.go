@@ -154,6 +154,10 @@ func statusNow(written core.Status, e *liveSandbox) core.Status {
 		return core.StatusTerminating
 	case written == core.StatusPending && (e.phase == backend.PhaseCreating || e.phase == backend.PhaseRunning):
 		return core.StatusCreating
+	case written == core.StatusRunning && e.phase == backend.PhasePaused:
+		return core.StatusPaused
+	case written == core.StatusPaused && e.phase == backend.PhaseRunning:
+		return core.StatusRunning
 	}
 	return written
 }

@@ -23,7 +23,7 @@ const (
 type SandboxView struct {
 	// Sandbox has the live status: CREATING and TERMINATING are known in memory only.
 	Sandbox *core.Sandbox
-	// Usage is nil unless the sandbox runs and its runner could measure it.
+	// Usage is nil unless the sandbox runs, or is paused, and its runner could measure it.
 	Usage *core.Amounts
 	// GroupID is that of the runner as it is configured now, empty when it is gone. Isolation is what separates the sandbox
 	// from the machine, in words.
@@ -48,7 +48,7 @@ func (s *Service) Get(ctx context.Context, p core.Principal, id string) (*Sandbo
 		view.GroupID = r.runner.GroupID
 	}
 	link, _ := s.contacts.linkOf(row.RunnerUUID)
-	if link == nil || view.Sandbox.Status != core.StatusRunning {
+	if link == nil || view.Sandbox.Status != core.StatusRunning && view.Sandbox.Status != core.StatusPaused {
 		return view, nil
 	}
 	if usage, err := link.Usage(ctx, id); err == nil {
@@ -134,8 +134,10 @@ func writtenFor(st core.Status) []core.Status {
 	case core.StatusCreating:
 		return []core.Status{core.StatusPending}
 	case core.StatusTerminating:
-		return []core.Status{core.StatusPending, core.StatusRunning, core.StatusTerminating}
-	case core.StatusPending, core.StatusRunning, core.StatusPaused, core.StatusCompleted, core.StatusFailed:
+		return []core.Status{core.StatusPending, core.StatusRunning, core.StatusPaused, core.StatusTerminating}
+	case core.StatusRunning, core.StatusPaused:
+		return []core.Status{core.StatusRunning, core.StatusPaused}
+	case core.StatusPending, core.StatusCompleted, core.StatusFailed:
 	}
 	return []core.Status{st}
 }

@@ -113,6 +113,12 @@ func (a *Agent) Stop(ctx context.Context, id string, grace time.Duration, why st
 	return a.backend.Stop(ctx, id, grace, why)
 }
 
+// Pause makes every process of a sandbox stand still.
+func (a *Agent) Pause(ctx context.Context, id string) error { return a.backend.Pause(ctx, id) }
+
+// Resume lets a paused sandbox go on.
+func (a *Agent) Resume(ctx context.Context, id string) error { return a.backend.Resume(ctx, id) }
+
 // Delete removes an ended sandbox from the backend.
 func (a *Agent) Delete(ctx context.Context, id string) error { return a.backend.Delete(ctx, id) }
 

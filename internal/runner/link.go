@@ -34,6 +34,8 @@ type Link interface {
 	// the owner's guardrails: Precondition, GUARDRAIL_VIOLATED. Unavailable leaves open whether the runner has it.
 	Apply(ctx context.Context, a *Assignment) error
 	Stop(ctx context.Context, id string, grace time.Duration, why string) error
+	Pause(ctx context.Context, id string) error
+	Resume(ctx context.Context, id string) error
 	Delete(ctx context.Context, id string) error
 	Exec(ctx context.Context, id string, e backend.Exec) (backend.Process, error)
 	ReadFile(ctx context.Context, id, path string, limit int64) (io.ReadCloser, int64, error)

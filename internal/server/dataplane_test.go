@@ -252,15 +252,41 @@ func TestFileErrors(t *testing.T) {
 	}
 }
 
+// TestPause: both transports, and what Get says.
+func TestPause(t *testing.T) {
+	w := newWorld(t)
+	c, id := w.gateway(), w.idle()
+	state := func() string {
+		t.Helper()
+		got, err := c.Get(t.Context(), &v1beta2pb.GetSandboxRequest{SandboxId: id})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.TrimPrefix(got.GetSandboxStatus().String(), "SANDBOX_STATUS_")
+	}
+	if r, err := c.Pause(t.Context(), &v1beta2pb.PauseSandboxRequest{SandboxId: id}); err != nil || !r.GetSuccess() || state() != "PAUSED" {
+		t.Fatalf("%v, %v, then %s", r, err, state())
+	}
+	_, err := c.Exec(t.Context(), &v1beta2pb.ExecSandboxRequest{SandboxId: id, Command: []string{"true"}})
+	if status.Code(err) != codes.FailedPrecondition || reasonOf(err) != "CWSANDBOX_SANDBOX_NOT_RUNNING" || metaOf(err)["status"] != "PAUSED" {
+		t.Errorf("exec in a paused sandbox: %v %v", err, metaOf(err))
+	}
+	if r := w.call(w.user, http.MethodPost, "/v1beta2/sandboxes/"+id+"/resume", object{}); r.body["success"] != true || state() != "RUNNING" {
+		t.Errorf("%v, then %s", r.body, state())
+	}
+	w.call(w.user, http.MethodPost, "/v1beta2/sandboxes/none/pause", object{}).want(http.StatusNotFound, "CWSANDBOX_SANDBOX_NOT_FOUND")
+	if _, err := c.Resume(t.Context(), &v1beta2pb.ResumeSandboxRequest{SandboxId: id, MaxTimeoutSeconds: -1}); status.Code(err) != codes.InvalidArgument {
+		t.Errorf("a negative timeout: %v", err)
+	}
+}
+
 // TestLater: what comes later says so, by name, over both transports.
 func TestLater(t *testing.T) {
 	w := newWorld(t)
 	conn, ctx := w.dial(w.addr, w.user), t.Context()
 	g, s := v1beta2rpc.NewGatewayServiceClient(conn), v1beta2rpc.NewSecretStoreServiceClient(conn)
 	calls := map[string]func() error{
-		"Pause":  func() error { _, err := g.Pause(ctx, &v1beta2pb.PauseSandboxRequest{}); return err },
-		"Resume": func() error { _, err := g.Resume(ctx, &v1beta2pb.ResumeSandboxRequest{}); return err },
-		"Raw":    func() error { _, err := g.Raw(ctx, &v1beta2pb.RawSandboxRequest{}); return err },
+		"Raw": func() error { _, err := g.Raw(ctx, &v1beta2pb.RawSandboxRequest{}); return err },
 		"GetFileSystemSnapshot": func() error {
 			_, err := g.GetFileSystemSnapshot(ctx, &v1beta2pb.GetFileSystemSnapshotRequest{})
 			return err
@@ -286,7 +312,7 @@ func TestLater(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	w.call(w.user, http.MethodPost, "/v1beta2/sandboxes/x/pause", nil).want(http.StatusNotImplemented, "CWSANDBOX_NOT_IMPLEMENTED", "Pause")
+	w.call(w.user, http.MethodPost, "/v1beta2/sandboxes/x/raw", nil).want(http.StatusNotImplemented, "CWSANDBOX_NOT_IMPLEMENTED", "Raw")
 	refused := w.call(w.user, http.MethodPost, "/v1beta2/sandboxes", object{
 		"s3Mount": object{"bucket": "b"}, "volumes": []object{{"volumeId": "v"}}, "secretStores": []object{{"storeName": "s"}},
 	}).want(http.StatusNotImplemented, "s3_mount", "volumes", "secret_stores")

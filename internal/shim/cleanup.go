@@ -87,6 +87,10 @@ func (c *Config) Container(spawn oci.Spawner) *oci.Container {
 func Remove(ctx context.Context, c *Config, spawn oci.Spawner) error {
 	failpoint.Hit(failBeforeDelete)
 	container := c.Container(spawn)
+	// Processes that are frozen do not die, and runtimes wait for them.
+	if err := c.Cgroup.KillFrozen(); err != nil {
+		return err
+	}
 	var deleted error
 	if container.Known() {
 		deleted = container.Delete()

@@ -47,7 +47,7 @@ func Connect(ctx context.Context, dir string) (*Client, error) {
 // Dir returns the state directory.
 func (c *Client) Dir() string { return c.dir }
 
-// Info returns the shim's record of its sandbox.
+// Info returns the shim's record of its sandbox. While it is being paused or resumed it waits for the outcome.
 func (c *Client) Info(ctx context.Context) (Record, error) {
 	var r Record
 	err := c.call(ctx, wire.Request{Op: wire.OpInfo}, &r)
@@ -69,6 +69,17 @@ func (c *Client) Wait(ctx context.Context) (Exit, error) {
 // that is under way; an ended sandbox is a success. A second Stop can only shorten the grace.
 func (c *Client) Stop(ctx context.Context, grace time.Duration) error {
 	return c.call(ctx, wire.Request{Op: wire.OpStop, Grace: max(grace, 0)}, nil)
+}
+
+// Pause freezes every process of the sandbox and returns when all stand still; one that is paused already is a success. A
+// paused sandbox serves no commands and files, and a stop lets it go on first.
+func (c *Client) Pause(ctx context.Context) error {
+	return c.call(ctx, wire.Request{Op: wire.OpPause}, nil)
+}
+
+// Resume lets a paused sandbox go on.
+func (c *Client) Resume(ctx context.Context) error {
+	return c.call(ctx, wire.Request{Op: wire.OpResume}, nil)
 }
 
 // Signal sends a signal to the main process.

@@ -59,6 +59,11 @@ func serveOne(ctx context.Context, cfg shim.Config) error {
 	if _, err := collect(p); err != nil {
 		return err
 	}
+	for _, call := range []func(context.Context) error{c.Pause, c.Resume, c.Pause} { // the last is ended by the stop
+		if err := call(ctx); err != nil {
+			return err
+		}
+	}
 	if err := c.Stop(ctx, patience); err != nil {
 		return err
 	}

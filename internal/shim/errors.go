@@ -24,6 +24,7 @@ var reasons = map[wire.Code]struct {
 	wire.CodeExhausted:       {fault.Exhausted, fault.ReasonLimitExceeded},
 	wire.CodeStartFailed:     {fault.Precondition, string(wire.CodeStartFailed)},
 	wire.CodeNotRunning:      {fault.Precondition, fault.ReasonSandboxNotRunning},
+	wire.CodePaused:          {fault.Precondition, fault.ReasonSandboxNotRunning},
 	wire.CodeGap:             {fault.OutOfRange, string(wire.CodeGap)},
 	wire.CodeInternal:        {fault.Unavailable, fault.ReasonRunnerUnavailable},
 }

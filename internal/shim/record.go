@@ -50,6 +50,8 @@ type Record struct {
 	PIDStart  uint64    `json:"pid_start,omitempty"`
 	CreatedAt time.Time `json:"created_at"`
 	StartedAt time.Time `json:"started_at,omitzero"`
+	// PausedAt is when the sandbox was frozen; zero while it runs.
+	PausedAt time.Time `json:"paused_at,omitzero"`
 	// Session names this run of the main process's output.
 	Session string `json:"session"`
 }

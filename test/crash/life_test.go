@@ -151,6 +151,12 @@ func (m *machine) stop(id string) bool {
 	return code == http.StatusOK && succeeded(raw)
 }
 
+// pause lets a sandbox stand still ("pause") or go on ("resume").
+func (m *machine) pause(id, verb string) bool {
+	raw, code := m.call("POST", "/v1beta2/sandboxes/"+id+"/"+verb, map[string]any{})
+	return code == http.StatusOK && succeeded(raw)
+}
+
 func (m *machine) delete(id string) bool {
 	raw, code := m.call("DELETE", "/v1beta2/sandboxes/"+id, nil)
 	return code == http.StatusOK && succeeded(raw)

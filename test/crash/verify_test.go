@@ -76,7 +76,7 @@ func (w *work) matchLaunches() {
 
 // settled reports whether a sandbox is in a state that lasts.
 func (l *life) settled(v *view) bool {
-	return v != nil && (v.ended() || v.Status == "RUNNING" && !l.ends && !l.endTold)
+	return v != nil && (v.ended() || (v.Status == "RUNNING" || v.Status == "PAUSED") && !l.ends && !l.endTold)
 }
 
 // settle waits until every sandbox is in a state that lasts.

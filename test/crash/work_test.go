@@ -155,6 +155,11 @@ func (w *work) lifeOf(i int) {
 	if l.id == "" {
 		return
 	}
+	if !l.ends { // One half is resumed, the other stopped while it stands still.
+		if w.m.pause(l.id, "pause"); i%4 < 2 {
+			w.m.pause(l.id, "resume")
+		}
+	}
 	switch {
 	case l.ends:
 	case i%2 == 0:

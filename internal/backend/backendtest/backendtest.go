@@ -36,6 +36,7 @@ func Run(t *testing.T, open func(t *testing.T) backend.Backend, opts Options) {
 		"info":      (*suite).testInfo,
 		"lifecycle": (*suite).testLifecycle,
 		"stop":      (*suite).testStop,
+		"pause":     (*suite).testPause,
 		"delete":    (*suite).testDelete,
 		"exec":      (*suite).testExec,
 		"streams":   (*suite).testStreams,
@@ -44,7 +45,7 @@ func Run(t *testing.T, open func(t *testing.T) backend.Backend, opts Options) {
 		"observe":   (*suite).testObserve,
 		"restart":   (*suite).testRestart,
 	}
-	for _, name := range []string{"info", "lifecycle", "stop", "delete", "exec", "streams", "terminal", "files", "observe", "restart"} {
+	for _, name := range []string{"info", "lifecycle", "stop", "pause", "delete", "exec", "streams", "terminal", "files", "observe", "restart"} {
 		if name == "restart" && opts.Reopen == nil {
 			continue // a promise that this backend does not make
 		}

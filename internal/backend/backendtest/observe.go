@@ -3,6 +3,7 @@ package backendtest
 import (
 	"encoding/base64"
 	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -141,6 +142,13 @@ func (s *suite) testRestart() {
 	}
 	short := s.create(s.T, s.work("sh", "-c", "exit 9"))
 	s.ended(s.T, short)
+	still := ""
+	if slices.Contains(s.b.Info().Features, "pause") {
+		still = s.idle(s.T)
+		if err := s.b.Pause(s.ctx, still); err != nil {
+			s.Fatal(err)
+		}
+	}
 
 	s.b = s.opts.Reopen(s.T, s.b)
 	<-s.done
@@ -152,6 +160,20 @@ func (s *suite) testRestart() {
 			t.Fatalf("after the restart: %+v", o)
 		}
 		if r := s.exec(t, survivor, backend.Exec{Argv: []string{"cat", "/tmp/mark"}}); r.out != "mark" {
+			t.Errorf("%+v", r)
+		}
+	})
+	s.sub("a paused sandbox is still paused", func(t *testing.T) {
+		if still == "" {
+			return
+		}
+		if o := s.firstPass(t)[still]; o == nil || o.Phase != backend.PhasePaused {
+			t.Fatalf("after the restart: %+v", o)
+		}
+		if err := s.b.Resume(s.ctx, still); err != nil {
+			t.Fatal(err)
+		}
+		if r := s.exec(t, still, backend.Exec{Argv: []string{"echo", "on"}}); r.out != "on\n" {
 			t.Errorf("%+v", r)
 		}
 	})

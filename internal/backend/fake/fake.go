@@ -85,7 +85,7 @@ func infoFrom(i backend.Info) backend.Info {
 		i.Capacity = core.Amounts{CPUMillis: defaultCPUMillis, MemoryBytes: defaultMemoryBytes, Sandboxes: defaultSandboxes}
 	}
 	if i.Features == nil {
-		i.Features = []string{"egress:none", "image:host"}
+		i.Features = []string{"egress:none", "image:host", "pause"}
 	}
 	return i
 }
@@ -162,7 +162,7 @@ func (b *Backend) Delete(_ context.Context, id string) error {
 func (b *Backend) Usage(_ context.Context, id string) (core.Amounts, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	s, err := b.running(id)
+	s, err := b.alive(id)
 	if err != nil {
 		return core.Amounts{}, err
 	}
@@ -188,6 +188,15 @@ func (b *Backend) locked(fn func()) {
 
 // running returns the sandbox if it runs.
 func (b *Backend) running(id string) (*sandbox, error) {
+	s, err := b.alive(id)
+	if err == nil && s.last.Phase == backend.PhasePaused {
+		return nil, notRunning(s)
+	}
+	return s, err
+}
+
+// alive returns the sandbox if it runs or is paused.
+func (b *Backend) alive(id string) (*sandbox, error) {
 	if err := b.reachable(); err != nil {
 		return nil, err
 	}
@@ -195,12 +204,15 @@ func (b *Backend) running(id string) (*sandbox, error) {
 	if !ok {
 		return nil, fault.NotFoundf(fault.ReasonSandboxNotFound, "sandbox %s is not known here", id)
 	}
-	if s.last.Phase != backend.PhaseRunning {
+	if s.last.Phase != backend.PhaseRunning && s.last.Phase != backend.PhasePaused {
 		return nil, notRunning(s)
 	}
 	return s, nil
 }
 
 func notRunning(s *sandbox) error {
+	if s.last.Phase == backend.PhasePaused {
+		return backend.ErrPaused(s.work.SandboxID)
+	}
 	return fault.Preconditionf(fault.ReasonSandboxNotRunning, "sandbox %s is %s", s.work.SandboxID, s.last.Phase)
 }

@@ -125,7 +125,7 @@ func (b *Backend) Stop(_ context.Context, id string, grace time.Duration, why st
 		// It never ran: there is no exit to observe.
 		b.end(s, backend.Observation{Phase: backend.PhaseEnded, Reason: why, Message: "stopped before it ran"})
 		return nil
-	case backend.PhaseRunning:
+	case backend.PhaseRunning, backend.PhasePaused:
 		s.stopWhy = why
 		b.publish(s, backend.Observation{Phase: backend.PhaseStopping, Events: []core.Event{{Name: "stopping", At: b.cfg.Now(), Message: why}}})
 		code, ends := onTerm(mainArgv(s.work))

@@ -15,6 +15,7 @@ const (
 	featureCPU       = "cgroup:cpu"
 	featureMemory    = "cgroup:memory"
 	featurePIDs      = "cgroup:pids"
+	featurePause     = "pause"
 )
 
 // Capability is one row of the table of what works on this machine: what `berm serve` prints.
@@ -74,6 +75,7 @@ func capabilities(m machine, runtimes []string) []Capability {
 		{featureMemory, "memory limits", m.arrangement()},
 		{featurePIDs, "process limits", m.arrangement()},
 		{"exec", "commands, terminals and files in a sandbox", ""},
+		{featurePause, "pause and resume", m.arrangement()},
 		{"recovery", "sandboxes survive a restart of the server", ""},
 	} {
 		row := Capability{Feature: f.feature, Title: f.title, Works: up, Reason: f.note}

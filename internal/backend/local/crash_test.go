@@ -63,6 +63,11 @@ func crashScenario() error {
 			return err
 		}
 	}
+	for _, call := range []func(context.Context, string) error{b.Pause, b.Resume} {
+		if err := call(ctx, crashIdle); err != nil {
+			return err
+		}
+	}
 	if err := b.Stop(ctx, crashImage, time.Second, core.EndStopped); err != nil {
 		return err
 	}
@@ -153,8 +158,15 @@ func crashCheck(t *testing.T, b *testBackend) {
 	t.Helper()
 	for id := range b.snapshot() {
 		o := b.await(id, "it settled", func(o *backend.Observation) bool {
-			return o.Phase == backend.PhaseEnded || o.Phase == backend.PhaseRunning && (id == crashIdle || id == crashImage && !b.stopped(id))
+			return o.Phase == backend.PhaseEnded || (o.Phase == backend.PhaseRunning || o.Phase == backend.PhasePaused) && (id == crashIdle || id == crashImage && !b.stopped(id))
 		})
+		if o.Phase == backend.PhasePaused {
+			// The pause was done and not told any more: it is told now, and can be ended.
+			if err := b.Resume(t.Context(), id); err != nil || id != crashIdle {
+				t.Errorf("%s is paused: %v", id, err)
+			}
+			o.Phase = backend.PhaseRunning
+		}
 		switch {
 		case o.Phase == backend.PhaseRunning:
 			if _, err := b.tryExec(t.Context(), id, backend.Exec{Argv: []string{"/dev/berm-init"}}); err != nil {

@@ -33,7 +33,7 @@ func (b *Backend) Exec(ctx context.Context, id string, e backend.Exec) (backend.
 	return &process{Process: p}, nil
 }
 
-// explain says of a sandbox that has ended meanwhile how it did.
+// explain says of a sandbox that has ended meanwhile how it did, and of one that is paused that it is.
 func (b *Backend) explain(id string, err error) error {
 	if !fault.HasReason(err, fault.ReasonSandboxNotRunning) {
 		return err
@@ -44,8 +44,12 @@ func (b *Backend) explain(id string, err error) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.last.Phase == backend.PhaseEnded {
+	switch s.last.Phase {
+	case backend.PhaseEnded:
 		return notRunning(s.last)
+	case backend.PhasePaused:
+		return backend.ErrPaused(id)
+	case backend.PhaseCreating, backend.PhaseRunning, backend.PhaseStopping:
 	}
 	return err
 }

@@ -18,6 +18,8 @@ const (
 	failShimStarted   = "local.start-shim-started"
 	failStopRecorded  = "local.stop-recorded"
 	failStopAsked     = "local.stop-asked"
+	failPaused        = "local.pause-done"
+	failResumed       = "local.resume-done"
 	failEndSeen       = "local.end-seen"
 	failEndRecorded   = "local.end-recorded"
 	failReleased      = "local.end-released"
@@ -30,6 +32,6 @@ const (
 func Failpoints() []string {
 	return slices.Concat([]string{
 		failRecordWritten, failRecordRenamed, failDirMade, failAccepted, failBoxMade, failRooted, failBundled, failShimStarted,
-		failStopRecorded, failStopAsked, failEndSeen, failEndRecorded, failReleased, failTrashed, failDeleted, failRecovered,
+		failStopRecorded, failStopAsked, failPaused, failResumed, failEndSeen, failEndRecorded, failReleased, failTrashed, failDeleted, failRecovered,
 	}, image.Failpoints())
 }

@@ -26,7 +26,9 @@ type machine struct {
 	cgroup cgroup.Mode
 	// cpu, memory and pids tell the controllers that can be written, swap whether swap is accounted for.
 	cpu, memory, pids, swap bool
-	memoryBytes             int64
+	// freezer tells whether sandboxes can be paused.
+	freezer     bool
+	memoryBytes int64
 	// pidsLimit is how many processes and threads a sandbox may have.
 	pidsLimit int64
 	// openFiles is the limit of descriptors that sandboxes get.
@@ -78,6 +80,9 @@ func (m *machine) cgroups(base string, total core.Amounts) error {
 		if !has {
 			m.lack(feature, "the kernel or its configuration has no such controller")
 		}
+	}
+	if m.freezer = cgroup.CanFreeze(m.cgroup, base); !m.freezer {
+		m.lack(featurePause, "the kernel cannot freeze control groups, or its configuration leaves that out")
 	}
 	m.bound(base, total)
 	return nil

@@ -150,6 +150,10 @@ func (b *Backend) adopt(f *found, state shim.State) {
 	f.mu.Unlock()
 	at := state.Record.StartedAt
 	b.publish(f.sandbox, backend.Observation{Phase: backend.PhaseRunning, At: at, StartedAt: at, Events: []core.Event{{Name: "started", At: at}}})
+	// What the shim says now, not what it had written when it was looked at: it may just be pausing the sandbox.
+	if r, err := client.Info(b.ctx); err == nil && !r.PausedAt.IsZero() {
+		b.publish(f.sandbox, paused(r.PausedAt))
+	}
 	stop := f.stopping()
 	if stop != nil {
 		b.publish(f.sandbox, stopping(stop))

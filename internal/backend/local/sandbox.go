@@ -24,6 +24,8 @@ type sandbox struct {
 
 	// clean says, once released is closed, that everything was removed.
 	clean bool
+	// pausing lets one Pause or Resume at a time go on, so that they are told in the order in which they happened.
+	pausing sync.Mutex
 	// deleting lets one Delete at a time remove it.
 	deleting sync.Mutex
 
@@ -96,7 +98,7 @@ func rank(p backend.Phase) int {
 	switch p {
 	case backend.PhaseCreating:
 		return 1
-	case backend.PhaseRunning:
+	case backend.PhaseRunning, backend.PhasePaused:
 		return 2
 	case backend.PhaseStopping:
 		return 3

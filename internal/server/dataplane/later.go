@@ -25,14 +25,6 @@ func (s *gateway) DeleteFileSystemSnapshot(context.Context, *v1beta2pb.DeleteFil
 	return nil, later("DeleteFileSystemSnapshot")
 }
 
-func (s *gateway) Pause(context.Context, *v1beta2pb.PauseSandboxRequest) (*v1beta2pb.PauseSandboxResponse, error) {
-	return nil, later("Pause")
-}
-
-func (s *gateway) Resume(context.Context, *v1beta2pb.ResumeSandboxRequest) (*v1beta2pb.ResumeSandboxResponse, error) {
-	return nil, later("Resume")
-}
-
 func (s *gateway) Raw(context.Context, *v1beta2pb.RawSandboxRequest) (*v1beta2pb.RawSandboxResponse, error) {
 	return nil, later("Raw").WithHint("use Exec, AddFile, RetrieveFile, Get or Stop")
 }

@@ -59,6 +59,7 @@ func (g Group) remove(ctx context.Context, root string) error {
 			if !errors.Is(err, unix.EBUSY) {
 				return err
 			}
+			_ = g.thaw(root) // What was killed while it was frozen dies only now. One that cannot be thawed shows as a timeout.
 			select {
 			case <-ctx.Done():
 				return fmt.Errorf("%s: processes are still there: %w", filepath.Join(h, g.Path), context.Cause(ctx))

@@ -45,8 +45,16 @@ func (s *sandbox) requestStop(grace time.Duration) {
 	}
 	s.timer = time.AfterFunc(grace, s.kill)
 	if first && s.guest != nil {
-		go func() { _ = s.guest.tell(wire.Request{Op: wire.OpStop, Grace: grace}, askTimeout) }() // The timer is what counts.
+		go s.askToEnd(grace)
 	}
+}
+
+// askToEnd lets the main process know. A sandbox that is frozen goes on for it. The timer is what counts.
+func (s *sandbox) askToEnd(grace time.Duration) {
+	if werr := s.resume(); werr != nil {
+		s.logf("resume a sandbox that is stopped: %v", werr)
+	}
+	_ = s.guest.tell(wire.Request{Op: wire.OpStop, Grace: grace}, askTimeout)
 }
 
 // recordStopping is best effort: a disk that is full must not keep a sandbox from being stopped.
@@ -70,6 +78,9 @@ func (s *sandbox) kill() {
 		return
 	}
 	s.killed = true
+	if err := s.cfg.Cgroup.Thaw(); err != nil { // A frozen process does not die.
+		s.logf("thaw a sandbox that is killed: %v", err)
+	}
 	if _, err := s.cfg.Cgroup.LiftCPU(); err != nil {
 		s.logf("lift the CPU limit of a sandbox that is killed: %v", err)
 	}

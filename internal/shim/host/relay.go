@@ -88,6 +88,10 @@ func (s *sandbox) awaitRunning(c *client) bool {
 	}
 	select {
 	case <-s.running:
+		if s.paused() {
+			c.fail(errPaused())
+			return false
+		}
 		return true
 	case <-s.ended:
 		c.fail(wire.Errorf(wire.CodeNotRunning, "the sandbox did not start"))

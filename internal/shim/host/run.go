@@ -42,6 +42,10 @@ const (
 	failAfterRunning      = "shim.after-running-record"
 	failBeforeStopRecord  = "shim.before-stopping-record"
 	failAfterStopRecord   = "shim.after-stopping-record"
+	failBeforeFreeze      = "shim.before-freeze"
+	failAfterFreeze       = "shim.after-freeze"
+	failAfterPauseRecord  = "shim.after-paused-record"
+	failAfterThaw         = "shim.after-thaw"
 	failBeforeExitRecord  = "shim.before-exit-record"
 	failAfterExitRecord   = "shim.after-exit-record"
 	failAfterRemove       = "shim.after-remove"
@@ -52,7 +56,7 @@ const (
 func Failpoints() []string {
 	return []string{
 		failBeforeCreated, failBeforeRun, failAfterRun, failBeforeMain, failBeforeRunning, failAfterRunning, failBeforeStopRecord,
-		failAfterStopRecord, failBeforeExitRecord, failAfterExitRecord, failAfterRemove, failBeforeStartFailed,
+		failAfterStopRecord, failBeforeFreeze, failAfterFreeze, failAfterPauseRecord, failAfterThaw, failBeforeExitRecord, failAfterExitRecord, failAfterRemove, failBeforeStartFailed,
 	}
 }
 
@@ -71,6 +75,9 @@ type sandbox struct {
 	// hurrying guards hurried, when the CPU limit was last put back.
 	hurrying sync.Mutex
 	hurried  time.Time
+
+	// pausing lets one pause or resume at a time go on. It is taken before mu.
+	pausing sync.Mutex
 
 	// mu guards the rest.
 	mu       sync.Mutex

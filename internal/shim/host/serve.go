@@ -136,9 +136,11 @@ func (s *sandbox) dispatch(c *client, req wire.Request) {
 	case wire.OpExec, wire.OpReadFile, wire.OpWriteFile:
 		s.relay(c, req)
 	case wire.OpInfo:
+		s.pausing.Lock() // Whoever asks must not miss a pause that is under way.
 		s.mu.Lock()
 		r := s.record
 		s.mu.Unlock()
+		s.pausing.Unlock()
 		c.ok(r)
 	case wire.OpWait:
 		if s.await(c, s.ended) {
@@ -155,6 +157,10 @@ func (s *sandbox) dispatch(c *client, req wire.Request) {
 		s.sendOutput(c, req)
 	case wire.OpForget:
 		s.forget(c)
+	case wire.OpPause:
+		s.answerPause(c, s.pause)
+	case wire.OpResume:
+		s.answerPause(c, s.resume)
 	default:
 		c.fail(wire.Errorf(wire.CodeInvalid, "unknown operation %q", req.Op))
 	}
@@ -179,6 +185,8 @@ func (s *sandbox) signalMain(c *client, req wire.Request) {
 		c.fail(wire.Errorf(wire.CodeInvalid, "signal %d: there are 1 to 64", req.Signal))
 	case !isClosed(s.running) || isClosed(s.ended):
 		c.fail(wire.Errorf(wire.CodeNotRunning, "the sandbox is not running"))
+	case s.paused():
+		c.fail(errPaused())
 	default:
 		if werr := s.guest.tell(req, askTimeout); werr != nil {
 			c.fail(wire.Errorf(wire.CodeInternal, "%s", werr.Message))

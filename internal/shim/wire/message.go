@@ -32,6 +32,9 @@ const (
 	OpStats  Op = "stats"
 	OpOutput Op = "output"
 	OpForget Op = "forget"
+	// OpPause freezes every process of the sandbox, OpResume lets them go on. Both answer once that is so.
+	OpPause  Op = "pause"
+	OpResume Op = "resume"
 )
 
 // Request is the first frame of a connection. Which members count depends on Op.
@@ -112,6 +115,8 @@ const (
 	CodeStartFailed Code = "START_FAILED"
 	// CodeNotRunning: the sandbox is not there yet, stopping, or gone.
 	CodeNotRunning Code = "NOT_RUNNING"
+	// CodePaused: the sandbox is frozen and does nothing until it is resumed.
+	CodePaused Code = "PAUSED"
 	// CodeGap: output before the offset asked for was already discarded.
 	CodeGap Code = "REPLAY_GAP"
 	// CodeInternal: the shim could not do its part.
