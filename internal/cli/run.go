@@ -28,7 +28,8 @@ func (s *session) runCmd() *cobra.Command {
 		Long: `Launch a sandbox and run a command in it. Output streams as it is produced, and the exit code is the command's own: 128+n when signal n
 ended it, 124 when --timeout passed, 125 when Berm failed (the message says how).
 
-With --detach the command becomes the sandbox's main process, the id is printed and the sandbox lives until that process ends or
+The sandbox has no main process of its own: the command that its image names is not started. With --detach the command, or that of the
+image when none is given, becomes the sandbox's main process, the id is printed and the sandbox lives until that process ends or
 it is stopped. With --keep the sandbox stays when the command has ended. Otherwise it is stopped; --rm also removes its remains.`,
 		RunE: func(cmd *cobra.Command, a []string) error {
 			_, argv, err := command(cmd, a, 0)
@@ -50,6 +51,7 @@ it is stopped. With --keep the sandbox stays when the command has ended. Otherwi
 				if detach {
 					return s.detach(ctx, c, req, argv)
 				}
+				req.Idle = true
 				return s.launchAndExec(ctx, c, req, argv, x, keep, rm)
 			})(cmd, a))
 		},

@@ -53,7 +53,9 @@ type Launch struct {
 	// Seconds until the sandbox is stopped; 0: the profile's default.
 	MaxLifetimeSeconds int32 `protobuf:"varint,17,opt,name=max_lifetime_seconds,json=maxLifetimeSeconds,proto3" json:"max_lifetime_seconds,omitempty"`
 	// What this build has no backend for. Each names the request field, so that the refusal can.
-	Unsupported   []string `protobuf:"bytes,18,rep,name=unsupported,proto3" json:"unsupported,omitempty"`
+	Unsupported []string `protobuf:"bytes,18,rep,name=unsupported,proto3" json:"unsupported,omitempty"`
+	// No main process, whatever the image says: the sandbox idles until stopped. Not together with command or args.
+	Idle          bool `protobuf:"varint,19,opt,name=idle,proto3" json:"idle,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -212,6 +214,13 @@ func (x *Launch) GetUnsupported() []string {
 		return x.Unsupported
 	}
 	return nil
+}
+
+func (x *Launch) GetIdle() bool {
+	if x != nil {
+		return x.Idle
+	}
+	return false
 }
 
 // ResourceAmounts are what one sandbox asks for.
@@ -393,7 +402,7 @@ var File_berm_spec_launch_proto protoreflect.FileDescriptor
 
 const file_berm_spec_launch_proto_rawDesc = "" +
 	"\n" +
-	"\x16berm/spec/launch.proto\x12\tberm.spec\x1a\x17berm/spec/profile.proto\"\xc5\a\n" +
+	"\x16berm/spec/launch.proto\x12\tberm.spec\x1a\x17berm/spec/profile.proto\"\xd9\a\n" +
 	"\x06Launch\x12\x18\n" +
 	"\acommand\x18\x01 \x01(\tR\acommand\x12\x12\n" +
 	"\x04args\x18\x02 \x03(\tR\x04args\x12\x12\n" +
@@ -416,7 +425,8 @@ const file_berm_spec_launch_proto_rawDesc = "" +
 	"\n" +
 	"runner_ids\x18\x10 \x03(\tR\trunnerIds\x120\n" +
 	"\x14max_lifetime_seconds\x18\x11 \x01(\x05R\x12maxLifetimeSeconds\x12 \n" +
-	"\vunsupported\x18\x12 \x03(\tR\vunsupported\x1aG\n" +
+	"\vunsupported\x18\x12 \x03(\tR\vunsupported\x12\x12\n" +
+	"\x04idle\x18\x13 \x01(\bR\x04idle\x1aG\n" +
 	"\x19EnvironmentVariablesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1aA\n" +

@@ -90,6 +90,12 @@ func (s *suite) testLifecycle() {
 		id := s.create(t, s.work())
 		s.await(t, id, "it runs", func(o *backend.Observation) bool { return o.Phase == backend.PhaseRunning })
 	})
+	s.sub("asked to idle it idles until stopped", func(t *testing.T) {
+		w := s.work()
+		w.Launch.Idle = true
+		id := s.create(t, w)
+		s.await(t, id, "it runs", func(o *backend.Observation) bool { return o.Phase == backend.PhaseRunning })
+	})
 	s.sub("create is idempotent, also concurrently", s.createOnce)
 	s.sub("environment and mounted files", func(t *testing.T) {
 		w := s.work("sh", "-c", `printenv GREETING && cat /etc-greeting/text`)

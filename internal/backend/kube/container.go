@@ -17,6 +17,11 @@ const ResourceGPU corev1.ResourceName = "nvidia.com/gpu"
 
 // mainContainer returns the container that runs the request's command.
 func mainContainer(in PodInput, f *files) (*corev1.Container, error) {
+	if in.Launch.GetIdle() {
+		var p tree.Problems
+		p.Add(nil, "idle", "a pod idles only with a process of ours in it, which comes with Kubernetes runners; give a command")
+		return nil, p.Err("the launch has no pod")
+	}
 	image := in.Spec.GetContainerImage()
 	if err := checkImage(image); err != nil {
 		return nil, err

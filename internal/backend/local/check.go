@@ -58,10 +58,10 @@ func (b *Backend) checkImage(o *order) error {
 		}
 		return e
 	}
-	if img != nil && len(o.main) == 0 && len(img.Config.Entrypoint) == 0 && len(img.Config.Cmd) == 0 {
+	if img != nil && !o.idle && len(o.mainOf(img.Config.Entrypoint, img.Config.Cmd)) == 0 {
 		return fault.Preconditionf(fault.ReasonBackendUnsupported, "image %s names no command to run", o.image).
 			WithField("command", "image %s has neither entrypoint nor command, and the launch names none to keep the sandbox running", o.image).
-			WithHint("give the launch a command; with the command line: berm run --detach --image %s -- COMMAND, then berm exec", o.image)
+			WithHint("give the launch a command, or let it idle; with the command line: berm run --image %s -- COMMAND", o.image)
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package local
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -19,8 +20,25 @@ type order struct {
 	runtime string
 	limits  bundle.Limits
 	// env is the environment that the launch gives, NAME=value by name.
-	env  []string
-	main []string
+	env []string
+	// main is the command of the launch with its arguments; args are arguments for the image's own, where it names none.
+	main, args []string
+	// idle: no main process, whatever the image says.
+	idle bool
+}
+
+// mainOf returns the main process in an image: the launch's command, else the image's entrypoint with the launch's arguments
+// in place of its own, as Kubernetes has it. None: the sandbox idles, or, where it was not asked to, cannot start.
+func (o *order) mainOf(entrypoint, cmd []string) []string {
+	switch {
+	case o.idle:
+		return nil
+	case len(o.main) > 0:
+		return o.main
+	case len(o.args) > 0:
+		return slices.Concat(entrypoint, o.args)
+	}
+	return slices.Concat(entrypoint, cmd)
 }
 
 // egressNone is the only type of egress mode that works here.
@@ -46,7 +64,8 @@ func read(w *backend.Work, m machine) (*order, []fault.Field) {
 	o.limits = r.limits(w.Spec.GetResourceDefaults(), m)
 	r.network(w.Spec.GetNetwork(), w.Launch)
 	r.pod(w.Spec.GetPod())
-	o.main = r.command(w.Launch)
+	o.main, o.args = r.command(w.Launch, o.image == image.Host)
+	o.idle = w.Launch.GetIdle()
 	o.env = r.environment(w.Launch.GetEnvironmentVariables())
 	r.files(w.Launch.GetMountedFiles(), o.image == image.Host)
 	for _, name := range w.Launch.GetUnsupported() {
@@ -153,15 +172,14 @@ func (r *reader) pod(p *specpb.Pod) {
 	}
 }
 
-// command returns the main process's arguments; none means the image's own.
-func (r *reader) command(l *specpb.Launch) []string {
-	if l.GetCommand() == "" {
-		if len(l.GetArgs()) > 0 {
-			r.refuse("args", "arguments without a command")
-		}
-		return nil
+// command returns the main process with its arguments, or the arguments alone for that of the image. Neither: the image's own.
+func (r *reader) command(l *specpb.Launch, host bool) (main, args []string) {
+	argv := l.GetArgs()
+	if l.GetCommand() != "" {
+		argv = append([]string{l.GetCommand()}, argv...)
+	} else if host && len(argv) > 0 {
+		r.refuse("args", "arguments without a command: the image %q names none that could take them", image.Host)
 	}
-	argv := append([]string{l.GetCommand()}, l.GetArgs()...)
 	if len(argv) > MaxArgs {
 		r.refuse("args", "%d arguments, at most %d are possible", len(argv), MaxArgs)
 	}
@@ -175,5 +193,8 @@ func (r *reader) command(l *specpb.Launch) []string {
 	if total > MaxArgBytes {
 		r.refuse("args", "the command has %d bytes, at most %d are possible", total, MaxArgBytes)
 	}
-	return argv
+	if l.GetCommand() == "" {
+		return nil, argv
+	}
+	return argv, nil
 }

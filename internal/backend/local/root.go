@@ -94,11 +94,8 @@ func (b *Backend) imageBox(ctx context.Context, x *box, s *sandbox, o *order, im
 	x.bundle.UID, x.bundle.GID, x.bundle.Groups = user.UID, user.GID, user.Groups
 	x.bundle.Tmpfs = []bundle.Tmpfs{bundle.Shm()}
 	x.env = mergeEnv([]string{"PATH=" + defaultPath, "HOME=" + user.Home}, img.Config.Env, o.env)
-	x.main = o.main
-	if len(x.main) == 0 {
-		x.main = slices.Concat(img.Config.Entrypoint, img.Config.Cmd)
-	}
-	if len(x.main) == 0 {
+	x.main = o.mainOf(img.Config.Entrypoint, img.Config.Cmd)
+	if len(x.main) == 0 && !o.idle {
 		return imageFault(fmt.Errorf("image %s has neither entrypoint nor command, and the launch names no command", o.image))
 	}
 	return nil

@@ -22,6 +22,7 @@ func TestEveryFieldHasARow(t *testing.T) {
 	}{
 		"command":                  {&specpb.Launch{Command: "sh"}, nil},
 		"args":                     {&specpb.Launch{Args: []string{"a"}}, nil},
+		"idle":                     {&specpb.Launch{Idle: true}, nil},
 		"tags":                     {&specpb.Launch{Tags: []string{"a"}}, nil},
 		"container_image":          {&specpb.Launch{ContainerImage: "python"}, []string{"container_image"}},
 		"resource_requests.cpu":    {&specpb.Launch{ResourceRequests: &specpb.ResourceAmounts{Cpu: "1"}}, []string{"resource_defaults.cpu_request"}},
@@ -145,6 +146,9 @@ func TestShape(t *testing.T) {
 	}{
 		{"empty", &specpb.Launch{}, nil},
 		{"an idle sandbox with arguments for its entrypoint", &specpb.Launch{Args: many(3)}, nil},
+		{"idle", &specpb.Launch{Idle: true}, nil},
+		{"idle with a command", &specpb.Launch{Idle: true, Command: "x"}, []string{"idle: a sandbox that idles has no main process"}},
+		{"idle with arguments", &specpb.Launch{Idle: true, Args: many(1)}, []string{"idle: a sandbox that idles has no main process"}},
 		{"too many arguments", &specpb.Launch{Args: many(MaxArgs + 1)}, []string{"args: 4097 entries"}},
 		{"an argument that execve would cut", &specpb.Launch{Args: []string{"a\x00b"}}, []string{"args[0]: contains a zero byte"}},
 		{"an argument that execve refuses", &specpb.Launch{Command: strings.Repeat("x", MaxArg+1)}, []string{"command: 131072 bytes, the limit is 131071"}},

@@ -89,6 +89,9 @@ func (p *problems) count(at string, n, most int) bool {
 
 // argv checks what the main process is started with.
 func (p *problems) argv(l *specpb.Launch) {
+	if l.GetIdle() && (l.GetCommand() != "" || len(l.GetArgs()) > 0) {
+		p.add("idle", "a sandbox that idles has no main process: leave out idle, or command and args")
+	}
 	total := len(l.GetCommand())
 	p.cString("command", l.GetCommand())
 	if p.count("args", len(l.GetArgs()), MaxArgs) {

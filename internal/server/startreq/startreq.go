@@ -82,6 +82,7 @@ func rows() []row {
 		}},
 		{"profile_names", placement, func(r *req, l *out) { l.ProfileNames = r.GetProfileNames() }},
 		{"volumes", unsupported, nil},
+		{"idle", sandbox, func(r *req, l *out) { l.Idle = r.GetIdle() }},
 	}
 }
 

@@ -1600,7 +1600,10 @@ type StartSandboxRequest struct {
 	// Binding names, tried in order. With neither these nor `profile_ids`, the default binding of a runner is used.
 	ProfileNames []string `protobuf:"bytes,33,rep,name=profile_names,json=profileNames,proto3" json:"profile_names,omitempty"`
 	// At most 8.
-	Volumes       []*VolumeAttachment `protobuf:"bytes,34,rep,name=volumes,proto3" json:"volumes,omitempty"`
+	Volumes []*VolumeAttachment `protobuf:"bytes,34,rep,name=volumes,proto3" json:"volumes,omitempty"`
+	// Added by Berm: no main process at all. The sandbox idles until it is stopped, whatever command its image names, and
+	// needs nothing in the image. Refused together with `command` or `args`.
+	Idle          bool `protobuf:"varint,105,opt,name=idle,proto3" json:"idle,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1794,6 +1797,13 @@ func (x *StartSandboxRequest) GetVolumes() []*VolumeAttachment {
 		return x.Volumes
 	}
 	return nil
+}
+
+func (x *StartSandboxRequest) GetIdle() bool {
+	if x != nil {
+		return x.Idle
+	}
+	return false
 }
 
 // StartSandboxResponse says what was accepted and where it runs. The sandbox may still be starting.
@@ -4574,7 +4584,7 @@ const file_coreweave_sandbox_v1beta2_gateway_proto_rawDesc = "" +
 	"\n" +
 	"permission\x18\x02 \x01(\x0e22.coreweave.sandbox.v1beta2.ObjectStoragePermissionR\n" +
 	"permission\x12(\n" +
-	"\robject_prefix\x18\x03 \x01(\tB\x03\xe0A\x01R\fobjectPrefix\"\xf7\r\n" +
+	"\robject_prefix\x18\x03 \x01(\tB\x03\xe0A\x01R\fobjectPrefix\"\x90\x0e\n" +
 	"\x13StartSandboxRequest\x12\x1d\n" +
 	"\acommand\x18\x01 \x01(\tB\x03\xe0A\x01R\acommand\x12\x17\n" +
 	"\x04args\x18\x02 \x03(\tB\x03\xe0A\x01R\x04args\x12\x17\n" +
@@ -4602,7 +4612,8 @@ const file_coreweave_sandbox_v1beta2_gateway_proto_rawDesc = "" +
 	"\x0fresource_limits\x18\x1f \x01(\v2*.coreweave.sandbox.v1beta2.ResourceRequestB\x03\xe0A\x01R\x0eresourceLimits\x12\\\n" +
 	"\x11resource_requests\x18  \x01(\v2*.coreweave.sandbox.v1beta2.ResourceRequestB\x03\xe0A\x01R\x10resourceRequests\x12(\n" +
 	"\rprofile_names\x18! \x03(\tB\x03\xe0A\x01R\fprofileNames\x12J\n" +
-	"\avolumes\x18\" \x03(\v2+.coreweave.sandbox.v1beta2.VolumeAttachmentB\x03\xe0A\x01R\avolumes\x1aG\n" +
+	"\avolumes\x18\" \x03(\v2+.coreweave.sandbox.v1beta2.VolumeAttachmentB\x03\xe0A\x01R\avolumes\x12\x17\n" +
+	"\x04idle\x18i \x01(\bB\x03\xe0A\x01R\x04idle\x1aG\n" +
 	"\x19EnvironmentVariablesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1aA\n" +
