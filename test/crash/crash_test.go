@@ -64,7 +64,7 @@ func TestCrashMatrix(t *testing.T) {
 	names := failpoints(t)
 	layout := newImage(t)
 	all := tally{deaths: map[string]deaths{}}
-	before := foreignNamespaces(t)
+	before := mountedNamespaces(t)
 	t.Run("at", func(t *testing.T) {
 		for _, name := range names {
 			t.Run(name, func(t *testing.T) {
@@ -76,7 +76,7 @@ func TestCrashMatrix(t *testing.T) {
 			})
 		}
 	})
-	if after := foreignNamespaces(t); len(after) > len(before) {
+	if after := mountedNamespaces(t); !slices.Equal(after, before) {
 		t.Errorf("network namespaces are mounted that were not before: %q, then %q", before, after)
 	}
 	all.report(t, names)

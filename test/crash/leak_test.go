@@ -6,11 +6,17 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
+
+const cgroupRoot = "/sys/fs/cgroup"
 
 // places returns those of one runner.
 func (m *machine) places(runner string) places {
@@ -80,8 +86,8 @@ func shims(id string) int {
 	return n
 }
 
-// foreignNamespaces lists mounted network namespaces. Without a process, only a mount keeps one.
-func foreignNamespaces(t *testing.T) []string {
+// mountedNamespaces lists the mounted network namespaces of the tests' own mount namespace. Without a process, only a mount keeps one.
+func mountedNamespaces(t *testing.T) []string {
 	t.Helper()
 	mounts, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
@@ -94,4 +100,47 @@ func foreignNamespaces(t *testing.T) []string {
 		}
 	}
 	return out
+}
+
+// TestLeaksAreSeen leaves one of each behind, and finds it.
+func TestLeaksAreSeen(t *testing.T) {
+	m := newMachine(t, "")
+	if err := os.MkdirAll(filepath.Join(m.data(), "runners", "local"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	p := m.places("local")
+	if left := m.leaks(); len(left) > 0 {
+		t.Fatalf("before anything ran there is %q", left)
+	}
+	pin, group := filepath.Join(m.dir, "netns"), filepath.Join(cgroupRoot, "pids", p.name)
+	if !exists(filepath.Dir(group)) { // version 2
+		group = filepath.Join(cgroupRoot, p.name)
+	}
+	before := mountedNamespaces(t)
+	for _, err := range []error{os.Mkdir(p.run, 0o700), os.Mkdir(group, 0o755), os.WriteFile(pin, nil, 0o600)} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	defer os.Remove(p.run)
+	defer os.Remove(group)
+	if err := unix.Mount("/proc/self/ns/net", pin, "", unix.MS_BIND, ""); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Unmount(pin, unix.MNT_DETACH) }()
+	left := exec.Command("sleep", "3600")
+	left.Args[0] = m.dir // its name among the processes
+	if err := left.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = left.Process.Kill(); _ = left.Wait() }()
+	found := strings.Join(m.leaks(), "\n")
+	for _, want := range []string{"directory " + p.run, "control group " + group, fmt.Sprintf("process %d:", left.Process.Pid), pin} {
+		if !strings.Contains(found, want) {
+			t.Errorf("%s is not seen in:\n%s", want, found)
+		}
+	}
+	if after := mountedNamespaces(t); len(after) != len(before)+1 {
+		t.Errorf("mounted network namespaces: %q, then %q", before, after)
+	}
 }

@@ -215,8 +215,8 @@ func (p places) records(id string) string { return filepath.Join(p.dir, "sandbox
 
 // groups are the control groups of a runner, in every hierarchy.
 func (p places) groups() []string {
-	v1, _ := filepath.Glob("/sys/fs/cgroup/*/" + p.name)
-	v2, _ := filepath.Glob("/sys/fs/cgroup/" + p.name)
+	v1, _ := filepath.Glob(filepath.Join(cgroupRoot, "*", p.name))
+	v2, _ := filepath.Glob(filepath.Join(cgroupRoot, p.name))
 	return append(v1, v2...)
 }
 
