@@ -15,8 +15,9 @@ type Effect struct {
 	Value json.RawMessage
 	// Owner is the statement that decides the value, or the tightest of those that hold together.
 	Owner Term
-	// Combined are the others that hold together with it: without any one of them the value would be another. Shadowed are those
-	// that the value does not need, whatever their layers, because what is left is as tight. Both have the highest layer first.
+	// Combined are the others that hold together with it: of owner and combined alone, none can be left out without another value.
+	// Shadowed are those that the value does not need, whatever their layers, because what is left is as tight. Both have the
+	// highest layer first.
 	Combined, Shadowed []Term
 }
 
