@@ -5,6 +5,7 @@ package app
 import (
 	"io"
 	"log/slog"
+	"path/filepath"
 
 	"github.com/bermhq/berm/internal/backend/local/image"
 	"github.com/bermhq/berm/internal/core/spec"
@@ -39,6 +40,14 @@ type Config struct {
 // Runner is one embedded runner.
 type Runner struct {
 	Name, Zone string
+}
+
+// dsn is the address of the database.
+func (c *Config) dsn() string {
+	if c.Database != "" {
+		return c.Database
+	}
+	return "sqlite://" + filepath.Join(c.DataDir, "berm.db")
 }
 
 // check finds what is wrong by itself, before anything is touched.

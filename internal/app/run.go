@@ -76,11 +76,7 @@ func (a *app) start(ctx context.Context) (err error) {
 	if err := os.MkdirAll(a.cfg.DataDir, 0o700); err != nil {
 		return fault.Invalidf("DATA_DIR", "cannot make the data directory: %v", err).WithHint("Choose another with --data.")
 	}
-	dsn := a.cfg.Database
-	if dsn == "" {
-		dsn = "sqlite://" + filepath.Join(a.cfg.DataDir, "berm.db")
-	}
-	if a.store, err = sqlstore.Open(ctx, sqlstore.Config{DSN: dsn, Logger: a.log}); err != nil {
+	if a.store, err = sqlstore.Open(ctx, sqlstore.Config{DSN: a.cfg.dsn(), Logger: a.log}); err != nil {
 		return err
 	}
 	a.control = control.New(context.WithoutCancel(ctx), control.Config{

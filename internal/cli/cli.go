@@ -4,8 +4,10 @@ package cli
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -86,7 +88,7 @@ BERM_TOKEN (CWSANDBOX_BASE_URL and CWSANDBOX_API_KEY are read too), or make a co
 	}
 	add("sandbox", s.runCmd(), s.execCmd(), s.cpCmd(), s.lsCmd(), s.getCmd(), s.stopCmd(), s.pauseCmd(), s.resumeCmd(), s.rmCmd(), s.planCmd(), s.explainCmd())
 	add("config", s.profileCmd(), s.runnerCmd(), s.zoneCmd())
-	add("server", s.serveCmd(), s.orgCmd(), s.tokenCmd(), s.whoamiCmd(), s.contextCmd())
+	add("server", s.serveCmd(), s.migrateCmd(), s.orgCmd(), s.tokenCmd(), s.whoamiCmd(), s.contextCmd())
 	return root
 }
 
@@ -108,8 +110,32 @@ var flagInUsage = regexp.MustCompile(`(?m)^\s+(?:-\w, )?--([a-z-]+)`)
 
 // outputFlag adds -o to a command.
 func (s *session) outputFlag(c *cobra.Command) *cobra.Command {
-	c.Flags().StringVarP(&s.output, "output", "o", "table", "output format: table, wide, json or yaml")
+	return s.outputFlagOf(c, "output format: table, wide, json or yaml", "table", "wide", "json", "yaml")
+}
+
+// outputFlagOf adds -o with the formats named, the first of which is the default.
+func (s *session) outputFlagOf(c *cobra.Command, usage string, formats ...string) *cobra.Command {
+	s.output = formats[0]
+	c.Flags().VarP(&format{&s.output, formats}, "output", "o", usage)
 	return c
+}
+
+// format is the value of -o. A wrong one is refused before a command does anything.
+type format struct {
+	value *string
+	known []string
+}
+
+func (f *format) String() string { return *f.value }
+func (f *format) Type() string   { return "string" }
+
+func (f *format) Set(v string) error {
+	if !slices.Contains(f.known, v) {
+		last := len(f.known) - 1
+		return fmt.Errorf("use %s or %s", strings.Join(f.known[:last], ", "), f.known[last])
+	}
+	*f.value = v
+	return nil
 }
 
 // noun makes a command that only holds others.

@@ -156,7 +156,7 @@ func (s *session) planCmd() *cobra.Command {
 		},
 	}
 	c.Flags().StringVarP(&name, "request", "f", "", "launch request as YAML or JSON, - for standard input; the flags of run are then ignored")
-	c.Flags().StringVarP(&s.output, "output", "o", "table", "output format: table, wide, json, yaml, or pod for the exact Kubernetes pod")
+	s.outputFlagOf(c, "output format: table, wide, json, yaml, or pod for the exact Kubernetes pod", "table", "wide", "json", "yaml", "pod")
 	l.bind(c)
 	return c
 }

@@ -207,6 +207,9 @@ func TestForeignFiles(t *testing.T) {
 		if f := refused(t, "sqlite://"+path); f.Reason != reason {
 			t.Errorf("%s: got %v, want %s", path, f, reason)
 		}
+		if _, err := sqlstore.Plan(t.Context(), "sqlite://"+path); err == nil {
+			t.Errorf("%s: there is a plan for what is refused", path)
+		}
 		if after, _ := os.ReadFile(path); string(after) != string(before) {
 			t.Errorf("%s was changed", path)
 		}

@@ -72,12 +72,12 @@ func prepareFile(path string) error {
 		return fileFault(err)
 	}
 	defer f.Close()
+	if _, err := checkFile(f, path); err != nil {
+		return err
+	}
 	info, err := f.Stat()
 	if err != nil {
 		return fileFault(err)
-	}
-	if !info.Mode().IsRegular() {
-		return foreign(path + " is not a regular file")
 	}
 	if info.Mode().Perm()&^fileMode != 0 {
 		// SQLite gives its other files the mode of this one.
@@ -85,15 +85,27 @@ func prepareFile(path string) error {
 			return fileFault(err)
 		}
 	}
+	return nil
+}
+
+// checkFile refuses what is no file of SQLite, and reports whether anything is in it.
+func checkFile(f *os.File, path string) (exists bool, err error) {
+	info, err := f.Stat()
+	if err != nil {
+		return false, fileFault(err)
+	}
+	if !info.Mode().IsRegular() {
+		return false, foreign(path + " is not a regular file")
+	}
 	magic := make([]byte, len(sqliteMagic))
 	n, err := f.ReadAt(magic, 0)
 	if err != nil && !errors.Is(err, io.EOF) {
-		return fileFault(err)
+		return false, fileFault(err)
 	}
 	if n > 0 && string(magic[:n]) != sqliteMagic {
-		return corruptOrForeign(path)
+		return false, corruptOrForeign(path)
 	}
-	return nil
+	return n > 0, nil
 }
 
 func corruptOrForeign(path string) error {

@@ -37,39 +37,45 @@ type Migration struct {
 	SQL string
 }
 
-// Migrations returns all steps for the engine of a DSN, in order.
-func Migrations(dsn string) ([]Migration, error) {
-	t, err := parseDSN(dsn)
-	if err != nil {
-		return nil, err
-	}
-	return migrations(t.engine)
+// Schema is what the schema of a database is, and what it would be.
+type Schema struct {
+	// Engine is "sqlite" or "postgres".
+	Engine string
+	// Path is the file of SQLite.
+	Path string
+	// Exists is false for a SQLite file that is not there, or has nothing in it.
+	Exists bool
+	// Version is that of the database, 0 when nothing of Berm is in it, Latest that of this program.
+	Version, Latest int64
+	// All are the steps of the engine in order, Pending those of them that Open would run.
+	All, Pending []Migration
 }
 
-// Plan returns the steps that Open would run on the database of a DSN, in order, and changes nothing: a SQLite file that
-// is not there is not made.
-func Plan(ctx context.Context, dsn string) ([]Migration, error) {
+// Plan looks at the database of a DSN and changes nothing: a SQLite file that is not there is not made. What Open would refuse
+// for what is in it, this refuses too.
+func Plan(ctx context.Context, dsn string) (*Schema, error) {
 	t, err := parseDSN(dsn)
 	if err != nil {
 		return nil, err
 	}
-	all, err := migrations(t.engine)
-	if err != nil {
+	s := &Schema{Engine: t.engine, Path: t.path, Exists: true}
+	if s.All, err = migrations(t.engine); err != nil {
 		return nil, err
 	}
-	var version int64
+	s.Latest = s.All[len(s.All)-1].Version
 	if t.engine == "postgres" {
-		version, err = postgresVersion(ctx, t.url)
+		s.Version, err = postgresVersion(ctx, t.url)
 	} else {
-		version, err = sqliteVersion(ctx, t.path)
+		s.Version, s.Exists, err = sqliteVersion(ctx, t.path)
 	}
 	if err != nil {
 		return nil, err
 	}
-	for len(all) > 0 && all[0].Version <= version {
-		all = all[1:]
+	s.Pending = s.All
+	for len(s.Pending) > 0 && s.Pending[0].Version <= s.Version {
+		s.Pending = s.Pending[1:]
 	}
-	return all, nil
+	return s, nil
 }
 
 func migrations(engine string) ([]Migration, error) {

@@ -21,30 +21,76 @@ func TestPlan(t *testing.T) {
 	dsns := map[string]string{"sqlite": sqliteDSN(t), "postgres": postgres.Database(t)}
 	for engine, dsn := range dsns {
 		t.Run(engine, func(t *testing.T) {
-			all, err := sqlstore.Migrations(dsn)
-			if err != nil || len(all) == 0 {
-				t.Fatalf("%d migrations, %v", len(all), err)
+			plan, err := sqlstore.Plan(t.Context(), dsn)
+			if err != nil {
+				t.Fatal(err)
 			}
-			for i, m := range all {
+			if len(plan.All) == 0 || len(plan.Pending) != len(plan.All) || plan.Version != 0 || plan.Latest != int64(len(plan.All)) || plan.Engine != engine {
+				t.Fatalf("the plan for an empty database is %+v", plan)
+			}
+			for i, m := range plan.All {
 				if m.Version != int64(i+1) || m.Name == "" || !strings.Contains(m.SQL, "+goose Up") || strings.Contains(m.SQL, "+goose Down") {
 					t.Errorf("migration %d is %+v", i, m)
 				}
 			}
-			plan, err := sqlstore.Plan(t.Context(), dsn)
-			if err != nil || len(plan) != len(all) {
-				t.Fatalf("the plan for an empty database has %d steps, %v; want %d", len(plan), err, len(all))
-			}
-			if path, ok := strings.CutPrefix(dsn, "sqlite://"); ok {
-				if _, err := os.Stat(path); err == nil {
-					t.Error("the plan made the database")
-				}
+			path, file := strings.CutPrefix(dsn, "sqlite://")
+			if _, err := os.Stat(path); file && (err == nil || plan.Exists) {
+				t.Error("the plan made the database, or says that it is there")
 			}
 			s := open(t, dsn)
-			defer s.Close()
-			if plan, err = sqlstore.Plan(t.Context(), dsn); err != nil || len(plan) != 0 { // also while a server has it open
-				t.Errorf("the plan for a current database has %d steps, %v", len(plan), err)
+			current := func(when string) {
+				t.Helper()
+				if plan, err := sqlstore.Plan(t.Context(), dsn); err != nil || len(plan.Pending) != 0 || plan.Version != plan.Latest || !plan.Exists {
+					t.Errorf("%s: the plan for a current database is %+v, %v", when, plan, err)
+				}
+			}
+			current("open")
+			_ = s.Close()
+			before := names(t, path, file)
+			current("closed")
+			if after := names(t, path, file); !slices.Equal(before, after) {
+				t.Errorf("the plan left files: %q, before %q", after, before)
+			}
+			back(t, dsn, engine)
+			if plan, err = sqlstore.Plan(t.Context(), dsn); err != nil || len(plan.Pending) != 1 || plan.Pending[0].Version != plan.Latest {
+				t.Errorf("the plan for a database one step behind is %+v, %v", plan, err)
 			}
 		})
+	}
+}
+
+// names lists the files beside a database.
+func names(t *testing.T, path string, file bool) []string {
+	t.Helper()
+	if !file {
+		return nil
+	}
+	entries, err := os.ReadDir(filepath.Dir(path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []string
+	for _, e := range entries {
+		out = append(out, e.Name())
+	}
+	return out
+}
+
+// back makes a database forget its last step.
+func back(t *testing.T, dsn, engine string) {
+	t.Helper()
+	var db *sql.DB
+	if engine == "sqlite" {
+		var err error
+		if db, err = sql.Open("sqlite", strings.TrimPrefix(dsn, "sqlite://")); err != nil {
+			t.Fatal(err)
+		}
+		defer db.Close()
+	} else {
+		db = raw(t, dsn)
+	}
+	if _, err := db.ExecContext(t.Context(), `DELETE FROM berm_schema WHERE version_id = (SELECT max(version_id) FROM berm_schema)`); err != nil {
+		t.Fatal(err)
 	}
 }
 

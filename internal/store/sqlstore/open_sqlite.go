@@ -112,11 +112,20 @@ func (e *sqliteEngine) open(ctx context.Context) (err error) {
 
 // inspect checks, before any setting is made, that the file is Berm's or empty.
 func (e *sqliteEngine) inspect(ctx context.Context) error {
-	db, err := openPlain(e.path, "rw")
+	db, err := openPlain(e.path, url.Values{"mode": {"rw"}})
 	if err != nil {
 		return err
 	}
 	defer func() { _ = db.Close() }()
+	if err := ours(ctx, db, e.path); err != nil {
+		return err
+	}
+	_, err = schemaVersion(ctx, db, "sqlite", sqliteTables)
+	return err
+}
+
+// ours refuses a database that another program made.
+func ours(ctx context.Context, db *sql.DB, path string) error {
 	var id, tables int64
 	if err := db.QueryRowContext(ctx, `PRAGMA application_id`).Scan(&id); err != nil {
 		return driverFault(err)
@@ -125,15 +134,15 @@ func (e *sqliteEngine) inspect(ctx context.Context) error {
 		return driverFault(err)
 	}
 	if id != applicationID && (id != 0 || tables > 0) {
-		return foreign(e.path + " was made by another program")
+		return foreign(path + " was made by another program")
 	}
-	_, err = schemaVersion(ctx, db, "sqlite", sqliteTables)
-	return err
+	return nil
 }
 
-// openPlain opens a file without any settings, mode as SQLite has it.
-func openPlain(path, mode string) (*sql.DB, error) {
-	q := url.Values{"mode": {mode}, "_error_rc": {"1"}, "_busy_timeout": {strconv.FormatInt(busyTimeout.Milliseconds(), 10)}}
+// openPlain opens a file without any settings but those of SQLite's URIs in q.
+func openPlain(path string, q url.Values) (*sql.DB, error) {
+	q.Set("_error_rc", "1")
+	q.Set("_busy_timeout", strconv.FormatInt(busyTimeout.Milliseconds(), 10))
 	db, err := sql.Open("sqlite", (&url.URL{Scheme: "file", Path: path, RawQuery: q.Encode()}).String())
 	if err != nil {
 		return nil, driverFault(err)
@@ -170,21 +179,37 @@ func (e *sqliteEngine) claim(ctx context.Context) error {
 	return nil
 }
 
+// walSuffix is that of SQLite's log, which is there while a database is open, or was not closed.
+const walSuffix = "-wal"
+
 const sqliteTables = `SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name IN (%s)`
 
-// sqliteVersion reads the schema version of a file without changing it.
-func sqliteVersion(ctx context.Context, path string) (int64, error) {
-	info, err := os.Stat(path)
-	if errors.Is(err, fs.ErrNotExist) || err == nil && info.Size() == 0 {
-		return 0, nil
+// sqliteVersion reads the schema version of a file without changing it, and whether there is anything to read.
+func sqliteVersion(ctx context.Context, path string) (version int64, exists bool, err error) {
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, false, nil
 	}
 	if err != nil {
-		return 0, fileFault(err)
+		return 0, false, fileFault(err)
 	}
-	db, err := openPlain(path, "ro")
+	exists, err = checkFile(f, path)
+	_ = f.Close()
+	if err != nil || !exists {
+		return 0, false, err
+	}
+	q := url.Values{"mode": {"ro"}}
+	if _, err := os.Stat(path + walSuffix); errors.Is(err, fs.ErrNotExist) {
+		q.Set("immutable", "1") // Nobody has it open, and SQLite makes no log for a reader.
+	}
+	db, err := openPlain(path, q)
 	if err != nil {
-		return 0, err
+		return 0, false, err
 	}
 	defer func() { _ = db.Close() }()
-	return schemaVersion(ctx, db, "sqlite", sqliteTables)
+	if err := ours(ctx, db, path); err != nil {
+		return 0, false, err
+	}
+	version, err = schemaVersion(ctx, db, "sqlite", sqliteTables)
+	return version, true, err
 }
