@@ -226,7 +226,7 @@ NEXT=$(api GET "$T?pageSize=1" | head -n -1 | jq -r .nextPageToken)
 refused "page token of another list" 400 GET "$S?pageToken=$NEXT" '' PAGE_TOKEN_INVALID 'start again without'
 refused "changed page token" 400 GET "$T?pageSize=1&pageToken=${NEXT%?}x" '' PAGE_TOKEN_INVALID
 refused "negative page size" 400 GET "$T?pageSize=-1" '' page_size negative
-says "unknown output format" 2 'unknown output format "xml"' 'table, wide, json or yaml' -- berm profile list -o xml
+says "unknown output format" 2 'invalid argument "xml"' 'table, wide, json or yaml' -- berm profile list -o xml
 
 # --- launches that cannot be
 refused "unknown runner" 404 POST $S '{"runnerIds": ["nowhere"]}' CWSANDBOX_RUNNER_NOT_FOUND nowhere 'east, west'
