@@ -29,6 +29,8 @@ const (
 const (
 	exitTimeout = 124
 	exitBerm    = 125
+	// exitSignal and the number of a signal are the code of what it ended.
+	exitSignal = 128
 )
 
 // exitError carries the code of a command that was run; nothing is printed for it.

@@ -213,7 +213,11 @@ func (s *session) receive(ctx context.Context, stream v1beta2rpc.GatewayStreamin
 			if r.Output.GetStreamType() == v1beta2pb.ExecStreamOutput_STREAM_TYPE_STDERR {
 				w = s.Err
 			}
-			if _, err := w.Write(r.Output.GetData()); err != nil {
+			_, err := w.Write(r.Output.GetData())
+			if errors.Is(err, syscall.EPIPE) {
+				return &exitError{exitSignal + int(syscall.SIGPIPE)} // as of any program in a pipe
+			}
+			if err != nil {
 				return &runError{fault.New(fault.Canceled, "OUTPUT_CLOSED", "cannot write the output: %v", err)}
 			}
 		case *v1beta2pb.ExecStreamResponse_Exit:

@@ -3,6 +3,9 @@ package cli
 import (
 	"context"
 	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -14,6 +17,10 @@ import (
 
 // stopTimeout bounds the stop at the end of `berm run`, which goes on when the user has already interrupted.
 const stopTimeout = 30 * time.Second
+
+// startTimeout bounds a launch, which is not given up on Ctrl-C: the server may have made the sandbox already, and only its answer
+// has the id to stop.
+const startTimeout = 2 * time.Minute
 
 // endGrace is how long what the command left running may take to end, in seconds.
 const endGrace = 5
@@ -66,13 +73,26 @@ it is stopped. With --keep the sandbox stays when the command has ended. Otherwi
 	return c
 }
 
+func launch(ctx context.Context, c *client.Client, req *v1beta2pb.StartSandboxRequest) (*v1beta2pb.StartSandboxResponse, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), startTimeout)
+	defer cancel()
+	started, err := c.Start(ctx, req)
+	if err != nil {
+		return nil, &runError{err}
+	}
+	return started, nil
+}
+
 func (s *session) detach(ctx context.Context, c *client.Client, req *v1beta2pb.StartSandboxRequest, argv []string) error {
 	if len(argv) > 0 {
 		req.Command, req.Args = argv[0], argv[1:]
 	}
-	started, err := c.Start(ctx, req)
+	started, err := launch(ctx, c, req)
 	if err != nil {
-		return &runError{err}
+		return err
 	}
 	if s.output == "table" {
 		fmt.Fprintln(s.Out, started.GetSandboxId())
@@ -84,11 +104,15 @@ func (s *session) detach(ctx context.Context, c *client.Client, req *v1beta2pb.S
 }
 
 func (s *session) launchAndExec(ctx context.Context, c *client.Client, req *v1beta2pb.StartSandboxRequest, argv []string, x execFlags, keep, rm bool) error {
-	started, err := c.Start(ctx, req)
+	started, err := launch(ctx, c, req)
 	if err != nil {
-		return &runError{err}
+		return err
 	}
 	id := started.GetSandboxId()
+	// A reader of the output that goes away ends the command, not this process before it has stopped the sandbox.
+	piped := make(chan os.Signal, 1)
+	signal.Notify(piped, syscall.SIGPIPE)
+	defer signal.Stop(piped)
 	result := s.exec(ctx, c, id, argv, x)
 	if keep {
 		fmt.Fprintf(s.Err, "sandbox %s goes on\n", id)

@@ -285,6 +285,23 @@ refused "sandbox that does not exist" 404 GET "$S/$NOBODY" '' CWSANDBOX_SANDBOX_
 says "sandbox that does not exist, by the CLI" 125 "sandbox \"$NOBODY\" does not exist" -- berm exec "$NOBODY" -- true
 refused "field of explain that does not exist" 400 GET "/berm/v1/sandboxes/$LIVE/explain?fieldPath=nope" '' nope
 says "the sandbox goes on" 0 still -- berm exec "$LIVE" -- echo still
+
+# --- callers that go away: what they launched does not stay
+gone() { # NAME CODE-WANTED CODE
+  local left i
+  for i in {1..100}; do left=$(berm ls -o json | jq -r '.[].sandboxId' | grep -vF "$LIVE") && sleep 0.1 || break; done
+  if [ "$3" = "$2" ] && [ -z "$left" ]; then ok "$1"; else bad "$1" "exit code $3, want $2; left: $left"; fi
+  remember
+}
+"$BERM" run -- yes 2>"$WORK/pipe.err" | head -n 1 >/dev/null
+gone "the reader of the output" 141 "${PIPESTATUS[0]}"
+for signal in HUP INT TERM; do
+  # Job control gives the command a process group, in which INT is not ignored.
+  set -m; "$BERM" run -- sh -c 'echo here; exec sleep 1000' >"$WORK/run.out" 2>&1 & CALLER=$!; set +m
+  for _ in {1..100}; do grep -q here "$WORK/run.out" && break; sleep 0.05; done
+  kill -$signal "$CALLER"; wait "$CALLER"
+  gone "a caller that gets SIG$signal" 130 $?
+done
 MAIN=$(berm run --detach -- nosuch)
 for _ in {1..50}; do [ "$(berm get "$MAIN" -o json | jq -r .sandboxStatus)" = SANDBOX_STATUS_FAILED ] && break; sleep 0.1; done
 remember
