@@ -1,11 +1,14 @@
 package app
 
 import (
+	"crypto/rand"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -29,6 +32,32 @@ func readSecret(path string) (string, error) {
 		return "", fault.Invalidf("DATA_DIR", "%s is no token", path).WithHint("Remove it: the server writes a new one.")
 	}
 	return strings.TrimSpace(string(raw)), nil
+}
+
+// placePattern is what a place's id looks like.
+var placePattern = regexp.MustCompile(`^[0-9a-f]{16}$`)
+
+// placeID returns the id kept in a file, and makes one where there is no file.
+func placeID(path string) (string, error) {
+	raw, err := os.ReadFile(path)
+	if err == nil {
+		id := strings.TrimSpace(string(raw))
+		if !placePattern.MatchString(id) {
+			return "", fault.Invalidf("DATA_DIR", "%s holds no id of 16 hexadecimal digits", path).
+				WithHint("Restore it: without it the runners of this data directory, and what runs on them, are not its own any more.")
+		}
+		return id, nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return "", fault.Invalidf("DATA_DIR", "cannot read %s: %v", path, err)
+	}
+	random := make([]byte, 8)
+	_, _ = rand.Read(random) // never fails
+	id := hex.EncodeToString(random)
+	if err := writeFile(path, []byte(id+"\n"), 0o600); err != nil {
+		return "", fault.Internalf(err, "write the id of the data directory")
+	}
+	return id, nil
 }
 
 // writeFile writes beside and renames, so that a reader sees the old text or the new one.

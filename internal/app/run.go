@@ -27,6 +27,8 @@ const (
 	attachTimeout = 60 * time.Second
 	// tokenFile is the admin token's name in the data directory.
 	tokenFile = "admin.token"
+	// placeFile names the data directory in a database that it may share with others.
+	placeFile = "place.id"
 )
 
 // Run serves until ctx ends, and returns nil then. Whatever it started is ended in the reverse order; sandboxes go on.
@@ -107,6 +109,11 @@ func (a *app) bootstrap(ctx context.Context) ([]*core.Runner, error) {
 		return nil, err
 	}
 	in := control.Bootstrap{AdminSecret: secret}
+	if a.cfg.Database != "" {
+		if in.Place, err = placeID(filepath.Join(a.cfg.DataDir, placeFile)); err != nil {
+			return nil, err
+		}
+	}
 	for _, r := range a.cfg.Runners {
 		in.Runners = append(in.Runners, control.LocalRunner{Name: r.Name, Zone: r.Zone})
 	}

@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"strings"
 
 	"github.com/bermhq/berm/internal/core"
 	"github.com/bermhq/berm/internal/core/fault"
@@ -20,6 +21,8 @@ const (
 	AdminToken = "admin"
 
 	bootstrapActor = "bootstrap"
+	// localCluster begins the cluster's name of a runner that is part of a server.
+	localCluster = "local-"
 	// defaultSpec needs no download and lets nothing out.
 	defaultSpec = `{"container_image":"host","network":{"egress":{"default":"none","modes":{"none":{"type":"none"}}}}}`
 )
@@ -36,6 +39,9 @@ type Bootstrap struct {
 	Runners []LocalRunner
 	// AdminSecret is what the data directory has as the admin token, "" for nothing.
 	AdminSecret string
+	// Place names the data directory where several may share one database, "" where the database is in it. A runner, with what
+	// runs on it, and an admin token belong to one place.
+	Place string
 }
 
 // Bootstrapped is what is there.
@@ -62,7 +68,7 @@ func (s *Service) Bootstrap(ctx context.Context, in Bootstrap) (*Bootstrapped, e
 	}
 	failpoint.Hit(fpBootstrap)
 	err = s.store.Update(ctx, func(tx store.Tx) error {
-		b := bootstrapper{Service: s, tx: tx}
+		b := bootstrapper{Service: s, tx: tx, place: in.Place}
 		if err := b.org(ctx); err != nil {
 			return err
 		}
@@ -93,6 +99,7 @@ func (s *Service) Bootstrap(ctx context.Context, in Bootstrap) (*Bootstrapped, e
 type bootstrapper struct {
 	*Service
 	tx    store.Tx
+	place string
 	found *core.Org
 	fresh bool
 }
@@ -118,21 +125,30 @@ func (b *bootstrapper) org(ctx context.Context) error {
 	return b.tx.Insert(ctx, o)
 }
 
+// ofPlace adds the place to a name.
+func (b *bootstrapper) ofPlace(name string) string {
+	if b.place == "" {
+		return name
+	}
+	return name + "-" + b.place
+}
+
 // token makes a new admin token and revokes those whose secrets the data directory has lost.
 func (b *bootstrapper) token(ctx context.Context, secret string) error {
+	name := b.ofPlace(AdminToken)
 	old, err := b.tx.Tokens(ctx, b.found.ID)
 	if err != nil {
 		return err
 	}
 	for _, t := range old {
-		if t.Name == AdminToken && t.CreatedBy == bootstrapActor && t.RevokedAt.IsZero() {
+		if t.Name == name && t.CreatedBy == bootstrapActor && t.RevokedAt.IsZero() {
 			if err := b.tx.RevokeToken(ctx, b.found.ID, t.ID, b.now()); err != nil {
 				return err
 			}
 		}
 	}
 	return b.tx.InsertToken(ctx, &core.Token{
-		ID: b.newID(), OrgID: b.found.ID, Name: AdminToken, Role: core.RoleOperator, Hash: hashSecret(secret), CreatedAt: b.now(), CreatedBy: bootstrapActor,
+		ID: b.newID(), OrgID: b.found.ID, Name: name, Role: core.RoleOperator, Hash: hashSecret(secret), CreatedAt: b.now(), CreatedBy: bootstrapActor,
 	})
 }
 
@@ -143,7 +159,7 @@ func (b *bootstrapper) runner(ctx context.Context, want LocalRunner) (*core.Runn
 	}
 	o, err := b.tx.ObjectByName(ctx, store.KindRunner, b.found.ID, want.Name)
 	if err == nil {
-		return b.move(ctx, o, want.Zone)
+		return b.take(ctx, o, want)
 	}
 	if !fault.Is(err, fault.NotFound) {
 		return nil, err
@@ -153,7 +169,7 @@ func (b *bootstrapper) runner(ctx context.Context, want LocalRunner) (*core.Runn
 		return nil, err
 	}
 	r := &core.Runner{
-		Meta: b.meta(b.principal(), "runner of this machine"), RunnerID: want.Name, Zone: want.Zone, ClusterName: "local-" + want.Name,
+		Meta: b.meta(b.principal(), "runner of this machine"), RunnerID: want.Name, Zone: want.Zone, ClusterName: b.ofPlace(localCluster + want.Name),
 		Bindings: []core.Binding{{ProfileID: profile.ID, Default: true}},
 	}
 	if r.Zone == "" {
@@ -172,6 +188,19 @@ func (b *bootstrapper) runner(ctx context.Context, want LocalRunner) (*core.Runn
 		return nil, runnerExists(ctx, b.tx, r, err)
 	}
 	return runnerFrom(o)
+}
+
+// take finds out whether an existing runner is of this place: another has sandboxes that this one would miss, and call lost.
+func (b *bootstrapper) take(ctx context.Context, o *store.Object, want LocalRunner) (*core.Runner, error) {
+	r, err := runnerFrom(o)
+	if err != nil {
+		return nil, err
+	}
+	if b.place != "" && r.ClusterName != b.ofPlace(localCluster+want.Name) && strings.HasPrefix(r.ClusterName, localCluster+want.Name) {
+		return nil, fault.Preconditionf("RUNNER_ELSEWHERE", "runner %s of this database belongs to another data directory", want.Name).
+			WithHint("give this server's runner a name of its own with --runner, or start it with the data directory that it had")
+	}
+	return b.move(ctx, o, want.Zone)
 }
 
 // move puts an existing runner into the zone that the command line names.

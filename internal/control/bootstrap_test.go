@@ -73,3 +73,41 @@ func TestBootstrapAgain(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// TestBootstrapOfPlaces: data directories that share a database leave each other's runners and tokens alone.
+func TestBootstrapOfPlaces(t *testing.T) {
+	w := newWorld(t, "a")
+	boot := func(place, secret, runner string) (*control.Bootstrapped, error) {
+		return w.svc.Bootstrap(w.ctx(), control.Bootstrap{Place: place, AdminSecret: secret, Runners: []control.LocalRunner{{Name: runner}}})
+	}
+	one, err := boot("1111111111111111", "", "one")
+	w.must(err)
+	two, err := boot("2222222222222222", "", "two")
+	w.must(err)
+	for _, secret := range []string{one.AdminSecret, two.AdminSecret} {
+		if _, err := w.svc.Authenticate(w.ctx(), secret); err != nil {
+			t.Errorf("a token of a place that started earlier: %v", err)
+		}
+	}
+	again, err := boot("1111111111111111", one.AdminSecret, "one")
+	w.must(err)
+	if again.AdminSecret != "" || again.Runners[0].ID != one.Runners[0].ID {
+		t.Errorf("a second start of a place: %+v", again)
+	}
+	// What runs on a runner is at its place: elsewhere it would be missed, and called lost.
+	for _, runner := range []string{"one", "a"} {
+		if _, err := boot("2222222222222222", two.AdminSecret, runner); !fault.HasReason(err, "RUNNER_ELSEWHERE") {
+			t.Errorf("runner %s, of another place: %v", runner, err)
+		}
+	}
+	// A secret that a place lost is replaced, and only that.
+	if _, err := boot("1111111111111111", "", "one"); err != nil {
+		t.Error(err)
+	}
+	if _, err := w.svc.Authenticate(w.ctx(), one.AdminSecret); !fault.Is(err, fault.Unauthenticated) {
+		t.Errorf("the lost token: %v", err)
+	}
+	if _, err := w.svc.Authenticate(w.ctx(), two.AdminSecret); err != nil {
+		t.Errorf("another place's token: %v", err)
+	}
+}
