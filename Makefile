@@ -50,7 +50,7 @@ bench: deps-test build ## every figure of docs/benchmarks.md
 deps-demo:
 	@script/deps crun
 deps-test:
-	@script/deps crun runc postgresql
+	@script/deps crun runc runsc postgresql
 
 clean:
 	rm -rf bin $(SHIM)

@@ -14,10 +14,12 @@ import (
 
 	"github.com/bermhq/berm/internal/initd"
 	"github.com/bermhq/berm/internal/shim/host"
+	"github.com/bermhq/berm/internal/shim/oci"
 )
 
 const usage = `usage: berm-shim shim --state DIR
-       berm-shim init --fd N
+       berm-shim init --fd N | --dial SOCKET
+       berm-shim hold FD PROGRAM ARG...
 `
 
 func main() {
@@ -27,7 +29,15 @@ func main() {
 	}
 	if len(os.Args) == 4 && os.Args[1] == "init" && os.Args[2] == "--fd" {
 		if fd, err := strconv.Atoi(os.Args[3]); err == nil && fd >= 0 {
-			os.Exit(initd.Run(fd))
+			os.Exit(initd.Run(initd.Inherited(fd)))
+		}
+	}
+	if len(os.Args) == 4 && os.Args[1] == "init" && os.Args[2] == "--dial" {
+		os.Exit(initd.Run(initd.Dialled(os.Args[3])))
+	}
+	if len(os.Args) > 4 && os.Args[1] == "hold" {
+		if fd, err := strconv.Atoi(os.Args[2]); err == nil && fd > 2 {
+			os.Exit(oci.Hold(fd, os.Args[3], os.Args[4:]))
 		}
 	}
 	fmt.Fprint(os.Stderr, usage)

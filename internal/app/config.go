@@ -6,8 +6,12 @@ import (
 	"io"
 	"log/slog"
 	"path/filepath"
+	"slices"
+	"strings"
 
+	"github.com/bermhq/berm/internal/backend/local"
 	"github.com/bermhq/berm/internal/backend/local/image"
+	"github.com/bermhq/berm/internal/core/fault"
 	"github.com/bermhq/berm/internal/core/spec"
 )
 
@@ -27,8 +31,10 @@ type Config struct {
 	ImageAliases map[string]string
 	// NodeLabels, when not nil, make node selectors count.
 	NodeLabels map[string]string
-	// Runtime is the default OCI runtime; "" picks one that works.
+	// Runtime is the name of the default OCI runtime; "" picks one that works.
 	Runtime string
+	// OCIRuntimes are runtimes beside those that are looked for anyway, or in place of one with the same name: local.Config.Runtimes.
+	OCIRuntimes []string
 	// RunningDir is where the server tells the command line of the same user that it runs.
 	RunningDir string
 	Version    string
@@ -59,6 +65,45 @@ func (c *Config) check() error {
 			}
 		}
 	}
+	if err := local.ParseRuntimes(c.runtimes()); err != nil {
+		return err
+	}
+	if c.Runtime != "" && !slices.ContainsFunc(c.runtimes(), func(text string) bool { return runtimeName(text) == c.Runtime }) {
+		return fault.Invalidf("USAGE", "unknown runtime %q", c.Runtime).
+			WithHint("Use %s, or say where it is with --oci-runtime %s=PATH.", strings.Join(local.DefaultRuntimes(), ", "), c.Runtime)
+	}
 	_, err := image.ParseAliases(c.ImageAliases)
 	return err
+}
+
+// runtimes lists the runtimes to look for, the default first.
+func (c *Config) runtimes() []string {
+	all := slices.Clone(c.OCIRuntimes)
+	for _, name := range local.DefaultRuntimes() {
+		if !slices.ContainsFunc(c.OCIRuntimes, func(text string) bool { return runtimeName(text) == name }) {
+			all = append(all, name)
+		}
+	}
+	// Those that were configured come last, unless one is asked for: where nothing is said, the default stays what it is.
+	slices.SortStableFunc(all, func(a, b string) int { return c.rank(a) - c.rank(b) })
+	return all
+}
+
+func (c *Config) rank(text string) int {
+	if name := runtimeName(text); name == c.Runtime {
+		return -1
+	} else if i := slices.Index(local.DefaultRuntimes(), name); i >= 0 {
+		return i
+	}
+	return len(local.DefaultRuntimes())
+}
+
+// runtimeName is the name that a runtime is configured under.
+func runtimeName(text string) string {
+	head, _, _ := strings.Cut(text, ",")
+	name, _, given := strings.Cut(head, "=")
+	if !given {
+		name = filepath.Base(name)
+	}
+	return name
 }

@@ -152,13 +152,7 @@ func (a *app) attach(ctx context.Context, r *core.Runner, first bool) error {
 
 // runtimes puts the one asked for first.
 func (a *app) runtimes() []string {
-	switch a.cfg.Runtime {
-	case "", "crun":
-		return []string{"crun", "runc"}
-	case "runc":
-		return []string{"runc", "crun"}
-	}
-	return []string{a.cfg.Runtime}
+	return a.cfg.runtimes()
 }
 
 // serve answers calls until ctx ends.

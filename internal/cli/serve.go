@@ -60,11 +60,6 @@ bound as its default, and the token of the administrator is written to DIR/admin
 			cfg.RunningDir = config.RunningDir(s.Getenv)
 			cfg.Out = s.Out
 			cfg.Version = version
-			switch cfg.Runtime {
-			case "", "crun", "runc":
-			default:
-				return fault.Invalidf("USAGE", "unknown runtime %q", cfg.Runtime).WithHint("Use crun or runc.")
-			}
 			return notTransient(app.Run(cmd.Context(), cfg))
 		},
 	}
@@ -78,7 +73,8 @@ bound as its default, and the token of the administrator is written to DIR/admin
 	f.StringArrayVar(&runners, "runner", nil, "embedded runner NAME[=ZONE], repeatable (default local=local)")
 	f.StringArrayVar(&aliases, "image-alias", nil, "image REF=oci:PATH of an OCI layout that stands for it, repeatable")
 	f.StringArrayVar(&labels, "node-label", nil, "label KEY=VALUE of this machine that node selectors are matched with, repeatable")
-	f.StringVar(&cfg.Runtime, "runtime", "", "default OCI runtime: crun or runc (default: crun, else runc)")
+	f.StringVar(&cfg.Runtime, "runtime", "", "name of the default OCI runtime (default: crun, else runc, else runsc)")
+	f.StringArrayVar(&cfg.OCIRuntimes, "oci-runtime", nil, "OCI runtime NAME=PATH[,kind=crun|runc|runsc][,flag=--FLAG]... that profiles may name as runtime_class, repeatable")
 	f.BoolVarP(&verbose, "verbose", "v", false, "log every call")
 	f.BoolVar(&failpoints, "print-failpoints", false, "list the places where BERM_FAILPOINT can kill a process, and stop")
 	_ = f.MarkHidden("print-failpoints") // for the crash tests

@@ -178,6 +178,12 @@ func (d *daemon) linger(f *os.File) bool {
 // kill ends the process group. The status of the process then ends the exec.
 func (x *execution) kill() { x.daemon.reaper.Kill(x.child.pid, true, syscall.SIGKILL) }
 
+// fail ends the command because its terminal's input cannot be ended. To go on would leave it waiting for more, for ever.
+func (x *execution) fail() {
+	x.stream.fail(wire.Errorf(wire.CodeExecFailed, "the kernel of this sandbox cannot end the input of a terminal: run the command without one"))
+	x.kill()
+}
+
 // copyOutput sends what the process prints until all of it was sent or nobody wants it.
 func (x *execution) copyOutput(out *output) {
 	buf := make([]byte, wire.HeaderSize+firstChunk)

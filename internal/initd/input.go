@@ -111,6 +111,10 @@ func (in *input) run() {
 // close tells the process that there is no more. A terminal stays open: it is its output too.
 func (in *input) close() {
 	if in.x.tty != nil {
+		if !in.x.daemon.endsInput {
+			in.x.fail()
+			return
+		}
 		_, _ = in.file.Write([]byte{endOfFile})
 		return
 	}

@@ -31,12 +31,12 @@ func (d *daemon) startMain(req wire.Request) (*child, *wire.Error) {
 	if d.main != nil {
 		return nil, wire.Errorf(wire.CodeInvalid, "the main process was started before")
 	}
-	c, err := d.spawn(req, spawnFiles{stdin: d.empty, stdout: mainStdout, stderr: mainStderr})
+	c, err := d.spawn(req, spawnFiles{stdin: d.empty, stdout: d.mainFiles[0], stderr: d.mainFiles[1]})
 	if err != nil {
 		return nil, err
 	}
 	// From here on only the main process and its children hold the pipes, so that their end is the end of the output.
-	for _, fd := range []int{mainStdout, mainStderr} {
+	for _, fd := range d.mainFiles {
 		closeFD(fd)
 	}
 	d.main = c

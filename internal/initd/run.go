@@ -2,7 +2,6 @@ package initd
 
 import (
 	"fmt"
-	"net"
 	"os"
 	"runtime"
 	"runtime/debug"
@@ -29,7 +28,7 @@ const (
 	// maxProcs and gcPercent keep the init small: it is in every sandbox and counts against its memory limit.
 	maxProcs  = 2
 	gcPercent = 40
-	// mainStdout and mainStderr are inherited.
+	// mainStdout and mainStderr are where the main process's output is inherited.
 	mainStdout = 4
 	mainStderr = 5
 	// exitOrphaned is the code after the shim went away. Nobody sees it.
@@ -41,8 +40,14 @@ type daemon struct {
 	reaper   *reap.Reaper
 	session  *yamux.Session
 	oomScore []byte
-	empty    int // what commands without input read
-	files    files
+	// endsInput: see endsTerminalInput.
+	endsInput bool
+	empty     int // what commands without input read
+	// printed are our ends of the main process's output where the init made the pipes itself, by stream; nil otherwise.
+	printed map[wire.Stream]*os.File
+	// mainFiles are the main process's ends of its output.
+	mainFiles [2]int
+	files     files
 	// spawning orders what the start of a process needs of the file system.
 	spawning sync.Mutex
 
@@ -67,14 +72,14 @@ type daemon struct {
 }
 
 // Run is the init. It returns the exit code of the process.
-func Run(fd int) int {
-	if err := harden(fd); err != nil {
+func Run(c Contact) int {
+	if err := harden(c.inherited()); err != nil {
 		fmt.Fprintf(os.Stderr, "berm init: %v\n", err)
 		return 1
 	}
-	conn, err := connection(fd)
+	conn, err := c.connect()
 	if err != nil {
-		fmt.Fprintf(os.Stderr, "berm init: descriptor %d: %v\n", fd, err)
+		fmt.Fprintf(os.Stderr, "berm init: %v: %v\n", c, err)
 		return 1
 	}
 	session, err := yamux.Server(conn, wire.MuxConfig())
@@ -83,8 +88,12 @@ func Run(fd int) int {
 		return 1
 	}
 	d := &daemon{
-		reaper: reap.New(newForker().fork), session: session, oomScore: childScore(), empty: emptyInput(), dir: "/", files: make(files, maxFileCalls), env: mergeEnv(nil, nil),
+		reaper: reap.New(newForker().fork), session: session, oomScore: childScore(), endsInput: c.dial == "" || endsTerminalInput(), empty: emptyInput(), dir: "/", files: make(files, maxFileCalls), env: mergeEnv(nil, nil),
 		mainEnded: make(chan syscall.WaitStatus, 1), stopped: make(chan struct{}), lingering: make(chan struct{}, maxLingering),
+	}
+	if err := d.openMain(c); err != nil {
+		fmt.Fprintf(os.Stderr, "berm init: %v\n", err)
+		return 1
 	}
 	makeThreads()
 	go d.reaper.Run()
@@ -94,34 +103,21 @@ func Run(fd int) int {
 }
 
 // harden closes the process to its neighbours and makes it small.
-func harden(fd int) error {
+func harden(inherited []int) error {
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return fmt.Errorf("not dumpable: %w", err)
 	}
 	// What the runtime may have left open by mistake is not ours to pass on.
-	if err := fds.CloseInherited(mainStderr + 1); err != nil {
+	if err := fds.CloseInherited(2 + 1 + len(inherited)); err != nil {
 		return err
 	}
-	for _, own := range []int{fd, mainStdout, mainStderr} {
+	for _, own := range inherited {
 		unix.CloseOnExec(own)
 	}
 	unix.Umask(0o022)
 	runtime.GOMAXPROCS(maxProcs)
 	debug.SetGCPercent(gcPercent)
 	return nil
-}
-
-func connection(fd int) (net.Conn, error) {
-	f := os.NewFile(uintptr(fd), "shim")
-	if f == nil {
-		return nil, os.ErrInvalid
-	}
-	defer f.Close()
-	c, err := net.FileConn(f) // Its own copy, close-on-exec.
-	if err != nil {
-		return nil, err
-	}
-	return wire.Coalesce(c), nil
 }
 
 // emptyInput opens the sandbox's own /dev/null, which is what programs expect; without one, what the init itself has serves.
@@ -262,6 +258,8 @@ func (d *daemon) dispatch(s *stream, req wire.Request) {
 		_ = wire.Write(s, wire.TypeOK, nil)
 	case wire.OpMain:
 		d.runMain(s, req)
+	case wire.OpMainOutput:
+		d.sendMain(s, req)
 	case wire.OpExec:
 		d.exec(s, req)
 	case wire.OpReadFile:

@@ -37,6 +37,26 @@ func (x *execution) openTTY(req wire.Request) (files spawnFiles, theirs []int, e
 	return spawnFiles{stdin: slave, stdout: slave, stderr: slave, tty: true}, []int{slave}, nil
 }
 
+// endsTerminalInput finds out whether the kernel ends a program's input at the character that stands for it. gVisor long did not.
+func endsTerminalInput() bool {
+	master, err := unix.Open("/dev/ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return true // There are no terminals at all: whoever wants one is told so.
+	}
+	defer closeFD(master)
+	slave, err := slaveOf(master)
+	if err != nil {
+		return true
+	}
+	defer closeFD(slave)
+	_ = unix.SetNonblock(slave, true)
+	if _, err := unix.Write(master, []byte{endOfFile}); err != nil {
+		return true
+	}
+	n, err := unix.Read(slave, make([]byte, 1))
+	return n == 0 && err == nil
+}
+
 func slaveOf(master int) (int, error) {
 	if err := unix.IoctlSetPointerInt(master, unix.TIOCSPTLCK, 0); err != nil {
 		return 0, fmt.Errorf("unlock: %w", err)

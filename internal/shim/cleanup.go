@@ -75,11 +75,14 @@ func lost(dir string) Exit {
 	return e
 }
 
+// selfPath is the running berm-shim: only a shim starts containers.
+const selfPath = "/proc/self/exe"
+
 // Container returns what the runtime needs to know of the sandbox.
 func (c *Config) Container(spawn oci.Spawner) *oci.Container {
 	return &oci.Container{
 		Runtime: c.Runtime, Root: c.RuntimeRoot, Bundle: c.Bundle, ID: c.ID, Log: filepath.Join(c.Dir, runtimeLogName),
-		HideUnified: c.HideUnified, Spawn: spawn,
+		Kind: c.RuntimeKind, Flags: c.RuntimeFlags, Holder: selfPath, HideUnified: c.HideUnified, Spawn: spawn,
 	}
 }
 
@@ -92,13 +95,16 @@ func Remove(ctx context.Context, c *Config, spawn oci.Spawner) error {
 		return err
 	}
 	var deleted error
-	if container.Known() {
+	if container.Known() && !container.Kind.FilesOnly() {
 		deleted = container.Delete()
 	}
 	failpoint.Hit(failAfterDelete)
 	// Whatever the runtime said, what counts is that nobody lives in the group and that it can be removed.
 	if err := c.Cgroup.Remove(ctx); err != nil {
 		return errors.Join(err, deleted)
+	}
+	if container.Kind.FilesOnly() {
+		return container.Clear()
 	}
 	if container.Known() {
 		return deleted

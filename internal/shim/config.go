@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/bermhq/berm/internal/shim/cgroup"
+	"github.com/bermhq/berm/internal/shim/oci"
 )
 
 // Limits and defaults.
@@ -53,14 +54,20 @@ type Config struct {
 	Dir string `json:"-"`
 	// ID is the container's name for the runtime: letters, digits, "_", "+", "-", ".".
 	ID string `json:"id"`
-	// Runtime is the absolute path of a runtime binary with the command line of crun and runc.
-	Runtime string `json:"runtime"`
+	// Runtime is the absolute path of a runtime binary, RuntimeKind says how it is used; "" is oci.Runc. RuntimeFlags are
+	// global flags for every call of it.
+	Runtime      string   `json:"runtime"`
+	RuntimeKind  oci.Kind `json:"runtime_kind,omitempty"`
+	RuntimeFlags []string `json:"runtime_flags,omitempty"`
 	// RuntimeRoot is the runtime's state directory (--root), absolute.
 	RuntimeRoot string `json:"runtime_root"`
 	// Bundle is the OCI bundle, absolute.
 	Bundle string `json:"bundle"`
 	// Cgroup says where config.json's cgroupsPath is found.
 	Cgroup cgroup.Group `json:"cgroup"`
+	// Meet is the absolute path, on the host, of a socket that the shim listens on until the init has dialled it: for kinds
+	// whose init inherits nothing. Its directory belongs to the host's root and is bound read-only into the sandbox.
+	Meet string `json:"meet,omitempty"`
 	// HideUnified runs the runtime in a mount namespace without the cgroup v2 hierarchy of a hybrid host. crun needs it.
 	HideUnified bool `json:"hide_unified,omitempty"`
 
@@ -93,6 +100,9 @@ type File struct {
 // InitArgs returns process.args for the bundle's config.json: binary is the path of berm-shim inside the sandbox.
 func InitArgs(binary string) []string { return []string{binary, "init", "--fd", "3"} }
 
+// InitDialArgs is InitArgs for a kind whose init dials: socket is the path of Config.Meet inside the sandbox.
+func InitDialArgs(binary, socket string) []string { return []string{binary, "init", "--dial", socket} }
+
 // check says what is wrong with a configuration.
 func (c *Config) check() error {
 	if c.ID == "" || strings.Trim(c.ID, idBytes) != "" {
@@ -104,6 +114,9 @@ func (c *Config) check() error {
 		if !filepath.IsAbs(p.path) || strings.ContainsRune(p.path, 0) {
 			return fmt.Errorf("%s %q: want an absolute path", p.name, p.path)
 		}
+	}
+	if c.RuntimeKind.Dials() != filepath.IsAbs(c.Meet) {
+		return fmt.Errorf("socket to meet the init at %q: want an absolute path for a runtime of kind %s, and none for others", c.Meet, oci.Runsc)
 	}
 	if len(c.Main) > 0 && c.Main[0] == "" {
 		return fmt.Errorf("main command is an empty string")
@@ -117,7 +130,7 @@ func (c *Config) check() error {
 	if err := checkEnv(c.Env); err != nil {
 		return err
 	}
-	return checkStrings(slices.Concat(c.Main, c.Env, []string{c.WorkDir}))
+	return checkStrings(slices.Concat(c.Main, c.Env, c.RuntimeFlags, []string{c.WorkDir}))
 }
 
 const idBytes = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-."

@@ -22,6 +22,9 @@ type Options struct {
 	Prepare func(*backend.Work)
 	// MissingImage names an image that cannot be found. Empty: not tested.
 	MissingImage string
+	// NoTerminalEOF says that the kernel of sandboxes cannot end the input of a terminal: asking for it must end the command in an
+	// error.
+	NoTerminalEOF bool
 	// Refused holds, by field path, changes that make Check refuse a work and name that path.
 	Refused map[string]func(*backend.Work)
 	// Reopen closes the backend and opens it again on the same state, as a restart of the server does. Nil: the backend does

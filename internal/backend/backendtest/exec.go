@@ -2,6 +2,7 @@ package backendtest
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -185,6 +186,18 @@ func (s *suite) testTerminal() {
 		}
 		if err := p.CloseSend(); err != nil {
 			t.Fatal(err)
+		}
+		if s.opts.NoTerminalEOF {
+			for {
+				f, err := p.Recv()
+				var said *fault.Error
+				if errors.As(err, &said) && said.Code != fault.Internal && strings.Contains(said.Message, "terminal") {
+					return
+				}
+				if err != nil || f.Kind == backend.FrameExit {
+					t.Fatalf("%+v %v, want an error that says why", f, err)
+				}
+			}
 		}
 		if r := collect(t, p); !strings.Contains(r.out, "line") || r.exit.ExitCode != 0 {
 			t.Errorf("%+v", r)

@@ -92,7 +92,7 @@ func newBare(b *testing.B, be *testBackend, runtime string) *bare {
 		b.Fatal(err)
 	}
 	o, _ := read(work(), be.machine)
-	x := &box{bundle: bundle.Input{
+	x := &boxed{bundle: bundle.Input{
 		ID: "bare", Init: be.shim, Args: shim.InitArgs(bundle.InitPath)[1:], Env: []string{"PATH=" + defaultPath},
 		IDBase: base(MaxSandboxes - 1), CgroupsPath: be.place.cgroup("bare"), Limits: o.limits,
 	}}
@@ -109,7 +109,7 @@ func newBare(b *testing.B, be *testBackend, runtime string) *bare {
 	}
 	writeSpec(b, dir, spec)
 	b.Cleanup(func() { os.RemoveAll(dir) })
-	return &bare{oci.Container{Runtime: be.runtimes[runtime].path, HideUnified: be.runtimes[runtime].hideUnified, Root: filepath.Join(dir, "state"), Bundle: dir, ID: "bare"}}
+	return &bare{oci.Container{Runtime: be.runtimes[runtime].path, HideUnified: be.shimConfig("bare", be.runtimes[runtime], x).HideUnified, Root: filepath.Join(dir, "state"), Bundle: dir, ID: "bare"}}
 }
 
 func writeSpec(b *testing.B, dir string, spec *specs.Spec) {

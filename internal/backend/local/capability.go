@@ -46,7 +46,6 @@ func (b *Backend) Capabilities() []Capability { return slices.Clone(b.caps) }
 func later() []Capability {
 	return []Capability{
 		{Feature: "image:registry", Title: "images from registries", Reason: "later; use OCI layouts with --image-alias"},
-		{Feature: "runtime:runsc", Title: "gVisor", Reason: "later"},
 		{Feature: "egress:other", Title: "egress to the internet, allowlists, other sandboxes", Reason: "later; egress none works"},
 		{Feature: "ingress", Title: "ports and services", Reason: "later"},
 		{Feature: "gpu", Title: "GPUs", Reason: "this backend gives none"},

@@ -281,7 +281,7 @@ func TestCapabilities(t *testing.T) {
 			t.Errorf("%s is not among %q", f, info.Features)
 		}
 	}
-	if info.DefaultRuntimeClass != "crun" || !slices.Equal(info.RuntimeClasses, []string{"crun", "runc"}) {
+	if info.DefaultRuntimeClass != "crun" || !slices.Equal(info.RuntimeClasses, []string{"crun", "runc", "runsc"}) {
 		t.Errorf("%+v", info)
 	}
 }

@@ -27,10 +27,10 @@ import (
 // patience is how long a test waits for something that must happen.
 const patience = 60 * time.Second
 
-// both runs a test under each runtime. The machine that tests run on has both.
-func both(t *testing.T, f func(t *testing.T, runtime string)) {
+// each runs a test under each runtime. The machine that tests run on has them all.
+func each(t *testing.T, f func(t *testing.T, runtime string)) {
 	t.Helper()
-	for _, name := range []string{"crun", "runc"} {
+	for _, name := range []string{"crun", "runc", "runsc"} {
 		t.Run(name, func(t *testing.T) { f(t, name) })
 	}
 }

@@ -78,7 +78,7 @@ func imageWork(ref string, command ...string) *backend.Work {
 // TestImage: an image from a layout, with its configuration, under both runtimes.
 func TestImage(t *testing.T) {
 	layer := buildTool(t)
-	both(t, func(t *testing.T, rt string) {
+	each(t, func(t *testing.T, rt string) {
 		l := imagetest.New(t)
 		l.Add(imagetest.Image{Layers: [][]byte{layer}, Compress: true, Config: v1.Config{
 			Entrypoint: []string{"/bin/tool"}, Cmd: []string{"idle"}, Env: []string{"FROM=image", "PATH=/bin"}, User: "worker", WorkingDir: "/app/dir",
@@ -200,7 +200,7 @@ func told(err error) string {
 func TestHostileRoot(t *testing.T) {
 	outside := t.TempDir()
 	layer := buildTool(t)
-	both(t, func(t *testing.T, rt string) {
+	each(t, func(t *testing.T, rt string) {
 		for name, entries := range map[string][]imagetest.Entry{
 			"dev":      {imagetest.Symlink("dev", outside)},
 			"proc":     {imagetest.Symlink("proc", outside)},

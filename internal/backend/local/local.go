@@ -1,7 +1,9 @@
-// Package local runs sandboxes on this machine, with the OCI runtimes that it has: crun by default, runc where asked for.
+// Package local runs sandboxes on this machine, with the OCI runtimes that it has: crun by default, runc, runsc and others where
+// asked for.
 //
 // It needs Linux and root. What isolates a sandbox is the kernel: namespaces with ids of their own, control groups, a
-// system call filter, no capability over anything outside. The kernel is shared, and Info says so.
+// system call filter, no capability over anything outside. The kernel is shared, unless the runtime brings one of its own
+// (gVisor), and Info says so.
 //
 // # Where things are
 //
@@ -58,7 +60,7 @@ type Config struct {
 	RunDir string
 	// RunnerName is for messages.
 	RunnerName string
-	// Runtimes are names, or absolute paths, of runtimes to probe, the default first. Nil: crun, runc.
+	// Runtimes are runtimes to probe, the default first: NAME[=PATH][,kind=KIND][,flag=FLAG]... Nil: DefaultRuntimes.
 	Runtimes []string
 	// NodeLabels are matched with node selectors; nil: selectors are recorded only.
 	NodeLabels map[string]string
@@ -83,12 +85,14 @@ type Backend struct {
 	machine machine
 	hide    *strings.Replacer
 
-	runtimes map[string]ociRuntime
-	aliases  *image.Aliases
-	images   *image.Store
-	host     *hostroot.Builder
-	shim     string
-	lock     *os.File
+	configured []ociRuntime
+	runtimes   map[string]ociRuntime
+	aliases    *image.Aliases
+	images     *image.Store
+	host       *hostroot.Builder
+	// shim is the installed berm-shim, openShim a copy that can be read.
+	shim, openShim string
+	lock           *os.File
 
 	// starts bounds how many sandboxes are prepared at once.
 	starts chan struct{}

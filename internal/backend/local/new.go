@@ -15,6 +15,7 @@ import (
 	"github.com/bermhq/berm/internal/backend/local/hostroot"
 	"github.com/bermhq/berm/internal/backend/local/image"
 	"github.com/bermhq/berm/internal/core"
+	"github.com/bermhq/berm/internal/shim"
 )
 
 // isolation is what Info says.
@@ -33,13 +34,16 @@ func New(ctx context.Context, cfg Config) (*Backend, error) {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	if cfg.Runtimes == nil {
-		cfg.Runtimes = defaultRuntimes()
+		cfg.Runtimes = DefaultRuntimes()
 	}
 	b := &Backend{
 		cfg: cfg, log: cfg.Logger, machine: look(), hub: newHub(), sandboxes: map[string]*sandbox{}, creating: map[string]chan struct{}{},
 		starts: make(chan struct{}, startsPerCPU*runtime.NumCPU()),
 	}
 	var err error
+	if b.configured, err = parseRuntimes(cfg.Runtimes); err != nil {
+		return nil, err
+	}
 	if b.aliases, err = image.ParseAliases(cfg.Images); err != nil {
 		return nil, err
 	}
@@ -84,7 +88,7 @@ func (b *Backend) open(ctx context.Context, capacity core.Amounts) (left []*foun
 	if err := errors.Join(err, b.sweep(left)); err != nil {
 		b.log.Warn("not everything that an earlier server left could be removed", "error", err)
 	}
-	b.runtimes = b.probe(ctx, b.cfg.Runtimes)
+	b.runtimes = b.probe(ctx, b.configured)
 	return left, nil
 }
 
@@ -107,7 +111,10 @@ func (b *Backend) openPlaces() (err error) {
 func (b *Backend) prepare(capacity core.Amounts) string {
 	data, err := shimBinary(b.cfg.Shim)
 	if err == nil {
-		b.shim, err = installShim(filepath.Join(b.place.run, "bin"), data)
+		b.shim, err = installShim(filepath.Join(b.place.run, "bin"), data, shim.BinaryMode)
+	}
+	if err == nil {
+		b.openShim, err = installShim(filepath.Join(b.place.run, "bin", "open"), data, openMode)
 	}
 	if err == nil {
 		err = b.machine.cgroups(b.place.cgroupBase(), capacity)
@@ -121,8 +128,8 @@ func (b *Backend) prepare(capacity core.Amounts) string {
 // describe fills in what Info and Capabilities say.
 func (b *Backend) describe(capacity core.Amounts) {
 	var names []string
-	for _, r := range b.cfg.Runtimes {
-		names = append(names, filepath.Base(r))
+	for _, r := range b.configured {
+		names = append(names, r.name)
 	}
 	if b.machine.refusal == "" && len(b.runtimes) == 0 {
 		b.machine.refusal = b.noRuntime(names)

@@ -170,12 +170,12 @@ func TestExitObservation(t *testing.T) {
 // TestInstallShim: one file per content, with the permissions that keep process 1 closed.
 func TestInstallShim(t *testing.T) {
 	dir := t.TempDir()
-	one, err := installShim(dir, []byte("one"))
+	one, err := installShim(dir, []byte("one"), shim.BinaryMode)
 	if err != nil {
 		t.Fatal(err)
 	}
-	again, _ := installShim(dir, []byte("one"))
-	two, _ := installShim(dir, []byte("two"))
+	again, _ := installShim(dir, []byte("one"), shim.BinaryMode)
+	two, _ := installShim(dir, []byte("two"), shim.BinaryMode)
 	if one != again || one == two {
 		t.Errorf("%s %s %s", one, again, two)
 	}
@@ -186,7 +186,7 @@ func TestInstallShim(t *testing.T) {
 	if err := os.WriteFile(one, []byte("half"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := installShim(dir, []byte("one")); err != nil {
+	if _, err := installShim(dir, []byte("one"), shim.BinaryMode); err != nil {
 		t.Fatal(err)
 	}
 	if data, _ := os.ReadFile(one); string(data) != "one" {

@@ -13,67 +13,50 @@ import (
 	"github.com/bermhq/berm/internal/backend/local/bundle"
 	"github.com/bermhq/berm/internal/core/fault"
 	"github.com/bermhq/berm/internal/shim"
-	"github.com/bermhq/berm/internal/shim/cgroup"
 )
-
-// ociRuntime is a runtime that ran something.
-type ociRuntime struct {
-	name, path string
-	// hideUnified: crun refuses a machine with both cgroup versions unless it cannot see the second.
-	hideUnified bool
-}
-
-// defaultRuntimes are tried in this order; the first that works is the default.
-func defaultRuntimes() []string { return []string{"crun", "runc"} }
 
 // probeID names what probes make: no sandbox has an id that begins with a dot.
 const probeID = ".probe-"
 
 // probe runs a sandbox under every runtime that is installed, all at once, and returns those that worked. It is the whole
 // way that a sandbox takes, with limits, so that a machine which cannot do one of it says so now and not at a launch.
-func (b *Backend) probe(ctx context.Context, names []string) map[string]ociRuntime {
+func (b *Backend) probe(ctx context.Context, configured []ociRuntime) map[string]ociRuntime {
 	type result struct {
 		ociRuntime
 		err error
 	}
-	results := make([]result, len(names))
+	results := make([]result, len(configured))
 	var all sync.WaitGroup
-	for i, name := range names {
+	for i, rt := range configured {
 		all.Go(func() {
-			rt, err := b.probeOne(ctx, name)
+			rt, err := b.probeOne(ctx, rt)
 			results[i] = result{rt, err}
 		})
 	}
 	all.Wait()
 	found := map[string]ociRuntime{}
-	for i, r := range results {
-		name := filepath.Base(names[i])
+	for _, r := range results {
 		if r.err != nil {
-			b.machine.lack("runtime:"+name, "%s", message(r.err))
+			b.machine.lack("runtime:"+r.name, "%s", message(r.err))
 			continue
 		}
-		found[name] = r.ociRuntime
+		found[r.name] = r.ociRuntime
 	}
 	return found
 }
 
-func (b *Backend) probeOne(ctx context.Context, name string) (ociRuntime, error) {
-	path, err := exec.LookPath(name)
+func (b *Backend) probeOne(ctx context.Context, rt ociRuntime) (ociRuntime, error) {
+	path, err := exec.LookPath(rt.path)
 	if errors.Is(err, exec.ErrNotFound) || errors.Is(err, fs.ErrNotExist) {
-		return ociRuntime{}, fmt.Errorf("not installed: no %s in the server's PATH", name)
+		return rt, fmt.Errorf("not installed: no %s in the server's PATH", rt.path)
 	}
 	if err != nil {
-		return ociRuntime{}, err
+		return rt, err
 	}
-	if path, err = filepath.Abs(path); err != nil {
-		return ociRuntime{}, err
+	if rt.path, err = filepath.Abs(path); err != nil {
+		return rt, err
 	}
-	rt := ociRuntime{name: filepath.Base(name), path: path}
-	rt.hideUnified = rt.name == "crun" && b.machine.cgroup == cgroup.Hybrid
-	if err := b.try(ctx, rt); err != nil {
-		return ociRuntime{}, err
-	}
-	return rt, nil
+	return rt, b.try(ctx, rt)
 }
 
 // try starts a sandbox that idles, and ends it. What it leaves, also when it fails, is removed.
@@ -101,22 +84,35 @@ func (b *Backend) try(ctx context.Context, rt ociRuntime) (err error) {
 	if err != nil {
 		return err
 	}
+	box := b.place.box(id)
+	if err := os.Mkdir(box, 0o700); err != nil {
+		return err
+	}
+	if err := os.Chown(box, int(base(ids)), int(base(ids))); err != nil {
+		return err
+	}
 	in := bundle.Input{
-		ID: "probe", Root: skeleton.Path, ReadOnly: true, Init: b.shim, Args: shim.InitArgs(bundle.InitPath)[1:],
-		Env: []string{"PATH=" + defaultPath}, IDBase: base(ids), CgroupsPath: b.place.cgroup(id), Limits: b.machine.probeLimits(),
+		ID: "probe", Root: skeleton.Path, ReadOnly: true, Env: []string{"PATH=" + defaultPath}, IDBase: base(ids), CgroupsPath: b.place.cgroup(id), Limits: b.machine.probeLimits(),
 		Tmpfs: []bundle.Tmpfs{bundle.Shm()},
 	}
 	for _, m := range skeleton.Mounts {
 		in.Binds = append(in.Binds, bundle.Bind{Source: m.Path, Target: m.Path, Dir: true, Exec: true})
 	}
+	if err := b.withInit(&in, rt, box); err != nil {
+		return err
+	}
+	if x := (&boxed{bundle: in}); in.OwnKernel {
+		if err := x.plainRoot(box); err != nil {
+			return err
+		}
+		in = x.bundle
+	}
 	if _, err := b.writeBundle(id, bundle.Spec(&in)); err != nil {
 		return err
 	}
-	client, err := shim.Start(ctx, b.shim, shim.Config{
-		Dir: state, ID: id[1:], Runtime: rt.path, RuntimeRoot: b.place.runtime(rt.name), Bundle: b.place.bundle(id),
-		Cgroup:      cgroup.Group{Mode: b.machine.cgroup, Path: b.place.cgroup(id), Base: b.place.cgroupBase()},
-		HideUnified: rt.hideUnified, StartTimeout: probeTimeout,
-	})
+	cfg := b.shimConfig(id, rt, &boxed{})
+	cfg.Dir, cfg.ID, cfg.StartTimeout = state, id[1:], probeTimeout
+	client, err := shim.Start(ctx, b.shim, cfg)
 	if err != nil {
 		return err
 	}

@@ -68,7 +68,7 @@ func TestStopBeforeStart(t *testing.T) {
 
 // TestStopWhileCreating: a stop right after Create ends the sandbox with its reason, whether it ran or not.
 func TestStopWhileCreating(t *testing.T) {
-	both(t, func(t *testing.T, runtime string) {
+	each(t, func(t *testing.T, runtime string) {
 		b := open(t, withRuntime(runtime))
 		for range 8 {
 			w := work("sleep", "infinity")
@@ -87,7 +87,7 @@ func TestStopWhileCreating(t *testing.T) {
 
 // TestLost: a shim that was killed saw no end. There is no code, and nothing of the sandbox is left running.
 func TestLost(t *testing.T) {
-	both(t, func(t *testing.T, runtime string) {
+	each(t, func(t *testing.T, runtime string) {
 		for _, restart := range []bool{false, true} {
 			b := open(t, withRuntime(runtime))
 			id := b.launch(work("sleep", "infinity"))

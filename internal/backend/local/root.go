@@ -29,7 +29,7 @@ const (
 
 // hostBox prepares the image "host": the shared skeleton, or one of the sandbox's own when mounted files need room outside
 // its private file systems.
-func (b *Backend) hostBox(x *box, s *sandbox, o *order, dir string) error {
+func (b *Backend) hostBox(x *boxed, s *sandbox, o *order, dir string) error {
 	skeleton, err := b.host.Current()
 	if err != nil {
 		return imageFault(err)
@@ -37,13 +37,19 @@ func (b *Backend) hostBox(x *box, s *sandbox, o *order, dir string) error {
 	x.bundle.Root, x.bundle.ReadOnly = skeleton.Path, true
 	var own []string
 	for _, f := range s.work.Launch.GetMountedFiles() {
-		if !inTmpfs(f.GetPath()) {
+		// gVisor makes its own file systems in memory, and looks for mount points of files below them in the root as well.
+		if x.bundle.OwnKernel || !inTmpfs(f.GetPath()) {
 			own = append(own, f.GetPath())
 		}
 	}
 	if len(own) > 0 {
 		x.bundle.Root = filepath.Join(dir, "root")
 		if err := skeleton.Copy(x.bundle.Root, own); err != nil {
+			return err
+		}
+	}
+	if x.bundle.OwnKernel {
+		if err := x.plainRoot(dir); err != nil {
 			return err
 		}
 	}
@@ -61,8 +67,22 @@ func (b *Backend) hostBox(x *box, s *sandbox, o *order, dir string) error {
 	return nil
 }
 
+// plainName is where plainRoot shows the root, in a box.
+const plainName = "plain"
+
+// plainRoot shows the root through a mount without the flags of the run directory's: gVisor makes the root read-only itself, in
+// the sandbox's user namespace, where flags of the machine's mounts must not be dropped.
+func (x *boxed) plainRoot(dir string) error {
+	target := filepath.Join(dir, plainName)
+	if err := bindDir(x.bundle.Root, target, 0); err != nil {
+		return err
+	}
+	x.bundle.Root = target
+	return nil
+}
+
 // imageBox unpacks and mounts an image, and completes the command from its configuration.
-func (b *Backend) imageBox(ctx context.Context, x *box, s *sandbox, o *order, img *image.Image, dir string) error {
+func (b *Backend) imageBox(ctx context.Context, x *boxed, s *sandbox, o *order, img *image.Image, dir string) error {
 	at := b.cfg.Now()
 	done, err := b.images.Unpack(ctx, img)
 	if err != nil {
@@ -83,6 +103,11 @@ func (b *Backend) imageBox(ctx context.Context, x *box, s *sandbox, o *order, im
 	}
 	if err := mounted.MakeDir(x.dir, base(s.ids), user); err != nil {
 		return imageFault(fmt.Errorf("working directory: %w", err))
+	}
+	if x.bundle.OwnKernel {
+		if err := mounted.MakeDir(bundle.MeetDir, base(s.ids), image.User{}); err != nil {
+			return imageFault(err)
+		}
 	}
 	for _, f := range s.work.Launch.GetMountedFiles() {
 		// Runtimes would make missing directories for root alone.
@@ -120,15 +145,15 @@ func mergeEnv(layers ...[]string) []string {
 	return out
 }
 
-// bindDir shows a directory of the state directory, which sandboxes cannot reach, at a place that they can.
-func bindDir(source, target string) error {
+// bindDir shows a directory, such as one of the state directory, which sandboxes cannot reach, read-only at a place that they can.
+func bindDir(source, target string, flags uintptr) error {
 	if err := os.Mkdir(target, 0o755); err != nil {
 		return err
 	}
 	if err := unix.Mount(source, target, "", unix.MS_BIND, ""); err != nil {
 		return &os.PathError{Op: "bind mount", Path: target, Err: err}
 	}
-	err := unix.Mount("", target, "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV, "")
+	err := unix.Mount("", target, "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY|flags, "")
 	if err != nil {
 		return &os.PathError{Op: "make read-only", Path: target, Err: err}
 	}
@@ -139,9 +164,11 @@ func bindDir(source, target string) error {
 func (b *Backend) clearBox(id string) error {
 	dir := b.place.box(id)
 	err := image.Unmount(dir)
-	files := filepath.Join(dir, "files")
-	if e := unix.Unmount(files, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); e != nil && !errors.Is(e, unix.EINVAL) && !errors.Is(e, fs.ErrNotExist) {
-		err = errors.Join(err, &os.PathError{Op: "umount", Path: files, Err: e})
+	for _, name := range []string{filesName, plainName} {
+		p := filepath.Join(dir, name)
+		if e := unix.Unmount(p, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); e != nil && !errors.Is(e, unix.EINVAL) && !errors.Is(e, fs.ErrNotExist) {
+			err = errors.Join(err, &os.PathError{Op: "umount", Path: p, Err: e})
+		}
 	}
 	if err != nil {
 		return err // Removing files below a mount that is still there would remove what it shows.

@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 
 	"github.com/bermhq/berm/internal/core/fault"
-	"github.com/bermhq/berm/internal/shim"
 )
 
 // shimFiles holds the built shim beside its README. Embedding the directory, not the file, lets the module compile from a
@@ -35,13 +34,16 @@ func shimBinary(path string) ([]byte, error) {
 	return data, err
 }
 
+// openMode is for a runtime that reads what it executes.
+const openMode = 0o755
+
 // installShim writes the shim to a directory of its content's digest below dir, once, and returns its path. A running
 // sandbox keeps the version that it was started with.
-func installShim(dir string, data []byte) (string, error) {
+func installShim(dir string, data []byte, mode fs.FileMode) (string, error) {
 	sum := sha256.Sum256(data)
 	home := filepath.Join(dir, hex.EncodeToString(sum[:8]))
 	path := filepath.Join(home, shimName)
-	if info, err := os.Stat(path); err == nil && info.Size() == int64(len(data)) && info.Mode().Perm() == shim.BinaryMode {
+	if info, err := os.Stat(path); err == nil && info.Size() == int64(len(data)) && info.Mode().Perm() == mode {
 		return path, nil
 	}
 	if err := os.MkdirAll(home, 0o711); err != nil {
@@ -51,7 +53,7 @@ func installShim(dir string, data []byte) (string, error) {
 	if err := os.WriteFile(temp, data, 0o700); err != nil {
 		return "", err
 	}
-	if err := os.Chmod(temp, shim.BinaryMode); err != nil {
+	if err := os.Chmod(temp, mode); err != nil {
 		return "", err
 	}
 	return path, os.Rename(temp, path)

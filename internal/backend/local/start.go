@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strconv"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/bermhq/berm/internal/backend"
 	"github.com/bermhq/berm/internal/backend/local/bundle"
 	"github.com/bermhq/berm/internal/core"
@@ -15,6 +17,7 @@ import (
 	"github.com/bermhq/berm/internal/failpoint"
 	"github.com/bermhq/berm/internal/shim"
 	"github.com/bermhq/berm/internal/shim/cgroup"
+	"github.com/bermhq/berm/internal/shim/oci"
 )
 
 // begin starts a sandbox in the background and watches it to its end.
@@ -59,7 +62,7 @@ func (b *Backend) start(ctx context.Context, s *sandbox) error {
 	if err != nil {
 		return err
 	}
-	box, err := b.makeBox(ctx, s, o)
+	box, err := b.makeBox(ctx, s, o, rt)
 	if err != nil {
 		return err
 	}
@@ -85,14 +88,18 @@ func (b *Backend) start(ctx context.Context, s *sandbox) error {
 }
 
 // shimConfig is what a shim is told.
-func (b *Backend) shimConfig(id string, rt ociRuntime, box *box) shim.Config {
-	return shim.Config{
+func (b *Backend) shimConfig(id string, rt ociRuntime, x *boxed) shim.Config {
+	cfg := shim.Config{
 		Dir: b.place.shimState(id), ID: id, Runtime: rt.path, RuntimeRoot: b.place.runtime(rt.name), Bundle: b.place.bundle(id),
-		Cgroup:      cgroup.Group{Mode: b.machine.cgroup, Path: b.place.cgroup(id), Base: b.place.cgroupBase()},
-		HideUnified: rt.hideUnified,
-		Env:         box.env, WorkDir: box.dir, Main: box.main,
+		RuntimeKind: rt.kind, RuntimeFlags: rt.allFlags(), HideUnified: rt.kind == oci.Crun && b.machine.cgroup == cgroup.Hybrid,
+		Cgroup: cgroup.Group{Mode: b.machine.cgroup, Path: b.place.cgroup(id), Base: b.place.cgroupBase()},
+		Env:    x.env, WorkDir: x.dir, Main: x.main,
 		StartTimeout: startTimeout,
 	}
+	if rt.kind.Dials() {
+		cfg.Meet = filepath.Join(b.place.box(id), meetDir, meetName)
+	}
+	return cfg
 }
 
 // started publishes that a sandbox runs.
@@ -136,8 +143,8 @@ func (b *Backend) given(id string) json.RawMessage {
 	return data
 }
 
-// box is a sandbox that is ready to be started.
-type box struct {
+// boxed is a sandbox that is ready to be started.
+type boxed struct {
 	bundle bundle.Input
 	env    []string
 	dir    string
@@ -145,7 +152,7 @@ type box struct {
 }
 
 // makeBox makes what the processes of a sandbox will see.
-func (b *Backend) makeBox(ctx context.Context, s *sandbox, o *order) (*box, error) {
+func (b *Backend) makeBox(ctx context.Context, s *sandbox, o *order, rt ociRuntime) (*boxed, error) {
 	dir := b.place.box(s.id)
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return nil, err
@@ -155,10 +162,12 @@ func (b *Backend) makeBox(ctx context.Context, s *sandbox, o *order) (*box, erro
 		return nil, err
 	}
 	failpoint.Hit(failBoxMade)
-	x := &box{bundle: bundle.Input{
-		ID: hostname(s.id), Init: b.shim, Args: shim.InitArgs(bundle.InitPath)[1:], Env: []string{"PATH=" + defaultPath},
-		IDBase: base(s.ids), CgroupsPath: b.place.cgroup(s.id), Limits: o.limits,
+	x := &boxed{bundle: bundle.Input{
+		ID: hostname(s.id), Env: []string{"PATH=" + defaultPath}, IDBase: base(s.ids), CgroupsPath: b.place.cgroup(s.id), Limits: o.limits,
 	}}
+	if err := b.withInit(&x.bundle, rt, dir); err != nil {
+		return nil, err
+	}
 	files, err := b.bindFiles(s, dir)
 	if err != nil {
 		return nil, err
@@ -180,6 +189,38 @@ func (b *Backend) makeBox(ctx context.Context, s *sandbox, o *order) (*box, erro
 	return x, nil
 }
 
+// filesName is where the contents of mounted files are shown, in a box.
+const filesName = "files"
+
+// Names in the directory of a box by which an init that dials finds itself and its shim.
+const (
+	meetDir  = "berm"
+	meetName = "shim.sock"
+	// initName is also the name below bundle.MeetDir.
+	initName = "init"
+)
+
+// withInit says how process 1 is started. A runtime that passes descriptors on is given the one binary of all sandboxes, which
+// the sandbox can execute and not read. gVisor reads what it executes, with the ids of the sandbox: there the binary is a copy
+// that anybody can read, in a directory beside the socket, which belongs to the machine's root and is shown read-only.
+func (b *Backend) withInit(in *bundle.Input, rt ociRuntime, box string) error {
+	if !rt.kind.Dials() {
+		in.Init, in.Args = b.shim, shim.InitArgs(bundle.InitPath)[1:]
+		return nil
+	}
+	dir := filepath.Join(box, meetDir)
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return err
+	}
+	if err := os.Link(b.openShim, filepath.Join(dir, initName)); err != nil {
+		return err
+	}
+	in.OwnKernel, in.Meet = true, dir
+	args := shim.InitDialArgs(bundle.MeetDir+"/"+initName, bundle.MeetDir+"/"+meetName)
+	in.Init, in.Args = args[0], args[1:]
+	return nil
+}
+
 // bindFiles returns the binds of mounted files, and of the two files of /etc that differ by sandbox. The contents of
 // mounted files stay in the state directory, which the sandbox's ids cannot enter; they are shown through a mount.
 func (b *Backend) bindFiles(s *sandbox, dir string) ([]bundle.Bind, error) {
@@ -199,8 +240,8 @@ func (b *Backend) bindFiles(s *sandbox, dir string) ([]bundle.Bind, error) {
 	if len(given) == 0 {
 		return binds, nil
 	}
-	shown := filepath.Join(dir, "files")
-	if err := bindDir(b.place.mounted(s.id), shown); err != nil {
+	shown := filepath.Join(dir, filesName)
+	if err := bindDir(b.place.mounted(s.id), shown, unix.MS_NOSUID|unix.MS_NODEV); err != nil {
 		return nil, err
 	}
 	for i, f := range given {

@@ -54,7 +54,7 @@ func (s *sandbox) askToEnd(grace time.Duration) {
 	if werr := s.resume(); werr != nil {
 		s.logf("resume a sandbox that is stopped: %v", werr)
 	}
-	_ = s.guest.tell(wire.Request{Op: wire.OpStop, Grace: grace}, askTimeout)
+	_ = s.inside().tell(wire.Request{Op: wire.OpStop, Grace: grace}, askTimeout)
 }
 
 // recordStopping is best effort: a disk that is full must not keep a sandbox from being stopped.
@@ -91,7 +91,7 @@ func (s *sandbox) finish(reserve *shim.ExitFile, ws syscall.WaitStatus) {
 	at := time.Now().UTC()
 	s.drain()
 	if len(s.cfg.Main) > 0 {
-		wait(s.guest.told, lastWords) // It was sent before process 1 ended, but by another way.
+		wait(s.inside().told, lastWords) // It was sent before process 1 ended, but by another way.
 	}
 	exit := s.describe(ws)
 	exit.EndedAt = at

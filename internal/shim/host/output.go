@@ -2,7 +2,7 @@ package host
 
 import (
 	"bytes"
-	"os"
+	"io"
 	"sync"
 	"time"
 
@@ -20,8 +20,7 @@ const (
 )
 
 // copyMain keeps what the main process prints, until its end.
-func (s *sandbox) copyMain(stream wire.Stream, f *os.File) {
-	defer f.Close()
+func (s *sandbox) copyMain(stream wire.Stream, f io.Reader) {
 	buf := make([]byte, wire.MaxChunk)
 	var pace pace
 	failed := false
@@ -65,8 +64,7 @@ type words struct {
 	last  []byte
 }
 
-func (w *words) read(f *os.File) {
-	defer f.Close()
+func (w *words) read(f io.Reader) {
 	defer close(w.ended)
 	buf := make([]byte, maxWords)
 	for {

@@ -52,7 +52,7 @@ func (s *sandbox) relay(c *client, req wire.Request) {
 	if !s.awaitRunning(c) {
 		return
 	}
-	stream, err := s.guest.ask(req)
+	stream, err := s.inside().ask(req)
 	if err != nil {
 		c.fail(s.brokenOff(err))
 		return
@@ -101,7 +101,7 @@ func (s *sandbox) awaitRunning(c *client) bool {
 
 // brokenOff says why the init's answer is missing.
 func (s *sandbox) brokenOff(err error) *wire.Error {
-	if isClosed(s.guest.gone()) || isClosed(s.ended) || errors.Is(err, yamux.ErrSessionShutdown) {
+	if isClosed(s.inside().gone()) || isClosed(s.ended) || errors.Is(err, yamux.ErrSessionShutdown) {
 		return wire.Errorf(wire.CodeNotRunning, "the sandbox ended before the request was done")
 	}
 	if errors.Is(err, io.EOF) {

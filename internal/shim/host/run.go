@@ -66,7 +66,6 @@ type sandbox struct {
 	reaper *reap.Reaper
 	spool  *spool.Writer
 	lock   *os.File
-	guest  *guest
 	// startup holds what the runtime and the init said.
 	startup *words
 	// copies are the goroutines that read the main process's output.
@@ -82,7 +81,8 @@ type sandbox struct {
 	// mu guards the rest.
 	mu       sync.Mutex
 	record   shim.Record
-	pid      int // process 1; 0 until known
+	guest    *guest // nil until shim and init have met
+	pid      int    // process 1; 0 until known
 	stopping bool
 	killed   bool // the shim sent SIGKILL
 	deadline time.Time

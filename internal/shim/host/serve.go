@@ -28,18 +28,22 @@ const (
 
 // listen makes the socket. A path in a socket address has 108 bytes, so the directory is named by a descriptor.
 func listen(dir string) (*net.UnixListener, error) {
+	return listenAt(dir, filepath.Base(shim.SocketFile(dir)), 0o600)
+}
+
+func listenAt(dir, name string, mode os.FileMode) (*net.UnixListener, error) {
 	d, err := os.Open(dir)
 	if err != nil {
 		return nil, err
 	}
 	defer d.Close()
-	path := fmt.Sprintf("/proc/self/fd/%d/%s", d.Fd(), filepath.Base(shim.SocketFile(dir)))
+	path := fmt.Sprintf("/proc/self/fd/%d/%s", d.Fd(), name)
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
 	if err != nil {
 		return nil, err
 	}
 	l.SetUnlinkOnClose(false) // The name above ends with this function.
-	return l, os.Chmod(path, 0o600)
+	return l, os.Chmod(path, mode)
 }
 
 func (s *sandbox) serve(l *net.UnixListener) {
@@ -188,7 +192,7 @@ func (s *sandbox) signalMain(c *client, req wire.Request) {
 	case s.paused():
 		c.fail(errPaused())
 	default:
-		if werr := s.guest.tell(req, askTimeout); werr != nil {
+		if werr := s.inside().tell(req, askTimeout); werr != nil {
 			c.fail(wire.Errorf(wire.CodeInternal, "%s", werr.Message))
 			return
 		}

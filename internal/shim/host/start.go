@@ -3,15 +3,13 @@ package host
 import (
 	"errors"
 	"fmt"
-	"net"
+	"io"
 	"os"
 	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/bermhq/berm/internal/failpoint"
 	"github.com/bermhq/berm/internal/shim"
@@ -27,17 +25,14 @@ func (s *sandbox) start(prior error) (<-chan syscall.WaitStatus, *wire.Error) {
 	if prior != nil {
 		return nil, wire.Errorf(wire.CodeInternal, "%v", prior)
 	}
-	stdio, conn, err := s.plumb()
+	stdio, m, err := s.plumb()
 	if err != nil {
 		return nil, wire.Errorf(wire.CodeInternal, "%v", err)
 	}
-	if err := s.meet(conn); err != nil {
-		stdio.close()
-		return nil, wire.Errorf(wire.CodeInternal, "%v", err)
-	}
+	defer m.end()
 	// The init answers before the runtime is done: both are awaited, side by side.
 	answer := make(chan *wire.Error, 1)
-	go func() { answer <- s.guest.begin(s.cfg) }()
+	go func() { answer <- s.converse(m) }()
 	failpoint.Hit(failBeforeRun)
 	err = s.cfg.Container(s.reaper.Spawn).Run(shim.PIDFile(s.cfg.Dir), stdio.Stdio, s.cfg.StartTimeout, s.setRuntimePID)
 	stdio.close()
@@ -45,7 +40,7 @@ func (s *sandbox) start(prior error) (<-chan syscall.WaitStatus, *wire.Error) {
 	if err != nil {
 		return nil, wire.Errorf(wire.CodeStartFailed, "%v%s", err, s.lastWords())
 	}
-	done, err := s.adopt()
+	done, err := s.adopt(m)
 	if err != nil {
 		return nil, wire.Errorf(wire.CodeStartFailed, "%v", err)
 	}
@@ -58,13 +53,32 @@ func (s *sandbox) start(prior error) (<-chan syscall.WaitStatus, *wire.Error) {
 	return done, nil
 }
 
-// meet begins the conversation with the init that will be at the other end.
-func (s *sandbox) meet(conn net.Conn) error {
+// converse meets the init, tells it all it needs to know and starts the main process.
+func (s *sandbox) converse(m *meeting) *wire.Error {
+	conn, err := m.await(s.cfg.StartTimeout + askTimeout)
+	if err != nil {
+		return wire.Errorf(codeNoAnswer, "the init did not come: %v", err)
+	}
 	g, err := newGuest(conn)
+	if err != nil {
+		return wire.Errorf(wire.CodeInternal, "%v", err)
+	}
+	s.mu.Lock()
+	s.guest = g
+	s.mu.Unlock()
+	if s.cfg.RuntimeKind.Dials() && len(s.cfg.Main) > 0 {
+		for _, stream := range []wire.Stream{wire.Stdout, wire.Stderr} {
+			s.copies.Go(func() { s.receiveMain(g, stream) })
+		}
+	}
+	return g.begin(s.cfg)
+}
+
+// inside returns the init, nil until shim and init have met, which they have in a sandbox that runs.
+func (s *sandbox) inside() *guest {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.guest = g
-	return err
+	return s.guest
 }
 
 // plumbing is what the container is born with; close gives up our copies.
@@ -74,20 +88,27 @@ type plumbing struct {
 
 func (p *plumbing) close() {
 	for _, f := range []*os.File{p.Console, p.Socket, p.Stdout, p.Stderr} {
-		_ = f.Close()
+		if f != nil {
+			_ = f.Close()
+		}
 	}
 }
 
-// plumb makes the socket to the init and the pipes for output, and starts to read those.
-func (s *sandbox) plumb() (*plumbing, net.Conn, error) {
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return nil, nil, fmt.Errorf("socket to the init: %w", err)
+// plumb makes where shim and init meet and the pipes for output, and starts to read those.
+func (s *sandbox) plumb() (p *plumbing, m *meeting, err error) {
+	p = &plumbing{oci.Stdio{Hold: s.lock}}
+	type output struct {
+		end  **os.File
+		read func(io.Reader)
 	}
-	ours := os.NewFile(uintptr(fds[0]), "init")
-	defer ours.Close()
-	p := &plumbing{oci.Stdio{Socket: os.NewFile(uintptr(fds[1]), "shim"), Hold: s.lock}}
-	conn, err := net.FileConn(ours)
+	outputs := []output{{&p.Console, s.startup.read}}
+	if s.cfg.RuntimeKind.Dials() {
+		m, err = invite(s.cfg.Meet)
+	} else {
+		m, p.Socket, err = pairUp()
+		outputs = append(outputs,
+			output{&p.Stdout, func(f io.Reader) { s.copyMain(wire.Stdout, f) }}, output{&p.Stderr, func(f io.Reader) { s.copyMain(wire.Stderr, f) }})
+	}
 	if err != nil {
 		return nil, nil, err
 	}
@@ -95,14 +116,7 @@ func (s *sandbox) plumb() (*plumbing, net.Conn, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	for _, o := range []struct {
-		end  **os.File
-		read func(*os.File)
-	}{
-		{&p.Console, s.startup.read},
-		{&p.Stdout, func(f *os.File) { s.copyMain(wire.Stdout, f) }},
-		{&p.Stderr, func(f *os.File) { s.copyMain(wire.Stderr, f) }},
-	} {
+	for _, o := range outputs {
 		r, w, err := os.Pipe()
 		if err != nil {
 			return nil, nil, err
@@ -112,13 +126,17 @@ func (s *sandbox) plumb() (*plumbing, net.Conn, error) {
 			return nil, nil, err
 		}
 		*o.end = w
+		read := func() {
+			defer r.Close()
+			o.read(r)
+		}
 		if o.end == &p.Console {
-			go o.read(r)
+			go read()
 			continue
 		}
-		s.copies.Go(func() { o.read(r) })
+		s.copies.Go(read)
 	}
-	return p, wire.Coalesce(conn), nil
+	return p, m, nil
 }
 
 func (s *sandbox) setRuntimePID(pid int) {
@@ -130,8 +148,8 @@ func (s *sandbox) setRuntimePID(pid int) {
 	}
 }
 
-// adopt learns who process 1 is.
-func (s *sandbox) adopt() (<-chan syscall.WaitStatus, error) {
+// adopt learns who process 1 is. Once it has ended, no init comes any more.
+func (s *sandbox) adopt(m *meeting) (<-chan syscall.WaitStatus, error) {
 	b, err := os.ReadFile(shim.PIDFile(s.cfg.Dir))
 	if err != nil {
 		return nil, fmt.Errorf("the runtime left no pid: %w", err)
@@ -144,11 +162,16 @@ func (s *sandbox) adopt() (<-chan syscall.WaitStatus, error) {
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
 	}
-	done := s.reaper.Adopt(pid)
+	ended := make(chan syscall.WaitStatus, 1)
+	go func(done <-chan syscall.WaitStatus) {
+		ws := <-done
+		m.end()
+		ended <- ws
+	}(s.reaper.Adopt(pid))
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.pid, s.record.PID, s.record.PIDStart, s.record.RuntimePID = pid, pid, start, 0
-	return done, nil
+	return ended, nil
 }
 
 // awaitBegin waits for the init to have started the main process.
@@ -162,7 +185,7 @@ func (s *sandbox) awaitBegin(answer <-chan *wire.Error) *wire.Error {
 		return wire.Errorf(wire.CodeNotRunning, "the sandbox was stopped before it had started")
 	case <-timer.C:
 		return wire.Errorf(wire.CodeStartFailed, "the init did not start the main process within %v%s", s.cfg.StartTimeout, s.startup.tail())
-	case <-s.guest.gone():
+	case <-s.hungUp():
 	}
 	// The init hung up. It may have done all it should have first, and ended with a short main process.
 	select {
@@ -171,6 +194,14 @@ func (s *sandbox) awaitBegin(answer <-chan *wire.Error) *wire.Error {
 	case <-time.After(lastWords):
 		return wire.Errorf(wire.CodeStartFailed, "the init hung up%s", s.startup.tail())
 	}
+}
+
+// hungUp returns a channel that is closed when the init hung up; one that never is while they have not met.
+func (s *sandbox) hungUp() <-chan struct{} {
+	if g := s.inside(); g != nil {
+		return g.gone()
+	}
+	return nil
 }
 
 // startError says more about a conversation with the init that broke off.

@@ -1,12 +1,14 @@
-// Package oci runs the OCI runtimes crun and runc: one container, started detached and deleted.
+// Package oci runs OCI runtimes, by their command line: one container, started detached and deleted.
 package oci
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"syscall"
 	"time"
 
@@ -54,6 +56,11 @@ type Container struct {
 	// Runtime, Root and Bundle are absolute paths.
 	Runtime, Root, Bundle string
 	ID                    string
+	// Kind is the runtime's; Flags are global ones of its command line, before the verb.
+	Kind  Kind
+	Flags []string
+	// Holder is the berm-shim binary, which starts a runtime that would pass Hold on: see HoldArgs.
+	Holder string
 	// Log is the file that the runtime logs the start to.
 	Log string
 	// HideUnified: see shim.Config.
@@ -65,7 +72,7 @@ type Container struct {
 type Stdio struct {
 	// Console is 1 and 2: the runtime's own words, and then those of process 1.
 	Console *os.File
-	// Socket, Stdout and Stderr become descriptors 3, 4 and 5 of process 1.
+	// Socket, Stdout and Stderr become descriptors 3, 4 and 5 of process 1, where the runtime passes them on; else they are nil.
 	Socket, Stdout, Stderr *os.File
 	// Hold is open in the runtime alone, for as long as it works.
 	Hold *os.File
@@ -79,12 +86,13 @@ func (c *Container) Run(pidFile string, io Stdio, timeout time.Duration, onStart
 		return err
 	}
 	defer empty.Close()
-	files := []uintptr{
-		empty.Fd(), io.Console.Fd(), io.Console.Fd(), io.Socket.Fd(), io.Stdout.Fd(), io.Stderr.Fd(), io.Hold.Fd(),
+	files := []uintptr{empty.Fd(), io.Console.Fd(), io.Console.Fd()}
+	if c.Kind.Dials() {
+		files = append(files, io.Hold.Fd())
+	} else {
+		files = append(files, io.Socket.Fd(), io.Stdout.Fd(), io.Stderr.Fd(), io.Hold.Fd())
 	}
-	args := []string{
-		"--log", c.Log, "run", "--detach", "--bundle", c.Bundle, "--pid-file", pidFile, "--preserve-fds", "3", c.ID,
-	}
+	args := slices.Concat([]string{"--log", c.Log}, c.Kind.runArgs(), []string{"--bundle", c.Bundle, "--pid-file", pidFile, c.ID})
 	return c.call("run", args, files, timeout, onStart)
 }
 
@@ -129,17 +137,29 @@ func (c *Container) Delete() error {
 
 // Known reports whether the runtime keeps anything of the container.
 func (c *Container) Known() bool {
-	_, err := os.Lstat(filepath.Join(c.Root, c.ID))
-	return err == nil
+	found, err := filepath.Glob(filepath.Join(c.Root, c.Kind.stateFiles(c.ID)))
+	return err == nil && len(found) > 0
+}
+
+// Clear removes the runtime's files of a container of which nothing else is left.
+func (c *Container) Clear() error {
+	found, err := filepath.Glob(filepath.Join(c.Root, c.Kind.stateFiles(c.ID)))
+	for _, file := range found {
+		err = errors.Join(err, os.Remove(file))
+	}
+	return err
 }
 
 // call runs the runtime. verb names the call in errors.
 func (c *Container) call(verb string, args []string, files []uintptr, timeout time.Duration, onStart func(pid int)) error {
-	argv := append([]string{filepath.Base(c.Runtime), "--root", c.Root}, args...)
+	path, argv := c.Runtime, slices.Concat([]string{filepath.Base(c.Runtime), "--root", c.Root}, c.Flags, args)
+	if hold := len(files) - 1; hold > 2 && c.Kind.Dials() {
+		path, argv = c.Holder, HoldArgs(hold, c.Runtime, argv)
+	}
 	attr := &syscall.ProcAttr{Dir: "/", Env: os.Environ(), Files: files, Sys: &syscall.SysProcAttr{Setsid: true}}
-	pid, done, err := c.start(argv, attr)
+	pid, done, err := c.start(path, argv, attr)
 	if err != nil {
-		return fmt.Errorf("%s: %w", c.Runtime, err)
+		return fmt.Errorf("%s: %w", path, err)
 	}
 	if onStart != nil {
 		onStart(pid)
@@ -148,11 +168,11 @@ func (c *Container) call(verb string, args []string, files []uintptr, timeout ti
 	defer timer.Stop()
 	select {
 	case ws := <-done:
-		return check(argv[0], verb, ws)
+		return check(filepath.Base(c.Runtime), verb, ws)
 	case <-timer.C:
 		_ = syscall.Kill(-pid, syscall.SIGKILL)
 		<-done
-		return fmt.Errorf("%s %s did not finish within %v and was killed", argv[0], verb, timeout)
+		return fmt.Errorf("%s %s did not finish within %v and was killed", filepath.Base(c.Runtime), verb, timeout)
 	}
 }
 
@@ -169,7 +189,7 @@ func check(runtime, verb string, ws syscall.WaitStatus) error {
 
 // start spawns the runtime from a thread of its own: with the priority that the container's process 1 is to inherit, and where
 // asked for in a mount namespace that lacks the v2 hierarchy. The thread ends with its goroutine, and both with it.
-func (c *Container) start(argv []string, attr *syscall.ProcAttr) (pid int, done <-chan syscall.WaitStatus, err error) {
+func (c *Container) start(path string, argv []string, attr *syscall.ProcAttr) (pid int, done <-chan syscall.WaitStatus, err error) {
 	ready := make(chan struct{})
 	go func() {
 		defer close(ready)
@@ -180,7 +200,7 @@ func (c *Container) start(argv []string, attr *syscall.ProcAttr) (pid int, done 
 			err = hideUnified()
 		}
 		if err == nil {
-			pid, done, err = c.Spawn(c.Runtime, argv, attr)
+			pid, done, err = c.Spawn(path, argv, attr)
 		}
 	}()
 	<-ready

@@ -19,6 +19,9 @@ const (
 	// until the init ends. Neither is accepted from the server.
 	OpSetup Op = "setup"
 	OpMain  Op = "main"
+	// OpMainOutput brings what the main process prints on one stream, as Data frames and End: from an init that inherited no
+	// pipes for it. It comes before OpMain.
+	OpMainOutput Op = "main_output"
 	// OpStop asks the init to end the main process. The shim does not rely on it.
 	OpStop Op = "stop"
 	// OpSignal sends a signal to the main process.
@@ -62,6 +65,9 @@ type Request struct {
 	Grace time.Duration `json:"grace_ns,omitempty"`
 	// Signal: signal.
 	Signal int `json:"signal,omitempty"`
+
+	// Stream: main_output.
+	Stream Stream `json:"stream,omitempty"`
 
 	// Offset and Follow: output.
 	Offset int64 `json:"offset,omitempty"`

@@ -16,6 +16,9 @@ const ociVersion = "1.0.2"
 // image can lie in the way or redirect the mount. It is in no directory of its own: runtimes make those for root alone.
 const InitPath = "/dev/berm-init"
 
+// MeetDir is where an init that inherits nothing finds itself and the socket of its shim.
+const MeetDir = "/dev/berm"
+
 // IDsPerSandbox is the size of the range of user and group ids of a sandbox, the number that its user namespace maps.
 const IDsPerSandbox = 1 << 16
 
@@ -26,9 +29,13 @@ type Input struct {
 	// Root is the root directory on the machine. ReadOnly makes it so inside.
 	Root     string
 	ReadOnly bool
-	// Init is the static init on the machine, Args its arguments.
+	// Init is the static init on the machine, Args its arguments. With Meet, a directory of the machine that is shown at MeetDir,
+	// Init is a path inside.
 	Init string
 	Args []string
+	Meet string
+	// OwnKernel says that the runtime brings a kernel of its own, gVisor's: the machine's is behind another filter.
+	OwnKernel bool
 	// Env is the environment of the init alone; what commands get is the init's business.
 	Env []string
 	// UID, GID and Groups are who runs, as ids inside the sandbox.
@@ -92,8 +99,8 @@ func Spec(in *Input) *specs.Spec {
 				{Type: specs.IPCNamespace}, {Type: specs.UTSNamespace}, {Type: specs.CgroupNamespace},
 			},
 			CgroupsPath:       in.CgroupsPath,
-			Resources:         resources(in.Limits),
-			Seccomp:           seccomp(),
+			Resources:         resources(in.Limits, in.OwnKernel),
+			Seccomp:           seccomp(in.OwnKernel),
 			MaskedPaths:       maskedPaths(),
 			ReadonlyPaths:     readonlyPaths(),
 			RootfsPropagation: "private",
@@ -101,16 +108,26 @@ func Spec(in *Input) *specs.Spec {
 	}
 }
 
+func (in *Input) initPath() string {
+	if in.Meet != "" {
+		return in.Init
+	}
+	return InitPath
+}
+
 func process(in *Input) *specs.Process {
 	p := &specs.Process{
 		User: specs.User{UID: in.UID, GID: in.GID, AdditionalGids: in.Groups},
-		Args: append([]string{InitPath}, in.Args...),
+		Args: append([]string{in.initPath()}, in.Args...),
 		Env:  in.Env,
 		Cwd:  "/",
 		// Set-user-id programs and file capabilities gain nothing.
 		NoNewPrivileges: true,
 		Capabilities:    capabilities(in.UID == 0),
 		Rlimits:         []specs.POSIXRlimit{{Type: "RLIMIT_CORE", Hard: 0, Soft: 0}},
+	}
+	if n := in.Limits.PIDs; n > 0 && in.OwnKernel {
+		p.Rlimits = append(p.Rlimits, specs.POSIXRlimit{Type: "RLIMIT_NPROC", Hard: uint64(n), Soft: uint64(n)})
 	}
 	if n := in.Limits.OpenFiles; n > 0 {
 		p.Rlimits = append(p.Rlimits, specs.POSIXRlimit{Type: "RLIMIT_NOFILE", Hard: n, Soft: n})
@@ -135,9 +152,12 @@ func capabilities(root bool) *specs.LinuxCapabilities {
 }
 
 // options of what is bound from the machine.
-func (b Bind) options() []string {
+func (b Bind) options(ownKernel bool) []string {
 	o := []string{"bind", "ro", "nosuid", "nodev"}
-	if b.Dir {
+	if b.Dir && ownKernel {
+		// What is below comes through one mount inside, so that ro is for all of it; gVisor does not know rro.
+		o = []string{"rbind", "ro", "nosuid", "nodev"}
+	} else if b.Dir {
 		// rro makes mounts below the source read-only too, which ro alone does not. crun 1.8 fails with it on files.
 		o = []string{"rbind", "ro", "rro", "nosuid", "nodev"}
 	}

@@ -34,6 +34,12 @@ func cases() map[string]*Input {
 			ID: "sbx-3", Root: "/run/berm/box/sbx-3/root", Init: "/run/berm/bin/berm-shim", UID: 1000, GID: 100, Groups: []uint32{4, 24},
 			IDBase: 0x70020000, CgroupsPath: "/berm/sbx-3", Limits: Limits{MemoryBytes: 64 << 20, PIDs: 4096},
 		},
+		// A runtime with a kernel of its own, whose init dials its shim.
+		"gvisor": {
+			ID: "sbx-4", Root: "/run/berm/box/sbx-4/plain", ReadOnly: true, Init: "/dev/berm/init", Args: []string{"init", "--dial", "/dev/berm/shim.sock"},
+			Meet: "/run/berm/box/sbx-4/berm", OwnKernel: true, IDBase: 0x70030000, CgroupsPath: "/berm/sbx-4", Limits: Limits{MemoryBytes: 64 << 20, PIDs: 4096},
+			Binds: []Bind{{Source: "/usr", Target: "/usr", Dir: true, Exec: true}},
+		},
 	}
 }
 
@@ -42,7 +48,7 @@ func TestGoldens(t *testing.T) {
 	for name, in := range cases() {
 		t.Run(name, func(t *testing.T) {
 			spec := Spec(in)
-			if name != "bare" {
+			if name != "bare" && name != "gvisor" {
 				spec.Linux.Seccomp = nil
 			}
 			got, err := json.MarshalIndent(spec, "", "  ")
@@ -141,7 +147,7 @@ func TestSeccompLists(t *testing.T) {
 			t.Errorf("%s is allowed", call)
 		}
 	}
-	s := seccomp()
+	s := seccomp(false)
 	if s.DefaultAction != specs.ActErrno {
 		t.Errorf("default action %s", s.DefaultAction)
 	}
@@ -164,13 +170,13 @@ func TestCPU(t *testing.T) {
 			t.Errorf("shares of %dm: %d, want %d", c.millis, got, c.shares)
 		}
 	}
-	if r := resources(Limits{CPUMillis: 2000, PIDs: 1}); *r.CPU.Shares != 2048 {
+	if r := resources(Limits{CPUMillis: 2000, PIDs: 1}, false); *r.CPU.Shares != 2048 {
 		t.Errorf("a limit alone is also the request: shares %d", *r.CPU.Shares)
 	}
-	if r := resources(Limits{CPURequestMillis: 500, PIDs: 1}); r.CPU.Quota != nil || *r.CPU.Shares != 512 {
+	if r := resources(Limits{CPURequestMillis: 500, PIDs: 1}, false); r.CPU.Quota != nil || *r.CPU.Shares != 512 {
 		t.Errorf("a request alone is no limit: %+v", r.CPU)
 	}
-	if r := resources(Limits{MemoryBytes: 1 << 20, PIDs: 1}); r.Memory.Swap != nil {
+	if r := resources(Limits{MemoryBytes: 1 << 20, PIDs: 1}, false); r.Memory.Swap != nil {
 		t.Error("swap is limited on a machine that does not account for it")
 	}
 }

@@ -32,8 +32,11 @@ func mounts(in *Input) []specs.Mount {
 		m = append(m, specs.Mount{Destination: t.Target, Type: "tmpfs", Source: "tmpfs", Options: t.options()})
 	}
 	init := Bind{Source: in.Init, Target: InitPath, Exec: true}
+	if in.Meet != "" {
+		init = Bind{Source: in.Meet, Target: MeetDir, Dir: true, Exec: true}
+	}
 	for _, b := range append([]Bind{init}, in.Binds...) {
-		m = append(m, specs.Mount{Destination: b.Target, Type: "bind", Source: b.Source, Options: b.options()})
+		m = append(m, specs.Mount{Destination: b.Target, Type: "bind", Source: b.Source, Options: b.options(in.OwnKernel)})
 	}
 	return m
 }

@@ -13,13 +13,18 @@ const (
 
 // resources returns the limits. They are given in the form of cgroup v1, which every runtime writes on v1 and converts for
 // v2 with the formulas of the runtime specification.
-func resources(l Limits) *specs.LinuxResources {
+func resources(l Limits, ownKernel bool) *specs.LinuxResources {
 	r := &specs.LinuxResources{
 		// Runtimes add the devices that every container has (null, zero, full, random, urandom, tty, ptmx); no other opens.
 		Devices: []specs.LinuxDeviceCgroup{{Allow: false, Access: "rwm"}},
 	}
 	if l.PIDs > 0 {
 		limit := l.PIDs
+		if ownKernel {
+			// What counts is the limit inside, per user. Here it is threads of gVisor, which dies without them: the last resort
+			// against a sandbox that forks under many users.
+			limit = ownKernelThreads(limit)
+		}
 		r.Pids = &specs.LinuxPids{Limit: &limit}
 	}
 	if l.CPUMillis > 0 || l.CPURequestMillis > 0 {
@@ -35,6 +40,9 @@ func resources(l Limits) *specs.LinuxResources {
 	}
 	return r
 }
+
+// ownKernelThreads is how many threads of the machine gVisor may have for this many of a sandbox: one or two for each, and its own.
+func ownKernelThreads(pids int64) int64 { return 2*pids + 512 }
 
 func cpu(l Limits) *specs.LinuxCPU {
 	c := &specs.LinuxCPU{}

@@ -14,7 +14,10 @@ const namespaceFlags = unix.CLONE_NEWNS | unix.CLONE_NEWCGROUP | unix.CLONE_NEWU
 // seccomp returns the system call filter. What is not listed does not exist (ENOSYS), so that programs fall back to older
 // calls as on an old kernel; what is known and refused says so (EPERM). Other architectures than the machine's have no
 // entry: their calls end the process.
-func seccomp() *specs.LinuxSeccomp {
+func seccomp(ownKernel bool) *specs.LinuxSeccomp {
+	if ownKernel {
+		return ownKernelFilter()
+	}
 	enosys, eperm, eafnosupport := uint(unix.ENOSYS), uint(unix.EPERM), uint(unix.EAFNOSUPPORT)
 	s := &specs.LinuxSeccomp{DefaultAction: specs.ActErrno, DefaultErrnoRet: &enosys}
 	s.Syscalls = append(s.Syscalls,
@@ -36,10 +39,49 @@ func seccomp() *specs.LinuxSeccomp {
 	}
 	// Limits of process 1 would be the sandbox's to set: it has the same user. Everything else that could harm the init is
 	// kept from it by the kernel.
-	s.Syscalls = append(s.Syscalls,
-		specs.LinuxSyscall{Names: []string{"prlimit64"}, Action: specs.ActAllow, Args: first(1, specs.OpNotEqual)},
-		specs.LinuxSyscall{Names: []string{"prlimit64"}, Action: specs.ActErrno, ErrnoRet: &eperm, Args: first(1, specs.OpEqualTo)},
-	)
+	return notOne(s, "prlimit64")
+}
+
+// notOne allows a call unless its first argument is process 1. The kernel looks at the low half of the register alone, so
+// whoever compares all of it is deceived by something in the high half: what is allowed is 0, and whatever has another of the
+// low bits than the lowest.
+func notOne(s *specs.LinuxSeccomp, call string) *specs.LinuxSeccomp {
+	allow := func(mask, value uint64) {
+		s.Syscalls = append(s.Syscalls, specs.LinuxSyscall{Names: []string{call}, Action: specs.ActAllow, Args: masked(0, mask, value)})
+	}
+	allow(lowHalf, 0)
+	for bit := uint64(2); bit <= 1<<31; bit <<= 1 {
+		allow(bit, bit)
+	}
+	return s
+}
+
+// lowHalf is what the kernel sees of an argument that is an int.
+const lowHalf = 1<<32 - 1
+
+// masked is a condition on some bits of an argument.
+func masked(index uint, mask, value uint64) []specs.LinuxSeccompArg {
+	return []specs.LinuxSeccompArg{{Index: index, Value: mask, ValueTwo: value, Op: specs.OpMaskedEqual}}
+}
+
+// ownKernelFilter is for a runtime that brings a kernel of its own: what is not listed reaches that one alone, and it does
+// not have what it does not know. Refused is what would harm the init, or make namespaces inside. gVisor takes every refusal
+// for EPERM, where a library that falls back from clone3 wants ENOSYS: which a trace without a tracer is.
+//
+// In gVisor process 1 is not safe from signals that cannot be handled: those to it are refused, and those to single threads,
+// whoever they belong to.
+func ownKernelFilter() *specs.LinuxSeccomp {
+	s := &specs.LinuxSeccomp{DefaultAction: specs.ActAllow, Syscalls: []specs.LinuxSyscall{
+		{Names: []string{"clone3"}, Action: specs.ActTrace},
+		{Names: refused(), Action: specs.ActErrno},
+		{Names: []string{"clone"}, Action: specs.ActErrno, Args: masked(0, unix.CLONE_NEWUSER, unix.CLONE_NEWUSER)},
+	}}
+	for _, call := range []string{"prlimit64", "kill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo", "pidfd_open"} {
+		s.Syscalls = append(s.Syscalls, specs.LinuxSyscall{Names: []string{call}, Action: specs.ActErrno, Args: masked(0, lowHalf, 1)})
+	}
+	for _, signal := range []unix.Signal{unix.SIGKILL, unix.SIGSTOP} {
+		s.Syscalls = append(s.Syscalls, specs.LinuxSyscall{Names: []string{"tkill"}, Action: specs.ActErrno, Args: masked(1, lowHalf, uint64(signal))})
+	}
 	return s
 }
 

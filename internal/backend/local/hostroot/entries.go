@@ -37,7 +37,7 @@ func (b *Builder) collect(s *Skeleton) error {
 		path string
 		mode fs.FileMode
 	}{
-		{"dev", 0o755}, {"proc", 0o555}, {"sys", 0o555}, {"etc", 0o755}, {"usr", 0o755}, {"var", 0o755}, {"opt", 0o755}, {"srv", 0o755},
+		{"dev", 0o755}, {"dev/berm", 0o755}, {"dev/shm", 0o755}, {"dev/pts", 0o755}, {"dev/mqueue", 0o755}, {"proc", 0o555}, {"sys", 0o555}, {"etc", 0o755}, {"usr", 0o755}, {"var", 0o755}, {"opt", 0o755}, {"srv", 0o755},
 		{"mnt", 0o755}, {"media", 0o755}, {"home", 0o755}, {"root", 0o700}, {"workspace", 0o755}, {"run", 0o755},
 		{"tmp", 0o777 | fs.ModeSticky}, {"var/tmp", 0o777 | fs.ModeSticky}, {"var/lib", 0o755}, {"var/cache", 0o755}, {"var/log", 0o755},
 		{"etc/ssl", 0o755}, {"etc/ssl/certs", 0o755}, {"etc/pki", 0o755}, {"etc/pki/tls", 0o755}, {"etc/pki/tls/certs", 0o755},
