@@ -10,9 +10,10 @@ import (
 	"strings"
 
 	"github.com/bermhq/berm/internal/backend/local"
-	"github.com/bermhq/berm/internal/backend/local/image"
+	"github.com/bermhq/berm/internal/backend/local/library"
 	"github.com/bermhq/berm/internal/core/fault"
 	"github.com/bermhq/berm/internal/core/spec"
+	"github.com/bermhq/berm/internal/core/tree"
 )
 
 // Config is everything that `berm serve` can be told.
@@ -27,8 +28,10 @@ type Config struct {
 	Database string
 	// Runners are embedded in this process, one managed runner each.
 	Runners []Runner
-	// ImageAliases maps an image reference to "oci:PATH", an OCI layout on this machine.
+	// ImageAliases maps an image reference to "host", to "oci:DIR[:NAME]", an OCI layout on this machine, or to another reference.
 	ImageAliases map[string]string
+	// Images has registries, mirrors, aliases and more, see docs/local.md; nil is none.
+	Images *Images
 	// NodeLabels, when not nil, make node selectors count.
 	NodeLabels map[string]string
 	// Runtime is the name of the default OCI runtime; "" picks one that works.
@@ -72,9 +75,21 @@ func (c *Config) check() error {
 		return fault.Invalidf("USAGE", "unknown runtime %q", c.Runtime).
 			WithHint("Use %s, or say where it is with --oci-runtime %s=PATH.", strings.Join(local.DefaultRuntimes(), ", "), c.Runtime)
 	}
-	_, err := image.ParseAliases(c.ImageAliases)
-	return err
+	names := make([]string, len(c.Runners))
+	for i, r := range c.Runners {
+		names[i] = r.Name
+		if _, err := c.Images.For(r.Name, c.ImageAliases); err != nil {
+			return err
+		}
+	}
+	return c.Images.Unknown(names)
 }
+
+// Images is what a file of images says.
+type Images = library.File
+
+// DecodeImages reads such a file. dir is what names in it are relative to.
+func DecodeImages(n *tree.Node, dir string) (*Images, error) { return library.Decode(n, dir) }
 
 // runtimes lists the runtimes to look for, the default first.
 func (c *Config) runtimes() []string {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -17,7 +18,7 @@ func (s *session) serveCmd() *cobra.Command {
 	var cfg app.Config
 	var runners, aliases, labels []string
 	var verbose, failpoints bool
-	var logFormat string
+	var logFormat, images string
 	c := &cobra.Command{
 		Use:   "serve",
 		Short: "Run a server: the whole product on one machine",
@@ -42,6 +43,9 @@ bound as its default, and the token of the administrator is written to DIR/admin
 				return err
 			}
 			if cfg.NodeLabels, err = pairs("--node-label", labels, nil); err != nil {
+				return err
+			}
+			if cfg.Images, err = s.imagesFile(images); err != nil {
 				return err
 			}
 			level := slog.LevelInfo
@@ -71,7 +75,8 @@ bound as its default, and the token of the administrator is written to DIR/admin
 	f.StringVar(&cfg.TLSKey, "tls-key", "", "PEM key of the certificate")
 	f.StringVar(&cfg.Database, "db", "", "postgres://… URL (default: SQLite in the data directory)")
 	f.StringArrayVar(&runners, "runner", nil, "embedded runner NAME[=ZONE], repeatable (default local=local)")
-	f.StringArrayVar(&aliases, "image-alias", nil, "image REF=oci:PATH of an OCI layout that stands for it, repeatable")
+	f.StringArrayVar(&aliases, "image-alias", nil, "image REF=oci:DIR[:NAME], REF=host or REF=IMAGE that it stands for, repeatable")
+	f.StringVar(&images, "images", "", "YAML file with registries, credentials by reference, mirrors, aliases (see docs/local.md)")
 	f.StringArrayVar(&labels, "node-label", nil, "label KEY=VALUE of this machine that node selectors are matched with, repeatable")
 	f.StringVar(&cfg.Runtime, "runtime", "", "name of the default OCI runtime (default: crun, else runc, else runsc)")
 	f.StringArrayVar(&cfg.OCIRuntimes, "oci-runtime", nil, "OCI runtime NAME=PATH[,kind=crun|runc|runsc][,flag=--FLAG]... that profiles may name as runtime_class, repeatable")
@@ -80,6 +85,23 @@ bound as its default, and the token of the administrator is written to DIR/admin
 	_ = f.MarkHidden("print-failpoints") // for the crash tests
 	f.StringVar(&logFormat, "log-format", "text", "text or json")
 	return c
+}
+
+// imagesFile reads the file of --images, and shows what is wrong where it stands.
+func (s *session) imagesFile(name string) (*app.Images, error) {
+	if name == "" {
+		return nil, nil
+	}
+	f, err := s.readFile(name)
+	if err != nil {
+		return nil, err
+	}
+	dir, err := filepath.Abs(filepath.Dir(name))
+	if err != nil {
+		return nil, fault.Invalidf("USAGE", "cannot use %s", name).WithCause(err)
+	}
+	images, err := app.DecodeImages(f.root, dir)
+	return images, f.show(err)
 }
 
 // notTransient drops the advice to try again: a server that does not start is started again by whoever has removed the cause.

@@ -65,7 +65,10 @@ mkdir "$WORK/layouts"
 python3 test/scenarios/layouts.py "$WORK/layouts" "$CANARY"
 aliases=()
 for l in "$WORK"/layouts/*; do aliases+=(--image-alias "$(basename "$l")=oci:$l"); done
-serve --runner east=us-east --runner west=us-west "${aliases[@]}" || exit 1
+file images.yaml <<'Y'
+allow: [] # nothing here asks a registry
+Y
+serve --runner east=us-east --runner west=us-west --images "$WORK/images.yaml" "${aliases[@]}" || exit 1
 file agent.yaml <<'Y'
 display_name: agent
 spec:
@@ -377,9 +380,14 @@ start "second server on the same data" 8 "$DATA/berm.db is in use by another ser
 start "address that is not this machine's" 2 'cannot listen on' 'HOST:PORT' -- --data "$WORK/fresh" --listen 203.0.113.1:70
 start "data directory that is a file" 2 'cannot make the data directory' '--data' -- --data "$WORK/agent.yaml" --listen 127.0.0.1:0
 start "unknown runtime" 2 'unknown runtime "nope"' 'crun or runc' -- --data "$WORK/fresh" --listen 127.0.0.1:0 --runtime nope
-start "image alias that is none" 2 'x=y' 'oci:DIR' -- --data "$WORK/fresh2" --listen 127.0.0.1:0 --image-alias x=y
+start "image alias that is none" 2 'x=docker://y' 'oci:DIR' -- --data "$WORK/fresh2" --listen 127.0.0.1:0 --image-alias x=docker://y
+file wrong.yaml <<'Y'
+registries:
+  127.0.0.1:5000: {privat: true}
+Y
+start "images file with a misspelt key" 2 'wrong.yaml:2:20: registries[127.0.0.1:5000].privat: unknown field "privat"' 'did you mean "private"' -- --data "$WORK/fresh2" --listen 127.0.0.1:0 --images "$WORK/wrong.yaml"
 start "runner name that is none" 2 '--runner' '"a b"' 'did you mean "a-b"' -- --data "$WORK/fresh2" --listen 127.0.0.1:0 --runner "a b"
-gone "$WORK/fresh2" "and no data directory was made for either"
+gone "$WORK/fresh2" "and no data directory was made for any"
 start "half of a certificate" 2 '--tls-cert and --tls-key go together' -- --data "$WORK/fresh" --listen 127.0.0.1:0 --tls-cert x
 start "database server that is away" 8 'PostgreSQL cannot be reached' 'check that it runs' -- --data "$WORK/fresh3" --listen 127.0.0.1:0 --db postgres://nobody@127.0.0.1:1/berm
 

@@ -11,6 +11,7 @@ const (
 	featureSandboxes = "sandboxes"
 	featureHost      = "image:host"
 	featureLayout    = "image:oci-layout"
+	featureRegistry  = "image:registry"
 	featureEgress    = "egress:none"
 	featureCPU       = "cgroup:cpu"
 	featureMemory    = "cgroup:memory"
@@ -45,7 +46,6 @@ func (b *Backend) Capabilities() []Capability { return slices.Clone(b.caps) }
 // later are features that no machine has yet, with what to do meanwhile.
 func later() []Capability {
 	return []Capability{
-		{Feature: "image:registry", Title: "images from registries", Reason: "later; use OCI layouts with --image-alias"},
 		{Feature: "egress:other", Title: "egress to the internet, allowlists, other sandboxes", Reason: "later; egress none works"},
 		{Feature: "ingress", Title: "ports and services", Reason: "later"},
 		{Feature: "gpu", Title: "GPUs", Reason: "this backend gives none"},
@@ -69,6 +69,7 @@ func capabilities(m machine, runtimes []string) []Capability {
 	for _, f := range []struct{ feature, title, note string }{
 		{featureHost, "image host (this machine's /usr)", ""},
 		{featureLayout, "images from OCI layouts", ""},
+		{featureRegistry, "images from registries", ""},
 		{featureEgress, "egress none (an empty network)", ""},
 		{featureCPU, "CPU limits", m.arrangement()},
 		{featureMemory, "memory limits", m.arrangement()},
@@ -78,7 +79,11 @@ func capabilities(m machine, runtimes []string) []Capability {
 		{"recovery", "sandboxes survive a restart of the server", ""},
 	} {
 		row := Capability{Feature: f.feature, Title: f.title, Works: up, Reason: f.note}
-		if why, missing := m.lacks[f.feature]; missing {
+		lack := f.feature
+		if lack == featureRegistry {
+			lack = featureLayout // What is pulled is mounted the same way.
+		}
+		if why, missing := m.lacks[lack]; missing {
 			row.Works, row.Reason = false, why
 		}
 		if !up {

@@ -4,7 +4,6 @@ import (
 	"strings"
 
 	"github.com/bermhq/berm/internal/backend"
-	"github.com/bermhq/berm/internal/backend/local/image"
 	"github.com/bermhq/berm/internal/core/fault"
 )
 
@@ -21,7 +20,7 @@ func (b *Backend) check(w *backend.Work) error {
 	if _, err := b.runtime(o.runtime); err != nil {
 		other = join(other, err)
 	}
-	if err := b.checkImage(o); err != nil {
+	if err := b.checkImage(w, o); err != nil {
 		other = join(other, err)
 	}
 	if len(fields) == 0 {
@@ -48,9 +47,9 @@ func join(first *fault.Error, err error) *fault.Error {
 	return first
 }
 
-// checkImage finds what a launch would find, up to the content of layers.
-func (b *Backend) checkImage(o *order) error {
-	img, err := b.resolve(o.image)
+// checkImage finds what a launch would find, up to the content of layers and of registries, which are not asked.
+func (b *Backend) checkImage(w *backend.Work, o *order) error {
+	f, err := b.find(w, o)
 	if err != nil {
 		e := fault.From(err).Clone()
 		if len(e.Fields) == 0 {
@@ -58,37 +57,13 @@ func (b *Backend) checkImage(o *order) error {
 		}
 		return e
 	}
-	if img != nil && !o.idle && len(o.mainOf(img.Config.Entrypoint, img.Config.Cmd)) == 0 {
+	// Of an image that has to be pulled nothing is known yet.
+	if img := f.Image; img != nil && !o.idle && len(o.mainOf(img.Config.Entrypoint, img.Config.Cmd)) == 0 {
 		return fault.Preconditionf(fault.ReasonBackendUnsupported, "image %s names no command to run", o.image).
 			WithField("command", "image %s has neither entrypoint nor command, and the launch names none to keep the sandbox running", o.image).
 			WithHint("give the launch a command, or let it idle; with the command line: berm run --image %s -- COMMAND", o.image)
 	}
 	return nil
-}
-
-// resolve returns the image that a reference stands for here, nil for the machine's own /usr.
-func (b *Backend) resolve(ref string) (*image.Image, error) {
-	targets, err := b.aliases.Lookup(ref)
-	if err != nil {
-		return nil, err
-	}
-	var firstErr error
-	for _, t := range targets {
-		if t.Layout == "" {
-			return nil, nil
-		}
-		if why, ok := b.machine.lacks[featureLayout]; ok {
-			return nil, fault.Preconditionf(fault.ReasonBackendUnsupported, "image %s: this machine cannot mount images: %s", ref, why)
-		}
-		img, err := image.Resolve(t, b.info.Architecture)
-		if err == nil {
-			return img, nil
-		}
-		if firstErr == nil {
-			firstErr = err
-		}
-	}
-	return nil, firstErr
 }
 
 // runtime returns the runtime of a class. There is no falling back: a class that was not probed is refused.

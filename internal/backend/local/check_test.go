@@ -29,7 +29,7 @@ func checked(t *testing.T, change func(*machine)) *Backend {
 	if change != nil {
 		change(&m)
 	}
-	b, err := New(t.Context(), Config{Dir: t.TempDir(), RunnerName: "r1", Runtimes: []string{"runtime-of-nobody"}})
+	b, err := New(t.Context(), Config{Dir: t.TempDir(), RunnerName: "r1", ImageFile: images(t, "allow: []"), Runtimes: []string{"runtime-of-nobody"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -245,7 +245,7 @@ func TestNoRoot(t *testing.T) {
 	if f := features(rows); slices.Contains(f, featureEgress) {
 		t.Errorf("%q", f)
 	}
-	b, err := New(t.Context(), Config{Dir: t.TempDir(), RunnerName: "r1", Runtimes: []string{"runtime-of-nobody"}})
+	b, err := New(t.Context(), Config{Dir: t.TempDir(), RunnerName: "r1", ImageFile: images(t, "allow: []"), Runtimes: []string{"runtime-of-nobody"}})
 	if err != nil {
 		t.Fatal(err)
 	}

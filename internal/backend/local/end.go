@@ -4,11 +4,9 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/bermhq/berm/internal/backend"
-	"github.com/bermhq/berm/internal/backend/local/image"
 	"github.com/bermhq/berm/internal/core"
 	"github.com/bermhq/berm/internal/failpoint"
 	"github.com/bermhq/berm/internal/shim"
@@ -140,6 +138,9 @@ func (b *Backend) publishEnd(s *sandbox, end endRecord) {
 func (b *Backend) release(s *sandbox) {
 	defer close(s.released)
 	err := errors.Join(b.dismiss(s), b.clearBox(s.id))
+	if err == nil {
+		b.letGo(s)
+	}
 	failpoint.Hit(failReleased)
 	s.clean = err == nil
 	if err != nil && b.releases.Err() == nil {
@@ -165,16 +166,4 @@ func (b *Backend) dismiss(s *sandbox) error {
 	}
 	_, err := shim.Cleanup(ctx, b.place.shimState(s.id))
 	return err
-}
-
-// imageEvent tells how an image became ready.
-func imageEvent(ref string, img *image.Image, done image.Unpacked, took time.Duration, e core.Event) core.Event {
-	e.Message = ref + " is present"
-	e.Attrs = map[string]string{"image": ref, "digest": img.Digest, "cached": strconv.FormatBool(done.Entries == 0)}
-	if done.Entries > 0 {
-		e.Message = ref + " was unpacked"
-		e.Attrs["bytes"] = strconv.FormatInt(done.Bytes, 10)
-		e.Attrs["duration_ms"] = strconv.FormatInt(took.Milliseconds(), 10)
-	}
-	return e
 }

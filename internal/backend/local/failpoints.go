@@ -4,6 +4,8 @@ import (
 	"slices"
 
 	"github.com/bermhq/berm/internal/backend/local/image"
+	"github.com/bermhq/berm/internal/backend/local/image/registry"
+	"github.com/bermhq/berm/internal/backend/local/library"
 )
 
 // Failpoints of this package: after each write and around each call that changes the machine.
@@ -12,6 +14,7 @@ const (
 	failRecordRenamed = "local.record-renamed"
 	failDirMade       = "local.create-dir-made"
 	failAccepted      = "local.create-accepted"
+	failImageHeld     = "local.start-image-held"
 	failBoxMade       = "local.start-box-made"
 	failRooted        = "local.start-root-ready"
 	failBundled       = "local.start-bundle-written"
@@ -31,7 +34,7 @@ const (
 // Failpoints lists the failpoints of this backend.
 func Failpoints() []string {
 	return slices.Concat([]string{
-		failRecordWritten, failRecordRenamed, failDirMade, failAccepted, failBoxMade, failRooted, failBundled, failShimStarted,
+		failRecordWritten, failRecordRenamed, failDirMade, failAccepted, failImageHeld, failBoxMade, failRooted, failBundled, failShimStarted,
 		failStopRecorded, failStopAsked, failPaused, failResumed, failEndSeen, failEndRecorded, failReleased, failTrashed, failDeleted, failRecovered,
-	}, image.Failpoints())
+	}, image.Failpoints(), registry.Failpoints(), library.Failpoints())
 }

@@ -20,8 +20,10 @@ import (
 	specpb "github.com/bermhq/berm/gen/berm/spec"
 	"github.com/bermhq/berm/internal/backend"
 	"github.com/bermhq/berm/internal/backend/local/bundle"
+	"github.com/bermhq/berm/internal/backend/local/library"
 	"github.com/bermhq/berm/internal/core"
 	"github.com/bermhq/berm/internal/shim/cgroup"
+	"github.com/bermhq/berm/internal/specfile"
 )
 
 // patience is how long a test waits for something that must happen.
@@ -44,7 +46,7 @@ type testBackend struct {
 
 func open(t testing.TB, change ...func(*Config)) *testBackend {
 	t.Helper()
-	cfg := Config{Dir: t.TempDir(), RunnerName: "test", Shim: shimPath, Logger: slog.New(slog.NewTextHandler(t.Output(), nil))}
+	cfg := Config{Dir: t.TempDir(), RunnerName: "test", Shim: shimPath, ImageFile: images(t, "allow: []"), Logger: slog.New(slog.NewTextHandler(t.Output(), nil))}
 	for _, f := range change {
 		f(&cfg)
 	}
@@ -52,6 +54,20 @@ func open(t testing.TB, change ...func(*Config)) *testBackend {
 	b.Backend = b.start()
 	t.Cleanup(b.finish)
 	return b
+}
+
+// images reads settings for images. What no test asks for is pulled from nowhere.
+func images(t testing.TB, text string) *library.File {
+	t.Helper()
+	n, err := specfile.Parse([]byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := library.Decode(n, "/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
 }
 
 func withRuntime(name string) func(*Config) {

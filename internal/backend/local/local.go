@@ -8,10 +8,11 @@
 // # Where things are
 //
 //	Dir/lock                    one server at a time
-//	Dir/images/sha256/…         unpacked layers, see package image
+//	Dir/images/…                what was pulled and unpacked, see packages library and image
 //	Dir/sandboxes/<id>/         mode 0700, exists from Create to Delete:
 //	    work.json               what to run; flushed before Create returns and before anything else happens
 //	    files/N                 contents of mounted files
+//	    image.json              the image that it uses, whose layers are kept for it
 //	    stop.json               why it is being stopped, written before the stop
 //	    end.json                how it ended, where the shim has nothing to say: it never ran, or was lost
 //	    shim/                   the shim's state directory, see package shim
@@ -44,7 +45,7 @@ import (
 
 	"github.com/bermhq/berm/internal/backend"
 	"github.com/bermhq/berm/internal/backend/local/hostroot"
-	"github.com/bermhq/berm/internal/backend/local/image"
+	"github.com/bermhq/berm/internal/backend/local/library"
 	"github.com/bermhq/berm/internal/core"
 	"github.com/bermhq/berm/internal/core/fault"
 )
@@ -64,8 +65,10 @@ type Config struct {
 	Runtimes []string
 	// NodeLabels are matched with node selectors; nil: selectors are recorded only.
 	NodeLabels map[string]string
-	// Images maps references to "host" or "oci:DIR[:NAME]".
-	Images map[string]string
+	// Images maps references to what they stand for: "host", "oci:DIR[:NAME]" or another reference. ImageFile has these and more; nil
+	// is an empty one.
+	Images    map[string]string
+	ImageFile *library.File
 	// Shim is the path of a berm-shim to use instead of the one in this binary, for development.
 	Shim string
 	// Capacity overrides what the machine is found to have, where not zero.
@@ -87,9 +90,10 @@ type Backend struct {
 
 	configured []ociRuntime
 	runtimes   map[string]ociRuntime
-	aliases    *image.Aliases
-	images     *image.Store
-	host       *hostroot.Builder
+	// imageConfig is what library was opened with, but for paths.
+	imageConfig library.Config
+	library     *library.Library
+	host        *hostroot.Builder
 	// shim is the installed berm-shim, openShim a copy that can be read.
 	shim, openShim string
 	lock           *os.File
@@ -159,8 +163,8 @@ func (b *Backend) Close() error {
 	b.running.Wait()
 	late.Stop()
 	b.endReleases()
-	if b.images != nil {
-		b.images.Close()
+	if b.library != nil {
+		b.library.Close()
 	}
 	if b.lock == nil {
 		return nil

@@ -13,7 +13,6 @@ import (
 
 	"github.com/bermhq/berm/internal/backend"
 	"github.com/bermhq/berm/internal/backend/local/hostroot"
-	"github.com/bermhq/berm/internal/backend/local/image"
 	"github.com/bermhq/berm/internal/core"
 	"github.com/bermhq/berm/internal/shim"
 )
@@ -44,7 +43,7 @@ func New(ctx context.Context, cfg Config) (*Backend, error) {
 	if b.configured, err = parseRuntimes(cfg.Runtimes); err != nil {
 		return nil, err
 	}
-	if b.aliases, err = image.ParseAliases(cfg.Images); err != nil {
+	if b.imageConfig, err = cfg.ImageFile.For(cfg.RunnerName, cfg.Images); err != nil {
 		return nil, err
 	}
 	b.ctx, b.cancel = context.WithCancel(context.WithoutCancel(ctx))
@@ -60,12 +59,15 @@ func New(ctx context.Context, cfg Config) (*Backend, error) {
 	b.describe(capacity)
 	b.tryAliases()
 	b.recover(left)
+	if b.library != nil {
+		b.library.Start()
+	}
 	return b, nil
 }
 
 // open makes everything ready that needs root, and returns the sandboxes of an earlier server.
 func (b *Backend) open(ctx context.Context, capacity core.Amounts) (left []*found, err error) {
-	if err := b.openPlaces(); err != nil {
+	if err := b.openPlaces(ctx); err != nil {
 		return nil, err
 	}
 	if b.machine.refusal = b.prepare(capacity); b.machine.refusal != "" {
@@ -74,7 +76,7 @@ func (b *Backend) open(ctx context.Context, capacity core.Amounts) (left []*foun
 	if err := b.sweepProbes(ctx); err != nil {
 		return nil, err
 	}
-	if err := b.images.Supported(filepath.Join(b.place.run, probeID+"image"), base(0)); err != nil {
+	if err := b.library.Layers().Supported(filepath.Join(b.place.run, probeID+"image"), base(0)); err != nil {
 		b.machine.lack(featureLayout, "%v", err)
 	}
 	b.host = hostroot.New(b.place.hosts())
@@ -82,6 +84,7 @@ func (b *Backend) open(ctx context.Context, capacity core.Amounts) (left []*foun
 	if left, err = b.load(); err != nil {
 		return nil, err
 	}
+	b.holdAgain(left)
 	if len(left) == 0 {
 		err = b.host.Sweep()
 	}
@@ -93,7 +96,7 @@ func (b *Backend) open(ctx context.Context, capacity core.Amounts) (left []*foun
 }
 
 // openPlaces takes the state directory and makes what belongs there.
-func (b *Backend) openPlaces() (err error) {
+func (b *Backend) openPlaces(ctx context.Context) (err error) {
 	if b.place, err = newPlaces(b.cfg.Dir, b.cfg.RunDir); err != nil {
 		return err
 	}
@@ -103,8 +106,7 @@ func (b *Backend) openPlaces() (err error) {
 	if err := b.place.prepare(); err != nil {
 		return err
 	}
-	b.images, err = image.OpenStore(b.place.images())
-	return err
+	return b.openLibrary(ctx)
 }
 
 // prepare installs the shim and makes the control groups. It returns why no sandbox can run, "" when they can.
@@ -174,17 +176,4 @@ func overlay(a, b core.Amounts) core.Amounts {
 	}
 	a.GPUs = 0
 	return a
-}
-
-// tryAliases warns of aliases whose images cannot be used as things are. It is no error: a layout may be put there later.
-func (b *Backend) tryAliases() {
-	for _, ref := range b.aliases.Known() {
-		targets, err := b.aliases.Lookup(ref)
-		if err == nil && targets[0].Layout != "" {
-			_, err = image.Resolve(targets[0], b.info.Architecture)
-		}
-		if err != nil {
-			b.log.Warn("an image alias cannot be used yet", "image", ref, "error", err)
-		}
-	}
 }

@@ -1,7 +1,6 @@
 package local
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -13,11 +12,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/bermhq/berm/internal/backend"
 	"github.com/bermhq/berm/internal/backend/local/bundle"
 	"github.com/bermhq/berm/internal/backend/local/hostroot"
 	"github.com/bermhq/berm/internal/backend/local/image"
-	"github.com/bermhq/berm/internal/core"
 )
 
 const (
@@ -81,15 +78,9 @@ func (x *boxed) plainRoot(dir string) error {
 	return nil
 }
 
-// imageBox unpacks and mounts an image, and completes the command from its configuration.
-func (b *Backend) imageBox(ctx context.Context, x *boxed, s *sandbox, o *order, img *image.Image, dir string) error {
-	at := b.cfg.Now()
-	done, err := b.images.Unpack(ctx, img)
-	if err != nil {
-		return imageFault(err)
-	}
-	b.publish(s, backend.Observation{Phase: backend.PhaseCreating, Events: []core.Event{imageEvent(o.image, img, done, b.cfg.Now().Sub(at), b.event("image", ""))}})
-	mounted, err := b.images.Mount(img, dir, base(s.ids), b.machine.tmpfsBytes(o.limits.MemoryBytes))
+// imageBox mounts an image, and completes the command from its configuration.
+func (b *Backend) imageBox(x *boxed, s *sandbox, o *order, img *image.Image, dir string) error {
+	mounted, err := b.library.Layers().Mount(img, dir, base(s.ids), b.machine.tmpfsBytes(o.limits.MemoryBytes))
 	if err != nil {
 		return imageFault(err)
 	}

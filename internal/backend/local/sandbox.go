@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/bermhq/berm/internal/backend"
+	"github.com/bermhq/berm/internal/backend/local/library"
 	"github.com/bermhq/berm/internal/core"
 	"github.com/bermhq/berm/internal/core/fault"
 	"github.com/bermhq/berm/internal/shim"
@@ -39,6 +40,8 @@ type sandbox struct {
 	grace time.Duration
 	// submitted is the configuration that was given to a shim; nil before.
 	submitted json.RawMessage
+	// image is what keeps its image; nil for the machine's own /usr.
+	image *library.Hold
 	// usage is the previous sample of Usage.
 	usage shim.Stats
 	// cancelStart ends the preparations, as long as there is no shim.

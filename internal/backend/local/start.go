@@ -12,6 +12,7 @@ import (
 
 	"github.com/bermhq/berm/internal/backend"
 	"github.com/bermhq/berm/internal/backend/local/bundle"
+	"github.com/bermhq/berm/internal/backend/local/library"
 	"github.com/bermhq/berm/internal/core"
 	"github.com/bermhq/berm/internal/core/fault"
 	"github.com/bermhq/berm/internal/failpoint"
@@ -48,12 +49,6 @@ func (b *Backend) run(ctx context.Context, s *sandbox) {
 
 // start prepares everything and hands over to a shim. It returns when the main process runs.
 func (b *Backend) start(ctx context.Context, s *sandbox) error {
-	select {
-	case b.starts <- struct{}{}:
-		defer func() { <-b.starts }()
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 	o, fields := read(s.work, b.machine)
 	if len(fields) > 0 {
 		return fault.Preconditionf(fault.ReasonBackendUnsupported, "%s: %s", fields[0].Path, fields[0].Description)
@@ -62,7 +57,17 @@ func (b *Backend) start(ctx context.Context, s *sandbox) error {
 	if err != nil {
 		return err
 	}
-	box, err := b.makeBox(ctx, s, o, rt)
+	img, err := b.fetch(ctx, s, o)
+	if err != nil {
+		return err
+	}
+	select {
+	case b.starts <- struct{}{}:
+		defer func() { <-b.starts }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	box, err := b.makeBox(s, o, img, rt)
 	if err != nil {
 		return err
 	}
@@ -152,7 +157,7 @@ type boxed struct {
 }
 
 // makeBox makes what the processes of a sandbox will see.
-func (b *Backend) makeBox(ctx context.Context, s *sandbox, o *order, rt ociRuntime) (*boxed, error) {
+func (b *Backend) makeBox(s *sandbox, o *order, img *library.Got, rt ociRuntime) (*boxed, error) {
 	dir := b.place.box(s.id)
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return nil, err
@@ -172,14 +177,10 @@ func (b *Backend) makeBox(ctx context.Context, s *sandbox, o *order, rt ociRunti
 	if err != nil {
 		return nil, err
 	}
-	img, err := b.resolve(o.image)
-	if err != nil {
-		return nil, imageFault(err)
-	}
-	if img == nil {
+	if img.Host {
 		err = b.hostBox(x, s, o, dir)
 	} else {
-		err = b.imageBox(ctx, x, s, o, img, dir)
+		err = b.imageBox(x, s, o, img.Image, dir)
 	}
 	if err != nil {
 		return nil, err
@@ -249,20 +250,6 @@ func (b *Backend) bindFiles(s *sandbox, dir string) ([]bundle.Bind, error) {
 	}
 	return binds, nil
 }
-
-// imageFault marks an error as the image's, unless it is the caller's end.
-func imageFault(err error) error {
-	if errors.Is(err, context.Canceled) {
-		return err
-	}
-	return &imageError{err}
-}
-
-// imageError is a failure to get the image.
-type imageError struct{ err error }
-
-func (e *imageError) Error() string { return e.err.Error() }
-func (e *imageError) Unwrap() error { return e.err }
 
 // endUnstarted ends a sandbox whose start failed. If a shim recorded an end, that is it.
 func (b *Backend) endUnstarted(s *sandbox, cause error) {

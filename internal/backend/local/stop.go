@@ -133,6 +133,7 @@ func (b *Backend) remove(s *sandbox) error {
 		if err := errors.Join(b.dismiss(s), b.clearBox(s.id)); err != nil {
 			return err
 		}
+		b.letGo(s)
 		s.clean = true
 	}
 	if err := b.place.discard(s.id); err != nil {

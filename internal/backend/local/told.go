@@ -16,10 +16,13 @@ import (
 // hidePaths makes the replacement of paths. The longest come first, so that a path below another has its own name.
 func (b *Backend) hidePaths() {
 	named := map[string]string{}
-	for _, ref := range slices.Backward(slices.Sorted(maps.Keys(b.cfg.Images))) {
-		if found, err := b.aliases.Lookup(ref); err == nil && found[0].Layout != "" {
-			named[found[0].Layout] = "<layout of " + ref + ">"
+	for _, norm := range slices.Backward(slices.Sorted(maps.Keys(b.imageConfig.Names.Aliases))) {
+		if a := b.imageConfig.Names.Aliases[norm]; a.Layout.Layout != "" {
+			named[a.Layout.Layout] = "<layout of " + a.Given + ">"
 		}
+	}
+	for _, file := range b.imageConfig.Registry.AuthFiles() {
+		named[file] = "<credentials file>"
 	}
 	for _, dir := range []string{b.cfg.Dir, b.place.dir} {
 		named[dir] = "<state directory>"

@@ -52,11 +52,14 @@ func invalid(format string, args ...any) *fault.Error {
 
 // Failpoints lists the failpoints of this package.
 func Failpoints() []string {
-	return []string{failLayerUnpacked, failLayerRenamed, failMounted}
+	return []string{failLayerUnpacked, failLayerRenamed, failMounted, failLayerHidden, failLayerDiscarded}
 }
 
 const (
 	failLayerUnpacked = "image.layer-unpacked"
 	failLayerRenamed  = "image.layer-renamed"
 	failMounted       = "image.mounted"
+
+	failLayerHidden    = "image.layer-hidden"
+	failLayerDiscarded = "image.layer-discarded"
 )

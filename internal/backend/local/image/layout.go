@@ -2,6 +2,7 @@ package image
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -28,6 +29,9 @@ type Image struct {
 	// Ref is the reference asked for, Digest that of the manifest.
 	Ref, Digest string
 	Config      v1.Config
+	// Manifest describes the manifest, ConfigDigest is the digest of the configuration.
+	Manifest     v1.Descriptor
+	ConfigDigest v1.Hash
 	// Layers are lowest first.
 	Layers []Layer
 	layout string
@@ -46,6 +50,7 @@ type Layer struct {
 // NotFound (no layout, no such name or digest), Invalid with IMAGE_INVALID.
 func Resolve(t Target, arch string) (*Image, error) {
 	l := layout{dir: t.Layout, arch: arch}
+	l.blob = l.read
 	data, err := readRegular(filepath.Join(t.Layout, "index.json"), MaxManifestBytes)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fault.NotFoundf(fault.ReasonImageNotFound, "image %s: there is no OCI layout at %s", t.Ref, t.Layout).
@@ -80,6 +85,8 @@ func Resolve(t Target, arch string) (*Image, error) {
 // layout reads one OCI layout.
 type layout struct {
 	dir, arch string
+	// blob returns a blob's content, verified.
+	blob func(d v1.Descriptor, limit int64) ([]byte, error)
 	// seen lists the platforms that were not this machine's.
 	seen []string
 }
@@ -170,6 +177,25 @@ func (l *layout) fits(goos, arch, variant string) bool {
 	return false
 }
 
+// From returns the image for an architecture of a manifest, or below an index. read returns the verified content of a blob;
+// layers are not read, and have to be among the blobs of the directory dir when the image is unpacked. Where an index has
+// several that fit, the first counts, as everywhere. Faults: IMAGE_INVALID, and those of read.
+func From(ref string, top v1.Descriptor, arch, dir string, read func(d v1.Descriptor, limit int64) ([]byte, error)) (*Image, error) {
+	l := layout{dir: dir, arch: arch, blob: read}
+	found, err := l.choose([]v1.Descriptor{top}, "", true, 0)
+	var f *fault.Error
+	switch {
+	case errors.As(err, &f), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return nil, err
+	case err != nil:
+		return nil, invalid("image %s: %v", ref, err)
+	case len(found) == 0:
+		return nil, l.none(Target{Ref: ref})
+	}
+	found[0].Ref = ref
+	return found[0], nil
+}
+
 // manifest reads a manifest and its configuration; none when it is for another platform.
 func (l *layout) manifest(d v1.Descriptor) ([]*Image, error) {
 	data, err := l.blob(d, MaxManifestBytes)
@@ -191,7 +217,7 @@ func (l *layout) manifest(d v1.Descriptor) ([]*Image, error) {
 	if !l.fits(c.OS, c.Architecture, c.Variant) {
 		return nil, nil
 	}
-	img := &Image{Digest: d.Digest.String(), Config: c.Config, layout: l.dir}
+	img := &Image{Digest: d.Digest.String(), Manifest: d, ConfigDigest: m.Config.Digest, Config: c.Config, layout: l.dir}
 	if len(m.Layers) != len(c.RootFS.DiffIDs) || len(m.Layers) == 0 || len(m.Layers) > MaxLayers {
 		return nil, fmt.Errorf("manifest %s has %d layers and its configuration %d; want the same number, 1 to %d", d.Digest, len(m.Layers), len(c.RootFS.DiffIDs), MaxLayers)
 	}
@@ -203,6 +229,9 @@ func (l *layout) manifest(d v1.Descriptor) ([]*Image, error) {
 
 // none says why a layout has no image for this machine.
 func (l *layout) none(t Target) *fault.Error {
+	if t.Layout == "" && len(l.seen) == 0 {
+		return invalid("image %s has no manifest for any machine", t.Ref)
+	}
 	if t.Digest != "" && len(l.seen) == 0 {
 		return fault.NotFoundf(fault.ReasonImageNotFound, "image %s: the layout %s has no such digest", t.Ref, t.Layout)
 	}
@@ -215,9 +244,11 @@ func (l *layout) none(t Target) *fault.Error {
 		WithHint("use an image built for linux/%s", l.arch)
 }
 
-// blob returns a blob's content, verified.
-func (l *layout) blob(d v1.Descriptor, limit int64) ([]byte, error) {
-	path, err := blobPath(l.dir, d.Digest)
+func (l *layout) read(d v1.Descriptor, limit int64) ([]byte, error) { return ReadBlob(l.dir, d, limit) }
+
+// ReadBlob returns the content of a blob of a layout's directory, of at most limit bytes, verified.
+func ReadBlob(dir string, d v1.Descriptor, limit int64) ([]byte, error) {
+	path, err := BlobPath(dir, d.Digest)
 	if err != nil {
 		return nil, err
 	}
@@ -235,8 +266,8 @@ func (l *layout) blob(d v1.Descriptor, limit int64) ([]byte, error) {
 	return data, nil
 }
 
-// blobPath returns the path of a blob. Only sha256 is taken: it is what every tool writes.
-func blobPath(dir string, h v1.Hash) (string, error) {
+// BlobPath returns the path of a blob. Only sha256 is taken: it is what every tool writes.
+func BlobPath(dir string, h v1.Hash) (string, error) {
 	if _, err := hex.DecodeString(h.Hex); err != nil || h.Algorithm != "sha256" || len(h.Hex) != sha256.Size*2 {
 		return "", fmt.Errorf("digest %q: want sha256 and 64 hexadecimal digits", h.String())
 	}

@@ -15,64 +15,6 @@ import (
 	"github.com/bermhq/berm/internal/core/fault"
 )
 
-func TestAliases(t *testing.T) {
-	a, err := ParseAliases(map[string]string{
-		"python:3.11": "oci:/srv/python", "registry.example:5000/team/tool": "oci:/srv/tool:v2", "ubuntu:24.04": "host",
-	})
-	must(t, err)
-	for ref, want := range map[string]Target{
-		"python:3.11":                            {Layout: "/srv/python"},
-		"docker.io/library/python:3.11":          {Layout: "/srv/python"},
-		"index.docker.io/library/python:3.11":    {Layout: "/srv/python"},
-		"registry.example:5000/team/tool":        {Layout: "/srv/tool", Tag: "v2"},
-		"registry.example:5000/team/tool:latest": {Layout: "/srv/tool", Tag: "v2"},
-		"ubuntu:24.04":                           {},
-		"host":                                   {},
-	} {
-		want.Ref = ref
-		got, err := a.Lookup(ref)
-		if err != nil || len(got) != 1 || got[0] != want {
-			t.Errorf("%s: %+v %v, want %+v", ref, got, err, want)
-		}
-	}
-	digest := "sha256:" + strings.Repeat("a", 64)
-	if got, err := a.Lookup("python@" + digest); err != nil || len(got) != 1 || got[0].Digest != digest {
-		t.Errorf("by digest: %+v %v", got, err)
-	}
-	for _, ref := range []string{"python", "python:3.12", "other", "python3:3.11", "evil.example/library/python:3.11", "ubuntu@" + digest} {
-		_, err := a.Lookup(ref)
-		if !fault.Is(err, fault.NotFound) || !fault.HasReason(err, fault.ReasonImageNotFound) {
-			t.Errorf("%s: %v", ref, err)
-			continue
-		}
-		e := fault.From(err)
-		if !strings.Contains(e.Message, "python:3.11") || !strings.Contains(e.Hint, "--image-alias") || len(e.Fields) != 1 || e.Fields[0].Path != "container_image" {
-			t.Errorf("%s: the refusal does not say what is known and what to do: %+v", ref, e)
-		}
-	}
-	for _, ref := range []string{"UPPER CASE", "a b", "x@sha256:short", strings.Repeat("x", 300)} {
-		if _, err := a.Lookup(ref); !fault.HasReason(err, fault.ReasonImageInvalid) {
-			t.Errorf("%q: %v", ref, err)
-		}
-	}
-}
-
-func TestAliasErrors(t *testing.T) {
-	many := map[string]string{}
-	for i := range MaxAliases + 1 {
-		many[strings.Repeat("a", i+1)] = "host"
-	}
-	for name, in := range map[string]map[string]string{
-		"relative": {"a": "oci:relative"}, "no scheme": {"a": "/srv/a"}, "registry": {"a": "docker://a"}, "no reference": {"A B": "host"},
-		"a digest": {"a@sha256:" + strings.Repeat("a", 64): "host"}, "twice": {"a": "host", "docker.io/library/a:latest": "host"},
-		"the built-in name": {"host": "oci:/srv/a"}, "too many": many,
-	} {
-		if _, err := ParseAliases(in); !fault.Is(err, fault.Invalid) {
-			t.Errorf("%s: %v", name, err)
-		}
-	}
-}
-
 func TestResolve(t *testing.T) {
 	layer := imagetest.Tar(t, imagetest.File("f", "x"))
 	l := imagetest.New(t)

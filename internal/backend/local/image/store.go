@@ -32,7 +32,7 @@ const (
 // Store keeps unpacked layers by the digest of their archive. A layer is there completely or not at all. It is safe for
 // concurrent use; layers are never changed.
 type Store struct {
-	dir string
+	dir, sizes string
 
 	mu sync.Mutex
 	// busy has a channel for each layer that is being unpacked, closed at the end.
@@ -43,9 +43,11 @@ type Store struct {
 // OpenStore opens the store in dir, making it if need be, and removes what an interrupted unpacking left. One process at a
 // time may have a store open.
 func OpenStore(dir string) (*Store, error) {
-	s := &Store{dir: filepath.Join(dir, "sha256"), busy: map[string]chan struct{}{}}
-	if err := os.MkdirAll(s.dir, 0o700); err != nil {
-		return nil, err
+	s := &Store{dir: filepath.Join(dir, "sha256"), sizes: filepath.Join(dir, sizesName), busy: map[string]chan struct{}{}}
+	for _, d := range []string{s.dir, s.sizes} {
+		if err := os.MkdirAll(d, 0o700); err != nil {
+			return nil, err
+		}
 	}
 	entries, err := os.ReadDir(s.dir)
 	if err != nil {
@@ -67,23 +69,18 @@ func (s *Store) Close() { s.ids.close() }
 // Unpacked says what Unpack did.
 type Unpacked struct {
 	// Bytes and Entries were unpacked now; both are 0 when every layer was there.
-	Bytes   int64
-	Entries int
+	Bytes   int64 `json:"bytes"`
+	Entries int   `json:"entries"`
 }
 
 // Unpack makes every layer of img present. Concurrent calls share the work on a layer. An error is a fault with
 // IMAGE_INVALID when the layer is at fault.
 func (s *Store) Unpack(ctx context.Context, img *Image) (Unpacked, error) {
 	var total Unpacked
-	for i, l := range img.Layers {
-		done, err := s.layer(ctx, img.layout, l, MaxImageBytes-total.Bytes)
+	for i := range img.Layers {
+		done, err := s.UnpackLayer(ctx, img, i, MaxImageBytes-total.Bytes)
 		if err != nil {
-			var bad *archiveError
-			if errors.As(err, &bad) {
-				return total, invalid("image %s: layer %d of %d (%s): %v", img.Ref, i+1, len(img.Layers), l.Digest, err).
-					WithHint("nothing of this layer was kept")
-			}
-			return total, fmt.Errorf("image %s: layer %s: %w", img.Ref, l.Digest, err)
+			return total, err
 		}
 		total.Bytes += done.Bytes
 		total.Entries += done.Entries
@@ -91,12 +88,27 @@ func (s *Store) Unpack(ctx context.Context, img *Image) (Unpacked, error) {
 	return total, nil
 }
 
+// UnpackLayer makes the layer with number i present, of at most budget bytes of content. Errors are those of Unpack.
+func (s *Store) UnpackLayer(ctx context.Context, img *Image, i int, budget int64) (Unpacked, error) {
+	l := img.Layers[i]
+	done, err := s.layer(ctx, img.layout, l, budget)
+	var bad *archiveError
+	switch {
+	case errors.As(err, &bad):
+		return done, invalid("image %s: layer %d of %d (%s): %v", img.Ref, i+1, len(img.Layers), l.Digest, err).
+			WithHint("nothing of this layer was kept")
+	case err != nil:
+		return done, fmt.Errorf("image %s: layer %s: %w", img.Ref, l.Digest, err)
+	}
+	return done, nil
+}
+
 // path returns where a layer is, once it is there.
 func (s *Store) path(l Layer) string { return filepath.Join(s.dir, l.DiffID.Hex) }
 
 // layer makes one layer present, once however many ask.
 func (s *Store) layer(ctx context.Context, layout string, l Layer, budget int64) (Unpacked, error) {
-	if _, err := blobPath(layout, l.DiffID); err != nil {
+	if _, err := BlobPath(layout, l.DiffID); err != nil {
 		return Unpacked{}, &archiveError{err}
 	}
 	for {
@@ -156,13 +168,14 @@ func (s *Store) unpack(ctx context.Context, layout string, l Layer, budget int64
 	if err := os.Rename(temp, s.path(l)); err != nil {
 		return done, err
 	}
+	s.noteSize(l.DiffID, done)
 	failpoint.Hit(failLayerRenamed)
 	return done, syncFS(s.dir)
 }
 
 // extractBlob reads a blob to its end and checks what was read.
 func extractBlob(ctx context.Context, layout string, l Layer, dir string, budget int64) (Unpacked, error) {
-	path, err := blobPath(layout, l.Digest)
+	path, err := BlobPath(layout, l.Digest)
 	if err != nil {
 		return Unpacked{}, &archiveError{err}
 	}

@@ -2,15 +2,23 @@ package registry
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"golang.org/x/time/rate"
 )
 
-// budget bounds what is downloaded from one registry: how many layers at a time, and how many bytes a second.
+// budget bounds what is asked of one registry: how many layers at a time, how many bytes a second, how many manifests a minute.
 type budget struct {
 	slots chan struct{}
 	rate  *rate.Limiter
+	// pulls bounds manifests: registries that limit pulls count those.
+	pulls *rate.Limiter
+
+	mu sync.Mutex
+	// rest is until when the registry asked to be left alone, and why what it said.
+	rest time.Time
+	why  error
 }
 
 func newBudget(h Host) *budget {
@@ -23,8 +31,58 @@ func newBudget(h Host) *budget {
 		// A chunk is paid for after it was read, so the limiter must be able to grant one.
 		b.rate = rate.NewLimiter(rate.Limit(h.BytesPerSecond), chunk)
 	}
+	if h.PullsPerMinute > 0 {
+		b.pulls = rate.NewLimiter(rate.Limit(float64(h.PullsPerMinute)/60), h.PullsPerMinute)
+	}
 	return b
 }
+
+// pull waits until one manifest more is within the budget.
+func (b *budget) pull(ctx context.Context) error {
+	if b.pulls == nil {
+		return nil
+	}
+	return b.pulls.Wait(ctx)
+}
+
+// cool notes that a registry asked to be left alone for a while: every pull of it waits, not only the one that was told.
+func (b *budget) cool(d time.Duration, why error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if until := time.Now().Add(d); d > 0 && until.After(b.rest) {
+		b.rest, b.why = until, why
+	}
+}
+
+// rested waits until the registry may be asked again. When that takes longer than most, it returns what the registry said.
+func (b *budget) rested(ctx context.Context, most time.Duration) error {
+	b.mu.Lock()
+	wait, why := time.Until(b.rest), b.why
+	b.mu.Unlock()
+	switch {
+	case wait <= 0:
+		return nil
+	case wait > most:
+		return &restingError{wait, why}
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// restingError is a request that was not made, because the registry asked for a pause.
+type restingError struct {
+	wait time.Duration
+	err  error
+}
+
+func (e *restingError) Error() string { return e.err.Error() }
+func (e *restingError) Unwrap() error { return e.err }
 
 // enter waits for a turn.
 func (b *budget) enter(ctx context.Context) error {

@@ -93,7 +93,7 @@ func (c *Client) Open(ctx context.Context, repo name.Repository) (*Session, erro
 		return nil, fault.Invalidf(fault.ReasonImageInvalid, "%v", err)
 	}
 	var tr http.RoundTripper
-	err = c.again(within, func() (bool, error) {
+	err = c.again(within, s.budget, func() (bool, error) {
 		var err error
 		tr, err = transport.NewWithContext(within, reg, s.creds.auth, transport.NewUserAgent(base, userAgent), []string{repo.Scope(transport.PullScope)})
 		return false, err
@@ -158,8 +158,11 @@ func accepted() string {
 // Manifest returns a manifest or index by tag or digest, and its descriptor. Its digest is that of the bytes, and the one asked
 // for.
 func (s *Session) Manifest(ctx context.Context, reference string) ([]byte, v1.Descriptor, error) {
-	data, kind, err := s.get(ctx, "manifests", reference, MaxManifestBytes)
 	what := "manifest " + reference
+	if err := s.budget.pull(ctx); err != nil {
+		return nil, v1.Descriptor{}, s.failed(ctx, what, err)
+	}
+	data, kind, err := s.get(ctx, "manifests", reference, MaxManifestBytes)
 	if err != nil {
 		return nil, v1.Descriptor{}, s.failed(ctx, what, err)
 	}
@@ -198,7 +201,7 @@ func (s *Session) Small(ctx context.Context, d v1.Descriptor, limit int64) ([]by
 func (s *Session) get(ctx context.Context, kind, id string, limit int64) (data []byte, contentType string, err error) {
 	within, cancel := context.WithTimeoutCause(ctx, s.client.cfg.Limits.Manifest, errManifestTime)
 	defer cancel()
-	err = s.client.again(within, func() (bool, error) {
+	err = s.client.again(within, s.budget, func() (bool, error) {
 		req, err := s.request(within, kind, id)
 		if err != nil {
 			return false, err

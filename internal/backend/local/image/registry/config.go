@@ -37,6 +37,8 @@ type Host struct {
 	MaxDownloads int
 	// BytesPerSecond bounds the bandwidth of all downloads together; 0: no bound.
 	BytesPerSecond int64
+	// PullsPerMinute bounds how many manifests are asked for; 0: no bound.
+	PullsPerMinute int
 }
 
 // Canonical returns the host of a registry as it stands in normalised references: docker.io is index.docker.io.
@@ -83,6 +85,9 @@ func (c Config) check() (Config, error) {
 		if h.BytesPerSecond != 0 && h.BytesPerSecond < MinBytesPerSecond {
 			return wrong("registry %s: max_bytes_per_second is %d, want at least %d", given, h.BytesPerSecond, MinBytesPerSecond)
 		}
+		if h.PullsPerMinute < 0 || h.PullsPerMinute > MaxPullsPerMinute {
+			return wrong("registry %s: max_pulls_per_minute is %d, want 1 to %d", given, h.PullsPerMinute, MaxPullsPerMinute)
+		}
 		if _, err := roots(h.CAFile); err != nil {
 			return wrong("registry %s: %v", given, err)
 		}
@@ -123,6 +128,20 @@ func (c Config) allowed(host string) bool {
 		}
 	}
 	return false
+}
+
+// AuthFiles lists the files with credentials.
+func (c Config) AuthFiles() []string {
+	out := []string{}
+	if c.AuthFile != "" {
+		out = append(out, c.AuthFile)
+	}
+	for _, h := range c.Hosts {
+		if h.AuthFile != "" {
+			out = append(out, h.AuthFile)
+		}
+	}
+	return out
 }
 
 // authFile returns the file with the credentials for a host, "" for none.

@@ -32,6 +32,8 @@ const (
 	DefaultMaxDownloads = 4
 	// MaxDownloads is the most that a configuration may ask for.
 	MaxDownloads = 64
+	// MaxPullsPerMinute is the most manifests a minute that a configuration may name.
+	MaxPullsPerMinute = 10_000
 	// MinBytesPerSecond is the least bandwidth that a registry may be held to: less would look like a registry that stalls.
 	MinBytesPerSecond = 64 << 10
 

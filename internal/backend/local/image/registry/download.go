@@ -56,7 +56,7 @@ func (s *Session) Download(ctx context.Context, d v1.Descriptor, path string, re
 // a registry that stalls gets.
 func (s *Session) fill(ctx context.Context, p *part) error {
 	best := p.n
-	return s.client.again(ctx, func() (bool, error) {
+	return s.client.again(ctx, s.budget, func() (bool, error) {
 		if p.n == p.size {
 			return false, nil
 		}

@@ -62,8 +62,11 @@ func checkStatus(resp *http.Response, codes ...int) error {
 	return &statusError{code: resp.StatusCode, after: retryAfter(resp.Header.Get("Retry-After")), err: err}
 }
 
-// retryAfter reads the header in its form as a number of seconds.
+// retryAfter reads the header: a number of seconds, or a date.
 func retryAfter(text string) time.Duration {
+	if at, err := http.ParseTime(text); err == nil {
+		return max(0, time.Until(at))
+	}
 	d, err := time.ParseDuration(text + "s")
 	if err != nil || d < 0 {
 		return 0
@@ -99,9 +102,12 @@ func (l Limits) passing(err error) (after time.Duration, ok bool) {
 
 // again calls f until it succeeds, fails for good, or has failed MaxAttempts times without a gain. f reports whether it
 // gained something.
-func (c *Client) again(ctx context.Context, f func() (gained bool, err error)) error {
+func (c *Client) again(ctx context.Context, b *budget, f func() (gained bool, err error)) error {
 	wait := c.cfg.Limits.Backoff
 	for attempt, requests := 1, 1; ; attempt, requests = attempt+1, requests+1 {
+		if err := b.rested(ctx, c.cfg.Limits.RetryAfter); err != nil {
+			return err
+		}
 		gained, err := f()
 		if err == nil || ctx.Err() != nil {
 			return err
@@ -110,6 +116,7 @@ func (c *Client) again(ctx context.Context, f func() (gained bool, err error)) e
 			attempt, wait = 1, c.cfg.Limits.Backoff
 		}
 		after, ok := c.cfg.Limits.passing(err)
+		b.cool(after, err)
 		if !ok || attempt >= MaxAttempts || requests >= MaxRequests {
 			return err
 		}
@@ -160,13 +167,26 @@ func (s *Session) failed(ctx context.Context, what string, err error) error {
 	case errors.Is(err, errManifestTime):
 		return pull(fault.Unavailable, "it took longer than %s", s.client.cfg.Limits.Manifest)
 	case errors.As(err, &answer):
-		return s.refused(pull, answer)
+		return s.refused(pull, answer, asked(err))
 	}
 	return pull(fault.Unavailable, "%s", reason(err)).WithHint("is the machine's network what it should be? A mirror, or an OCI layout, needs none: berm serve --images")
 }
 
+// asked returns how long a registry asked to wait, 0 when it did not.
+func asked(err error) time.Duration {
+	var status *statusError
+	var resting *restingError
+	switch {
+	case errors.As(err, &resting):
+		return resting.wait
+	case errors.As(err, &status):
+		return status.after
+	}
+	return 0
+}
+
 // refused says what a registry answered.
-func (s *Session) refused(pull func(fault.Code, string, ...any) *fault.Error, e *transport.Error) error {
+func (s *Session) refused(pull func(fault.Code, string, ...any) *fault.Error, e *transport.Error, after time.Duration) error {
 	text := fmt.Sprintf("%d %s", e.StatusCode, http.StatusText(e.StatusCode))
 	for _, d := range e.Errors {
 		// Not its detail: that may be anything.
@@ -179,7 +199,12 @@ func (s *Session) refused(pull func(fault.Code, string, ...any) *fault.Error, e 
 	case http.StatusUnauthorized, http.StatusForbidden:
 		return pull(fault.Denied, "%s", text).WithHint("give the server credentials for %s: auth_file in the file of berm serve --images", s.repo.RegistryStr())
 	case http.StatusTooManyRequests:
-		return pull(fault.Exhausted, "%s", text).WithHint("the registry limits pulls: credentials, or a mirror, may raise the limit")
+		f := pull(fault.Exhausted, "%s", text).WithHint("the registry limits pulls: credentials, or a mirror, may raise the limit")
+		if after > 0 {
+			f.Message += fmt.Sprintf("; it asks to wait %s", after.Round(time.Second))
+			f.RetryAfter = after
+		}
+		return f
 	}
 	return pull(fault.Unavailable, "%s", text)
 }

@@ -1,0 +1,182 @@
+package local
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"github.com/bermhq/berm/internal/backend"
+	"github.com/bermhq/berm/internal/backend/local/library"
+	"github.com/bermhq/berm/internal/core"
+	"github.com/bermhq/berm/internal/core/fault"
+	"github.com/bermhq/berm/internal/failpoint"
+)
+
+// imageName is the record of the image that a sandbox uses: what keeps its layers from being removed, after a restart too. It is not
+// flushed: when the machine goes down, so does the sandbox.
+const imageName = "image.json"
+
+// names are the aliases and mirrors that the layers of a work give.
+func namesOf(*backend.Work) library.Names { return library.Names{} }
+
+// find says what the image of a work is, as far as it is known without a registry.
+func (b *Backend) find(w *backend.Work, o *order) (*library.Found, error) {
+	f, err := b.library.Find(o.image, namesOf(w))
+	if err != nil || f.Host {
+		return f, err
+	}
+	return f, b.mounts(o.image)
+}
+
+// mounts refuses images where they cannot be mounted.
+func (b *Backend) mounts(ref string) error {
+	if why, ok := b.machine.lacks[featureLayout]; ok {
+		return fault.Preconditionf(fault.ReasonBackendUnsupported, "image %s: this machine cannot mount images: %s", ref, why)
+	}
+	return nil
+}
+
+// fetch makes the image of a sandbox present, pulling it if need be, and holds it for the sandbox. It takes no turn among those that
+// start: a slow registry holds up nobody but who waits for it.
+func (b *Backend) fetch(ctx context.Context, s *sandbox, o *order) (*library.Got, error) {
+	got, err := b.library.Get(ctx, library.Request{
+		Ref: o.image, Extra: namesOf(s.work), Prefer: b.chosen(s),
+		Pulling: func() {
+			b.publish(s, backend.Observation{Phase: backend.PhaseCreating, Events: []core.Event{b.event("pulling", o.image+" is being pulled")}})
+		},
+	})
+	if err != nil {
+		return nil, imageFault(err)
+	}
+	if got.Host {
+		return got, nil
+	}
+	b.keep(s, got.Hold)
+	if err := b.mounts(o.image); err != nil {
+		return nil, imageFault(err)
+	}
+	if err := b.noteImage(s.id, got.Hold); err != nil {
+		return nil, err
+	}
+	failpoint.Hit(failImageHeld)
+	b.publish(s, backend.Observation{Phase: backend.PhaseCreating, Events: []core.Event{imageEvent(o.image, got, b.event("image", ""))}})
+	return got, nil
+}
+
+// chosen is the image that an earlier server chose for the sandbox, "" for none: a start that is begun again uses the same.
+func (b *Backend) chosen(s *sandbox) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.image != nil {
+		return s.image.Digest
+	}
+	return ""
+}
+
+// keep makes a hold the sandbox's.
+func (b *Backend) keep(s *sandbox, h *library.Hold) {
+	s.mu.Lock()
+	old := s.image
+	s.image = h
+	s.mu.Unlock()
+	old.Release()
+}
+
+// letGo releases the image of an ended sandbox.
+func (b *Backend) letGo(s *sandbox) { b.keep(s, nil) }
+
+// noteImage writes down which image a sandbox uses.
+func (b *Backend) noteImage(id string, h *library.Hold) error {
+	data, err := json.Marshal(h)
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(b.place.sandbox(id), imageName)
+	if err := os.WriteFile(path+".tmp", append(data, recordEnd), 0o600); err != nil {
+		return err
+	}
+	return os.Rename(path+".tmp", path)
+}
+
+// holdAgain holds the images that sandboxes of an earlier server use, before anything is removed.
+func (b *Backend) holdAgain(all []*found) {
+	for _, f := range all {
+		h := &library.Hold{}
+		ok, err := readRecord(b.place.sandbox(f.id), imageName, h)
+		if err != nil {
+			b.log.Warn("which image a sandbox uses cannot be read", "sandbox", f.id, "error", err)
+		}
+		if ok && f.end == nil {
+			b.library.Again(h)
+			f.image = h
+		}
+	}
+}
+
+// imageEvent tells how an image became ready.
+func imageEvent(ref string, g *library.Got, e core.Event) core.Event {
+	e.Attrs = map[string]string{"image": ref, "digest": g.Image.Digest, "cached": strconv.FormatBool(g.Cached()), "from": g.From}
+	if g.Index != "" {
+		e.Attrs["index"] = g.Index
+	}
+	switch {
+	case g.Cached():
+		e.Message = ref + " is present"
+	case g.Source != "":
+		e.Message = fmt.Sprintf("%s was pulled from %s: %d bytes", ref, g.Source, g.Downloaded)
+		e.Attrs["downloaded"] = strconv.FormatInt(g.Downloaded, 10)
+	default:
+		e.Message = ref + " was unpacked"
+	}
+	if !g.Cached() {
+		e.Attrs["bytes"] = strconv.FormatInt(g.Unpacked.Bytes, 10)
+		e.Attrs["duration_ms"] = strconv.FormatInt(g.Took.Milliseconds(), 10)
+	}
+	if g.Shared {
+		e.Attrs["shared"] = "true"
+	}
+	if g.Alias != nil {
+		e.Attrs["alias"], e.Attrs["alias_of"] = g.Alias.Given+"="+g.Alias.String(), g.Alias.Owner
+		e.Message += fmt.Sprintf(" (alias of %s: %s)", g.Alias.Owner, g.Alias)
+	}
+	e.Message += ", " + g.Image.Digest
+	return e
+}
+
+// openLibrary opens the images of the runner.
+func (b *Backend) openLibrary(ctx context.Context) (err error) {
+	cfg := b.imageConfig
+	cfg.Dir, cfg.Logger, cfg.Now = b.place.images(), b.log, b.cfg.Now
+	b.library, err = library.Open(ctx, cfg)
+	return err
+}
+
+// tryAliases warns of aliases whose images cannot be used as things are. It is no error: a layout may be put there later.
+func (b *Backend) tryAliases() {
+	if b.library == nil {
+		return
+	}
+	for _, a := range b.imageConfig.Names.Aliases {
+		if _, err := b.library.Find(a.Given, library.Names{}); err != nil {
+			b.log.Warn("an image alias cannot be used yet", "image", a.Given, "error", err)
+		}
+	}
+}
+
+// imageFault marks an error as the image's, unless it is the caller's end.
+func imageFault(err error) error {
+	if errors.Is(err, context.Canceled) {
+		return err
+	}
+	return &imageError{err}
+}
+
+// imageError is a failure to get the image.
+type imageError struct{ err error }
+
+func (e *imageError) Error() string { return e.err.Error() }
+func (e *imageError) Unwrap() error { return e.err }
