@@ -74,7 +74,13 @@ func writeFile(path string, data []byte, mode os.FileMode) error {
 
 // announce tells the command line of the same user that this server runs, and a person how to reach it.
 func (a *app) announce() error {
-	r := config.Running{PID: os.Getpid(), URL: a.listeners.url(), TokenFile: filepath.Join(a.cfg.DataDir, tokenFile), CAFile: a.cfg.TLSCert}
+	r := config.Running{PID: os.Getpid(), URL: a.listeners.url(), TokenFile: filepath.Join(a.cfg.DataDir, tokenFile)}
+	if a.cfg.TLSCert != "" {
+		var err error
+		if r.CAFile, err = filepath.Abs(a.cfg.TLSCert); err != nil { // who reads it is elsewhere
+			return fault.Internalf(err, "say that the server runs")
+		}
+	}
 	raw, err := json.Marshal(r)
 	if err != nil {
 		return fault.Internalf(err, "say that the server runs")

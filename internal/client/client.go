@@ -230,7 +230,7 @@ func (c *Client) unreachable(err error) error {
 		text = op.Err.Error()
 	}
 	return fault.New(fault.Unavailable, "SERVER_UNREACHABLE", "cannot reach the server at %s: %s", c.base, text).
-		WithHint("Is `berm serve` running there? Set BERM_URL, or --url, or a context.").WithCause(err)
+		WithHint("%s", dialHint(text)).WithCause(err)
 }
 
 // Path joins segments into an escaped path.

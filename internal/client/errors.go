@@ -52,12 +52,25 @@ func FromRPC(err error) error {
 	if out.Code == fault.Unavailable && out.Reason == "" {
 		out.Reason = "SERVER_UNREACHABLE"
 		out.Message = "cannot reach the server: " + dialError(s.Message())
-		out.Hint = "Is `berm serve` running there? Set BERM_URL, or --url, or a context."
+		out.Hint = dialHint(s.Message())
 	}
 	if out.Code == fault.Deadline && out.Reason == "" {
 		out.Cause = context.DeadlineExceeded
 	}
 	return out
+}
+
+// dialHint is what to do about a connection that failed, by what its error says: no error value gets through gRPC.
+func dialHint(text string) string {
+	switch {
+	case strings.Contains(text, "x509: ") || strings.Contains(text, "certificate"):
+		return "Name the authority of the server's certificate with --ca-file or BERM_CA_FILE."
+	case strings.Contains(text, "first record does not look like a TLS handshake") || strings.Contains(text, "server gave HTTP response to HTTPS client"):
+		return "The server speaks plain text: use http:// in its URL."
+	case strings.Contains(text, "reading server preface"):
+		return "Is it Berm, and does it speak plain text? With TLS its URL begins with https://."
+	}
+	return "Is `berm serve` running there? Set BERM_URL, or --url, or a context."
 }
 
 // dialError is what the transport has to say of a connection that failed, without the layers of its own wording.
