@@ -138,6 +138,22 @@ func (f *format) Set(v string) error {
 	return nil
 }
 
+// exclusive refuses a flag together with any of others: none of them would count.
+func exclusive(c *cobra.Command, flag string, others ...string) {
+	before := c.PreRunE
+	c.PreRunE = func(cmd *cobra.Command, a []string) error {
+		for _, other := range others {
+			if cmd.Flags().Changed(flag) && cmd.Flags().Changed(other) {
+				return fault.Invalidf("USAGE", "--%s and --%s exclude each other", flag, other).WithHint("Leave one of them out.")
+			}
+		}
+		if before != nil {
+			return before(cmd, a)
+		}
+		return nil
+	}
+}
+
 // noun makes a command that only holds others.
 func noun(use, short string, subs ...*cobra.Command) *cobra.Command {
 	c := &cobra.Command{Use: use, Short: short}

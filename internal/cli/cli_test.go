@@ -6,8 +6,11 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/spf13/cobra"
 
 	bermv1 "github.com/bermhq/berm/gen/berm/v1"
 	"github.com/bermhq/berm/internal/config"
@@ -62,6 +65,10 @@ func TestUsageErrorsSayWhatToDo(t *testing.T) {
 		{[]string{"profile", "create", "-o", "pod", "--url", "http://127.0.0.1:1", "-f", "-"}, 2, []string{"use table, wide, json or yaml"}},
 		{[]string{"plan", "-o", "pdo", "--url", "http://127.0.0.1:1"}, 2, []string{"yaml or pod"}},
 		{[]string{"migrate", "--data", "/x", "--db", "postgres://127.0.0.1/x"}, 2, []string{"name two databases"}},
+		{[]string{"run", "-d", "--timeout", "5s", "--url", "http://127.0.0.1:1", "--", "true"}, 2, []string{"--detach and --timeout exclude each other"}},
+		{[]string{"run", "--keep", "--rm", "--url", "http://127.0.0.1:1", "--", "true"}, 2, []string{"--keep and --rm exclude each other"}},
+		{[]string{"plan", "-f", "-", "--runner", "x", "--url", "http://127.0.0.1:1"}, 2, []string{"--request and --runner exclude each other"}},
+		{[]string{"runner", "create", "x", "-f", "-", "--zone", "z", "--url", "http://127.0.0.1:1"}, 2, []string{"--file and --zone exclude each other"}},
 		{[]string{"serve", "--log-format", "xml"}, 2, []string{"text or json"}},
 		{[]string{"context", "use", "nowhere"}, 5, []string{"no context"}},
 		{[]string{"context", "set", "x", "--url", "ftp://x"}, 2, []string{"not the URL of a server", "http://HOST:PORT"}},
@@ -81,6 +88,33 @@ func TestUsageErrorsSayWhatToDo(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestOutputEverywhere: every command that answers has -o, and takes no format that it cannot write. run and exec answer with what
+// they ran, cp with the file, serve never.
+func TestOutputEverywhere(t *testing.T) {
+	without := map[string]bool{"berm exec": true, "berm cp": true, "berm serve": true, "berm help": true}
+	var visit func(c *cobra.Command)
+	visit = func(c *cobra.Command) {
+		for _, sub := range c.Commands() {
+			visit(sub)
+		}
+		if c.HasSubCommands() || without[c.CommandPath()] {
+			return
+		}
+		f := c.Flags().Lookup("output")
+		if f == nil {
+			t.Errorf("%s has no -o", c.CommandPath())
+			return
+		}
+		for format, ok := range map[string]bool{"json": true, "yaml": true, "xml": false} {
+			if err := f.Value.Set(format); (err == nil) != ok {
+				t.Errorf("%s -o %s: %v", c.CommandPath(), format, err)
+			}
+		}
+	}
+	s := &session{Stdio: Stdio{Getenv: func(string) string { return "" }}}
+	visit(s.root())
 }
 
 func TestWithoutServer(t *testing.T) {
@@ -258,5 +292,24 @@ func TestExitCodes(t *testing.T) {
 	}
 	if got := s.exit(&runError{fault.New(fault.Deadline, fault.ReasonCommandTimeout, "late")}); got != 124 {
 		t.Errorf("timeout: %d, want 124", got)
+	}
+}
+
+// TestExitCodesAreDocumented: docs/errors.md says of each code what berm exits with.
+func TestExitCodesAreDocumented(t *testing.T) {
+	raw, err := os.ReadFile("../../docs/errors.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := map[string]string{}
+	for line := range strings.Lines(string(raw)) {
+		if cells := strings.Split(line, " | "); len(cells) == 5 {
+			rows[strings.TrimPrefix(cells[0], "| ")] = cells[3]
+		}
+	}
+	for code, exit := range exitCodes {
+		if name := code.String(); rows[name] != strconv.Itoa(exit) {
+			t.Errorf("%s exits with %d, documented is %q", name, exit, rows[name])
+		}
 	}
 }

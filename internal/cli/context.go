@@ -2,7 +2,6 @@ package cli
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"maps"
 	"os"
@@ -75,6 +74,9 @@ func (s *session) contextListCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if c.Contexts == nil {
+				c.Contexts = map[string]namedContext{} // {} for programs, not null
+			}
 			return s.emit(map[string]any{"current": c.Current, "contexts": c.Contexts}, func() table {
 				t := table{head: []string{"CURRENT", "NAME", "URL"}}
 				for _, name := range slices.Sorted(maps.Keys(c.Contexts)) {
@@ -91,7 +93,7 @@ func (s *session) contextListCmd() *cobra.Command {
 }
 
 func (s *session) contextSetCmd() *cobra.Command {
-	return &cobra.Command{
+	return s.outputFlag(&cobra.Command{
 		Use: "set NAME --url URL [--token TOKEN] [--ca-file FILE]", Short: "Make or change a context, and use it", Args: args(1, 1, "a name"),
 		RunE: func(_ *cobra.Command, a []string) error {
 			if s.url == "" {
@@ -102,6 +104,12 @@ func (s *session) contextSetCmd() *cobra.Command {
 				return err
 			}
 			_ = probe.Close() // nothing was sent
+			ca := s.caFile
+			if ca != "" {
+				if ca, err = filepath.Abs(ca); err != nil { // it is used in other directories
+					return fault.Internalf(err, "cannot name the CA file")
+				}
+			}
 			c, err := s.loadContexts()
 			if err != nil {
 				return err
@@ -110,15 +118,18 @@ func (s *session) contextSetCmd() *cobra.Command {
 				c.Contexts = map[string]namedContext{}
 			}
 			token := first(s.token, s.Getenv("BERM_TOKEN"), c.Contexts[a[0]].Token)
-			c.Contexts[a[0]] = namedContext{URL: s.url, Token: token, CAFile: s.caFile}
+			c.Contexts[a[0]] = namedContext{URL: s.url, Token: token, CAFile: ca}
 			c.Current = a[0]
-			return s.saveContexts(c)
+			if err := s.saveContexts(c); err != nil {
+				return err
+			}
+			return s.report(map[string]string{"name": a[0], "url": s.url}, "")
 		},
-	}
+	})
 }
 
 func (s *session) contextUseCmd() *cobra.Command {
-	return &cobra.Command{
+	return s.outputFlag(&cobra.Command{
 		Use: "use NAME", Short: "Use a context from now on", Args: args(1, 1, "a name"),
 		RunE: func(_ *cobra.Command, a []string) error {
 			c, err := s.loadContexts()
@@ -129,13 +140,16 @@ func (s *session) contextUseCmd() *cobra.Command {
 				return fault.NotFoundf("CONTEXT_NOT_FOUND", "there is no context %q", a[0]).WithHint("`berm context list` shows them.")
 			}
 			c.Current = a[0]
-			return s.saveContexts(c)
+			if err := s.saveContexts(c); err != nil {
+				return err
+			}
+			return s.report(map[string]string{"name": a[0], "url": c.Contexts[a[0]].URL}, "")
 		},
-	}
+	})
 }
 
 func (s *session) contextDeleteCmd() *cobra.Command {
-	return &cobra.Command{
+	return s.outputFlag(&cobra.Command{
 		Use: "delete NAME", Short: "Forget a context", Args: args(1, 1, "a name"),
 		RunE: func(_ *cobra.Command, a []string) error {
 			c, err := s.loadContexts()
@@ -149,8 +163,10 @@ func (s *session) contextDeleteCmd() *cobra.Command {
 			if c.Current == a[0] {
 				c.Current = ""
 			}
-			fmt.Fprintf(s.Err, "context %s forgotten\n", a[0])
-			return s.saveContexts(c)
+			if err := s.saveContexts(c); err != nil {
+				return err
+			}
+			return s.report(map[string]string{"name": a[0]}, "context %s forgotten", a[0])
 		},
-	}
+	})
 }

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path"
@@ -87,14 +88,39 @@ func (s *session) copyOut(ctx context.Context, c *client.Client, id, from, local
 	if info, err := os.Stat(local); err == nil && info.IsDir() {
 		local = filepath.Join(local, path.Base(from))
 	}
-	// Written aside and put in place, so that a failure leaves what was there.
-	tmp, err := os.CreateTemp(filepath.Dir(local), "."+filepath.Base(local)+".*")
-	if err != nil {
+	if err := writeLocal(local, resp.GetFileContents()); err != nil {
 		return unwritable(local, err)
 	}
+	fmt.Fprintf(s.Err, "%s: %d bytes\n", local, len(resp.GetFileContents()))
+	return nil
+}
+
+// writeLocal writes a file aside and puts it in place, so that a failure leaves what was there. A link keeps leading to the file,
+// the file keeps its mode, and what is no file, such as /dev/null or a pipe, is written to and stays what it is.
+func writeLocal(local string, data []byte) error {
+	mode := os.FileMode(0o644)
+	info, err := os.Stat(local)
+	switch {
+	case err == nil && !info.Mode().IsRegular():
+		f, err := os.OpenFile(local, os.O_WRONLY, 0)
+		if err != nil {
+			return err
+		}
+		_, err = f.Write(data)
+		return errors.Join(err, f.Close())
+	case err == nil:
+		mode = info.Mode().Perm()
+		if local, err = filepath.EvalSymlinks(local); err != nil {
+			return err
+		}
+	}
+	tmp, err := os.CreateTemp(filepath.Dir(local), "."+filepath.Base(local)+".*")
+	if err != nil {
+		return err
+	}
 	defer os.Remove(tmp.Name())
-	if _, err = tmp.Write(resp.GetFileContents()); err == nil {
-		err = tmp.Chmod(0o644)
+	if _, err = tmp.Write(data); err == nil {
+		err = tmp.Chmod(mode)
 	}
 	if closeErr := tmp.Close(); err == nil {
 		err = closeErr
@@ -102,9 +128,5 @@ func (s *session) copyOut(ctx context.Context, c *client.Client, id, from, local
 	if err == nil {
 		err = os.Rename(tmp.Name(), local)
 	}
-	if err != nil {
-		return unwritable(local, err)
-	}
-	fmt.Fprintf(s.Err, "%s: %d bytes\n", local, len(resp.GetFileContents()))
-	return nil
+	return err
 }

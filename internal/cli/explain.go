@@ -155,9 +155,10 @@ func (s *session) planCmd() *cobra.Command {
 			})(cmd, a)
 		},
 	}
-	c.Flags().StringVarP(&name, "request", "f", "", "launch request as YAML or JSON, - for standard input; the flags of run are then ignored")
+	c.Flags().StringVarP(&name, "request", "f", "", "launch request as YAML or JSON, - for standard input, in place of the flags of run")
 	s.outputFlagOf(c, "output format: table, wide, json, yaml, or pod for the exact Kubernetes pod", "table", "wide", "json", "yaml", "pod")
 	l.bind(c)
+	exclusive(c, "request", launchFlagNames()...)
 	return c
 }
 

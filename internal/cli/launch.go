@@ -39,6 +39,17 @@ func (l *launchFlags) bind(c *cobra.Command) {
 	f.Int32Var(&l.lifetime, "lifetime", 0, "seconds until the sandbox is stopped; default: the profile's")
 }
 
+// launchFlagNames are the names of the flags that say what to launch.
+func launchFlagNames() []string {
+	var names []string
+	only := &cobra.Command{}
+	(&launchFlags{}).bind(only)
+	for _, m := range flagInUsage.FindAllStringSubmatch(only.Flags().FlagUsages(), -1) {
+		names = append(names, m[1])
+	}
+	return names
+}
+
 func (l *launchFlags) request(s *session) (*v1beta2pb.StartSandboxRequest, error) {
 	req := &v1beta2pb.StartSandboxRequest{
 		ProfileNames: l.profiles, RunnerIds: l.runners, Tags: l.tags, ContainerImage: l.image, MaxLifetimeSeconds: l.lifetime,

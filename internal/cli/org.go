@@ -116,16 +116,16 @@ func (s *session) tokenListCmd() *cobra.Command {
 
 func (s *session) tokenRevokeCmd() *cobra.Command {
 	var org string
-	c := &cobra.Command{
+	c := s.outputFlag(&cobra.Command{
 		Use: "revoke ID", Aliases: []string{"delete", "rm"}, Short: "Revoke a token", Args: args(1, 1, "the id of a token"),
 		RunE: s.with(func(ctx context.Context, c *client.Client, a []string) error {
 			_, err := c.Tokens().DeleteToken(ctx, &bermv1.DeleteTokenRequest{Id: a[0], Org: org})
-			if err == nil {
-				fmt.Fprintf(s.Err, "token %s revoked\n", a[0])
+			if err != nil {
+				return err
 			}
-			return err
+			return s.report(map[string]string{"id": a[0]}, "token %s revoked", a[0])
 		}),
-	}
+	})
 	c.Flags().StringVar(&org, "org", "", "organization, by name; default: your own")
 	return c
 }

@@ -34,6 +34,17 @@ func (s *session) emit(v any, show func() table) error {
 	return nil
 }
 
+// report answers for a command with nothing to show: an object that says what it was about for programs, a sentence for people.
+func (s *session) report(about any, sentence string, args ...any) error {
+	if s.output == "json" || s.output == "yaml" {
+		return s.emit(about, nil)
+	}
+	if sentence != "" {
+		fmt.Fprintln(s.Err, clean(fmt.Sprintf(sentence, args...)))
+	}
+	return nil
+}
+
 func (s *session) emitJSON(raw []byte) error {
 	if s.output == "yaml" {
 		var v yaml.Node

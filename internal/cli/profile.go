@@ -179,7 +179,7 @@ func dropped(old json.RawMessage, n *tree.Node) []string {
 }
 
 func (s *session) profileDeleteCmd() *cobra.Command {
-	return &cobra.Command{
+	return s.outputFlag(&cobra.Command{
 		Use: "delete NAME", Aliases: []string{"rm"}, Short: "Delete a profile that no runner binds", Args: args(1, 1, "the name or id of a profile"),
 		RunE: s.with(func(ctx context.Context, c *client.Client, a []string) error {
 			raw, err := getProfile(ctx, c, a[0])
@@ -193,10 +193,9 @@ func (s *session) profileDeleteCmd() *cobra.Command {
 			if _, err := c.REST(ctx, "DELETE", profilesPath+"/"+pick(p, "id"), nil); err != nil {
 				return err
 			}
-			fmt.Fprintf(s.Err, "profile %s deleted\n", pick(p, "displayName"))
-			return nil
+			return s.report(map[string]string{"id": pick(p, "id"), "displayName": pick(p, "displayName")}, "profile %s deleted", pick(p, "displayName"))
 		}),
-	}
+	})
 }
 
 func (s *session) emitProfiles(raw json.RawMessage, one bool) error {

@@ -70,6 +70,8 @@ it is stopped. With --keep the sandbox stays when the command has ended. Otherwi
 	f.BoolVar(&keep, "keep", false, "leave the sandbox running when the command has ended")
 	f.BoolVar(&rm, "rm", false, "remove the sandbox's remains when the command has ended")
 	f.SetInterspersed(false)
+	exclusive(c, "detach", "timeout", "interactive", "tty", "rm", "keep")
+	exclusive(c, "keep", "rm")
 	return c
 }
 

@@ -56,6 +56,7 @@ func (s *session) runnerCreateCmd() *cobra.Command {
 	c.Flags().StringVar(&zone, "zone", "", "zone of the runner")
 	c.Flags().StringVar(&cluster, "cluster", "", "name of its cluster")
 	c.Flags().StringArrayVar(&profiles, "profile", nil, "profile to bind, repeatable; the first is the default")
+	exclusive(c, "file", "zone", "cluster", "profile")
 	return c
 }
 
@@ -179,7 +180,7 @@ func (s *session) runnerListCmd() *cobra.Command {
 
 func (s *session) runnerDeleteCmd() *cobra.Command {
 	var force bool
-	c := &cobra.Command{
+	c := s.outputFlag(&cobra.Command{
 		Use: "delete RUNNER-ID", Aliases: []string{"rm"}, Short: "Delete a runner", Args: args(1, 1, "the id of a runner"),
 		RunE: s.with(func(ctx context.Context, c *client.Client, a []string) error {
 			path := client.Path(runnersPath+"/%s", a[0])
@@ -189,10 +190,9 @@ func (s *session) runnerDeleteCmd() *cobra.Command {
 			if _, err := c.REST(ctx, "DELETE", path, nil); err != nil {
 				return err
 			}
-			fmt.Fprintf(s.Err, "runner %s is being deleted\n", a[0])
-			return nil
+			return s.report(map[string]string{"runnerId": a[0]}, "runner %s is being deleted", a[0])
 		}),
-	}
+	})
 	c.Flags().BoolVar(&force, "force", false, "stop its sandboxes first")
 	return c
 }

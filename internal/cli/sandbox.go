@@ -155,7 +155,7 @@ func (s *session) timeline(events []*bermv1.TimelineEvent) {
 
 func (s *session) stopCmd() *cobra.Command {
 	var grace time.Duration
-	c := &cobra.Command{
+	c := s.outputFlag(&cobra.Command{
 		Use: "stop SANDBOX...", Short: "Stop sandboxes", Args: args(1, -1, "the id of at least one sandbox"),
 		RunE: s.with(func(ctx context.Context, c *client.Client, a []string) error {
 			var seconds int32
@@ -173,7 +173,7 @@ func (s *session) stopCmd() *cobra.Command {
 				return err
 			})
 		}),
-	}
+	})
 	c.Flags().DurationVar(&grace, "grace", 10*time.Second, "time between TERM and KILL, in whole seconds")
 	// A bare number is seconds, as in the API.
 	c.Flags().Lookup("grace").Value = &seconds{&grace}
@@ -181,7 +181,7 @@ func (s *session) stopCmd() *cobra.Command {
 }
 
 func (s *session) pauseCmd() *cobra.Command {
-	return &cobra.Command{
+	return s.outputFlag(&cobra.Command{
 		Use: "pause SANDBOX...", Short: "Freeze sandboxes: memory, files and commands stay, nothing runs", Args: args(1, -1, "the id of at least one sandbox"),
 		RunE: s.with(func(ctx context.Context, c *client.Client, a []string) error {
 			return s.each(a, func(id string) error {
@@ -192,11 +192,11 @@ func (s *session) pauseCmd() *cobra.Command {
 				return err
 			})
 		}),
-	}
+	})
 }
 
 func (s *session) resumeCmd() *cobra.Command {
-	return &cobra.Command{
+	return s.outputFlag(&cobra.Command{
 		Use: "resume SANDBOX...", Short: "Let paused sandboxes go on", Args: args(1, -1, "the id of at least one sandbox"),
 		RunE: s.with(func(ctx context.Context, c *client.Client, a []string) error {
 			return s.each(a, func(id string) error {
@@ -207,11 +207,11 @@ func (s *session) resumeCmd() *cobra.Command {
 				return err
 			})
 		}),
-	}
+	})
 }
 
 func (s *session) rmCmd() *cobra.Command {
-	return &cobra.Command{
+	return s.outputFlag(&cobra.Command{
 		Use: "rm SANDBOX...", Aliases: []string{"delete"}, Short: "Stop sandboxes at once and remove their remains", Args: args(1, -1, "the id of at least one sandbox"),
 		RunE: s.with(func(ctx context.Context, c *client.Client, a []string) error {
 			return s.each(a, func(id string) error {
@@ -222,22 +222,32 @@ func (s *session) rmCmd() *cobra.Command {
 				return err
 			})
 		}),
-	}
+	})
 }
 
 // each does fn for every id, prints the ids that went well, and returns the last error after all were tried.
 func (s *session) each(ids []string, fn func(string) error) error {
 	var last error
+	text := s.output != "json" && s.output != "yaml"
+	went := []map[string]string{}
 	for _, id := range ids {
 		err := fn(id)
 		if err == nil {
-			fmt.Fprintln(s.Out, id)
+			went = append(went, map[string]string{"sandboxId": id})
+			if text {
+				fmt.Fprintln(s.Out, id)
+			}
 			continue
 		}
 		if last != nil {
 			s.print(last)
 		}
 		last = err
+	}
+	if !text {
+		if err := s.emit(went, nil); err != nil {
+			return err
+		}
 	}
 	return last
 }

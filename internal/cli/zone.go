@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"net/url"
 
 	"github.com/spf13/cobra"
@@ -76,16 +75,15 @@ func (s *session) zonePutCmd() *cobra.Command {
 }
 
 func (s *session) zoneDeleteCmd() *cobra.Command {
-	return &cobra.Command{
+	return s.outputFlag(&cobra.Command{
 		Use: "delete NAME", Aliases: []string{"rm"}, Short: "Delete a zone that no runner names", Args: args(1, 1, "the name of a zone"),
 		RunE: s.with(func(ctx context.Context, c *client.Client, a []string) error {
 			if _, err := c.REST(ctx, "DELETE", client.Path(zonesPath+"/%s", a[0]), nil); err != nil {
 				return err
 			}
-			fmt.Fprintf(s.Err, "zone %s deleted\n", a[0])
-			return nil
+			return s.report(map[string]string{"name": a[0]}, "zone %s deleted", a[0])
 		}),
-	}
+	})
 }
 
 func (s *session) emitZones(raw json.RawMessage, one bool) error {

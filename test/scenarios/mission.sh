@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The statements of the specifying document, one check each, with nothing but curl and the CLI against `berm serve` with two runners.
-# Ends with `N passed, N failed`.
+# Ends with `N of N statements hold` and `N passed, N failed`.
 set -uo pipefail
 cd "$(dirname "$0")/../.."
 . test/lib/server.sh
@@ -113,5 +113,6 @@ check "the refusal names both values" has "$(body_of "$WIDEN")" '4'
 check "and nothing changed" is "$(status_of "$WIDEN") $(names)" "400 1"
 check "no token: 401 with a Status body" is "$(curl -s -o "$WORK/401" -w '%{http_code}' "$BERM_URL/v1beta2/sandboxes") $(jq -r .code "$WORK/401")" "401 16"
 
+echo "$passed of $((passed + failed)) statements hold"
 echo "$passed passed, $failed failed"
 [ $failed -eq 0 ]
