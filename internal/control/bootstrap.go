@@ -90,6 +90,7 @@ func (s *Service) Bootstrap(ctx context.Context, in Bootstrap) (*Bootstrapped, e
 	if err != nil {
 		return nil, err
 	}
+	s.place = in.Place
 	s.configs.invalidate(out.Org.ID)
 	s.tokens.clear()
 	return out, nil
@@ -125,17 +126,23 @@ func (b *bootstrapper) org(ctx context.Context) error {
 	return b.tx.Insert(ctx, o)
 }
 
-// ofPlace adds the place to a name.
-func (b *bootstrapper) ofPlace(name string) string {
-	if b.place == "" {
+// ofPlace adds the place, if there is one, to a name.
+func ofPlace(name, place string) string {
+	if place == "" {
 		return name
 	}
-	return name + "-" + b.place
+	return name + "-" + place
+}
+
+// elsewhere reports whether a runner is part of a server at another place than the one given.
+func elsewhere(r *core.Runner, place string) bool {
+	mine := localCluster + r.RunnerID
+	return place != "" && strings.HasPrefix(r.ClusterName, mine) && r.ClusterName != ofPlace(mine, place)
 }
 
 // token makes a new admin token and revokes those whose secrets the data directory has lost.
 func (b *bootstrapper) token(ctx context.Context, secret string) error {
-	name := b.ofPlace(AdminToken)
+	name := ofPlace(AdminToken, b.place)
 	old, err := b.tx.Tokens(ctx, b.found.ID)
 	if err != nil {
 		return err
@@ -169,7 +176,7 @@ func (b *bootstrapper) runner(ctx context.Context, want LocalRunner) (*core.Runn
 		return nil, err
 	}
 	r := &core.Runner{
-		Meta: b.meta(b.principal(), "runner of this machine"), RunnerID: want.Name, Zone: want.Zone, ClusterName: b.ofPlace(localCluster + want.Name),
+		Meta: b.meta(b.principal(), "runner of this machine"), RunnerID: want.Name, Zone: want.Zone, ClusterName: ofPlace(localCluster+want.Name, b.place),
 		Bindings: []core.Binding{{ProfileID: profile.ID, Default: true}},
 	}
 	if r.Zone == "" {
@@ -196,7 +203,7 @@ func (b *bootstrapper) take(ctx context.Context, o *store.Object, want LocalRunn
 	if err != nil {
 		return nil, err
 	}
-	if b.place != "" && r.ClusterName != b.ofPlace(localCluster+want.Name) && strings.HasPrefix(r.ClusterName, localCluster+want.Name) {
+	if elsewhere(r, b.place) {
 		return nil, fault.Preconditionf("RUNNER_ELSEWHERE", "runner %s of this database belongs to another data directory", want.Name).
 			WithHint("give this server's runner a name of its own with --runner, or start it with the data directory that it had")
 	}

@@ -11,7 +11,8 @@ import (
 
 // Recover takes over what an earlier process was responsible for: the sandboxes that had not ended, the ends of their
 // lifetimes, and runners that were being deleted. Call it once, before Attach. Nothing is decided about a sandbox until its
-// runner has said what it has; one whose runner does not come back is LOST after the bound.
+// runner has said what it has; one whose runner does not come back is LOST after the bound. Call it after Bootstrap, which knows the
+// place: runners of other places are left alone.
 func (s *Service) Recover(ctx context.Context) error {
 	var rows []*core.Sandbox
 	var runners []*core.Runner
@@ -23,6 +24,9 @@ func (s *Service) Recover(ctx context.Context) error {
 		}
 		for _, org := range orgs {
 			err := eachRunner(ctx, r, org.ID, func(run *core.Runner) error {
+				if elsewhere(run, s.place) {
+					return nil // its own server answers for what it has
+				}
 				unfinished, err := r.Unfinished(ctx, run.ID)
 				rows = append(rows, unfinished...)
 				if len(unfinished) > 0 || run.DeletingSince != nil {

@@ -191,6 +191,31 @@ func TestRunnerThatDoesNotComeBack(t *testing.T) {
 	})
 }
 
+// TestOtherPlacesAnswerForThemselves: of a server that shares the database, nothing is called lost, however long it is not seen here.
+func TestOtherPlacesAnswerForThemselves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorldWith(t, control.Config{LostAfter: time.Minute}, fake.Config{})
+		there := control.Bootstrap{Place: "1111111111111111", Runners: []control.LocalRunner{{Name: "there"}}}
+		out, err := w.svc.Bootstrap(w.ctx(), there)
+		w.must(err)
+		w.runners["there"], w.fakes["there"] = out.Runners[0], fake.New(fake.Config{})
+		w.attach("there")
+		sb, _, err := w.svc.Launch(w.ctx(), w.user, &specpb.Launch{RunnerIds: []string{"there"}})
+		w.must(err)
+		w.wait(sb.ID, control.Settled)
+		w.close()
+		w.open()
+		_, err = w.svc.Bootstrap(w.ctx(), control.Bootstrap{Place: "2222222222222222", Runners: []control.LocalRunner{{Name: "here"}}})
+		w.must(err)
+		w.must(w.svc.Recover(w.ctx()))
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if got := w.get(sb.ID); got.Status != core.StatusRunning || got.Observation != core.ObservationUnknown {
+			t.Errorf("a sandbox of another place: %s %s %q", got.Status, got.Observation, got.StatusReason)
+		}
+	})
+}
+
 // TestStatusesAreWrittenWhenTheStoreIsBack: an end that was observed while the store was away is not lost.
 func TestStatusesAreWrittenWhenTheStoreIsBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -59,6 +59,8 @@ type Service struct {
 	checkCarried func(*specpb.ProfileSpec) []guard.Violation
 	// born is when this process began to be responsible: a runner that was never seen is out of contact since then.
 	born time.Time
+	// place is that of Bootstrap. It is set before anything runs that reads it.
+	place string
 
 	tasks    *tasks
 	tokens   *tokenCache
