@@ -205,7 +205,7 @@ func (b *bootstrapper) take(ctx context.Context, o *store.Object, want LocalRunn
 	}
 	if elsewhere(r, b.place) {
 		return nil, fault.Preconditionf("RUNNER_ELSEWHERE", "runner %s of this database belongs to another data directory", want.Name).
-			WithHint("give this server's runner a name of its own with --runner, or start it with the data directory that it had")
+			WithHint("give this server's runner a name of its own with --runner, or start it with the data directory that it had; place.id in it is what the cluster name %s ends in", r.ClusterName)
 	}
 	return b.move(ctx, o, want.Zone)
 }
