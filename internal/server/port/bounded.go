@@ -12,11 +12,12 @@ import (
 func bounded(next http.Handler, maxBody int64) http.Handler {
 	return http.MaxBytesHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		rc := http.NewResponseController(w)
+		tw := &timedWriter{ResponseWriter: w, rc: rc}
 		if r.ContentLength != 0 {
 			_ = rc.SetReadDeadline(time.Now().Add(BodyTimeout)) // a writer without deadlines is a test's
-			r.Body = &timedBody{ReadCloser: r.Body, rc: rc}
+			tw.body = &timedBody{ReadCloser: r.Body, rc: rc}
+			r.Body = tw.body
 		}
-		tw := &timedWriter{ResponseWriter: w, rc: rc}
 		defer tw.done()
 		next.ServeHTTP(tw, r)
 	}), maxBody)
@@ -27,11 +28,14 @@ func bounded(next http.Handler, maxBody int64) http.Handler {
 type timedBody struct {
 	io.ReadCloser
 	rc *http.ResponseController
+	// complete: all of it was read.
+	complete bool
 }
 
 func (b *timedBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	if errors.Is(err, io.EOF) {
+		b.complete = true
 		_ = b.rc.SetReadDeadline(time.Time{})
 	}
 	return n, err
@@ -42,6 +46,8 @@ type timedWriter struct {
 	http.ResponseWriter
 	rc    *http.ResponseController
 	begun bool
+	// body is that of the request, nil when it has none.
+	body *timedBody
 }
 
 func (w *timedWriter) begin() {
@@ -53,6 +59,11 @@ func (w *timedWriter) begin() {
 
 func (w *timedWriter) WriteHeader(status int) {
 	w.begin()
+	if status >= http.StatusBadRequest && w.body != nil && !w.body.complete {
+		// Else net/http waits for the rest of the body, before it answers and again before it closes: nobody without a token makes it wait.
+		w.Header().Set("Connection", "close")
+		_ = w.rc.SetReadDeadline(time.Now().Add(RefusedBodyTimeout))
+	}
 	w.ResponseWriter.WriteHeader(status)
 }
 

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -196,5 +197,25 @@ func TestShutdown(t *testing.T) {
 				t.Error("still listening")
 			}
 		})
+	}
+}
+
+// TestAnErrorDoesNotWaitForTheBody: a caller without a token gets the answer although the body never comes, and the connection ends.
+func TestAnErrorDoesNotWaitForTheBody(t *testing.T) {
+	f := start(t, false)
+	conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", f.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(conn, "POST /echo HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer bad\r\nContent-Length: 100\r\n\r\n{"); err != nil {
+		t.Fatal(err)
+	}
+	answer, err := io.ReadAll(conn)
+	if err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 401 ") || !strings.Contains(string(answer), "Connection: close\r\n") {
+		t.Errorf("%q, %v", answer, err)
 	}
 }

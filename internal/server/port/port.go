@@ -41,6 +41,8 @@ const (
 	IdleTimeout = 2 * time.Minute
 	// BodyTimeout is how long a REST body may take to arrive, and a REST answer to be taken.
 	BodyTimeout = 10 * time.Minute
+	// RefusedBodyTimeout is how long the rest of a body may take that belongs to a call answered with an error already.
+	RefusedBodyTimeout = 2 * time.Second
 	// PingAfter is how long an HTTP/2 connection may be silent before it is pinged; PingTimeout is how long the answer may take.
 	PingAfter   = 15 * time.Second
 	PingTimeout = 5 * time.Second
