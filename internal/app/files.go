@@ -90,7 +90,7 @@ func (a *app) announce() error {
 			return fault.Internalf(err, "say that the server runs")
 		}
 		path := filepath.Join(a.cfg.RunningDir, strconv.Itoa(r.PID)+".json")
-		if err := writeFile(path, raw, 0o600); err != nil {
+		if a.runningLock, err = config.WriteRunning(path, raw); err != nil {
 			return fault.Internalf(err, "say that the server runs")
 		}
 		a.running = path

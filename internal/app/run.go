@@ -64,7 +64,9 @@ type app struct {
 	control   *control.Service
 	backends  []*local.Backend
 	server    *server.Server
-	running   string
+	// running is the file that says so, locked while it is true.
+	running     string
+	runningLock *os.File
 }
 
 // start opens everything. The port comes first: when it is taken, nothing else has been touched.
@@ -180,6 +182,7 @@ func (a *app) serve(ctx context.Context) error {
 func (a *app) stop() error {
 	if a.running != "" {
 		os.Remove(a.running)
+		a.runningLock.Close()
 	}
 	if a.listeners != nil {
 		a.listeners.close()

@@ -170,15 +170,21 @@ func TestServerIsFound(t *testing.T) {
 	write := func(name string, r config.Running) {
 		t.Helper()
 		raw, err := json.Marshal(r)
-		if err == nil {
-			err = os.WriteFile(filepath.Join(dir, name), raw, 0o600)
-		}
 		if err != nil {
 			t.Fatal(err)
 		}
+		f, err := config.WriteRunning(filepath.Join(dir, name), raw)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if name == "dead.json" { // Its process id is that of another process by now.
+			f.Close()
+			return
+		}
+		t.Cleanup(func() { f.Close() })
 	}
 	write("live.json", config.Running{PID: os.Getpid(), URL: "http://127.0.0.1:1", TokenFile: token})
-	write("dead.json", config.Running{PID: 1 << 30, URL: "http://127.0.0.1:2", TokenFile: token})
+	write("dead.json", config.Running{PID: os.Getpid(), URL: "http://127.0.0.1:2", TokenFile: token})
 	if got := url(); got != "http://127.0.0.1:1" {
 		t.Errorf("running server: %s", got)
 	}
@@ -214,9 +220,11 @@ func TestSeveralServersAreNamed(t *testing.T) {
 	}
 	for _, port := range []string{"1", "2"} {
 		raw := `{"pid": ` + jsonInt(os.Getpid()) + `, "url": "http://127.0.0.1:` + port + `"}`
-		if err := os.WriteFile(filepath.Join(dir, port+".json"), []byte(raw), 0o600); err != nil {
+		f, err := config.WriteRunning(filepath.Join(dir, port+".json"), []byte(raw))
+		if err != nil {
 			t.Fatal(err)
 		}
+		defer f.Close()
 	}
 	got := run(t, env, "", "ls")
 	if got.code != 6 || !strings.Contains(got.err, "http://127.0.0.1:1, http://127.0.0.1:2") {

@@ -1,12 +1,9 @@
 package cli
 
 import (
-	"encoding/json"
-	"errors"
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 
 	"github.com/bermhq/berm/internal/client"
 	"github.com/bermhq/berm/internal/config"
@@ -90,12 +87,8 @@ func (s *session) running() []config.Running {
 	}
 	var out []config.Running
 	for _, name := range files {
-		raw, err := os.ReadFile(name)
-		var r config.Running
-		if err != nil || json.Unmarshal(raw, &r) != nil || r.PID <= 0 {
-			continue
-		}
-		if err := syscall.Kill(r.PID, 0); err != nil && !errors.Is(err, syscall.EPERM) {
+		r, live := config.ReadRunning(name)
+		if !live {
 			continue // it ended without tidying up
 		}
 		out = append(out, r)
