@@ -11,8 +11,15 @@ import (
 
 func TestCheckSpec(t *testing.T) {
 	for name, c := range map[string]struct{ spec, want string }{
-		"empty":   {"{}", ""},
-		"partial": {"{namespace: {namespace_prefix: a-}, pod: {metadata: {labels: {team: ml}}, spec: {tolerations: null, nodeSelector: {a: b}}}}", ""},
+		"empty":       {"{}", ""},
+		"partial":     {"{namespace: {namespace_prefix: a-}, pod: {metadata: {labels: {team: ml}}, spec: {tolerations: null, nodeSelector: {a: b}}}}", ""},
+		"node labels": {"{node_selector: {a: b, c: d}, pod: {spec: {nodeSelector: {a: b, e: f}}}}", ""},
+		"node labels with two values": {
+			"{node_selector: {a: b, c: d}, pod: {spec: {nodeSelector: {a: x, c: d}}}}",
+			`INVALID FIELD_INVALID: the spec makes no pod
+  node_selector[a]: is "b" here and "x" in pod.spec.nodeSelector: no node has both
+hint: pod.spec is a part of a Kubernetes PodSpec, merged onto the pod that Berm makes
+`},
 		"all at once": {
 			"{namespace: {namespace_prefix: kube-, static_namespace: Up}, pod: {metadata: {labels: {berm.dev/x: a}, annotations: {app.kubernetes.io/managed-by: me}}, spec: {hostnetwork: true}}}",
 			`INVALID FIELD_INVALID: the spec makes no pod
