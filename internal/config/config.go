@@ -2,7 +2,7 @@
 package config
 
 import (
-	"os"
+	"os/user"
 	"path/filepath"
 )
 
@@ -44,8 +44,9 @@ func home(getenv func(string) string) string {
 	if h := getenv("HOME"); h != "" {
 		return h
 	}
-	if h, err := os.UserHomeDir(); err == nil {
-		return h
+	// A service often has no HOME; its user has a home all the same.
+	if u, err := user.Current(); err == nil && filepath.IsAbs(u.HomeDir) {
+		return u.HomeDir
 	}
 	return string(filepath.Separator)
 }
