@@ -12,8 +12,13 @@ import (
 	"github.com/bermhq/berm/internal/core/tree"
 )
 
-// maxPages bounds a list: with the largest page that is 100,000 objects.
-const maxPages = 100
+// maxListed is the longest list that is shown. Its pages are not counted: one may be empty, and not the last.
+const maxListed = 1_000_000
+
+// tooLong ends a list that does not: a part of it must not pass for the whole.
+func tooLong() error {
+	return fault.New(fault.Exhausted, "LIST_TOO_LONG", "there are more than %d", maxListed).WithHint("Narrow the list, or read it page by page over the API.")
+}
 
 // wrap returns {"key": n} as JSON.
 func wrap(key string, n *tree.Node) json.RawMessage {
@@ -62,7 +67,7 @@ func field(n *tree.Node, name string) *tree.Node {
 func listAll(ctx context.Context, c *client.Client, path, key string) (json.RawMessage, error) {
 	all := []json.RawMessage{}
 	token := ""
-	for range maxPages {
+	for len(all) <= maxListed {
 		raw, err := c.REST(ctx, "GET", path+"?pageSize=1000&pageToken="+url.QueryEscape(token), nil)
 		if err != nil {
 			return nil, err
@@ -84,12 +89,15 @@ func listAll(ctx context.Context, c *client.Client, path, key string) (json.RawM
 				return nil, fault.Internalf(err, "the answer has no page token")
 			}
 		}
-		if next == "" || next == token {
-			break
+		if next == "" {
+			return json.Marshal(all)
+		}
+		if next == token {
+			return nil, fault.Internalf(nil, "the server gives the same page again and again")
 		}
 		token = next
 	}
-	return json.Marshal(all)
+	return nil, tooLong()
 }
 
 // objects decodes one object or a list of them.

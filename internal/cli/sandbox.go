@@ -35,17 +35,22 @@ func (s *session) lsCmd() *cobra.Command {
 				req.Status = v1beta2pb.SandboxStatus(n)
 			}
 			var items []*v1beta2pb.SandboxInfo
-			for range maxPages {
+			for len(items) <= maxListed {
 				page, err := c.Gateway().List(ctx, req)
 				if err != nil {
 					return err
 				}
 				items = append(items, page.GetSandboxes()...)
-				if req.PageToken = page.GetNextPageToken(); req.PageToken == "" {
-					break
+				next := page.GetNextPageToken()
+				if next == "" {
+					return s.emitSandboxes(items)
 				}
+				if next == req.GetPageToken() {
+					return fault.Internalf(nil, "the server gives the same page again and again")
+				}
+				req.PageToken = next
 			}
-			return s.emitSandboxes(items)
+			return tooLong()
 		}),
 	})
 	f := c.Flags()
