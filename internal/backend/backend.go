@@ -12,6 +12,7 @@ import (
 
 	specpb "github.com/bermhq/berm/gen/berm/spec"
 	"github.com/bermhq/berm/internal/core"
+	"github.com/bermhq/berm/internal/core/egress"
 )
 
 // Limits of the port.
@@ -130,6 +131,9 @@ type Backend interface {
 	// yields what survived and what ended meanwhile. A sandbox that was created but is not yielded in the first pass is gone.
 	// The element nil marks the end of the first pass.
 	Observe(ctx context.Context) iter.Seq[*Observation]
+	// Network returns what is known now of the network of a running sandbox, and around it of a target; a zero target is none. With
+	// the id "" only the machine is told of, as it is around a sandbox that may come. Unimplemented where networks are not known.
+	Network(ctx context.Context, id string, target egress.Target) (*Network, error)
 	// Usage samples what a running sandbox uses now.
 	Usage(ctx context.Context, id string) (core.Amounts, error)
 	// Close releases this process's handles. Sandboxes go on where the backend can keep them.

@@ -20,13 +20,17 @@ import (
 )
 
 func (s *session) explainCmd() *cobra.Command {
-	var path string
+	var path, destination string
 	var submitted bool
 	c := s.outputFlag(&cobra.Command{
-		Use: "explain SANDBOX [--field PATH | --submitted]", Short: "Say where every field of a sandbox came from", Args: args(1, 1, "the id of a sandbox"),
+		Use: "explain SANDBOX [--field PATH | --submitted | --network DESTINATION]", Short: "Say where every field of a sandbox came from, or what decides about a destination", Args: args(1, 1, "the id of a sandbox"),
 		RunE: s.with(func(ctx context.Context, c *client.Client, a []string) error {
-			if submitted && path != "" {
-				return fault.Invalidf("USAGE", "--field and --submitted exclude each other").WithHint("--field is about the resolved spec, --submitted about what was made of it.")
+			if submitted && path != "" || destination != "" && (submitted || path != "") {
+				return fault.Invalidf("USAGE", "--field, --submitted and --network exclude each other").
+					WithHint("--field is about the resolved spec, --submitted about what was made of it, --network about one destination.")
+			}
+			if destination != "" {
+				return s.explainNetwork(ctx, c, a[0], destination)
 			}
 			s.flags = map[string]string{"field_path": "--field"}
 			resp, err := c.Explain().ExplainSandbox(ctx, &bermv1.ExplainSandboxRequest{SandboxId: a[0], FieldPath: path})
@@ -53,12 +57,14 @@ func (s *session) explainCmd() *cobra.Command {
 			s.fields(resp.GetFields())
 			if path == "" {
 				s.candidates(resp.GetCandidates(), resp.GetOmittedCandidates())
+				s.networkState(resp.GetNetwork())
 				s.timeline(resp.GetTimeline())
 			}
 			return nil
 		}),
 	})
 	c.Flags().StringVar(&path, "field", "", "only this field, or those below it: resource_defaults.cpu_limit")
+	c.Flags().StringVar(&destination, "network", "", "only which rule of which layer decides about this destination: a name, an address, either with :PORT, or a URL")
 	c.Flags().BoolVar(&submitted, "submitted", false, "only the object that was given to what runs it: a pod, or an OCI runtime configuration, as JSON (-o yaml)")
 	return c
 }
@@ -124,7 +130,7 @@ func (s *session) candidates(list []*bermv1.Candidate, omitted int32) {
 }
 
 func (s *session) planCmd() *cobra.Command {
-	var name string
+	var name, destination string
 	var l launchFlags
 	c := &cobra.Command{
 		Use: "plan [-f REQUEST] [launch flags]", Short: "Say what a launch would do, without doing it", Args: args(0, 0, "no arguments, only -f FILE or the flags of run"),
@@ -137,7 +143,7 @@ func (s *session) planCmd() *cobra.Command {
 			}
 			var f *file
 			if name != "" {
-				s.flags = nil
+				s.flags = map[string]string{}
 				if f, err = s.readFile(name); err != nil {
 					return err
 				}
@@ -146,8 +152,9 @@ func (s *session) planCmd() *cobra.Command {
 					return f.show(err)
 				}
 			}
+			s.flags["network_destination"] = "--network"
 			return s.with(func(ctx context.Context, c *client.Client, _ []string) error {
-				resp, err := c.Explain().PlanSandbox(ctx, &bermv1.PlanSandboxRequest{Request: req, IncludePod: pod})
+				resp, err := c.Explain().PlanSandbox(ctx, &bermv1.PlanSandboxRequest{Request: req, IncludePod: pod, NetworkDestination: destination})
 				if err != nil {
 					return show(f, err)
 				}
@@ -155,6 +162,7 @@ func (s *session) planCmd() *cobra.Command {
 			})(cmd, a)
 		},
 	}
+	c.Flags().StringVar(&destination, "network", "", "say what the egress policy would make of this destination: a name, an address, either with :PORT, or a URL")
 	c.Flags().StringVarP(&name, "request", "f", "", "launch request as YAML or JSON, - for standard input, in place of the flags of run")
 	s.outputFlagOf(c, "output format: table, wide, json, yaml, or pod for the exact Kubernetes pod", "table", "wide", "json", "yaml", "pod")
 	l.bind(c)
@@ -183,6 +191,10 @@ func (s *session) showPlan(resp *bermv1.PlanSandboxResponse, pod bool) error {
 		return s.emitPod(resp.GetPod())
 	}
 	fmt.Fprintf(s.Out, "Would run on runner %s, profile %s (revision %d)\n\n", resp.GetRunnerId(), resp.GetProfileName(), resp.GetProfileRevision())
+	if resp.GetNetwork() != nil {
+		s.decision(resp.GetNetwork())
+		return nil
+	}
 	s.fields(resp.GetFields())
 	s.candidates(resp.GetCandidates(), resp.GetOmittedCandidates())
 	return nil

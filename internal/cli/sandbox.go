@@ -134,6 +134,7 @@ func (s *session) describe(b *bermv1.Sandbox) {
 	line("Ended", clock(b.GetEndedAt()))
 	line("Expires", clock(b.GetExpiresAt()))
 	line("Isolation", b.GetIsolation())
+	s.networkState(b.GetNetwork())
 	s.timeline(b.GetTimeline())
 }
 

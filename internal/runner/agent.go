@@ -8,6 +8,7 @@ import (
 
 	"github.com/bermhq/berm/internal/backend"
 	"github.com/bermhq/berm/internal/core"
+	"github.com/bermhq/berm/internal/core/egress"
 	"github.com/bermhq/berm/internal/core/fault"
 	"github.com/bermhq/berm/internal/core/guard"
 	"github.com/bermhq/berm/internal/core/launch"
@@ -140,6 +141,11 @@ func (a *Agent) WriteFile(ctx context.Context, id, path string, mode uint32, r i
 // Observe follows the sandboxes of the backend.
 func (a *Agent) Observe(ctx context.Context) iter.Seq[*backend.Observation] {
 	return a.backend.Observe(ctx)
+}
+
+// Network returns what is known of the network of a sandbox.
+func (a *Agent) Network(ctx context.Context, id string, target egress.Target) (*backend.Network, error) {
+	return a.backend.Network(ctx, id, target)
 }
 
 // Usage samples what a sandbox uses.

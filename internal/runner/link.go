@@ -10,6 +10,7 @@ import (
 
 	"github.com/bermhq/berm/internal/backend"
 	"github.com/bermhq/berm/internal/core"
+	"github.com/bermhq/berm/internal/core/egress"
 	"github.com/bermhq/berm/internal/core/resolve"
 )
 
@@ -41,5 +42,7 @@ type Link interface {
 	ReadFile(ctx context.Context, id, path string, limit int64) (io.ReadCloser, int64, error)
 	WriteFile(ctx context.Context, id, path string, mode uint32, r io.Reader) error
 	Observe(ctx context.Context) iter.Seq[*backend.Observation]
+	// Network tells what the backend does; the id "" is the machine alone.
+	Network(ctx context.Context, id string, target egress.Target) (*backend.Network, error)
 	Usage(ctx context.Context, id string) (core.Amounts, error)
 }

@@ -109,7 +109,9 @@ type Sandbox struct {
 	// What separates it from the machine and from its neighbours, in words.
 	Isolation string `protobuf:"bytes,19,opt,name=isolation,proto3" json:"isolation,omitempty"`
 	// Identifies the resolved spec.
-	Digest        string `protobuf:"bytes,20,opt,name=digest,proto3" json:"digest,omitempty"`
+	Digest string `protobuf:"bytes,20,opt,name=digest,proto3" json:"digest,omitempty"`
+	// What is known now of its network. Unset once it has ended, and where nothing is known.
+	Network       *NetworkState `protobuf:"bytes,21,opt,name=network,proto3" json:"network,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -284,6 +286,13 @@ func (x *Sandbox) GetDigest() string {
 	return ""
 }
 
+func (x *Sandbox) GetNetwork() *NetworkState {
+	if x != nil {
+		return x.Network
+	}
+	return nil
+}
+
 // ExplainSandboxRequest names a sandbox, running or ended.
 type ExplainSandboxRequest struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
@@ -364,7 +373,9 @@ type ExplainSandboxResponse struct {
 	// How many candidates there were beyond those listed.
 	OmittedCandidates int32 `protobuf:"varint,12,opt,name=omitted_candidates,json=omittedCandidates,proto3" json:"omitted_candidates,omitempty"`
 	// As in Sandbox; unset when field_path is given.
-	Submitted     *structpb.Struct `protobuf:"bytes,13,opt,name=submitted,proto3" json:"submitted,omitempty"`
+	Submitted *structpb.Struct `protobuf:"bytes,13,opt,name=submitted,proto3" json:"submitted,omitempty"`
+	// As in Sandbox; unset when field_path is given.
+	Network       *NetworkState `protobuf:"bytes,14,opt,name=network,proto3" json:"network,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -490,14 +501,23 @@ func (x *ExplainSandboxResponse) GetSubmitted() *structpb.Struct {
 	return nil
 }
 
+func (x *ExplainSandboxResponse) GetNetwork() *NetworkState {
+	if x != nil {
+		return x.Network
+	}
+	return nil
+}
+
 // PlanSandboxRequest asks what a launch would do.
 type PlanSandboxRequest struct {
 	state   protoimpl.MessageState       `protogen:"open.v1"`
 	Request *v1beta2.StartSandboxRequest `protobuf:"bytes,1,opt,name=request,proto3" json:"request,omitempty"`
 	// Also return the Kubernetes pod.
-	IncludePod    bool `protobuf:"varint,2,opt,name=include_pod,json=includePod,proto3" json:"include_pod,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	IncludePod bool `protobuf:"varint,2,opt,name=include_pod,json=includePod,proto3" json:"include_pod,omitempty"`
+	// Also say what its egress policy would make of this destination, as in ExplainNetworkRequest.
+	NetworkDestination string `protobuf:"bytes,3,opt,name=network_destination,json=networkDestination,proto3" json:"network_destination,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *PlanSandboxRequest) Reset() {
@@ -544,6 +564,13 @@ func (x *PlanSandboxRequest) GetIncludePod() bool {
 	return false
 }
 
+func (x *PlanSandboxRequest) GetNetworkDestination() string {
+	if x != nil {
+		return x.NetworkDestination
+	}
+	return ""
+}
+
 // PlanSandboxResponse is the decision that a launch on the same state makes. Nothing was written or reserved.
 type PlanSandboxResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -566,8 +593,10 @@ type PlanSandboxResponse struct {
 	Pod *structpb.Struct `protobuf:"bytes,11,opt,name=pod,proto3" json:"pod,omitempty"`
 	// How many candidates there were beyond those listed.
 	OmittedCandidates int32 `protobuf:"varint,12,opt,name=omitted_candidates,json=omittedCandidates,proto3" json:"omitted_candidates,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// Set when a destination was named and the launch is admitted.
+	Network       *NetworkDecision `protobuf:"bytes,13,opt,name=network,proto3" json:"network,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PlanSandboxResponse) Reset() {
@@ -684,14 +713,21 @@ func (x *PlanSandboxResponse) GetOmittedCandidates() int32 {
 	return 0
 }
 
+func (x *PlanSandboxResponse) GetNetwork() *NetworkDecision {
+	if x != nil {
+		return x.Network
+	}
+	return nil
+}
+
 var File_berm_v1_explain_proto protoreflect.FileDescriptor
 
 const file_berm_v1_explain_proto_rawDesc = "" +
 	"\n" +
-	"\x15berm/v1/explain.proto\x12\aberm.v1\x1a\x18berm/v1/provenance.proto\x1a'coreweave/sandbox/v1beta2/gateway.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"7\n" +
+	"\x15berm/v1/explain.proto\x12\aberm.v1\x1a\x15berm/v1/network.proto\x1a\x18berm/v1/provenance.proto\x1a'coreweave/sandbox/v1beta2/gateway.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"7\n" +
 	"\x11GetSandboxRequest\x12\"\n" +
 	"\n" +
-	"sandbox_id\x18\x01 \x01(\tB\x03\xe0A\x02R\tsandboxId\"\xba\x06\n" +
+	"sandbox_id\x18\x01 \x01(\tB\x03\xe0A\x02R\tsandboxId\"\xeb\x06\n" +
 	"\aSandbox\x12\x1d\n" +
 	"\n" +
 	"sandbox_id\x18\x01 \x01(\tR\tsandboxId\x12\x16\n" +
@@ -719,14 +755,15 @@ const file_berm_v1_explain_proto_rawDesc = "" +
 	"\arequest\x18\x11 \x01(\v2..coreweave.sandbox.v1beta2.StartSandboxRequestR\arequest\x125\n" +
 	"\tsubmitted\x18\x12 \x01(\v2\x17.google.protobuf.StructR\tsubmitted\x12\x1c\n" +
 	"\tisolation\x18\x13 \x01(\tR\tisolation\x12\x16\n" +
-	"\x06digest\x18\x14 \x01(\tR\x06digestB\f\n" +
+	"\x06digest\x18\x14 \x01(\tR\x06digest\x12/\n" +
+	"\anetwork\x18\x15 \x01(\v2\x15.berm.v1.NetworkStateR\anetworkB\f\n" +
 	"\n" +
 	"_exit_code\"_\n" +
 	"\x15ExplainSandboxRequest\x12\"\n" +
 	"\n" +
 	"sandbox_id\x18\x01 \x01(\tB\x03\xe0A\x02R\tsandboxId\x12\"\n" +
 	"\n" +
-	"field_path\x18\x02 \x01(\tB\x03\xe0A\x01R\tfieldPath\"\x98\x04\n" +
+	"field_path\x18\x02 \x01(\tB\x03\xe0A\x01R\tfieldPath\"\xc9\x04\n" +
 	"\x16ExplainSandboxResponse\x12\x1d\n" +
 	"\n" +
 	"sandbox_id\x18\x01 \x01(\tR\tsandboxId\x12\x1b\n" +
@@ -745,11 +782,13 @@ const file_berm_v1_explain_proto_rawDesc = "" +
 	" \x01(\tR\vobservation\x12\x1c\n" +
 	"\tisolation\x18\v \x01(\tR\tisolation\x12-\n" +
 	"\x12omitted_candidates\x18\f \x01(\x05R\x11omittedCandidates\x125\n" +
-	"\tsubmitted\x18\r \x01(\v2\x17.google.protobuf.StructR\tsubmitted\"\x89\x01\n" +
+	"\tsubmitted\x18\r \x01(\v2\x17.google.protobuf.StructR\tsubmitted\x12/\n" +
+	"\anetwork\x18\x0e \x01(\v2\x15.berm.v1.NetworkStateR\anetwork\"\xbf\x01\n" +
 	"\x12PlanSandboxRequest\x12M\n" +
 	"\arequest\x18\x01 \x01(\v2..coreweave.sandbox.v1beta2.StartSandboxRequestB\x03\xe0A\x02R\arequest\x12$\n" +
 	"\vinclude_pod\x18\x02 \x01(\bB\x03\xe0A\x01R\n" +
-	"includePod\"\xeb\x03\n" +
+	"includePod\x124\n" +
+	"\x13network_destination\x18\x03 \x01(\tB\x03\xe0A\x01R\x12networkDestination\"\x9f\x04\n" +
 	"\x13PlanSandboxResponse\x12\x1b\n" +
 	"\trunner_id\x18\x01 \x01(\tR\brunnerId\x12!\n" +
 	"\fprofile_name\x18\x02 \x01(\tR\vprofileName\x12\x1d\n" +
@@ -766,7 +805,8 @@ const file_berm_v1_explain_proto_rawDesc = "" +
 	"\arefusal\x18\n" +
 	" \x01(\v2\x10.berm.v1.RefusalR\arefusal\x12)\n" +
 	"\x03pod\x18\v \x01(\v2\x17.google.protobuf.StructR\x03pod\x12-\n" +
-	"\x12omitted_candidates\x18\f \x01(\x05R\x11omittedCandidatesB+Z)github.com/bermhq/berm/gen/berm/v1;bermv1b\x06proto3"
+	"\x12omitted_candidates\x18\f \x01(\x05R\x11omittedCandidates\x122\n" +
+	"\anetwork\x18\r \x01(\v2\x18.berm.v1.NetworkDecisionR\anetworkB+Z)github.com/bermhq/berm/gen/berm/v1;bermv1b\x06proto3"
 
 var (
 	file_berm_v1_explain_proto_rawDescOnce sync.Once
@@ -792,9 +832,11 @@ var file_berm_v1_explain_proto_goTypes = []any{
 	(*TimelineEvent)(nil),               // 7: berm.v1.TimelineEvent
 	(*v1beta2.StartSandboxRequest)(nil), // 8: coreweave.sandbox.v1beta2.StartSandboxRequest
 	(*structpb.Struct)(nil),             // 9: google.protobuf.Struct
-	(*ExplainedField)(nil),              // 10: berm.v1.ExplainedField
-	(*Candidate)(nil),                   // 11: berm.v1.Candidate
-	(*Refusal)(nil),                     // 12: berm.v1.Refusal
+	(*NetworkState)(nil),                // 10: berm.v1.NetworkState
+	(*ExplainedField)(nil),              // 11: berm.v1.ExplainedField
+	(*Candidate)(nil),                   // 12: berm.v1.Candidate
+	(*Refusal)(nil),                     // 13: berm.v1.Refusal
+	(*NetworkDecision)(nil),             // 14: berm.v1.NetworkDecision
 }
 var file_berm_v1_explain_proto_depIdxs = []int32{
 	6,  // 0: berm.v1.Sandbox.created_at:type_name -> google.protobuf.Timestamp
@@ -804,21 +846,24 @@ var file_berm_v1_explain_proto_depIdxs = []int32{
 	7,  // 4: berm.v1.Sandbox.timeline:type_name -> berm.v1.TimelineEvent
 	8,  // 5: berm.v1.Sandbox.request:type_name -> coreweave.sandbox.v1beta2.StartSandboxRequest
 	9,  // 6: berm.v1.Sandbox.submitted:type_name -> google.protobuf.Struct
-	10, // 7: berm.v1.ExplainSandboxResponse.fields:type_name -> berm.v1.ExplainedField
-	11, // 8: berm.v1.ExplainSandboxResponse.candidates:type_name -> berm.v1.Candidate
-	7,  // 9: berm.v1.ExplainSandboxResponse.timeline:type_name -> berm.v1.TimelineEvent
-	9,  // 10: berm.v1.ExplainSandboxResponse.submitted:type_name -> google.protobuf.Struct
-	8,  // 11: berm.v1.PlanSandboxRequest.request:type_name -> coreweave.sandbox.v1beta2.StartSandboxRequest
-	9,  // 12: berm.v1.PlanSandboxResponse.spec:type_name -> google.protobuf.Struct
-	10, // 13: berm.v1.PlanSandboxResponse.fields:type_name -> berm.v1.ExplainedField
-	11, // 14: berm.v1.PlanSandboxResponse.candidates:type_name -> berm.v1.Candidate
-	12, // 15: berm.v1.PlanSandboxResponse.refusal:type_name -> berm.v1.Refusal
-	9,  // 16: berm.v1.PlanSandboxResponse.pod:type_name -> google.protobuf.Struct
-	17, // [17:17] is the sub-list for method output_type
-	17, // [17:17] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	10, // 7: berm.v1.Sandbox.network:type_name -> berm.v1.NetworkState
+	11, // 8: berm.v1.ExplainSandboxResponse.fields:type_name -> berm.v1.ExplainedField
+	12, // 9: berm.v1.ExplainSandboxResponse.candidates:type_name -> berm.v1.Candidate
+	7,  // 10: berm.v1.ExplainSandboxResponse.timeline:type_name -> berm.v1.TimelineEvent
+	9,  // 11: berm.v1.ExplainSandboxResponse.submitted:type_name -> google.protobuf.Struct
+	10, // 12: berm.v1.ExplainSandboxResponse.network:type_name -> berm.v1.NetworkState
+	8,  // 13: berm.v1.PlanSandboxRequest.request:type_name -> coreweave.sandbox.v1beta2.StartSandboxRequest
+	9,  // 14: berm.v1.PlanSandboxResponse.spec:type_name -> google.protobuf.Struct
+	11, // 15: berm.v1.PlanSandboxResponse.fields:type_name -> berm.v1.ExplainedField
+	12, // 16: berm.v1.PlanSandboxResponse.candidates:type_name -> berm.v1.Candidate
+	13, // 17: berm.v1.PlanSandboxResponse.refusal:type_name -> berm.v1.Refusal
+	9,  // 18: berm.v1.PlanSandboxResponse.pod:type_name -> google.protobuf.Struct
+	14, // 19: berm.v1.PlanSandboxResponse.network:type_name -> berm.v1.NetworkDecision
+	20, // [20:20] is the sub-list for method output_type
+	20, // [20:20] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_berm_v1_explain_proto_init() }
@@ -826,6 +871,7 @@ func file_berm_v1_explain_proto_init() {
 	if File_berm_v1_explain_proto != nil {
 		return
 	}
+	file_berm_v1_network_proto_init()
 	file_berm_v1_provenance_proto_init()
 	file_berm_v1_explain_proto_msgTypes[1].OneofWrappers = []any{}
 	type x struct{}

@@ -24,6 +24,7 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	ExplainService_GetSandbox_FullMethodName     = "/berm.v1.ExplainService/GetSandbox"
 	ExplainService_ExplainSandbox_FullMethodName = "/berm.v1.ExplainService/ExplainSandbox"
+	ExplainService_ExplainNetwork_FullMethodName = "/berm.v1.ExplainService/ExplainNetwork"
 	ExplainService_PlanSandbox_FullMethodName    = "/berm.v1.ExplainService/PlanSandbox"
 )
 
@@ -37,6 +38,8 @@ type ExplainServiceClient interface {
 	GetSandbox(ctx context.Context, in *v1.GetSandboxRequest, opts ...grpc.CallOption) (*v1.Sandbox, error)
 	// Says where every field of a sandbox came from.
 	ExplainSandbox(ctx context.Context, in *v1.ExplainSandboxRequest, opts ...grpc.CallOption) (*v1.ExplainSandboxResponse, error)
+	// Says which rule of which layer decides about a destination of a sandbox.
+	ExplainNetwork(ctx context.Context, in *v1.ExplainNetworkRequest, opts ...grpc.CallOption) (*v1.NetworkDecision, error)
 	// Says what a launch would do, without doing it. A refusal is an answer here, not an error.
 	PlanSandbox(ctx context.Context, in *v1.PlanSandboxRequest, opts ...grpc.CallOption) (*v1.PlanSandboxResponse, error)
 }
@@ -69,6 +72,16 @@ func (c *explainServiceClient) ExplainSandbox(ctx context.Context, in *v1.Explai
 	return out, nil
 }
 
+func (c *explainServiceClient) ExplainNetwork(ctx context.Context, in *v1.ExplainNetworkRequest, opts ...grpc.CallOption) (*v1.NetworkDecision, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(v1.NetworkDecision)
+	err := c.cc.Invoke(ctx, ExplainService_ExplainNetwork_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *explainServiceClient) PlanSandbox(ctx context.Context, in *v1.PlanSandboxRequest, opts ...grpc.CallOption) (*v1.PlanSandboxResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(v1.PlanSandboxResponse)
@@ -89,6 +102,8 @@ type ExplainServiceServer interface {
 	GetSandbox(context.Context, *v1.GetSandboxRequest) (*v1.Sandbox, error)
 	// Says where every field of a sandbox came from.
 	ExplainSandbox(context.Context, *v1.ExplainSandboxRequest) (*v1.ExplainSandboxResponse, error)
+	// Says which rule of which layer decides about a destination of a sandbox.
+	ExplainNetwork(context.Context, *v1.ExplainNetworkRequest) (*v1.NetworkDecision, error)
 	// Says what a launch would do, without doing it. A refusal is an answer here, not an error.
 	PlanSandbox(context.Context, *v1.PlanSandboxRequest) (*v1.PlanSandboxResponse, error)
 	mustEmbedUnimplementedExplainServiceServer()
@@ -106,6 +121,9 @@ func (UnimplementedExplainServiceServer) GetSandbox(context.Context, *v1.GetSand
 }
 func (UnimplementedExplainServiceServer) ExplainSandbox(context.Context, *v1.ExplainSandboxRequest) (*v1.ExplainSandboxResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ExplainSandbox not implemented")
+}
+func (UnimplementedExplainServiceServer) ExplainNetwork(context.Context, *v1.ExplainNetworkRequest) (*v1.NetworkDecision, error) {
+	return nil, status.Error(codes.Unimplemented, "method ExplainNetwork not implemented")
 }
 func (UnimplementedExplainServiceServer) PlanSandbox(context.Context, *v1.PlanSandboxRequest) (*v1.PlanSandboxResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method PlanSandbox not implemented")
@@ -167,6 +185,24 @@ func _ExplainService_ExplainSandbox_Handler(srv interface{}, ctx context.Context
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ExplainService_ExplainNetwork_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(v1.ExplainNetworkRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ExplainServiceServer).ExplainNetwork(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ExplainService_ExplainNetwork_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ExplainServiceServer).ExplainNetwork(ctx, req.(*v1.ExplainNetworkRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _ExplainService_PlanSandbox_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(v1.PlanSandboxRequest)
 	if err := dec(in); err != nil {
@@ -199,6 +235,10 @@ var ExplainService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ExplainSandbox",
 			Handler:    _ExplainService_ExplainSandbox_Handler,
+		},
+		{
+			MethodName: "ExplainNetwork",
+			Handler:    _ExplainService_ExplainNetwork_Handler,
 		},
 		{
 			MethodName: "PlanSandbox",

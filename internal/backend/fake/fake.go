@@ -48,6 +48,7 @@ type Backend struct {
 	mu        sync.Mutex
 	sandboxes map[string]*sandbox
 	watchers  map[*watcher]struct{}
+	networks  map[string]*backend.Network
 	inject    injections
 	creates   int
 	closed    bool

@@ -7,6 +7,7 @@ import (
 	"github.com/bermhq/berm/gen/berm/v1rpc"
 	"github.com/bermhq/berm/internal/control"
 	"github.com/bermhq/berm/internal/core"
+	"github.com/bermhq/berm/internal/core/egress"
 	"github.com/bermhq/berm/internal/core/fault"
 	"github.com/bermhq/berm/internal/server/edge"
 	"github.com/bermhq/berm/internal/server/startreq"
@@ -35,7 +36,7 @@ func (s *explainService) GetSandbox(ctx context.Context, r *bermv1.GetSandboxReq
 		RunnerId: sb.RunnerID, ProfileName: sb.ProfileName, ProfileId: sb.ProfileID, ProfileRevision: sb.ProfileRevision, Tags: sb.Tags,
 		CreatedBy: sb.CreatedBy, CreatedAt: wire.Time(sb.CreatedAt), StartedAt: wire.Time(sb.StartedAt), EndedAt: wire.Time(sb.EndedAt),
 		ExpiresAt: wire.Time(sb.ExpiresAt), Timeline: timeline(sb.Timeline), Request: startreq.Request(sb.Launch),
-		Isolation: v.Isolation, Digest: sb.Digest, Submitted: wire.Struct(submitted),
+		Isolation: v.Isolation, Digest: sb.Digest, Submitted: wire.Struct(submitted), Network: s.networkState(ctx, r.GetSandboxId()),
 	}, nil
 }
 
@@ -44,11 +45,15 @@ func (s *explainService) ExplainSandbox(ctx context.Context, r *bermv1.ExplainSa
 	if err != nil {
 		return nil, err
 	}
+	var network *bermv1.NetworkState
+	if r.GetFieldPath() == "" {
+		network = s.networkState(ctx, r.GetSandboxId())
+	}
 	return &bermv1.ExplainSandboxResponse{
 		SandboxId: e.SandboxID, RunnerId: e.RunnerID, ProfileName: e.ProfileName, ProfileId: e.ProfileID, ProfileRevision: e.ProfileRevision,
 		Fields: explained(e.Fields), Candidates: wire.Candidates(e.Candidates), Timeline: timeline(e.Timeline),
 		Digest: e.Digest, Observation: string(e.Observation), Isolation: e.Isolation, OmittedCandidates: wire.Count(e.Omitted),
-		Submitted: wire.Struct(e.Submitted),
+		Submitted: wire.Struct(e.Submitted), Network: network,
 	}, nil
 }
 
@@ -65,6 +70,16 @@ func (s *explainService) PlanSandbox(ctx context.Context, r *bermv1.PlanSandboxR
 	if err != nil {
 		return nil, err
 	}
+	if r.GetNetworkDestination() != "" {
+		// Also of a launch that is refused: what is no destination is said at once.
+		if _, err := egress.ParseTarget(r.GetNetworkDestination()); err != nil {
+			e := fault.From(err).Clone()
+			for i := range e.Fields {
+				e.Fields[i].Path = "network_destination"
+			}
+			return nil, e
+		}
+	}
 	if planned.Refusal != nil {
 		refusal := wire.Refusal(planned.Refusal)
 		return &bermv1.PlanSandboxResponse{Refusal: refusal, Candidates: refusal.GetCandidates(), OmittedCandidates: refusal.GetOmittedCandidates()}, nil
@@ -74,6 +89,13 @@ func (s *explainService) PlanSandbox(ctx context.Context, r *bermv1.PlanSandboxR
 		Admitted: true, RunnerId: e.RunnerID, ProfileName: e.ProfileName, ProfileId: e.ProfileID, ProfileRevision: e.ProfileRevision,
 		Digest: e.Digest, Spec: wire.Struct(e.Spec), Fields: explained(e.Fields), Candidates: wire.Candidates(e.Candidates),
 		OmittedCandidates: wire.Count(e.Omitted),
+	}
+	if r.GetNetworkDestination() != "" {
+		d, err := s.control.PlanNetwork(ctx, p, planned, r.GetNetworkDestination())
+		if err != nil {
+			return nil, err
+		}
+		out.Network = decision(d)
 	}
 	if !r.GetIncludePod() {
 		return out, nil
