@@ -172,14 +172,40 @@ func (st *state) open() *attempt {
 // honoured asks the backend whether it can honour the open attempt, which it closes if not.
 func (m *maker) honoured(st *state) bool {
 	a := st.open()
-	if !a.asked {
-		a.asked = true
-		a.resolved = a.stack.folded.Overlay(m.layer)
-		if st.runner.Refuses != nil {
-			m.refused(a, st.runner.Refuses(a.resolved.Message(), m.request.Launch))
-		}
-	}
+	m.ask(st, a)
 	return len(a.reasons) == 0
+}
+
+// ask asks the backend of a runner, once, what it refuses of an attempt.
+func (m *maker) ask(st *state, a *attempt) {
+	if a.asked {
+		return
+	}
+	a.asked = true
+	a.resolved = a.stack.folded.Overlay(m.layer)
+	if st.runner.Refuses != nil {
+		m.refused(a, st.runner.Refuses(a.resolved.Message(), m.request.Launch))
+	}
+}
+
+// askFull asks the backends of runners that merely lack room what they refuse, when no other runner can take the sandbox: nobody is
+// told to wait for room on a runner that would refuse it then. A runner whose backend refuses goes on to its next binding. It reports
+// whether one of those is open.
+func (m *maker) askFull() bool {
+	opened := false
+	for i := range m.states {
+		st := &m.states[i]
+		for len(st.tried) > 0 && place.OnlyCapacity(st.last().reasons) && !st.last().asked {
+			if m.probing && st.next == len(st.bindings) {
+				break // it changes what is said, not what is decided
+			}
+			if m.ask(st, st.last()); !place.OnlyCapacity(st.last().reasons) {
+				m.advance(st)
+			}
+		}
+		opened = opened || st.open() != nil
+	}
+	return opened
 }
 
 // refused notes what a backend does not honour, with the origins of the fields that it names.

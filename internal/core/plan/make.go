@@ -40,11 +40,20 @@ func Make(s *Snapshot, l *specpb.Launch, opts Options) (*Plan, error) {
 	if err := m.selection.check(m.runners); err != nil {
 		return nil, err
 	}
-	m.consider()
-	if winner := m.choose(); winner != nil {
+	if winner := m.decide(); winner != nil {
 		return m.plan(winner), nil
 	}
 	return nil, m.refuse()
+}
+
+// decide considers the runners and chooses one, nil when none can take the sandbox.
+func (m *maker) decide() *state {
+	m.consider()
+	for {
+		if winner := m.choose(); winner != nil || !m.askFull() {
+			return winner
+		}
+	}
 }
 
 // maker is one decision.

@@ -86,9 +86,9 @@ func (m *maker) admits(l *specpb.Launch) bool {
 	if other.selection.check(other.runners) != nil {
 		return false
 	}
-	other.consider()
+	winner := other.decide()
 	m.attempts += other.attempts
-	return other.choose() != nil
+	return winner != nil
 }
 
 // describe says what to change, for people.
