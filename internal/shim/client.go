@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -26,6 +27,8 @@ const readBuffer = 4 << 10
 // own, so that a slow one delays no other. Errors are faults, with the reasons of the published API.
 type Client struct {
 	dir string
+	// beginning lets one Begin at a time write down what it is to be.
+	beginning sync.Mutex
 }
 
 // Connect returns a client for the shim of a state directory; it waits for one that was forked and does not listen yet. It

@@ -77,6 +77,9 @@ type Config struct {
 	WorkDir string `json:"work_dir,omitempty"`
 	// Main is the main process; looked up in Env's PATH. None: the sandbox idles until stopped.
 	Main []string `json:"main,omitempty"`
+	// Prepared starts the sandbox without a main process, which Client.Begin then gives it together with environment, working
+	// directory and files; Main is not set then.
+	Prepared bool `json:"prepared,omitempty"`
 	// Files are put in place by the init, so within the sandbox's own root, before the main process starts.
 	Files []File `json:"files,omitempty"`
 
@@ -120,6 +123,12 @@ func (c *Config) check() error {
 	}
 	if len(c.Main) > 0 && c.Main[0] == "" {
 		return fmt.Errorf("main command is an empty string")
+	}
+	if c.Prepared && len(c.Main)+len(c.Files) > 0 {
+		return fmt.Errorf("a prepared sandbox has no main command and no files yet")
+	}
+	if c.Prepared && c.RuntimeKind.Dials() {
+		return fmt.Errorf("a sandbox of kind %s cannot be prepared: it would keep its host name", c.RuntimeKind)
 	}
 	if c.StopGrace < 0 || c.OutputLimit < 0 || c.Linger < 0 || c.StartTimeout < 0 {
 		return fmt.Errorf("a negative limit")

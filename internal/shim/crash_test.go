@@ -52,6 +52,11 @@ func serveOne(ctx context.Context, cfg shim.Config) error {
 	if err != nil {
 		return err
 	}
+	if cfg.Prepared {
+		if err := c.Begin(ctx, shim.Begin{Hostname: "box", Main: trapping}); err != nil {
+			return err
+		}
+	}
 	p, err := c.Exec(ctx, shim.ExecRequest{Argv: []string{"true"}})
 	if err != nil {
 		return err
@@ -116,7 +121,12 @@ func TestCrashMatrix(t *testing.T) {
 				if point == "shim.before-start-failed-record" {
 					main = []string{"no-such-command"}
 				}
+				prepared := strings.Contains(point, "prepared") || strings.Contains(point, "begin") || strings.Contains(point, "begun")
+				if prepared {
+					main = nil
+				}
 				s := newSandbox(t, runtime, main...)
+				s.cfg.Prepared = prepared
 				if logged := s.serveWith(point); !strings.Contains(logged, point+"\n") {
 					t.Errorf("the failpoint was not reached: %q", logged)
 				}
@@ -163,7 +173,8 @@ func (s *sandbox) recover(point string) {
 		}
 	case shim.StatusExited:
 		// 143 is for a main process that was asked to end before it had said what it would do then.
-		if e.ExitCode != nil && *e.ExitCode != 3 && *e.ExitCode != 143 || e.Reason != shim.ReasonStopped && e.Reason != shim.ReasonStartFailed {
+		// 0 is for a prepared sandbox that was stopped without having been given one.
+		if e.ExitCode != nil && *e.ExitCode != 3 && *e.ExitCode != 143 && (*e.ExitCode != 0 || !s.cfg.Prepared) || e.Reason != shim.ReasonStopped && e.Reason != shim.ReasonStartFailed {
 			s.t.Errorf("%s: the end is told as %+v", point, e)
 		}
 	default:

@@ -11,6 +11,7 @@
 //	config.json   what to run (Config). Written by Start before the shim exists; never changes.
 //	lock          held with flock from before the shim is forked until it and the runtime it started are gone. Whoever can
 //	              take it knows that nobody is in charge.
+//	begin.json    what a prepared sandbox was given to run (Begin). Written by Client.Begin, before it asks; never changes.
 //	state.json    how far the sandbox is (Record).
 //	exit.json     how it ended (Exit). Exists if and only if the end was observed, or the start failed.
 //	shim.sock     where the shim listens (package wire), mode 0600.
@@ -27,6 +28,7 @@
 //	state.json   exit.json   lock    Inspect
 //	none         none        held    Starting
 //	created      none        held    Starting
+//	prepared     none        held    Prepared
 //	running      none        held    Running
 //	stopping     none        held    Stopping
 //	any          present     any     Exited

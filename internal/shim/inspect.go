@@ -14,6 +14,8 @@ const (
 	// StatusNone: nothing was ever started here.
 	StatusNone     Status = "NONE"
 	StatusStarting Status = "STARTING"
+	// StatusPrepared: it waits for Client.Begin.
+	StatusPrepared Status = "PREPARED"
 	StatusRunning  Status = "RUNNING"
 	StatusStopping Status = "STOPPING"
 	// StatusExited: the end was observed and is in State.Exit, or the start failed.
@@ -61,6 +63,8 @@ func statusOf(s State, configured bool) Status {
 		return StatusLost
 	case !s.Attended:
 		return StatusNone
+	case s.Record != nil && s.Record.Phase == PhasePrepared:
+		return StatusPrepared
 	case s.Record != nil && s.Record.Phase == PhaseRunning:
 		return StatusRunning
 	case s.Record != nil && s.Record.Phase == PhaseStopping:

@@ -28,6 +28,8 @@ type Phase string
 const (
 	// PhaseCreated: the shim is there, the runtime may be running.
 	PhaseCreated Phase = "created"
+	// PhasePrepared: the sandbox waits for Client.Begin. No main process was ever started in it.
+	PhasePrepared Phase = "prepared"
 	// PhaseRunning: the main process, or the idle init, runs.
 	PhaseRunning Phase = "running"
 	// PhaseStopping: a stop was asked for.

@@ -35,14 +35,14 @@ const (
 
 // Failpoints lists the failpoints of this package: places in the server, around the life of a shim.
 func Failpoints() []string {
-	return []string{failBeforeFork, failAfterFork, failStarted, failBeforeDelete, failAfterDelete}
+	return []string{failBeforeFork, failAfterFork, failStarted, failBeginWritten, failBegun, failBeforeDelete, failAfterDelete}
 }
 
 // ErrDied is the cause of a Start whose shim died before it said how the start went. If it left a record, the main process may
 // have run.
 var ErrDied = errors.New("it died without a word")
 
-// Start forks a shim, detached from this process, and returns once the main process runs. binary is the host's path of
+// Start forks a shim, detached from this process, and returns once the main process runs, or the sandbox is prepared for one. binary is the host's path of
 // berm-shim. When the sandbox cannot start, the error says why (START_FAILED with the runtime's words, or
 // CWSANDBOX_COMMAND_NOT_FOUND and the like for the main command), exit.json has the same, and nothing is left running. When
 // ctx ends first, the start goes on without the caller, who can Connect, Stop or Inspect.

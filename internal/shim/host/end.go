@@ -90,7 +90,7 @@ func (s *sandbox) kill() {
 func (s *sandbox) finish(reserve *shim.ExitFile, ws syscall.WaitStatus) {
 	at := time.Now().UTC()
 	s.drain()
-	if len(s.cfg.Main) > 0 {
+	if s.hasMain() {
 		wait(s.inside().told, lastWords) // It was sent before process 1 ended, but by another way.
 	}
 	exit := s.describe(ws)
@@ -114,6 +114,9 @@ func (s *sandbox) describe(ws syscall.WaitStatus) shim.Exit {
 	}
 	e := shim.Exit{ID: s.cfg.ID, Reason: shim.ReasonExited, ExitCode: &code, Signal: signal, StartedAt: s.record.StartedAt}
 	e.OutputBytes, _ = s.spool.Offset()
+	if s.unstarted != nil {
+		return s.describeUnstarted()
+	}
 	kills, err := s.cfg.Cgroup.OOMKills()
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		s.logf("out-of-memory counter: %v", err)
@@ -121,6 +124,22 @@ func (s *sandbox) describe(ws syscall.WaitStatus) shim.Exit {
 	e.OOMKills, e.OOM = kills, kills > 0
 	s.explain(&e)
 	return e
+}
+
+// describeUnstarted says that no main process ran: that of a prepared sandbox could not be started.
+func (s *sandbox) describeUnstarted() shim.Exit {
+	e := shim.Exit{ID: s.cfg.ID, Reason: shim.ReasonStartFailed, Code: string(s.unstarted.Code), Message: s.unstarted.Message}
+	if s.stopping {
+		e.Reason = shim.ReasonStopped
+	}
+	return e
+}
+
+// hasMain reports whether there is, or was, a main process.
+func (s *sandbox) hasMain() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.main) > 0
 }
 
 // explain sets reason and message, and takes back a code that is not the main process's.
@@ -153,7 +172,7 @@ func (s *sandbox) explain(e *shim.Exit) {
 // confirmed reports whether the code of process 1 is that of the main process, or of an idle sandbox that was stopped. A
 // process that makes the init crash (by its resource limits, say) must not pass for the main process having ended.
 func (s *sandbox) confirmed(code int32, main *wire.Exit) bool {
-	if len(s.cfg.Main) == 0 {
+	if len(s.main) == 0 {
 		return s.stopping && code == 0
 	}
 	return main != nil && main.Code == code

@@ -38,6 +38,10 @@ const (
 	failBeforeRun         = "shim.before-run"
 	failAfterRun          = "shim.after-run"
 	failBeforeMain        = "shim.before-main"
+	failBeforePrepared    = "shim.before-prepared-record"
+	failAfterPrepared     = "shim.after-prepared-record"
+	failBeforeBeginRecord = "shim.before-begin-record"
+	failAfterBeginRecord  = "shim.after-begin-record"
 	failBeforeRunning     = "shim.before-running-record"
 	failAfterRunning      = "shim.after-running-record"
 	failBeforeStopRecord  = "shim.before-stopping-record"
@@ -55,7 +59,8 @@ const (
 // Failpoints lists them.
 func Failpoints() []string {
 	return []string{
-		failBeforeCreated, failBeforeRun, failAfterRun, failBeforeMain, failBeforeRunning, failAfterRunning, failBeforeStopRecord,
+		failBeforeCreated, failBeforeRun, failAfterRun, failBeforeMain, failBeforePrepared,
+		failAfterPrepared, failBeforeBeginRecord, failAfterBeginRecord, failBeforeRunning, failAfterRunning, failBeforeStopRecord,
 		failAfterStopRecord, failBeforeFreeze, failAfterFreeze, failAfterPauseRecord, failAfterThaw, failBeforeExitRecord, failAfterExitRecord, failAfterRemove, failBeforeStartFailed,
 	}
 }
@@ -78,6 +83,11 @@ type sandbox struct {
 	// pausing lets one pause or resume at a time go on. It is taken before mu.
 	pausing sync.Mutex
 
+	// beginOnce gives a prepared sandbox its main process; prepared is closed when it waits for one.
+	beginOnce sync.Once
+	prepared  chan struct{}
+	beginning beginning
+
 	// mu guards the rest.
 	mu       sync.Mutex
 	record   shim.Record
@@ -85,8 +95,11 @@ type sandbox struct {
 	pid      int    // process 1; 0 until known
 	stopping bool
 	killed   bool // the shim sent SIGKILL
-	deadline time.Time
-	timer    *time.Timer
+	// main is the main process's command, unstarted why a prepared sandbox could not start it.
+	main      []string
+	unstarted *wire.Error
+	deadline  time.Time
+	timer     *time.Timer
 
 	// Each is closed once: stop when one was asked for, running, ended when exit is set and recorded, removed when the
 	// runtime and the kernel keep nothing more, forgotten when the shim may go.
@@ -137,6 +150,7 @@ func newSandbox(dir string) (*sandbox, error) {
 		record: shim.Record{
 			ID: cfg.ID, Phase: shim.PhaseCreated, Boot: boot, ShimPID: os.Getpid(), CreatedAt: time.Now().UTC(), Session: session,
 		},
+		main: cfg.Main, prepared: make(chan struct{}), beginning: beginning{done: make(chan struct{})},
 		stop: make(chan struct{}), running: make(chan struct{}), ended: make(chan struct{}), removed: make(chan struct{}),
 		forgotten: make(chan struct{}), unattended: make(chan struct{}),
 	}

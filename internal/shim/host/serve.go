@@ -161,6 +161,8 @@ func (s *sandbox) dispatch(c *client, req wire.Request) {
 		s.sendOutput(c, req)
 	case wire.OpForget:
 		s.forget(c)
+	case wire.OpBegin:
+		s.answerBegin(c)
 	case wire.OpPause:
 		s.answerPause(c, s.pause)
 	case wire.OpResume:

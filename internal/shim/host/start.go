@@ -47,6 +47,12 @@ func (s *sandbox) start(prior error) (<-chan syscall.WaitStatus, *wire.Error) {
 	if werr := s.awaitBegin(answer); werr != nil {
 		return nil, werr
 	}
+	if s.cfg.Prepared {
+		if err := s.markPrepared(); err != nil {
+			return nil, wire.Errorf(wire.CodeInternal, "record that the sandbox is prepared: %v", err)
+		}
+		return done, nil
+	}
 	if err := s.markRunning(); err != nil {
 		return nil, wire.Errorf(wire.CodeInternal, "record that the sandbox runs: %v", err)
 	}

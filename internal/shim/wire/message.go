@@ -38,6 +38,8 @@ const (
 	// OpPause freezes every process of the sandbox, OpResume lets them go on. Both answer once that is so.
 	OpPause  Op = "pause"
 	OpResume Op = "resume"
+	// OpBegin gives a prepared sandbox the main process that begin.json names, once. It answers when that runs.
+	OpBegin Op = "begin"
 )
 
 // Request is the first frame of a connection. Which members count depends on Op.

@@ -1,0 +1,159 @@
+package host
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/bermhq/berm/internal/failpoint"
+	"github.com/bermhq/berm/internal/shim"
+	"github.com/bermhq/berm/internal/shim/wire"
+)
+
+// beginning is what a prepared sandbox becomes: done is closed when that is decided, and err then says how.
+type beginning struct {
+	done chan struct{}
+	err  *wire.Error
+}
+
+// answerBegin answers a request to give a prepared sandbox its main process. The first one does it, and does it to the end even
+// when the server that asked is gone; all get the same answer.
+func (s *sandbox) answerBegin(c *client) {
+	if !s.cfg.Prepared {
+		c.fail(wire.Errorf(wire.CodeInvalid, "the sandbox was started with its main process"))
+		return
+	}
+	if !s.await(c, s.prepared) {
+		return
+	}
+	s.beginOnce.Do(func() { go s.begin() })
+	if !s.await(c, s.beginning.done) {
+		return
+	}
+	if werr := s.beginning.err; werr != nil {
+		c.fail(werr)
+		return
+	}
+	c.ok(nil)
+}
+
+// begin starts the main process. After a failure the sandbox has ended, and its record says why, before anybody is told.
+func (s *sandbox) begin() {
+	defer close(s.beginning.done)
+	werr := s.beginPrepared()
+	s.beginning.err = werr
+	if werr == nil {
+		return
+	}
+	s.logf("begin: %v", werr)
+	s.mu.Lock()
+	s.unstarted = werr
+	s.mu.Unlock()
+	s.kill()
+	<-s.ended
+}
+
+func (s *sandbox) beginPrepared() *wire.Error {
+	b, err := shim.LoadBegin(s.cfg.Dir)
+	if err != nil {
+		return wire.Errorf(wire.CodeInternal, "%v", err)
+	}
+	if werr := s.leavePrepared(b); werr != nil {
+		return werr
+	}
+	failpoint.Hit(failAfterBeginRecord)
+	if err := s.rename(b.Hostname); err != nil {
+		return wire.Errorf(wire.CodeInternal, "host name: %v", err)
+	}
+	cfg := *s.cfg
+	cfg.Env, cfg.WorkDir, cfg.Main, cfg.Files = b.Env, b.WorkDir, b.Main, b.Files
+	answer := make(chan *wire.Error, 1)
+	go func() { answer <- s.inside().begin(&cfg) }()
+	if werr := s.awaitBegin(answer); werr != nil {
+		return werr
+	}
+	if err := s.markRunning(); err != nil {
+		return wire.Errorf(wire.CodeInternal, "record that the sandbox runs: %v", err)
+	}
+	return nil
+}
+
+// leavePrepared writes down that a main process may be started from now on.
+func (s *sandbox) leavePrepared(b *shim.Begin) *wire.Error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopping || isClosed(s.ended) {
+		return errStopping()
+	}
+	failpoint.Hit(failBeforeBeginRecord)
+	next := s.record
+	next.Phase = shim.PhaseCreated
+	if err := shim.WriteRecord(s.cfg.Dir, next); err != nil {
+		return wire.Errorf(wire.CodeInternal, "record that the sandbox begins: %v", err)
+	}
+	s.record, s.main = next, b.Main
+	return nil
+}
+
+// markPrepared writes down that the sandbox waits for its main process.
+func (s *sandbox) markPrepared() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.record.Phase = shim.PhasePrepared
+	failpoint.Hit(failBeforePrepared)
+	if err := shim.WriteRecord(s.cfg.Dir, s.record); err != nil {
+		return err
+	}
+	failpoint.Hit(failAfterPrepared)
+	close(s.prepared)
+	return nil
+}
+
+// rename gives the sandbox its host name. The init may not do that: it has no right over the sandbox's own namespace, and shall
+// have none. A thread of this process enters that namespace instead, and ends there.
+func (s *sandbox) rename(name string) error {
+	if name == "" {
+		return nil
+	}
+	s.mu.Lock()
+	pid, start := s.record.PID, s.record.PIDStart
+	s.mu.Unlock()
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // Never unlocked: the thread is in another namespace from here on.
+		done <- renameIn(pid, start, name)
+	}()
+	return <-done
+}
+
+func renameIn(pid int, start uint64, name string) error {
+	const own = "/proc/thread-self/ns/uts"
+	ns, err := os.Open("/proc/" + strconv.Itoa(pid) + "/ns/uts")
+	if err != nil {
+		return err
+	}
+	defer ns.Close()
+	// The process may be gone, and its number another's: never is it the machine that is renamed.
+	now, err := shim.StartTime(pid)
+	if err != nil {
+		return err
+	}
+	theirs, err := ns.Stat()
+	if err != nil {
+		return err
+	}
+	ours, err := os.Stat(own)
+	if err != nil {
+		return err
+	}
+	if now != start || os.SameFile(ours, theirs) {
+		return fmt.Errorf("process %d is not the sandbox's any more", pid)
+	}
+	if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWUTS); err != nil {
+		return os.NewSyscallError("setns", err)
+	}
+	return os.NewSyscallError("sethostname", unix.Sethostname([]byte(name)))
+}
