@@ -136,6 +136,7 @@ type Backend interface {
 	Network(ctx context.Context, id string, target egress.Target) (*Network, error)
 	// Usage samples what a running sandbox uses now.
 	Usage(ctx context.Context, id string) (core.Amounts, error)
+	Pools
 	// Close releases this process's handles. Sandboxes go on where the backend can keep them.
 	Close() error
 }

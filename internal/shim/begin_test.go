@@ -145,7 +145,7 @@ func TestBeginRefuses(t *testing.T) {
 	})
 	t.Run("one that was stopped", func(t *testing.T) {
 		s := startPrepared(t, "crun")
-		if e := s.stop(); e.Reason != shim.ReasonStopped || !e.StartedAt.IsZero() {
+		if e := s.stop(); e.Reason != shim.ReasonStopped || !e.StartedAt.IsZero() || e.ExitCode != nil {
 			t.Errorf("%+v", e)
 		}
 		if err := s.client.Begin(s.ctx(), begun("x")); !fault.HasReason(err, fault.ReasonSandboxNotRunning) {

@@ -173,8 +173,7 @@ func (s *sandbox) recover(point string) {
 		}
 	case shim.StatusExited:
 		// 143 is for a main process that was asked to end before it had said what it would do then.
-		// 0 is for a prepared sandbox that was stopped without having been given one.
-		if e.ExitCode != nil && *e.ExitCode != 3 && *e.ExitCode != 143 && (*e.ExitCode != 0 || !s.cfg.Prepared) || e.Reason != shim.ReasonStopped && e.Reason != shim.ReasonStartFailed {
+		if e.ExitCode != nil && *e.ExitCode != 3 && *e.ExitCode != 143 || e.Reason != shim.ReasonStopped && e.Reason != shim.ReasonStartFailed {
 			s.t.Errorf("%s: the end is told as %+v", point, e)
 		}
 	default:

@@ -25,6 +25,8 @@ type Options struct {
 	// NoTerminalEOF says that the kernel of sandboxes cannot end the input of a terminal: asking for it must end the command in an
 	// error.
 	NoTerminalEOF bool
+	// NotPrepared says that sandboxes cannot be prepared: pools say so, and stay empty.
+	NotPrepared bool
 	// Refused holds, by field path, changes that make Check refuse a work and name that path.
 	Refused map[string]func(*backend.Work)
 	// Reopen closes the backend and opens it again on the same state, as a restart of the server does. Nil: the backend does
@@ -46,9 +48,10 @@ func Run(t *testing.T, open func(t *testing.T) backend.Backend, opts Options) {
 		"terminal":  (*suite).testTerminal,
 		"files":     (*suite).testFiles,
 		"observe":   (*suite).testObserve,
+		"warm":      (*suite).testWarm,
 		"restart":   (*suite).testRestart,
 	}
-	for _, name := range []string{"info", "lifecycle", "stop", "pause", "delete", "exec", "streams", "terminal", "files", "observe", "restart"} {
+	for _, name := range []string{"info", "lifecycle", "stop", "pause", "delete", "exec", "streams", "terminal", "files", "observe", "warm", "restart"} {
 		if name == "restart" && opts.Reopen == nil {
 			continue // a promise that this backend does not make
 		}

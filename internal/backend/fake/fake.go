@@ -51,6 +51,8 @@ type Backend struct {
 	networks  map[string]*backend.Network
 	inject    injections
 	creates   int
+	pools     map[poolKey]*pool
+	setPools  int
 	closed    bool
 }
 
@@ -128,7 +130,11 @@ func (b *Backend) Create(_ context.Context, w *backend.Work) error {
 	b.creates++
 	s := newSandbox(w, b.cfg.Now())
 	b.sandboxes[w.SandboxID] = s
-	b.publish(s, backend.Observation{Phase: backend.PhaseCreating, Events: []core.Event{{Name: "created", At: b.cfg.Now()}}})
+	events := []core.Event{{Name: "created", At: b.cfg.Now()}}
+	if v := b.take(w); v != nil {
+		events = append(events, v.Event(b.cfg.Now()))
+	}
+	b.publish(s, backend.Observation{Phase: backend.PhaseCreating, Events: events})
 	switch {
 	case b.inject.hold:
 		s.held = true

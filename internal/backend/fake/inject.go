@@ -13,6 +13,7 @@ type injections struct {
 	hold        bool
 	ignoreTerm  bool
 	unreachable bool
+	holdPools   bool
 }
 
 type ending struct {

@@ -20,19 +20,29 @@ import (
 )
 
 // BenchmarkFirstOutput measures, in turn and in one run, the time from Create to the first output of a command in the new
-// sandbox, and what the bare runtime takes for the same configuration with the command as its process.
+// sandbox, made for it or from a full warm pool, and what the bare runtime takes for the same configuration with the command as its
+// process.
 func BenchmarkFirstOutput(b *testing.B) {
 	for _, runtime := range []string{"crun", "runc"} {
 		b.Run(runtime, func(b *testing.B) {
 			be := open(b, withRuntime(runtime))
 			bare := newBare(b, be, runtime)
-			var ours, theirs []time.Duration
+			var ours, theirs, warm []time.Duration
 			for b.Loop() {
 				theirs = append(theirs, bare.run(b))
-				ours = append(ours, firstOutput(b, be))
+				ours = append(ours, firstOutput(b, be, work()))
+				b.StopTimer()
+				be.warmUp(warmWork(""), 1)
+				b.StartTimer()
+				w := warmWork("")
+				warm = append(warm, firstOutput(b, be, w))
+				b.StopTimer()
+				be.noPools()
+				b.StartTimer()
 			}
 			report(b, "berm", ours)
 			report(b, "bare", theirs)
+			report(b, "warm", warm)
 			b.ReportMetric(float64(percentile(ours, 50)-percentile(theirs, 50))/1e6, "diff-p50-ms")
 			b.ReportMetric(0, "ns/op")
 		})
@@ -55,8 +65,7 @@ func BenchmarkExec(b *testing.B) {
 	report(b, "exec", took)
 }
 
-func firstOutput(b *testing.B, be *testBackend) time.Duration {
-	w := work()
+func firstOutput(b *testing.B, be *testBackend, w *backend.Work) time.Duration {
 	at := time.Now()
 	if err := be.Create(b.Context(), w); err != nil {
 		b.Fatal(err)
@@ -109,7 +118,7 @@ func newBare(b *testing.B, be *testBackend, runtime string) *bare {
 	}
 	writeSpec(b, dir, spec)
 	b.Cleanup(func() { os.RemoveAll(dir) })
-	return &bare{oci.Container{Runtime: be.runtimes[runtime].path, HideUnified: be.shimConfig("bare", be.runtimes[runtime], x).HideUnified, Root: filepath.Join(dir, "state"), Bundle: dir, ID: "bare"}}
+	return &bare{oci.Container{Runtime: be.runtimes[runtime].path, HideUnified: be.shimConfig("bare", be.runtimes[runtime]).HideUnified, Root: filepath.Join(dir, "state"), Bundle: dir, ID: "bare"}}
 }
 
 func writeSpec(b *testing.B, dir string, spec *specs.Spec) {

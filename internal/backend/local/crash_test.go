@@ -33,6 +33,8 @@ const (
 const (
 	crashIdle, crashShort, crashImage = "crash-idle", "crash-short", "crash-image"
 	crashProgram, crashMissing        = "crash-program", "crash-missing"
+	crashWarm, crashWarmShort         = "crash-warm", "crash-warm-short"
+	crashWarmProgram                  = "crash-warm-program"
 	crashCode                         = 33
 )
 
@@ -48,17 +50,27 @@ func crashScenario() error {
 	if err != nil {
 		return err
 	}
+	// Some of the sandboxes are prepared: those of profile "warm".
+	if err := b.SetPools(ctx, []backend.Pool{poolFor(warmWork(""), 4)}); err != nil {
+		return err
+	}
+	for b.Pools()[0].Ready < 4 {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		time.Sleep(time.Millisecond)
+	}
 	for _, w := range crashWorks() {
 		if err := b.Create(ctx, w); err != nil {
 			return err
 		}
 	}
-	for _, id := range []string{crashIdle, crashImage} {
+	for _, id := range []string{crashIdle, crashImage, crashWarm} {
 		if _, err := b.await(ctx, id); err != nil {
 			return err
 		}
 	}
-	for _, id := range []string{crashShort, crashProgram, crashMissing} {
+	for _, id := range []string{crashShort, crashProgram, crashMissing, crashWarmShort, crashWarmProgram} {
 		if err := crashEnd(ctx, b, id); err != nil {
 			return err
 		}
@@ -94,7 +106,10 @@ func crashWorks() []*backend.Work {
 	program, missing := work("no-such-program"), imageWork("no-such-image")
 	idle.SandboxID, short.SandboxID, img.SandboxID, program.SandboxID, missing.SandboxID = crashIdle, crashShort, crashImage, crashProgram, crashMissing
 	short.Launch.MountedFiles = []*specpb.MountedFile{{Path: "/data/f", Content: []byte("x")}}
-	return []*backend.Work{idle, short, img, program, missing}
+	return []*backend.Work{
+		idle, short, img, program, missing, warmWork(crashWarm, "sleep", "infinity"),
+		warmWork(crashWarmShort, "sh", "-c", fmt.Sprintf("exit %d", crashCode)), warmWork(crashWarmProgram, "no-such-program"),
+	}
 }
 
 func crashEnd(ctx context.Context, b *Backend, id string) error {
@@ -158,7 +173,7 @@ func crashCheck(t *testing.T, b *testBackend) {
 	t.Helper()
 	for id := range b.snapshot() {
 		o := b.await(id, "it settled", func(o *backend.Observation) bool {
-			return o.Phase == backend.PhaseEnded || (o.Phase == backend.PhaseRunning || o.Phase == backend.PhasePaused) && (id == crashIdle || id == crashImage && !b.stopped(id))
+			return o.Phase == backend.PhaseEnded || (o.Phase == backend.PhaseRunning || o.Phase == backend.PhasePaused) && (id == crashIdle || id == crashWarm || id == crashImage && !b.stopped(id))
 		})
 		if o.Phase == backend.PhasePaused {
 			// The pause was done and not told any more: it is told now, and can be ended.
@@ -175,13 +190,13 @@ func crashCheck(t *testing.T, b *testBackend) {
 		case o.Reason == core.EndLost:
 			// Only a shim that died loses an end; this crash was the server's.
 			t.Errorf("%s was lost: %+v", id, o)
-		case id == crashShort && (o.ExitCode == nil || *o.ExitCode != crashCode):
+		case (id == crashShort || id == crashWarmShort) && (o.ExitCode == nil || *o.ExitCode != crashCode):
 			t.Errorf("%s: %+v", id, o)
-		case id == crashProgram && (o.ExitCode != nil || o.Reason != core.EndStartFailed):
+		case (id == crashProgram || id == crashWarmProgram) && (o.ExitCode != nil || o.Reason != core.EndStartFailed):
 			t.Errorf("%s: %+v", id, o)
 		case id == crashMissing && (o.ExitCode != nil || o.Reason != core.EndImageFailed):
 			t.Errorf("%s: %+v", id, o)
-		case id == crashIdle:
+		case id == crashIdle, id == crashWarm:
 			t.Errorf("%s ended: %+v", id, o)
 		}
 	}

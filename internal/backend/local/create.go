@@ -84,8 +84,16 @@ func (b *Backend) leave(id string, done chan struct{}) {
 	close(done)
 }
 
-// accept writes the work down and begins the start. After an error nothing is left.
-func (b *Backend) accept(w *backend.Work) (err error) {
+// accept writes the work down and begins the start, of a prepared sandbox if there is one. After an error nothing is left.
+func (b *Backend) accept(w *backend.Work) error {
+	slot, verdict := b.take(w)
+	if slot != nil {
+		return b.acceptPrepared(w, slot, verdict)
+	}
+	return b.acceptNew(w, verdict)
+}
+
+func (b *Backend) acceptNew(w *backend.Work, v *core.WarmVerdict) (err error) {
 	ids, err := b.ids.take()
 	if err != nil {
 		return err
@@ -102,6 +110,7 @@ func (b *Backend) accept(w *backend.Work) (err error) {
 	if err != nil {
 		return err
 	}
+	r.Warm = v
 	// The sandbox must not change with the caller's message.
 	own, err := r.work()
 	if err != nil {
@@ -112,7 +121,7 @@ func (b *Backend) accept(w *backend.Work) (err error) {
 	}
 	s := newSandbox(own, ids)
 	b.add(s)
-	b.publish(s, backend.Observation{Phase: backend.PhaseCreating, At: now, Events: []core.Event{{Name: "created", At: now}}})
+	b.publish(s, backend.Observation{Phase: backend.PhaseCreating, At: now, Events: acceptEvents(now, v)})
 	b.begin(s)
 	return nil
 }

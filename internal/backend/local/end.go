@@ -92,7 +92,7 @@ const endKilled = "KILLED"
 // endLost ends a sandbox whose end nobody saw. What is left of it is ended and removed first; if a record of the end turns
 // up meanwhile, that counts.
 func (b *Backend) endLost(s *sandbox) {
-	exit, err := b.clean(s.id)
+	exit, err := b.clean(s.slot)
 	switch {
 	case b.ctx.Err() != nil:
 		return
@@ -109,17 +109,17 @@ func (b *Backend) endLost(s *sandbox) {
 }
 
 // clean removes what a dead shim left, and returns the end if one was recorded.
-func (b *Backend) clean(id string) (shim.Exit, error) {
+func (b *Backend) clean(slot string) (shim.Exit, error) {
 	ctx, cancel := context.WithTimeout(b.ctx, cleanTimeout)
 	defer cancel()
-	return shim.Cleanup(ctx, b.place.shimState(id))
+	return shim.Cleanup(ctx, b.place.shimState(slot))
 }
 
 // endRecorded writes an end of our own finding down, then publishes it. An end that cannot be written is published all the
 // same: it is true, and will be found again.
 func (b *Backend) endRecorded(s *sandbox, end endRecord) {
 	failpoint.Hit(failEndSeen)
-	if err := writeRecord(b.place.sandbox(s.id), endName, end); err != nil {
+	if err := writeRecord(b.place.sandbox(s.slot), endName, end); err != nil {
 		b.log.Error("the end of a sandbox could not be written down", "sandbox", s.id, "error", err)
 	}
 	failpoint.Hit(failEndRecorded)
@@ -137,7 +137,7 @@ func (b *Backend) publishEnd(s *sandbox, end endRecord) {
 // Delete and by the next server.
 func (b *Backend) release(s *sandbox) {
 	defer close(s.released)
-	err := errors.Join(b.dismiss(s), b.clearBox(s.id))
+	err := errors.Join(b.dismiss(s), b.clearBox(s.slot))
 	if err == nil {
 		b.letGo(s)
 	}
@@ -157,13 +157,13 @@ func (b *Backend) dismiss(s *sandbox) error {
 	client := s.client
 	if client == nil {
 		// Of an earlier server: it lingers for a while, unless told that it may go.
-		client, _ = shim.Connect(ctx, b.place.shimState(s.id))
+		client, _ = shim.Connect(ctx, b.place.shimState(s.slot))
 	}
 	if client != nil {
 		if err := client.Forget(ctx); err != nil {
 			b.log.Debug("the shim of an ended sandbox went by itself", "sandbox", s.id, "error", err)
 		}
 	}
-	_, err := shim.Cleanup(ctx, b.place.shimState(s.id))
+	_, err := shim.Cleanup(ctx, b.place.shimState(s.slot))
 	return err
 }

@@ -23,6 +23,13 @@ const (
 	failStopAsked     = "local.stop-asked"
 	failPaused        = "local.pause-done"
 	failResumed       = "local.resume-done"
+	failSlotMade      = "local.slot-dir-made"
+	failSlotReady     = "local.slot-ready"
+	failSlotEnded     = "local.slot-ended"
+	failSlotRemoved   = "local.slot-removed"
+	failSlotTaken     = "local.slot-taken"
+	failSlotClaimed   = "local.slot-claimed"
+	failSlotBegun     = "local.slot-begun"
 	failEndSeen       = "local.end-seen"
 	failEndRecorded   = "local.end-recorded"
 	failReleased      = "local.end-released"
@@ -35,6 +42,7 @@ const (
 func Failpoints() []string {
 	return slices.Concat([]string{
 		failRecordWritten, failRecordRenamed, failDirMade, failAccepted, failImageHeld, failBoxMade, failRooted, failBundled, failShimStarted,
-		failStopRecorded, failStopAsked, failPaused, failResumed, failEndSeen, failEndRecorded, failReleased, failTrashed, failDeleted, failRecovered,
+		failStopRecorded, failStopAsked, failPaused, failResumed, failSlotMade, failSlotReady, failSlotEnded, failSlotRemoved,
+		failSlotTaken, failSlotClaimed, failSlotBegun, failEndSeen, failEndRecorded, failReleased, failTrashed, failDeleted, failRecovered,
 	}, image.Failpoints(), registry.Failpoints(), library.Failpoints())
 }

@@ -114,6 +114,7 @@ func (b *testBackend) finish() {
 			b.t.Errorf("delete %s: %v", id, err)
 		}
 	}
+	b.noPools()
 	b.checkLeaks()
 	if err := b.Close(); err != nil {
 		b.t.Errorf("close: %v", err)

@@ -59,11 +59,11 @@ func (b *Backend) fetch(ctx context.Context, s *sandbox, o *order) (*library.Got
 	if err := b.mounts(o.image); err != nil {
 		return nil, imageFault(err)
 	}
-	if err := b.noteImage(s.id, got.Hold); err != nil {
+	if err := b.noteImage(s.slot, got.Hold); err != nil {
 		return nil, err
 	}
 	failpoint.Hit(failImageHeld)
-	b.publish(s, backend.Observation{Phase: backend.PhaseCreating, Events: []core.Event{imageEvent(o.image, got, b.event("image", ""))}})
+	b.publish(s, backend.Observation{Phase: backend.PhaseCreating, Events: []core.Event{imageEvent(o.image, got, b.event(eventImage, ""))}})
 	return got, nil
 }
 
@@ -90,12 +90,12 @@ func (b *Backend) keep(s *sandbox, h *library.Hold) {
 func (b *Backend) letGo(s *sandbox) { b.keep(s, nil) }
 
 // noteImage writes down which image a sandbox uses.
-func (b *Backend) noteImage(id string, h *library.Hold) error {
+func (b *Backend) noteImage(slot string, h *library.Hold) error {
 	data, err := json.Marshal(h)
 	if err != nil {
 		return err
 	}
-	path := filepath.Join(b.place.sandbox(id), imageName)
+	path := filepath.Join(b.place.sandbox(slot), imageName)
 	if err := os.WriteFile(path+".tmp", append(data, recordEnd), 0o600); err != nil {
 		return err
 	}
@@ -106,7 +106,7 @@ func (b *Backend) noteImage(id string, h *library.Hold) error {
 func (b *Backend) holdAgain(all []*found) {
 	for _, f := range all {
 		h := &library.Hold{}
-		ok, err := readRecord(b.place.sandbox(f.id), imageName, h)
+		ok, err := readRecord(b.place.sandbox(f.slot), imageName, h)
 		if err != nil {
 			b.log.Warn("which image a sandbox uses cannot be read", "sandbox", f.id, "error", err)
 		}
@@ -116,6 +116,9 @@ func (b *Backend) holdAgain(all []*found) {
 		}
 	}
 }
+
+// eventImage is the event that says how an image became ready.
+const eventImage = "image"
 
 // imageEvent tells how an image became ready.
 func imageEvent(ref string, g *library.Got, e core.Event) core.Event {

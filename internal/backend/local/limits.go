@@ -68,6 +68,14 @@ const (
 	startPoll = 20 * time.Millisecond
 	// cleanTimeout bounds one attempt to remove what a dead shim left.
 	cleanTimeout = 30 * time.Second
+	// minPrepareRetry and maxPrepareRetry bound the pause after preparing a sandbox failed; it doubles each time.
+	minPrepareRetry, maxPrepareRetry = time.Second, time.Minute
+	// maxDeaths is how many prepared sandboxes may die in a row before that counts as a failure to prepare them.
+	maxDeaths = 3
+	// quietPoll is how often a preparation looks whether launches are under way, quietPatience how long it waits for them.
+	quietPoll, quietPatience = 2 * time.Millisecond, 2 * time.Second
+	// removersAtOnce is how many prepared sandboxes of an earlier server are removed at a time.
+	removersAtOnce = 8
 	// usageWindow is the least time between two samples that CPU usage is computed from.
 	usageWindow = 100 * time.Millisecond
 )

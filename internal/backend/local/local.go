@@ -102,6 +102,7 @@ type Backend struct {
 	starts chan struct{}
 	hub    *hub
 	ids    *idPool
+	pools  *pools
 
 	mu        sync.Mutex
 	sandboxes map[string]*sandbox
@@ -161,6 +162,7 @@ func (b *Backend) Close() error {
 	b.hub.close()
 	late := time.AfterFunc(closePatience, b.endReleases)
 	b.running.Wait()
+	b.discardAll(b.pools.empty())
 	late.Stop()
 	b.endReleases()
 	if b.library != nil {

@@ -36,7 +36,7 @@ func New(ctx context.Context, cfg Config) (*Backend, error) {
 		cfg.Runtimes = DefaultRuntimes()
 	}
 	b := &Backend{
-		cfg: cfg, log: cfg.Logger, machine: look(), hub: newHub(), sandboxes: map[string]*sandbox{}, creating: map[string]chan struct{}{},
+		cfg: cfg, log: cfg.Logger, machine: look(), hub: newHub(), sandboxes: map[string]*sandbox{}, creating: map[string]chan struct{}{}, pools: newPools(),
 		starts: make(chan struct{}, startsPerCPU*runtime.NumCPU()),
 	}
 	var err error
@@ -61,6 +61,11 @@ func New(ctx context.Context, cfg Config) (*Backend, error) {
 	b.recover(left)
 	if b.library != nil {
 		b.library.Start()
+	}
+	if b.machine.refusal == "" {
+		for range refillers() {
+			b.spawn(b.refill)
+		}
 	}
 	return b, nil
 }

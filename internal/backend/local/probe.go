@@ -110,7 +110,7 @@ func (b *Backend) try(ctx context.Context, rt ociRuntime) (err error) {
 	if _, err := b.writeBundle(id, bundle.Spec(&in)); err != nil {
 		return err
 	}
-	cfg := b.shimConfig(id, rt, &boxed{})
+	cfg := b.shimConfig(id, rt)
 	cfg.Dir, cfg.ID, cfg.StartTimeout = state, id[1:], probeTimeout
 	client, err := shim.Start(ctx, b.shim, cfg)
 	if err != nil {

@@ -14,7 +14,9 @@ import (
 
 	specpb "github.com/bermhq/berm/gen/berm/spec"
 	"github.com/bermhq/berm/internal/backend"
+	"github.com/bermhq/berm/internal/core"
 	"github.com/bermhq/berm/internal/failpoint"
+	"github.com/bermhq/berm/internal/shim"
 )
 
 // recordVersion is the version of work.json, stop.json and end.json that this build writes and reads.
@@ -44,6 +46,11 @@ type workRecord struct {
 	// Spec and Launch are canonical protobuf JSON. Contents of mounted files are not in Launch but in files/N.
 	Spec   json.RawMessage `json:"spec"`
 	Launch json.RawMessage `json:"launch"`
+
+	// Warm says whether it got a prepared sandbox; nil when there are none on this runner. Begin is what that was given, nil when it
+	// is not one.
+	Warm  *core.WarmVerdict `json:"warm,omitempty"`
+	Begin *shim.Begin       `json:"begin,omitempty"`
 }
 
 // stopRecord is stop.json.

@@ -38,8 +38,13 @@ func (b *Backend) load() ([]*found, error) {
 		return nil, err
 	}
 	var all []*found
+	var slots []string
 	for _, e := range entries {
 		f := b.loadOne(e.Name())
+		if f == nil && isSlot(e.Name()) {
+			slots = append(slots, e.Name())
+			continue
+		}
 		if f == nil {
 			if err := os.RemoveAll(b.place.sandbox(e.Name())); err != nil {
 				return nil, err
@@ -49,13 +54,15 @@ func (b *Backend) load() ([]*found, error) {
 		b.sandboxes[f.id] = f.sandbox
 		all = append(all, f)
 	}
+	b.removeSlots(slots)
 	return all, nil
 }
 
-// loadOne reads one sandbox's records; nil when it was never accepted.
-func (b *Backend) loadOne(id string) *found {
-	f := &found{sandbox: newSandbox(&backend.Work{SandboxID: id}, -1)}
-	dir := b.place.sandbox(id)
+// loadOne reads the records of one directory, whose name is the sandbox's id or the slot that it was prepared in; nil when it was
+// never accepted.
+func (b *Backend) loadOne(slot string) *found {
+	f := &found{sandbox: newSandbox(&backend.Work{SandboxID: slot}, -1)}
+	dir := b.place.sandbox(slot)
 	r := &workRecord{}
 	if ok, err := readRecord(dir, workName, r); err != nil {
 		f.broken = err
@@ -63,7 +70,7 @@ func (b *Backend) loadOne(id string) *found {
 	} else if !ok {
 		return nil
 	}
-	if r.Version != recordVersion || r.SandboxID != id {
+	if r.Version != recordVersion || r.SandboxID != slot && !isSlot(slot) {
 		f.broken = fmt.Errorf("%s is of version %d for sandbox %q", filepath.Join(dir, workName), r.Version, r.SandboxID)
 		return f
 	}
@@ -77,6 +84,7 @@ func (b *Backend) loadOne(id string) *found {
 		return f
 	}
 	f.sandbox, f.record = newSandbox(w, r.Range), r
+	f.slot = slot
 	stop, end := &stopRecord{}, &endRecord{}
 	if ok, err := readRecord(dir, stopName, stop); err != nil {
 		f.broken = err
@@ -98,7 +106,7 @@ func (b *Backend) recover(all []*found) {
 	for _, f := range all {
 		if f.record != nil {
 			b.publish(f.sandbox, backend.Observation{
-				Phase: backend.PhaseCreating, At: f.record.AcceptedAt, Events: []core.Event{{Name: "created", At: f.record.AcceptedAt}},
+				Phase: backend.PhaseCreating, At: f.record.AcceptedAt, Events: acceptEvents(f.record.AcceptedAt, f.record.Warm),
 			})
 		}
 		b.recoverOne(f)
@@ -107,7 +115,7 @@ func (b *Backend) recover(all []*found) {
 }
 
 func (b *Backend) recoverOne(f *found) {
-	f.submit(b.given(f.id))
+	f.submit(b.given(f.slot))
 	switch {
 	case f.broken != nil:
 		b.log.Error("a sandbox's records cannot be used; it counts as lost", "sandbox", f.id, "error", f.broken)
@@ -118,11 +126,21 @@ func (b *Backend) recoverOne(f *found) {
 		b.releaseLater(f.sandbox)
 		return
 	}
-	state, err := shim.Inspect(b.place.shimState(f.id))
+	state, err := shim.Inspect(b.place.shimState(f.slot))
 	switch {
 	case err != nil:
 		f.broken = err
 		b.loseBroken(f)
+	case f.record.Begin != nil:
+		b.recoverPrepared(f, state)
+	default:
+		b.recoverStarted(f, state)
+	}
+}
+
+// recoverStarted takes up a sandbox by what its shim says.
+func (b *Backend) recoverStarted(f *found, state shim.State) {
+	switch {
 	case state.Status == shim.StatusExited:
 		b.spawn(func() { b.endExited(f.sandbox, *state.Exit) })
 	case state.Status == shim.StatusRunning, state.Status == shim.StatusStopping:
@@ -139,7 +157,7 @@ func (b *Backend) recoverOne(f *found) {
 
 // adopt watches a sandbox that runs.
 func (b *Backend) adopt(f *found, state shim.State) {
-	client, err := shim.Connect(b.ctx, b.place.shimState(f.id))
+	client, err := shim.Connect(b.ctx, b.place.shimState(f.slot))
 	if err != nil {
 		// It has ended since it was looked at, or its shim does not answer: waiting tells.
 		b.spawn(func() { b.awaitOrphan(f) })
@@ -167,7 +185,7 @@ func (b *Backend) adopt(f *found, state shim.State) {
 
 // awaitOrphan waits until a shim that is starting a sandbox has done so, or is gone.
 func (b *Backend) awaitOrphan(f *found) {
-	dir := b.place.shimState(f.id)
+	dir := b.place.shimState(f.slot)
 	state, err := b.settled(dir)
 	switch {
 	case b.ctx.Err() != nil:
@@ -209,7 +227,7 @@ func (b *Backend) startAgain(f *found) {
 		return
 	}
 	f.submit(nil)
-	err := errors.Join(b.clearBox(f.id), os.RemoveAll(b.place.shimState(f.id)))
+	err := errors.Join(b.clearBox(f.slot), os.RemoveAll(b.place.shimState(f.slot)))
 	if err != nil {
 		b.spawn(func() { b.endUnstarted(f.sandbox, err) })
 		return
@@ -220,7 +238,7 @@ func (b *Backend) startAgain(f *found) {
 // loseBroken ends a sandbox whose records cannot be used. Only its processes can be dealt with.
 func (b *Backend) loseBroken(f *found) {
 	b.spawn(func() {
-		if _, err := b.clean(f.id); err != nil {
+		if _, err := b.clean(f.slot); err != nil {
 			b.log.Error("what is left of a broken sandbox cannot be removed", "sandbox", f.id, "error", err)
 		}
 		b.endRecorded(f.sandbox, endRecord{

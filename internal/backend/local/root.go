@@ -59,8 +59,7 @@ func (b *Backend) hostBox(x *boxed, s *sandbox, o *order, dir string) error {
 	}
 	x.bundle.Tmpfs = append(x.bundle.Tmpfs, bundle.Shm())
 	sortTmpfs(x.bundle.Tmpfs)
-	x.env = mergeEnv([]string{"PATH=" + defaultPath, "HOME=" + rootHome, "LANG=C.UTF-8"}, o.env)
-	x.dir, x.main = hostWorkDir, o.main
+	x.env, x.dir = []string{"PATH=" + defaultPath, "HOME=" + rootHome, "LANG=C.UTF-8"}, hostWorkDir
 	return nil
 }
 
@@ -109,9 +108,9 @@ func (b *Backend) imageBox(x *boxed, s *sandbox, o *order, img *image.Image, dir
 	x.bundle.Root = mounted.Root()
 	x.bundle.UID, x.bundle.GID, x.bundle.Groups = user.UID, user.GID, user.Groups
 	x.bundle.Tmpfs = []bundle.Tmpfs{bundle.Shm()}
-	x.env = mergeEnv([]string{"PATH=" + defaultPath, "HOME=" + user.Home}, img.Config.Env, o.env)
-	x.main = o.mainOf(img.Config.Entrypoint, img.Config.Cmd)
-	if len(x.main) == 0 && !o.idle {
+	x.env = mergeEnv([]string{"PATH=" + defaultPath, "HOME=" + user.Home}, img.Config.Env)
+	x.entrypoint, x.cmd = img.Config.Entrypoint, img.Config.Cmd
+	if len(x.mainOf(o)) == 0 && !o.idle {
 		return imageFault(fmt.Errorf("image %s has neither entrypoint nor command, and the launch names no command", o.image))
 	}
 	return nil
@@ -152,8 +151,8 @@ func bindDir(source, target string, flags uintptr) error {
 }
 
 // clearBox removes everything of a sandbox but its records: mounts, box, bundle. It can be repeated.
-func (b *Backend) clearBox(id string) error {
-	dir := b.place.box(id)
+func (b *Backend) clearBox(slot string) error {
+	dir := b.place.box(slot)
 	err := image.Unmount(dir)
 	for _, name := range []string{filesName, plainName} {
 		p := filepath.Join(dir, name)
@@ -164,7 +163,7 @@ func (b *Backend) clearBox(id string) error {
 	if err != nil {
 		return err // Removing files below a mount that is still there would remove what it shows.
 	}
-	return errors.Join(os.RemoveAll(dir), os.RemoveAll(b.place.bundle(id)))
+	return errors.Join(os.RemoveAll(dir), os.RemoveAll(b.place.bundle(slot)))
 }
 
 func sortTmpfs(list []bundle.Tmpfs) {

@@ -15,7 +15,10 @@ import (
 
 // sandbox is what the server knows of one sandbox. What matters is on disk; this is the view of it.
 type sandbox struct {
-	id     string
+	id string
+	// slot names what it has on the machine: directory, box, bundle, control group, container. It is the id, except for one that
+	// was prepared before it had an id.
+	slot   string
 	work   *backend.Work
 	ids    int
 	client *shim.Client
@@ -49,7 +52,7 @@ type sandbox struct {
 }
 
 func newSandbox(w *backend.Work, ids int) *sandbox {
-	return &sandbox{id: w.SandboxID, work: w, ids: ids, ready: make(chan struct{}), released: make(chan struct{})}
+	return &sandbox{id: w.SandboxID, slot: w.SandboxID, work: w, ids: ids, ready: make(chan struct{}), released: make(chan struct{})}
 }
 
 // publish completes an observation and makes it the last one. Phases never go back: a late one is dropped, its events kept.
@@ -59,6 +62,10 @@ func (b *Backend) publish(s *sandbox, o backend.Observation) {
 	o.SandboxID = s.id
 	if o.At.IsZero() {
 		o.At = b.cfg.Now()
+	}
+	if s.id == "" { // A slot is nobody's: nobody is told.
+		s.told = append(s.told, b.toldOf(o).Events...)
+		return
 	}
 	if rank(o.Phase) < rank(s.last.Phase) {
 		events, started := o.Events, o.StartedAt
@@ -123,6 +130,14 @@ func (s *sandbox) stopping() *stopRecord {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.stop
+}
+
+// hostname is what the sandbox calls itself.
+func (s *sandbox) hostname() string {
+	if s.id == "" {
+		return neutralName
+	}
+	return hostname(s.id)
 }
 
 // event returns an event of now.

@@ -23,19 +23,24 @@ import (
 
 // begin starts a sandbox in the background and watches it to its end.
 func (b *Backend) begin(s *sandbox) {
+	b.beginWith(s, func(ctx context.Context) error { return b.start(ctx, s) })
+}
+
+// beginWith is begin with a start of another kind.
+func (b *Backend) beginWith(s *sandbox, start func(context.Context) error) {
 	ctx, cancel := context.WithCancel(b.ctx)
 	s.mu.Lock()
 	s.cancelStart = cancel
 	s.mu.Unlock()
 	b.spawn(func() {
 		defer cancel()
-		b.run(ctx, s)
+		b.run(ctx, s, start)
 	})
 }
 
 // run takes a sandbox from accepted to ended.
-func (b *Backend) run(ctx context.Context, s *sandbox) {
-	err := b.start(ctx, s)
+func (b *Backend) run(ctx context.Context, s *sandbox, start func(context.Context) error) {
+	err := start(ctx)
 	switch {
 	case b.ctx.Err() != nil:
 		return
@@ -49,13 +54,10 @@ func (b *Backend) run(ctx context.Context, s *sandbox) {
 
 // start prepares everything and hands over to a shim. It returns when the main process runs.
 func (b *Backend) start(ctx context.Context, s *sandbox) error {
+	defer b.pools.launch()()
 	o, fields := read(s.work, b.machine)
 	if len(fields) > 0 {
 		return fault.Preconditionf(fault.ReasonBackendUnsupported, "%s: %s", fields[0].Path, fields[0].Description)
-	}
-	rt, err := b.runtime(o.runtime)
-	if err != nil {
-		return err
 	}
 	img, err := b.fetch(ctx, s, o)
 	if err != nil {
@@ -67,24 +69,7 @@ func (b *Backend) start(ctx context.Context, s *sandbox) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	box, err := b.makeBox(s, o, img, rt)
-	if err != nil {
-		return err
-	}
-	config, err := b.writeBundle(s.id, bundle.Spec(&box.bundle))
-	if err != nil {
-		return err
-	}
-	failpoint.Hit(failBundled)
-	if err := os.Mkdir(b.place.shimState(s.id), 0o700); err != nil {
-		return err
-	}
-	if ctx.Err() != nil { // From here on a stop goes to the shim.
-		return ctx.Err()
-	}
-	s.submit(config)
-	client, err := shim.Start(b.ctx, b.shim, b.shimConfig(s.id, rt, box))
-	failpoint.Hit(failShimStarted)
+	_, client, err := b.bringUp(ctx, s, o, img, false)
 	if err != nil {
 		return err
 	}
@@ -92,17 +77,48 @@ func (b *Backend) start(ctx context.Context, s *sandbox) error {
 	return nil
 }
 
-// shimConfig is what a shim is told.
-func (b *Backend) shimConfig(id string, rt ociRuntime, x *boxed) shim.Config {
+// bringUp makes everything of a sandbox and hands over to a shim. It returns when the main process runs or, prepared, when all
+// but that is there.
+func (b *Backend) bringUp(ctx context.Context, s *sandbox, o *order, img *library.Got, prepared bool) (*boxed, *shim.Client, error) {
+	rt, err := b.runtime(o.runtime)
+	if err != nil {
+		return nil, nil, err
+	}
+	x, err := b.makeBox(s, o, img, rt)
+	if err != nil {
+		return nil, nil, err
+	}
+	config, err := b.writeBundle(s.slot, bundle.Spec(&x.bundle))
+	if err != nil {
+		return nil, nil, err
+	}
+	failpoint.Hit(failBundled)
+	if err := os.Mkdir(b.place.shimState(s.slot), 0o700); err != nil {
+		return nil, nil, err
+	}
+	if ctx.Err() != nil { // From here on a stop goes to the shim.
+		return nil, nil, ctx.Err()
+	}
+	s.submit(config)
+	told := b.shimConfig(s.slot, rt)
+	if told.Prepared = prepared; !prepared {
+		told.Env, told.WorkDir, told.Main = x.envOf(o), x.dir, x.mainOf(o)
+	}
+	client, err := shim.Start(b.ctx, b.shim, told)
+	failpoint.Hit(failShimStarted)
+	return x, client, err
+}
+
+// shimConfig is what every shim is told.
+func (b *Backend) shimConfig(slot string, rt ociRuntime) shim.Config {
 	cfg := shim.Config{
-		Dir: b.place.shimState(id), ID: id, Runtime: rt.path, RuntimeRoot: b.place.runtime(rt.name), Bundle: b.place.bundle(id),
+		Dir: b.place.shimState(slot), ID: slot, Runtime: rt.path, RuntimeRoot: b.place.runtime(rt.name), Bundle: b.place.bundle(slot),
 		RuntimeKind: rt.kind, RuntimeFlags: rt.allFlags(), HideUnified: rt.kind == oci.Crun && b.machine.cgroup == cgroup.Hybrid,
-		Cgroup: cgroup.Group{Mode: b.machine.cgroup, Path: b.place.cgroup(id), Base: b.place.cgroupBase()},
-		Env:    x.env, WorkDir: x.dir, Main: x.main,
+		Cgroup:       cgroup.Group{Mode: b.machine.cgroup, Path: b.place.cgroup(slot), Base: b.place.cgroupBase()},
 		StartTimeout: startTimeout,
 	}
 	if rt.kind.Dials() {
-		cfg.Meet = filepath.Join(b.place.box(id), meetDir, meetName)
+		cfg.Meet = filepath.Join(b.place.box(slot), meetDir, meetName)
 	}
 	return cfg
 }
@@ -124,8 +140,8 @@ func (b *Backend) started(s *sandbox, client *shim.Client) {
 const configName = "config.json"
 
 // writeBundle writes config.json and returns it. It need not survive anything: a start that is begun again writes it again.
-func (b *Backend) writeBundle(id string, spec any) (json.RawMessage, error) {
-	dir := b.place.bundle(id)
+func (b *Backend) writeBundle(slot string, spec any) (json.RawMessage, error) {
+	dir := b.place.bundle(slot)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -137,28 +153,34 @@ func (b *Backend) writeBundle(id string, spec any) (json.RawMessage, error) {
 }
 
 // given returns the configuration that an earlier server gave to a shim, nil when there was none or it cannot be told.
-func (b *Backend) given(id string) json.RawMessage {
-	if _, err := os.Stat(b.place.shimState(id)); err != nil { // made when a bundle is about to be handed over
+func (b *Backend) given(slot string) json.RawMessage {
+	if _, err := os.Stat(b.place.shimState(slot)); err != nil { // made when a bundle is about to be handed over
 		return nil
 	}
-	data, err := os.ReadFile(filepath.Join(b.place.bundle(id), configName))
+	data, err := os.ReadFile(filepath.Join(b.place.bundle(slot), configName))
 	if err != nil || !json.Valid(data) {
 		return nil // nothing depends on it
 	}
 	return data
 }
 
-// boxed is a sandbox that is ready to be started.
+// boxed is a sandbox that is ready to be started: what depends on its spec. A launch adds the rest.
 type boxed struct {
 	bundle bundle.Input
-	env    []string
-	dir    string
-	main   []string
+	// env is the environment before that of the launch, dir the working directory.
+	env []string
+	dir string
+	// entrypoint and cmd are the image's.
+	entrypoint, cmd []string
 }
+
+// envOf and mainOf return environment and main process of a launch.
+func (x *boxed) envOf(o *order) []string  { return mergeEnv(x.env, o.env) }
+func (x *boxed) mainOf(o *order) []string { return o.mainOf(x.entrypoint, x.cmd) }
 
 // makeBox makes what the processes of a sandbox will see.
 func (b *Backend) makeBox(s *sandbox, o *order, img *library.Got, rt ociRuntime) (*boxed, error) {
-	dir := b.place.box(s.id)
+	dir := b.place.box(s.slot)
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -168,7 +190,7 @@ func (b *Backend) makeBox(s *sandbox, o *order, img *library.Got, rt ociRuntime)
 	}
 	failpoint.Hit(failBoxMade)
 	x := &boxed{bundle: bundle.Input{
-		ID: hostname(s.id), Env: []string{"PATH=" + defaultPath}, IDBase: base(s.ids), CgroupsPath: b.place.cgroup(s.id), Limits: o.limits,
+		ID: s.hostname(), Env: []string{"PATH=" + defaultPath}, IDBase: base(s.ids), CgroupsPath: b.place.cgroup(s.slot), Limits: o.limits,
 	}}
 	if err := b.withInit(&x.bundle, rt, dir); err != nil {
 		return nil, err
@@ -225,24 +247,18 @@ func (b *Backend) withInit(in *bundle.Input, rt ociRuntime, box string) error {
 // bindFiles returns the binds of mounted files, and of the two files of /etc that differ by sandbox. The contents of
 // mounted files stay in the state directory, which the sandbox's ids cannot enter; they are shown through a mount.
 func (b *Backend) bindFiles(s *sandbox, dir string) ([]bundle.Bind, error) {
-	name := hostname(s.id)
-	var binds []bundle.Bind
-	for path, text := range map[string]string{
-		"hosts": "127.0.0.1 localhost\n::1 localhost\n127.0.1.1 " + name + "\n", "hostname": name + "\n",
-	} {
-		source := filepath.Join(dir, path)
-		if err := os.WriteFile(source, []byte(text), 0o644); err != nil {
-			return nil, err
-		}
-		binds = append(binds, bundle.Bind{Source: source, Target: "/etc/" + path})
+	if err := b.nameBox(s.slot, s.hostname()); err != nil {
+		return nil, err
 	}
-	sortBinds(binds)
+	binds := []bundle.Bind{
+		{Source: filepath.Join(dir, "hostname"), Target: "/etc/hostname"}, {Source: filepath.Join(dir, "hosts"), Target: "/etc/hosts"},
+	}
 	given := s.work.Launch.GetMountedFiles()
 	if len(given) == 0 {
 		return binds, nil
 	}
 	shown := filepath.Join(dir, filesName)
-	if err := bindDir(b.place.mounted(s.id), shown, unix.MS_NOSUID|unix.MS_NODEV); err != nil {
+	if err := bindDir(b.place.mounted(s.slot), shown, unix.MS_NOSUID|unix.MS_NODEV); err != nil {
 		return nil, err
 	}
 	for i, f := range given {
@@ -251,14 +267,23 @@ func (b *Backend) bindFiles(s *sandbox, dir string) ([]bundle.Bind, error) {
 	return binds, nil
 }
 
+// nameBox writes the files that have the host name in them: into the same files, which a prepared sandbox has mounted.
+func (b *Backend) nameBox(slot, name string) error {
+	dir := b.place.box(slot)
+	return errors.Join(
+		os.WriteFile(filepath.Join(dir, "hosts"), []byte("127.0.0.1 localhost\n::1 localhost\n127.0.1.1 "+name+"\n"), 0o644),
+		os.WriteFile(filepath.Join(dir, "hostname"), []byte(name+"\n"), 0o644),
+	)
+}
+
 // endUnstarted ends a sandbox whose start failed. If a shim recorded an end, that is it.
 func (b *Backend) endUnstarted(s *sandbox, cause error) {
-	exit, err := shim.ReadExit(b.place.shimState(s.id))
+	exit, err := shim.ReadExit(b.place.shimState(s.slot))
 	if err == nil && exit != nil {
 		b.endExited(s, *exit)
 		return
 	}
-	if record, err := shim.ReadRecord(b.place.shimState(s.id)); errors.Is(cause, shim.ErrDied) && (err != nil || record != nil) {
+	if record, err := shim.ReadRecord(b.place.shimState(s.slot)); errors.Is(cause, shim.ErrDied) && (err != nil || record != nil) {
 		b.endLost(s) // Its main process may have run.
 		return
 	}

@@ -83,7 +83,7 @@ func (b *Backend) recordStop(s *sandbox, grace time.Duration, why string) (ended
 		return false
 	}
 	s.stop, s.grace = &stopRecord{Version: recordVersion, Why: why, At: b.cfg.Now()}, grace
-	err := writeRecord(b.place.sandbox(s.id), stopName, s.stop)
+	err := writeRecord(b.place.sandbox(s.slot), stopName, s.stop)
 	o := stopping(s.stop)
 	s.mu.Unlock()
 	if err != nil {
@@ -130,13 +130,13 @@ func (b *Backend) remove(s *sandbox) error {
 		return nil
 	}
 	if !s.clean {
-		if err := errors.Join(b.dismiss(s), b.clearBox(s.id)); err != nil {
+		if err := errors.Join(b.dismiss(s), b.clearBox(s.slot)); err != nil {
 			return err
 		}
 		b.letGo(s)
 		s.clean = true
 	}
-	if err := b.place.discard(s.id); err != nil {
+	if err := b.place.discard(s.slot); err != nil {
 		return err
 	}
 	b.mu.Lock()
@@ -148,16 +148,16 @@ func (b *Backend) remove(s *sandbox) error {
 	return nil
 }
 
-// discard removes the records of a sandbox: out of sight at once, then for good.
-func (p places) discard(id string) error {
+// discard removes the records of a slot: out of sight at once, then for good.
+func (p places) discard(slot string) error {
 	for n := 0; ; n++ {
-		hidden := filepath.Join(p.trash(), id+"."+strconv.Itoa(n))
+		hidden := filepath.Join(p.trash(), slot+"."+strconv.Itoa(n))
 		if err := os.Mkdir(hidden, 0o700); errors.Is(err, os.ErrExist) {
 			continue // Left by an interrupted deletion of the same id; the next server removes it.
 		} else if err != nil {
 			return err
 		}
-		if err := os.Rename(p.sandbox(id), filepath.Join(hidden, "records")); err != nil && !errors.Is(err, os.ErrNotExist) {
+		if err := os.Rename(p.sandbox(slot), filepath.Join(hidden, "records")); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return err
 		}
 		if err := syncDir(p.sandboxes()); err != nil {

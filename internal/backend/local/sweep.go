@@ -20,7 +20,7 @@ import (
 func (b *Backend) sweep(all []*found) error {
 	known := map[string]bool{}
 	for _, f := range all {
-		known[f.id] = true
+		known[f.slot] = true
 	}
 	stale := func(id string) bool { return !known[id] }
 	return errors.Join(b.sweepCgroups(stale), b.sweepBoxes(stale), b.sweepRuntimes(stale))

@@ -164,6 +164,12 @@ func (s *sandbox) explain(e *shim.Exit) {
 	case s.stopping:
 		e.Reason = shim.ReasonStopped
 	}
+	if s.cfg.Prepared && s.record.StartedAt.IsZero() { // The code is that of a main process, and there was none.
+		e.ExitCode = nil
+		if e.Reason == shim.ReasonStopped {
+			e.Message = "stopped before it ran"
+		}
+	}
 	if e.OOM && e.Message == "" {
 		e.Message = fmt.Sprintf("the kernel killed %d of its processes for want of memory", e.OOMKills)
 	}
