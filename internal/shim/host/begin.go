@@ -66,6 +66,7 @@ func (s *sandbox) beginPrepared() *wire.Error {
 	}
 	failpoint.Hit(failAfterBeginRecord)
 	if err := s.rename(b.Hostname); err != nil {
+		s.stayPrepared()
 		return wire.Errorf(wire.CodeInternal, "host name: %v", err)
 	}
 	cfg := *s.cfg
@@ -85,7 +86,7 @@ func (s *sandbox) beginPrepared() *wire.Error {
 func (s *sandbox) leavePrepared(b *shim.Begin) *wire.Error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.stopping || isClosed(s.ended) {
+	if s.stopping || s.over {
 		return errStopping()
 	}
 	failpoint.Hit(failBeforeBeginRecord)
@@ -96,6 +97,16 @@ func (s *sandbox) leavePrepared(b *shim.Begin) *wire.Error {
 	}
 	s.record, s.main = next, b.Main
 	return nil
+}
+
+// stayPrepared takes that back, for nothing was started. What cannot be written says the less of the two.
+func (s *sandbox) stayPrepared() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.record.Phase, s.main = shim.PhasePrepared, nil
+	if err := shim.WriteRecord(s.cfg.Dir, s.record); err != nil {
+		s.logf("record that the sandbox did not begin: %v", err)
+	}
 }
 
 // markPrepared writes down that the sandbox waits for its main process.

@@ -89,6 +89,9 @@ func (s *sandbox) kill() {
 // finish records the end and removes what is left.
 func (s *sandbox) finish(reserve *shim.ExitFile, ws syscall.WaitStatus) {
 	at := time.Now().UTC()
+	s.mu.Lock()
+	s.over = true
+	s.mu.Unlock()
 	s.drain()
 	if s.hasMain() {
 		wait(s.inside().told, lastWords) // It was sent before process 1 ended, but by another way.

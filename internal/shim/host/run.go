@@ -94,6 +94,7 @@ type sandbox struct {
 	guest    *guest // nil until shim and init have met
 	pid      int    // process 1; 0 until known
 	stopping bool
+	over     bool // process 1 has ended
 	killed   bool // the shim sent SIGKILL
 	// main is the main process's command, unstarted why a prepared sandbox could not start it.
 	main      []string
