@@ -58,7 +58,31 @@ func runnerDocument(raw json.RawMessage, names map[string]string) ([]byte, error
 	put(body, "profile_bindings", bindings)
 	state := strings.ToLower(strings.TrimPrefix(textAt(n, "installStatus"), "RUNNER_INSTALL_STATUS_") + ", " +
 		strings.TrimPrefix(textAt(n, "connectionStatus"), "RUNNER_CONNECTION_STATUS_"))
-	return document(n, "runner "+textAt(n, "identity", "runnerId"), body, state)
+	text, err := document(n, "runner "+textAt(n, "identity", "runnerId"), body, state)
+	head, rest, _ := bytes.Cut(text, []byte("\n"))
+	return slices.Concat(head, []byte("\n"), warmComments(n), rest), err
+}
+
+// warmComments says, a line for each pool, how the warm pools are.
+func warmComments(n *tree.Node) []byte {
+	list := n.Get("warmPools")
+	if list == nil {
+		return nil
+	}
+	var b bytes.Buffer
+	count := func(p *tree.Node, key string) string { return first(textAt(p, key), "0") }
+	for _, p := range list.Items {
+		fmt.Fprintf(&b, "# warm pool of %s: %s of %s ready, %s being prepared, %s hits, %s misses", clean(textAt(p, "profileName")),
+			count(p, "ready"), count(p, "size"), count(p, "preparing"), count(p, "hits"), count(p, "misses"))
+		if problem := textAt(p, "problem"); problem != "" {
+			fmt.Fprintf(&b, "; %s", clean(strings.Join(strings.Fields(problem), " ")))
+			if at := localTime(textAt(p, "retryAt")); at != "" {
+				fmt.Fprintf(&b, " (tried again at %s)", at)
+			}
+		}
+		b.WriteByte('\n')
+	}
+	return b.Bytes()
 }
 
 func bindingNode(b *tree.Node, names map[string]string) *yaml.Node {
@@ -82,6 +106,11 @@ func bindingNode(b *tree.Node, names map[string]string) *yaml.Node {
 		} else {
 			put(out, "overrides_json", scalar(text))
 		}
+	}
+	if size := textAt(b, "warm", "size"); size != "" && size != "0" {
+		warm := &yaml.Node{Kind: yaml.MappingNode}
+		put(warm, "size", &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!int", Value: size})
+		put(out, "warm", warm)
 	}
 	return out
 }

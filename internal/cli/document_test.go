@@ -59,12 +59,14 @@ func TestRunnerDocument(t *testing.T) {
 	raw := `{"id": "i", "revision": 2, "displayName": "", "updatedAt": "x", "installStatus": "RUNNER_INSTALL_STATUS_READY", "connectionStatus": "RUNNER_CONNECTION_STATUS_CONNECTED",
 	"identity": {"runnerId": "east", "zone": "us", "clusterId": ""}, "managedSpec": {"enforceResourceLimits": true, "allowPrivilegedProfileAnnotations": false},
 	"profileBindings": [{"profileTemplateId": "p1", "profileName": "agent", "isDefault": true, "overridesJson": "{\"resourceDefaults\":{\"cpuLimit\":\"2\"},\"podTemplateJson\":\"{\\\"spec\\\":{\\\"hostNetwork\\\":true}}\"}"},
-		{"profileTemplateId": "p1", "profileName": "other", "isDefault": false, "overridesJson": ""}, {"profileTemplateId": "gone", "profileName": "x"}]}`
+		{"profileTemplateId": "p1", "profileName": "other", "isDefault": false, "overridesJson": "", "warm": {"size": 3}}, {"profileTemplateId": "gone", "profileName": "x"}],
+	"warmPools": [{"profileName": "other", "size": 3, "ready": 1, "preparing": 1, "hits": "7", "misses": "0", "problem": "it\nfails", "retryAt": "y"}]}`
 	got, err := runnerDocument([]byte(raw), map[string]string{"p1": "agent"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := `# runner east: revision 2, x, ready, connected
+# warm pool of other: 1 of 3 ready, 1 being prepared, 7 hits, 0 misses; it fails (tried again at y)
 # id i
 identity:
   runner_id: east
@@ -82,6 +84,8 @@ profile_bindings:
           hostNetwork: true
   - profile: agent
     profile_name: other
+    warm:
+      size: 3
   - profile_template_id: gone
     profile_name: x
 `

@@ -108,7 +108,7 @@ func wireRunner(ctx context.Context, c *client.Client, runner *tree.Node) (*tree
 }
 
 func wireBinding(ctx context.Context, c *client.Client, at string, b *tree.Node) (*tree.Node, error) {
-	known := []string{"profile", "profile_template_id", "profile_name", "is_default", "overrides", "overrides_json"}
+	known := []string{"profile", "profile_template_id", "profile_name", "is_default", "overrides", "overrides_json", "warm"}
 	if p := unknownKeys(b, at, known); p.Len() > 0 {
 		return nil, p.Err("the bindings cannot be used")
 	}

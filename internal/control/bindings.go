@@ -153,7 +153,14 @@ func shapeOfBindings(e *fault.Error, bindings []core.Binding) {
 			e.WithField(bindingPath(i)+".is_default", "is true for %d bindings; exactly one may have it", len(defaults))
 		}
 	}
+	total := 0
 	for i, b := range bindings {
+		if b.Warm < 0 || b.Warm > core.MaxWarmSize {
+			e.WithField(bindingPath(i)+".warm.size", "is %d; a binding keeps from 0 to %d sandboxes prepared", b.Warm, core.MaxWarmSize)
+		}
+		if total += int(b.Warm); total > core.MaxWarmTotal && total-int(b.Warm) <= core.MaxWarmTotal {
+			e.WithField(bindingPath(i)+".warm.size", "makes more than %d sandboxes for all bindings, the limit of a runner", core.MaxWarmTotal)
+		}
 		if b.Alias == "" {
 			continue
 		}

@@ -55,6 +55,8 @@ type RunnerStatus struct {
 	Info *backend.Info
 	// Error is set while Install is FAILED.
 	Error *InstallError
+	// Pools are the warm pools of its bindings, while it is connected.
+	Pools []backend.PoolStatus
 	// Live counts the sandboxes that have not ended.
 	Live int64
 }
@@ -129,6 +131,7 @@ func (s *Service) statusOf(r *core.Runner) RunnerStatus {
 		// The line is a stream that is open or is not: while it is, the process is in contact now.
 		status.LastHeartbeat = k.since
 		if k.connected {
+			status.Pools = k.link.Pools()
 			status.Connection, status.ConnectedAt, status.LastHeartbeat = Connected, k.since, s.now()
 		}
 		if info.Refusal != "" {

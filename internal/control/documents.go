@@ -54,6 +54,7 @@ type (
 		Alias     string          `json:"alias,omitempty"`
 		Default   bool            `json:"default,omitempty"`
 		Overrides json.RawMessage `json:"overrides,omitempty"`
+		Warm      int32           `json:"warm,omitempty"`
 	}
 )
 
@@ -166,7 +167,7 @@ func runnerObject(r *core.Runner) (*store.Object, error) {
 		Bindings: make([]bindingDocument, len(r.Bindings)),
 	}
 	for i, b := range r.Bindings {
-		d.Bindings[i] = bindingDocument{ProfileID: b.ProfileID, Alias: b.Alias, Default: b.Default, Overrides: layerText(b.Overrides)}
+		d.Bindings[i] = bindingDocument{ProfileID: b.ProfileID, Alias: b.Alias, Default: b.Default, Overrides: layerText(b.Overrides), Warm: b.Warm}
 	}
 	return object(store.KindRunner, r.Meta, r.RunnerID, clusterKey(r), d)
 }
@@ -199,7 +200,7 @@ func runnerFrom(o *store.Object) (*core.Runner, error) {
 		if err != nil {
 			return nil, fault.Internalf(err, "runner %s revision %d: override %d cannot be read", o.Name, o.Revision, i)
 		}
-		r.Bindings[i] = core.Binding{ProfileID: b.ProfileID, Alias: b.Alias, Default: b.Default, Overrides: layer}
+		r.Bindings[i] = core.Binding{ProfileID: b.ProfileID, Alias: b.Alias, Default: b.Default, Overrides: layer, Warm: b.Warm}
 	}
 	return r, nil
 }

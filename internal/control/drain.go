@@ -50,6 +50,7 @@ func (s *Service) DeleteRunner(ctx context.Context, p core.Principal, ref string
 	}
 	s.configs.invalidate(p.OrgID)
 	if !draining {
+		s.dropPools(runner.ID)
 		s.contacts.forget(runner.ID)
 		return nil
 	}
@@ -135,6 +136,7 @@ func (s *Service) drained(ctx context.Context, orgID, runnerUUID string) {
 	}
 	if gone {
 		s.configs.invalidate(orgID)
+		s.dropPools(runnerUUID)
 		s.contacts.forget(runnerUUID)
 	}
 }

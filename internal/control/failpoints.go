@@ -34,6 +34,7 @@ const (
 	fpReadFile          = "control.before-read-file"
 	fpWriteFile         = "control.before-write-file"
 	fpRecovered         = "control.after-recover-read"
+	fpSetPools          = "control.before-set-pools"
 	fpFirstPassObserved = "control.after-first-pass"
 )
 
@@ -43,6 +44,6 @@ func Failpoints() []string {
 		fpProfileInsert, fpProfileUpdate, fpProfileDelete, fpRunnerInsert, fpRunnerUpdate, fpRunnerDelete, fpRunnerDrained,
 		fpZonePut, fpZoneDelete, fpOrgInsert, fpTokenInsert, fpTokenRevoke, fpBootstrap, fpCapacity,
 		fpLaunchCommit, fpLaunchCommitted, fpApplied, fpStatusCommit, fpStatusCommitted, fpStop, fpStopped, fpPause, fpPaused, fpResume, fpResumed, fpCleanup, fpCleaned,
-		fpExec, fpReadFile, fpWriteFile, fpRecovered, fpFirstPassObserved,
+		fpExec, fpReadFile, fpWriteFile, fpRecovered, fpSetPools, fpFirstPassObserved,
 	}
 }

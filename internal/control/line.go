@@ -23,6 +23,7 @@ func (s *Service) lineUp(ctx context.Context, k *contact, a *attachment) {
 		k.lost = nil
 	}
 	s.contacts.mu.Unlock()
+	s.pools.forget(k.runnerUUID)
 	s.configs.invalidate(k.orgID)
 	s.wakeRunner(k.runnerUUID)
 	s.log.InfoContext(ctx, "the line to a runner is up", "runner", k.runnerID)

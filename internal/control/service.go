@@ -70,6 +70,7 @@ type Service struct {
 	cleanUps chan struct{}
 	live     *liveTable
 	contacts *contacts
+	pools    *poolTeller
 }
 
 // New returns a Service. ctx bounds its background work, which Close also ends.
@@ -103,6 +104,8 @@ func New(ctx context.Context, cfg Config) *Service {
 	s.used = newUsedAmounts()
 	s.live = newLiveTable()
 	s.contacts = newContacts()
+	s.pools = newPoolTeller()
+	s.configs.changed = s.pokePools
 	s.cleanUps = make(chan struct{}, maxCleanUps)
 	return s
 }

@@ -35,10 +35,12 @@ type configCache struct {
 	mu     sync.Mutex
 	byOrg  map[string]*orgConfig
 	epochs map[string]uint64
+	// changed is called, without the lock, when the configuration of an organization is or may be another.
+	changed func(orgID string)
 }
 
 func newConfigCache() *configCache {
-	return &configCache{byOrg: map[string]*orgConfig{}, epochs: map[string]uint64{}}
+	return &configCache{byOrg: map[string]*orgConfig{}, epochs: map[string]uint64{}, changed: func(string) {}}
 }
 
 func (c *configCache) get(orgID string) (cfg *orgConfig, epoch uint64) {
@@ -57,6 +59,7 @@ func (c *configCache) put(orgID string, cfg *orgConfig, epoch uint64) {
 }
 
 func (c *configCache) invalidate(orgID string) {
+	defer c.changed(orgID)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.epochs[orgID]++
@@ -100,6 +103,9 @@ func (s *Service) config(ctx context.Context, orgID string, fresh bool) (*orgCon
 		return nil, err
 	}
 	s.configs.put(orgID, cfg, epoch)
+	if old != nil { // Another gateway may have written.
+		s.configs.changed(orgID)
+	}
 	return cfg, nil
 }
 

@@ -56,6 +56,8 @@ type Binding struct {
 	Default bool
 	// Overrides is layer 3; nil when the binding has none, which is not the same as an empty object.
 	Overrides *spec.Layer
+	// Warm is how many sandboxes are kept prepared for launches from it, at most MaxWarmSize.
+	Warm int32
 }
 
 // Runner runs sandboxes on one cluster, or on this machine.

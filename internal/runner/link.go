@@ -41,6 +41,11 @@ type Link interface {
 	Exec(ctx context.Context, id string, e backend.Exec) (backend.Process, error)
 	ReadFile(ctx context.Context, id, path string, limit int64) (io.ReadCloser, int64, error)
 	WriteFile(ctx context.Context, id, path string, mode uint32, r io.Reader) error
+	// SetPools replaces the pools of prepared sandboxes. A pool whose layers do not give its digest: Precondition, DIGEST_MISMATCH,
+	// and nothing changes.
+	SetPools(ctx context.Context, pools []Pool) error
+	// Pools returns the status of each pool.
+	Pools() []backend.PoolStatus
 	Observe(ctx context.Context) iter.Seq[*backend.Observation]
 	// Network tells what the backend does; the id "" is the machine alone.
 	Network(ctx context.Context, id string, target egress.Target) (*backend.Network, error)

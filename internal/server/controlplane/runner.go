@@ -33,6 +33,9 @@ func configured(r *core.Runner) (*v1beta2pb.Runner, error) {
 		if b.Overrides != nil {
 			out.OverridesJson = string(b.Overrides.WireJSON())
 		}
+		if b.Warm > 0 {
+			out.Warm = &v1beta2pb.WarmPool{Size: b.Warm}
+		}
 		m.ProfileBindings = append(m.ProfileBindings, out)
 	}
 	return m, nil
@@ -54,6 +57,12 @@ func (f *Front) runnerMessage(v *control.RunnerView, warnings []string) (*v1beta
 	m.CreatedAt, m.UpdatedAt, m.LastHeartbeatAt = wire.Time(r.CreatedAt), wire.Time(r.UpdatedAt), wire.Time(st.LastHeartbeat)
 	if e := st.Error; e != nil {
 		m.InstallError = &v1beta2pb.RunnerInstallError{Reason: e.Reason, Message: e.Message, RemediationHints: e.Hints, OccurredAt: wire.Time(e.At)}
+	}
+	for _, p := range st.Pools {
+		m.WarmPools = append(m.WarmPools, &v1beta2pb.WarmPoolStatus{
+			ProfileName: p.ProfileName, Size: int32(p.Size), Ready: int32(p.Ready), Preparing: int32(p.Preparing),
+			Hits: p.Hits, Misses: p.Misses, Problem: p.Problem, RetryAt: wire.Time(p.RetryAt),
+		})
 	}
 	if st.Info != nil {
 		m.ActiveConfigVersion, m.ActiveProfileSpecVersion = f.version, f.version
@@ -205,7 +214,7 @@ func runnerInput(m *v1beta2pb.Runner, wrong *rest.Problems) control.RunnerInput 
 		overrides, err := overridesLayer(b.GetOverridesJson(), fmt.Sprintf("runner.profile_bindings[%d].overrides_json", i))
 		wrong.Merge(err)
 		in.Bindings = append(in.Bindings, core.Binding{
-			ProfileID: b.GetProfileTemplateId(), Alias: b.GetProfileName(), Default: b.GetIsDefault(), Overrides: overrides,
+			ProfileID: b.GetProfileTemplateId(), Alias: b.GetProfileName(), Default: b.GetIsDefault(), Overrides: overrides, Warm: b.GetWarm().GetSize(),
 		})
 	}
 	return in

@@ -227,7 +227,9 @@ type Runner struct {
 	// Counts the states of the configuration, bindings included, from 1.
 	Revision int32 `protobuf:"varint,101,opt,name=revision,proto3" json:"revision,omitempty"`
 	// Only in the answer to a write: what the caller ought to know, such as overrides without effect.
-	Warnings      []string `protobuf:"bytes,102,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	Warnings []string `protobuf:"bytes,102,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	// How the warm pools of the bindings are, by name. Only while the runner is connected.
+	WarmPools     []*WarmPoolStatus `protobuf:"bytes,106,rep,name=warm_pools,json=warmPools,proto3" json:"warm_pools,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -423,6 +425,13 @@ func (x *Runner) GetWarnings() []string {
 	return nil
 }
 
+func (x *Runner) GetWarmPools() []*WarmPoolStatus {
+	if x != nil {
+		return x.WarmPools
+	}
+	return nil
+}
+
 // RunnerIdentity says which runner and where.
 type RunnerIdentity struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -516,6 +525,8 @@ type RunnerProfileBinding struct {
 	IsDefault bool `protobuf:"varint,3,opt,name=is_default,json=isDefault,proto3" json:"is_default,omitempty"`
 	// Layer 3: JSON text of a part of a ProfileSpec. Null clears, absent inherits.
 	OverridesJson string `protobuf:"bytes,4,opt,name=overrides_json,json=overridesJson,proto3" json:"overrides_json,omitempty"`
+	// Added by Berm: sandboxes to keep prepared, so that a launch that changes no field of the spec has one at once.
+	Warm          *WarmPool `protobuf:"bytes,105,opt,name=warm,proto3" json:"warm,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -578,6 +589,164 @@ func (x *RunnerProfileBinding) GetOverridesJson() string {
 	return ""
 }
 
+func (x *RunnerProfileBinding) GetWarm() *WarmPool {
+	if x != nil {
+		return x.Warm
+	}
+	return nil
+}
+
+// WarmPool is how many sandboxes of a binding are kept prepared. They count against the capacity of the runner once they are used.
+type WarmPool struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// At most 64, and 256 for all bindings of a runner. 0 is none.
+	Size          int32 `protobuf:"varint,1,opt,name=size,proto3" json:"size,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WarmPool) Reset() {
+	*x = WarmPool{}
+	mi := &file_coreweave_sandbox_v1beta2_runner_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WarmPool) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WarmPool) ProtoMessage() {}
+
+func (x *WarmPool) ProtoReflect() protoreflect.Message {
+	mi := &file_coreweave_sandbox_v1beta2_runner_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WarmPool.ProtoReflect.Descriptor instead.
+func (*WarmPool) Descriptor() ([]byte, []int) {
+	return file_coreweave_sandbox_v1beta2_runner_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *WarmPool) GetSize() int32 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+// WarmPoolStatus is how the pool of one binding is.
+type WarmPoolStatus struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the binding.
+	ProfileName string `protobuf:"bytes,1,opt,name=profile_name,json=profileName,proto3" json:"profile_name,omitempty"`
+	// How many are wanted, wait, and are being prepared.
+	Size      int32 `protobuf:"varint,2,opt,name=size,proto3" json:"size,omitempty"`
+	Ready     int32 `protobuf:"varint,3,opt,name=ready,proto3" json:"ready,omitempty"`
+	Preparing int32 `protobuf:"varint,4,opt,name=preparing,proto3" json:"preparing,omitempty"`
+	// Launches that got one, and that did not, since the runner's start.
+	Hits   int64 `protobuf:"varint,5,opt,name=hits,proto3" json:"hits,omitempty"`
+	Misses int64 `protobuf:"varint,6,opt,name=misses,proto3" json:"misses,omitempty"`
+	// Why none can be prepared, and when that is tried again: without a time, not until the binding changes.
+	Problem       string                 `protobuf:"bytes,7,opt,name=problem,proto3" json:"problem,omitempty"`
+	RetryAt       *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=retry_at,json=retryAt,proto3" json:"retry_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WarmPoolStatus) Reset() {
+	*x = WarmPoolStatus{}
+	mi := &file_coreweave_sandbox_v1beta2_runner_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WarmPoolStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WarmPoolStatus) ProtoMessage() {}
+
+func (x *WarmPoolStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_coreweave_sandbox_v1beta2_runner_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WarmPoolStatus.ProtoReflect.Descriptor instead.
+func (*WarmPoolStatus) Descriptor() ([]byte, []int) {
+	return file_coreweave_sandbox_v1beta2_runner_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *WarmPoolStatus) GetProfileName() string {
+	if x != nil {
+		return x.ProfileName
+	}
+	return ""
+}
+
+func (x *WarmPoolStatus) GetSize() int32 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *WarmPoolStatus) GetReady() int32 {
+	if x != nil {
+		return x.Ready
+	}
+	return 0
+}
+
+func (x *WarmPoolStatus) GetPreparing() int32 {
+	if x != nil {
+		return x.Preparing
+	}
+	return 0
+}
+
+func (x *WarmPoolStatus) GetHits() int64 {
+	if x != nil {
+		return x.Hits
+	}
+	return 0
+}
+
+func (x *WarmPoolStatus) GetMisses() int64 {
+	if x != nil {
+		return x.Misses
+	}
+	return 0
+}
+
+func (x *WarmPoolStatus) GetProblem() string {
+	if x != nil {
+		return x.Problem
+	}
+	return ""
+}
+
+func (x *WarmPoolStatus) GetRetryAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.RetryAt
+	}
+	return nil
+}
+
 // RunnerInstallError is why an installation failed.
 type RunnerInstallError struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -595,7 +764,7 @@ type RunnerInstallError struct {
 
 func (x *RunnerInstallError) Reset() {
 	*x = RunnerInstallError{}
-	mi := &file_coreweave_sandbox_v1beta2_runner_proto_msgTypes[3]
+	mi := &file_coreweave_sandbox_v1beta2_runner_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -607,7 +776,7 @@ func (x *RunnerInstallError) String() string {
 func (*RunnerInstallError) ProtoMessage() {}
 
 func (x *RunnerInstallError) ProtoReflect() protoreflect.Message {
-	mi := &file_coreweave_sandbox_v1beta2_runner_proto_msgTypes[3]
+	mi := &file_coreweave_sandbox_v1beta2_runner_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -620,7 +789,7 @@ func (x *RunnerInstallError) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunnerInstallError.ProtoReflect.Descriptor instead.
 func (*RunnerInstallError) Descriptor() ([]byte, []int) {
-	return file_coreweave_sandbox_v1beta2_runner_proto_rawDescGZIP(), []int{3}
+	return file_coreweave_sandbox_v1beta2_runner_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *RunnerInstallError) GetReason() string {
@@ -670,7 +839,7 @@ type CreateManagedRunnerRequest struct {
 
 func (x *CreateManagedRunnerRequest) Reset() {
 	*x = CreateManagedRunnerRequest{}
-	mi := &file_coreweave_sandbox_v1beta2_runner_proto_msgTypes[4]
+	mi := &file_coreweave_sandbox_v1beta2_runner_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -682,7 +851,7 @@ func (x *CreateManagedRunnerRequest) String() string {
 func (*CreateManagedRunnerRequest) ProtoMessage() {}
 
 func (x *CreateManagedRunnerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_coreweave_sandbox_v1beta2_runner_proto_msgTypes[4]
+	mi := &file_coreweave_sandbox_v1beta2_runner_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -695,7 +864,7 @@ func (x *CreateManagedRunnerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateManagedRunnerRequest.ProtoReflect.Descriptor instead.
 func (*CreateManagedRunnerRequest) Descriptor() ([]byte, []int) {
-	return file_coreweave_sandbox_v1beta2_runner_proto_rawDescGZIP(), []int{4}
+	return file_coreweave_sandbox_v1beta2_runner_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *CreateManagedRunnerRequest) GetRunnerId() string {
@@ -723,7 +892,7 @@ type GetRunnerRequest struct {
 
 func (x *GetRunnerRequest) Reset() {
 	*x = GetRunnerRequest{}
-	mi := &file_coreweave_sandbox_v1beta2_runner_proto_msgTypes[5]
+	mi := &file_coreweave_sandbox_v1beta2_runner_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -735,7 +904,7 @@ func (x *GetRunnerRequest) String() string {
 func (*GetRunnerRequest) ProtoMessage() {}
 
 func (x *GetRunnerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_coreweave_sandbox_v1beta2_runner_proto_msgTypes[5]
+	mi := &file_coreweave_sandbox_v1beta2_runner_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -748,7 +917,7 @@ func (x *GetRunnerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRunnerRequest.ProtoReflect.Descriptor instead.
 func (*GetRunnerRequest) Descriptor() ([]byte, []int) {
-	return file_coreweave_sandbox_v1beta2_runner_proto_rawDescGZIP(), []int{5}
+	return file_coreweave_sandbox_v1beta2_runner_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *GetRunnerRequest) GetId() string {
@@ -771,7 +940,7 @@ type ListRunnersRequest struct {
 
 func (x *ListRunnersRequest) Reset() {
 	*x = ListRunnersRequest{}
-	mi := &file_coreweave_sandbox_v1beta2_runner_proto_msgTypes[6]
+	mi := &file_coreweave_sandbox_v1beta2_runner_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -783,7 +952,7 @@ func (x *ListRunnersRequest) String() string {
 func (*ListRunnersRequest) ProtoMessage() {}
 
 func (x *ListRunnersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_coreweave_sandbox_v1beta2_runner_proto_msgTypes[6]
+	mi := &file_coreweave_sandbox_v1beta2_runner_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -796,7 +965,7 @@ func (x *ListRunnersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRunnersRequest.ProtoReflect.Descriptor instead.
 func (*ListRunnersRequest) Descriptor() ([]byte, []int) {
-	return file_coreweave_sandbox_v1beta2_runner_proto_rawDescGZIP(), []int{6}
+	return file_coreweave_sandbox_v1beta2_runner_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ListRunnersRequest) GetPageSize() int32 {
@@ -825,7 +994,7 @@ type ListRunnersResponse struct {
 
 func (x *ListRunnersResponse) Reset() {
 	*x = ListRunnersResponse{}
-	mi := &file_coreweave_sandbox_v1beta2_runner_proto_msgTypes[7]
+	mi := &file_coreweave_sandbox_v1beta2_runner_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -837,7 +1006,7 @@ func (x *ListRunnersResponse) String() string {
 func (*ListRunnersResponse) ProtoMessage() {}
 
 func (x *ListRunnersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_coreweave_sandbox_v1beta2_runner_proto_msgTypes[7]
+	mi := &file_coreweave_sandbox_v1beta2_runner_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -850,7 +1019,7 @@ func (x *ListRunnersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRunnersResponse.ProtoReflect.Descriptor instead.
 func (*ListRunnersResponse) Descriptor() ([]byte, []int) {
-	return file_coreweave_sandbox_v1beta2_runner_proto_rawDescGZIP(), []int{7}
+	return file_coreweave_sandbox_v1beta2_runner_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ListRunnersResponse) GetRunners() []*Runner {
@@ -883,7 +1052,7 @@ type UpdateManagedRunnerRequest struct {
 
 func (x *UpdateManagedRunnerRequest) Reset() {
 	*x = UpdateManagedRunnerRequest{}
-	mi := &file_coreweave_sandbox_v1beta2_runner_proto_msgTypes[8]
+	mi := &file_coreweave_sandbox_v1beta2_runner_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -895,7 +1064,7 @@ func (x *UpdateManagedRunnerRequest) String() string {
 func (*UpdateManagedRunnerRequest) ProtoMessage() {}
 
 func (x *UpdateManagedRunnerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_coreweave_sandbox_v1beta2_runner_proto_msgTypes[8]
+	mi := &file_coreweave_sandbox_v1beta2_runner_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -908,7 +1077,7 @@ func (x *UpdateManagedRunnerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateManagedRunnerRequest.ProtoReflect.Descriptor instead.
 func (*UpdateManagedRunnerRequest) Descriptor() ([]byte, []int) {
-	return file_coreweave_sandbox_v1beta2_runner_proto_rawDescGZIP(), []int{8}
+	return file_coreweave_sandbox_v1beta2_runner_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *UpdateManagedRunnerRequest) GetId() string {
@@ -947,7 +1116,7 @@ type DeleteManagedRunnerRequest struct {
 
 func (x *DeleteManagedRunnerRequest) Reset() {
 	*x = DeleteManagedRunnerRequest{}
-	mi := &file_coreweave_sandbox_v1beta2_runner_proto_msgTypes[9]
+	mi := &file_coreweave_sandbox_v1beta2_runner_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -959,7 +1128,7 @@ func (x *DeleteManagedRunnerRequest) String() string {
 func (*DeleteManagedRunnerRequest) ProtoMessage() {}
 
 func (x *DeleteManagedRunnerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_coreweave_sandbox_v1beta2_runner_proto_msgTypes[9]
+	mi := &file_coreweave_sandbox_v1beta2_runner_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -972,7 +1141,7 @@ func (x *DeleteManagedRunnerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteManagedRunnerRequest.ProtoReflect.Descriptor instead.
 func (*DeleteManagedRunnerRequest) Descriptor() ([]byte, []int) {
-	return file_coreweave_sandbox_v1beta2_runner_proto_rawDescGZIP(), []int{9}
+	return file_coreweave_sandbox_v1beta2_runner_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *DeleteManagedRunnerRequest) GetId() string {
@@ -1005,7 +1174,7 @@ type DeleteManagedRunnerResponse struct {
 
 func (x *DeleteManagedRunnerResponse) Reset() {
 	*x = DeleteManagedRunnerResponse{}
-	mi := &file_coreweave_sandbox_v1beta2_runner_proto_msgTypes[10]
+	mi := &file_coreweave_sandbox_v1beta2_runner_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1017,7 +1186,7 @@ func (x *DeleteManagedRunnerResponse) String() string {
 func (*DeleteManagedRunnerResponse) ProtoMessage() {}
 
 func (x *DeleteManagedRunnerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_coreweave_sandbox_v1beta2_runner_proto_msgTypes[10]
+	mi := &file_coreweave_sandbox_v1beta2_runner_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1030,7 +1199,7 @@ func (x *DeleteManagedRunnerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteManagedRunnerResponse.ProtoReflect.Descriptor instead.
 func (*DeleteManagedRunnerResponse) Descriptor() ([]byte, []int) {
-	return file_coreweave_sandbox_v1beta2_runner_proto_rawDescGZIP(), []int{10}
+	return file_coreweave_sandbox_v1beta2_runner_proto_rawDescGZIP(), []int{12}
 }
 
 // ApplyManagedRunnerUpdateRequest asks for the update that is available, now rather than in a maintenance window.
@@ -1044,7 +1213,7 @@ type ApplyManagedRunnerUpdateRequest struct {
 
 func (x *ApplyManagedRunnerUpdateRequest) Reset() {
 	*x = ApplyManagedRunnerUpdateRequest{}
-	mi := &file_coreweave_sandbox_v1beta2_runner_proto_msgTypes[11]
+	mi := &file_coreweave_sandbox_v1beta2_runner_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1056,7 +1225,7 @@ func (x *ApplyManagedRunnerUpdateRequest) String() string {
 func (*ApplyManagedRunnerUpdateRequest) ProtoMessage() {}
 
 func (x *ApplyManagedRunnerUpdateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_coreweave_sandbox_v1beta2_runner_proto_msgTypes[11]
+	mi := &file_coreweave_sandbox_v1beta2_runner_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1069,7 +1238,7 @@ func (x *ApplyManagedRunnerUpdateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyManagedRunnerUpdateRequest.ProtoReflect.Descriptor instead.
 func (*ApplyManagedRunnerUpdateRequest) Descriptor() ([]byte, []int) {
-	return file_coreweave_sandbox_v1beta2_runner_proto_rawDescGZIP(), []int{11}
+	return file_coreweave_sandbox_v1beta2_runner_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ApplyManagedRunnerUpdateRequest) GetId() string {
@@ -1083,7 +1252,7 @@ var File_coreweave_sandbox_v1beta2_runner_proto protoreflect.FileDescriptor
 
 const file_coreweave_sandbox_v1beta2_runner_proto_rawDesc = "" +
 	"\n" +
-	"&coreweave/sandbox/v1beta2/runner.proto\x12\x19coreweave.sandbox.v1beta2\x1a1coreweave/sandbox/v1beta2/runner_deployment.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xae\v\n" +
+	"&coreweave/sandbox/v1beta2/runner.proto\x12\x19coreweave.sandbox.v1beta2\x1a1coreweave/sandbox/v1beta2/runner_deployment.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xfd\v\n" +
 	"\x06Runner\x12\x13\n" +
 	"\x02id\x18\x01 \x01(\tB\x03\xe0A\x03R\x02id\x12&\n" +
 	"\fdisplay_name\x18\x02 \x01(\tB\x03\xe0A\x01R\vdisplayName\x12J\n" +
@@ -1110,20 +1279,34 @@ const file_coreweave_sandbox_v1beta2_runner_proto_rawDesc = "" +
 	"\x0forganization_id\x18\x14 \x01(\tB\x03\xe0A\x03R\x0eorganizationId\x12\x17\n" +
 	"\x04etag\x18d \x01(\tB\x03\xe0A\x01R\x04etag\x12\x1f\n" +
 	"\brevision\x18e \x01(\x05B\x03\xe0A\x03R\brevision\x12\x1f\n" +
-	"\bwarnings\x18f \x03(\tB\x03\xe0A\x03R\bwarnings\"\xc7\x01\n" +
+	"\bwarnings\x18f \x03(\tB\x03\xe0A\x03R\bwarnings\x12M\n" +
+	"\n" +
+	"warm_pools\x18j \x03(\v2).coreweave.sandbox.v1beta2.WarmPoolStatusB\x03\xe0A\x03R\twarmPools\"\xc7\x01\n" +
 	"\x0eRunnerIdentity\x12#\n" +
 	"\trunner_id\x18\x01 \x01(\tB\x06\xe0A\x02\xe0A\x05R\brunnerId\x12\x17\n" +
 	"\x04zone\x18\x02 \x01(\tB\x03\xe0A\x02R\x04zone\x12\"\n" +
 	"\n" +
 	"cluster_id\x18\x03 \x01(\tB\x03\xe0A\x05R\tclusterId\x12&\n" +
 	"\fcluster_name\x18\x04 \x01(\tB\x03\xe0A\x05R\vclusterName\x12+\n" +
-	"\x0frunner_group_id\x18\x05 \x01(\tB\x03\xe0A\x01R\rrunnerGroupId\"\xc3\x01\n" +
+	"\x0frunner_group_id\x18\x05 \x01(\tB\x03\xe0A\x01R\rrunnerGroupId\"\x81\x02\n" +
 	"\x14RunnerProfileBinding\x123\n" +
 	"\x13profile_template_id\x18\x01 \x01(\tB\x03\xe0A\x02R\x11profileTemplateId\x12&\n" +
 	"\fprofile_name\x18\x02 \x01(\tB\x03\xe0A\x01R\vprofileName\x12\"\n" +
 	"\n" +
 	"is_default\x18\x03 \x01(\bB\x03\xe0A\x01R\tisDefault\x12*\n" +
-	"\x0eoverrides_json\x18\x04 \x01(\tB\x03\xe0A\x01R\roverridesJson\"\xdd\x01\n" +
+	"\x0eoverrides_json\x18\x04 \x01(\tB\x03\xe0A\x01R\roverridesJson\x12<\n" +
+	"\x04warm\x18i \x01(\v2#.coreweave.sandbox.v1beta2.WarmPoolB\x03\xe0A\x01R\x04warm\"#\n" +
+	"\bWarmPool\x12\x17\n" +
+	"\x04size\x18\x01 \x01(\x05B\x03\xe0A\x01R\x04size\"\xf8\x01\n" +
+	"\x0eWarmPoolStatus\x12!\n" +
+	"\fprofile_name\x18\x01 \x01(\tR\vprofileName\x12\x12\n" +
+	"\x04size\x18\x02 \x01(\x05R\x04size\x12\x14\n" +
+	"\x05ready\x18\x03 \x01(\x05R\x05ready\x12\x1c\n" +
+	"\tpreparing\x18\x04 \x01(\x05R\tpreparing\x12\x12\n" +
+	"\x04hits\x18\x05 \x01(\x03R\x04hits\x12\x16\n" +
+	"\x06misses\x18\x06 \x01(\x03R\x06misses\x12\x18\n" +
+	"\aproblem\x18\a \x01(\tR\aproblem\x125\n" +
+	"\bretry_at\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\aretryAt\"\xdd\x01\n" +
 	"\x12RunnerInstallError\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12+\n" +
@@ -1183,7 +1366,7 @@ func file_coreweave_sandbox_v1beta2_runner_proto_rawDescGZIP() []byte {
 }
 
 var file_coreweave_sandbox_v1beta2_runner_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_coreweave_sandbox_v1beta2_runner_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_coreweave_sandbox_v1beta2_runner_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_coreweave_sandbox_v1beta2_runner_proto_goTypes = []any{
 	(ManagementMode)(0),                     // 0: coreweave.sandbox.v1beta2.ManagementMode
 	(RunnerInstallStatus)(0),                // 1: coreweave.sandbox.v1beta2.RunnerInstallStatus
@@ -1191,42 +1374,47 @@ var file_coreweave_sandbox_v1beta2_runner_proto_goTypes = []any{
 	(*Runner)(nil),                          // 3: coreweave.sandbox.v1beta2.Runner
 	(*RunnerIdentity)(nil),                  // 4: coreweave.sandbox.v1beta2.RunnerIdentity
 	(*RunnerProfileBinding)(nil),            // 5: coreweave.sandbox.v1beta2.RunnerProfileBinding
-	(*RunnerInstallError)(nil),              // 6: coreweave.sandbox.v1beta2.RunnerInstallError
-	(*CreateManagedRunnerRequest)(nil),      // 7: coreweave.sandbox.v1beta2.CreateManagedRunnerRequest
-	(*GetRunnerRequest)(nil),                // 8: coreweave.sandbox.v1beta2.GetRunnerRequest
-	(*ListRunnersRequest)(nil),              // 9: coreweave.sandbox.v1beta2.ListRunnersRequest
-	(*ListRunnersResponse)(nil),             // 10: coreweave.sandbox.v1beta2.ListRunnersResponse
-	(*UpdateManagedRunnerRequest)(nil),      // 11: coreweave.sandbox.v1beta2.UpdateManagedRunnerRequest
-	(*DeleteManagedRunnerRequest)(nil),      // 12: coreweave.sandbox.v1beta2.DeleteManagedRunnerRequest
-	(*DeleteManagedRunnerResponse)(nil),     // 13: coreweave.sandbox.v1beta2.DeleteManagedRunnerResponse
-	(*ApplyManagedRunnerUpdateRequest)(nil), // 14: coreweave.sandbox.v1beta2.ApplyManagedRunnerUpdateRequest
-	(*ManagedRunnerSpec)(nil),               // 15: coreweave.sandbox.v1beta2.ManagedRunnerSpec
-	(*RunnerDeploymentSpec)(nil),            // 16: coreweave.sandbox.v1beta2.RunnerDeploymentSpec
-	(*timestamppb.Timestamp)(nil),           // 17: google.protobuf.Timestamp
-	(*fieldmaskpb.FieldMask)(nil),           // 18: google.protobuf.FieldMask
+	(*WarmPool)(nil),                        // 6: coreweave.sandbox.v1beta2.WarmPool
+	(*WarmPoolStatus)(nil),                  // 7: coreweave.sandbox.v1beta2.WarmPoolStatus
+	(*RunnerInstallError)(nil),              // 8: coreweave.sandbox.v1beta2.RunnerInstallError
+	(*CreateManagedRunnerRequest)(nil),      // 9: coreweave.sandbox.v1beta2.CreateManagedRunnerRequest
+	(*GetRunnerRequest)(nil),                // 10: coreweave.sandbox.v1beta2.GetRunnerRequest
+	(*ListRunnersRequest)(nil),              // 11: coreweave.sandbox.v1beta2.ListRunnersRequest
+	(*ListRunnersResponse)(nil),             // 12: coreweave.sandbox.v1beta2.ListRunnersResponse
+	(*UpdateManagedRunnerRequest)(nil),      // 13: coreweave.sandbox.v1beta2.UpdateManagedRunnerRequest
+	(*DeleteManagedRunnerRequest)(nil),      // 14: coreweave.sandbox.v1beta2.DeleteManagedRunnerRequest
+	(*DeleteManagedRunnerResponse)(nil),     // 15: coreweave.sandbox.v1beta2.DeleteManagedRunnerResponse
+	(*ApplyManagedRunnerUpdateRequest)(nil), // 16: coreweave.sandbox.v1beta2.ApplyManagedRunnerUpdateRequest
+	(*ManagedRunnerSpec)(nil),               // 17: coreweave.sandbox.v1beta2.ManagedRunnerSpec
+	(*RunnerDeploymentSpec)(nil),            // 18: coreweave.sandbox.v1beta2.RunnerDeploymentSpec
+	(*timestamppb.Timestamp)(nil),           // 19: google.protobuf.Timestamp
+	(*fieldmaskpb.FieldMask)(nil),           // 20: google.protobuf.FieldMask
 }
 var file_coreweave_sandbox_v1beta2_runner_proto_depIdxs = []int32{
 	4,  // 0: coreweave.sandbox.v1beta2.Runner.identity:type_name -> coreweave.sandbox.v1beta2.RunnerIdentity
 	0,  // 1: coreweave.sandbox.v1beta2.Runner.management_mode:type_name -> coreweave.sandbox.v1beta2.ManagementMode
-	15, // 2: coreweave.sandbox.v1beta2.Runner.managed_spec:type_name -> coreweave.sandbox.v1beta2.ManagedRunnerSpec
+	17, // 2: coreweave.sandbox.v1beta2.Runner.managed_spec:type_name -> coreweave.sandbox.v1beta2.ManagedRunnerSpec
 	5,  // 3: coreweave.sandbox.v1beta2.Runner.profile_bindings:type_name -> coreweave.sandbox.v1beta2.RunnerProfileBinding
 	1,  // 4: coreweave.sandbox.v1beta2.Runner.install_status:type_name -> coreweave.sandbox.v1beta2.RunnerInstallStatus
-	6,  // 5: coreweave.sandbox.v1beta2.Runner.install_error:type_name -> coreweave.sandbox.v1beta2.RunnerInstallError
+	8,  // 5: coreweave.sandbox.v1beta2.Runner.install_error:type_name -> coreweave.sandbox.v1beta2.RunnerInstallError
 	2,  // 6: coreweave.sandbox.v1beta2.Runner.connection_status:type_name -> coreweave.sandbox.v1beta2.RunnerConnectionStatus
-	16, // 7: coreweave.sandbox.v1beta2.Runner.deployment_spec:type_name -> coreweave.sandbox.v1beta2.RunnerDeploymentSpec
-	17, // 8: coreweave.sandbox.v1beta2.Runner.created_at:type_name -> google.protobuf.Timestamp
-	17, // 9: coreweave.sandbox.v1beta2.Runner.updated_at:type_name -> google.protobuf.Timestamp
-	17, // 10: coreweave.sandbox.v1beta2.Runner.last_heartbeat_at:type_name -> google.protobuf.Timestamp
-	17, // 11: coreweave.sandbox.v1beta2.RunnerInstallError.occurred_at:type_name -> google.protobuf.Timestamp
-	3,  // 12: coreweave.sandbox.v1beta2.CreateManagedRunnerRequest.runner:type_name -> coreweave.sandbox.v1beta2.Runner
-	3,  // 13: coreweave.sandbox.v1beta2.ListRunnersResponse.runners:type_name -> coreweave.sandbox.v1beta2.Runner
-	3,  // 14: coreweave.sandbox.v1beta2.UpdateManagedRunnerRequest.runner:type_name -> coreweave.sandbox.v1beta2.Runner
-	18, // 15: coreweave.sandbox.v1beta2.UpdateManagedRunnerRequest.update_mask:type_name -> google.protobuf.FieldMask
-	16, // [16:16] is the sub-list for method output_type
-	16, // [16:16] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	18, // 7: coreweave.sandbox.v1beta2.Runner.deployment_spec:type_name -> coreweave.sandbox.v1beta2.RunnerDeploymentSpec
+	19, // 8: coreweave.sandbox.v1beta2.Runner.created_at:type_name -> google.protobuf.Timestamp
+	19, // 9: coreweave.sandbox.v1beta2.Runner.updated_at:type_name -> google.protobuf.Timestamp
+	19, // 10: coreweave.sandbox.v1beta2.Runner.last_heartbeat_at:type_name -> google.protobuf.Timestamp
+	7,  // 11: coreweave.sandbox.v1beta2.Runner.warm_pools:type_name -> coreweave.sandbox.v1beta2.WarmPoolStatus
+	6,  // 12: coreweave.sandbox.v1beta2.RunnerProfileBinding.warm:type_name -> coreweave.sandbox.v1beta2.WarmPool
+	19, // 13: coreweave.sandbox.v1beta2.WarmPoolStatus.retry_at:type_name -> google.protobuf.Timestamp
+	19, // 14: coreweave.sandbox.v1beta2.RunnerInstallError.occurred_at:type_name -> google.protobuf.Timestamp
+	3,  // 15: coreweave.sandbox.v1beta2.CreateManagedRunnerRequest.runner:type_name -> coreweave.sandbox.v1beta2.Runner
+	3,  // 16: coreweave.sandbox.v1beta2.ListRunnersResponse.runners:type_name -> coreweave.sandbox.v1beta2.Runner
+	3,  // 17: coreweave.sandbox.v1beta2.UpdateManagedRunnerRequest.runner:type_name -> coreweave.sandbox.v1beta2.Runner
+	20, // 18: coreweave.sandbox.v1beta2.UpdateManagedRunnerRequest.update_mask:type_name -> google.protobuf.FieldMask
+	19, // [19:19] is the sub-list for method output_type
+	19, // [19:19] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_coreweave_sandbox_v1beta2_runner_proto_init() }
@@ -1241,7 +1429,7 @@ func file_coreweave_sandbox_v1beta2_runner_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_coreweave_sandbox_v1beta2_runner_proto_rawDesc), len(file_coreweave_sandbox_v1beta2_runner_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   12,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
