@@ -18,6 +18,7 @@ import (
 	"github.com/bermhq/berm/internal/runner"
 	"github.com/bermhq/berm/internal/server"
 	"github.com/bermhq/berm/internal/store/sqlstore"
+	"github.com/bermhq/berm/internal/telemetry"
 )
 
 const (
@@ -83,8 +84,9 @@ func (a *app) start(ctx context.Context) (err error) {
 	if a.store, err = sqlstore.Open(ctx, sqlstore.Config{DSN: a.cfg.dsn(), Logger: a.log}); err != nil {
 		return err
 	}
+	metrics := telemetry.New()
 	a.control = control.New(context.WithoutCancel(ctx), control.Config{
-		Store: a.store, Logger: a.log, CheckSpec: kube.CheckSpec, CheckCarried: kube.CheckCarried,
+		Store: a.store, Logger: a.log, CheckSpec: kube.CheckSpec, CheckCarried: kube.CheckCarried, Meter: metrics,
 	})
 	runners, err := a.bootstrap(ctx)
 	if err != nil {
@@ -99,7 +101,7 @@ func (a *app) start(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	a.server, err = server.New(server.Config{Control: a.control, Logger: a.log, TLS: a.listeners.tls, Version: a.cfg.Version, Pod: podOf})
+	a.server, err = server.New(server.Config{Control: a.control, Logger: a.log, TLS: a.listeners.tls, Version: a.cfg.Version, Metrics: metrics, Pod: podOf})
 	return err
 }
 

@@ -20,7 +20,7 @@ func roleOf(method string) (core.Role, bool) {
 		"PutZone", "DeleteZone",
 		"CreateToken", "ListTokens", "RevokeToken":
 		return core.RoleAdmin, true
-	case "CreateOrg":
+	case "CreateOrg", "WarmPools":
 		return core.RoleOperator, true
 	}
 	return "", false

@@ -154,6 +154,7 @@ func (s *Service) observe(ctx context.Context, k *contact, a *attachment, first 
 func (s *Service) observed(k *contact, link runner.Link, o *backend.Observation) {
 	known := s.live.update(o.SandboxID, func(e *liveSandbox) {
 		e.phase = o.Phase
+		s.countWarm(e, o)
 		if e.apply != applying {
 			e.apply = applied
 		}

@@ -28,10 +28,8 @@ const (
 // errFull is how a launch transaction says that the runner has no room any more.
 var errFull = errors.New("the runner is full")
 
-// Launch starts a sandbox: a plan, one transaction and a start. It returns once the runner has taken it over; the sandbox may
-// still be starting. A refusal leaves nothing behind, and its Detail is a *plan.Refusal. When the runner turns the sandbox
-// down after the commit, the sandbox is returned as FAILED, with the reason.
-func (s *Service) Launch(ctx context.Context, p core.Principal, l *specpb.Launch) (*core.Sandbox, *plan.Plan, error) {
+// launch is Launch without its being counted.
+func (s *Service) launch(ctx context.Context, p core.Principal, l *specpb.Launch) (*core.Sandbox, *plan.Plan, error) {
 	if err := s.allow(p, "Launch"); err != nil {
 		return nil, nil, err
 	}

@@ -37,6 +37,8 @@ type liveSandbox struct {
 	handed chan struct{}
 	// expire stops the sandbox when its lifetime ends.
 	expire *time.Timer
+	// warmAt is when the last verdict on the sandbox's pool was, that was counted.
+	warmAt time.Time
 	// changed is closed, and replaced, with every change that a reader could see.
 	changed chan struct{}
 }

@@ -95,16 +95,21 @@ func (s *Service) pokePools(orgID string) {
 
 // any reports whether a runner of an organization is in contact.
 func (c *contacts) any(orgID string) bool {
-	return len(c.connected(orgID)) > 0
+	return len(c.ofOrg(orgID)) > 0
 }
 
-// connected returns the contacts of an organization that are up.
-func (c *contacts) connected(orgID string) []contact {
+// ofOrg returns the contacts of an organization that are up.
+func (c *contacts) ofOrg(orgID string) []contact {
+	return c.up(func(k *contact) bool { return k.orgID == orgID })
+}
+
+// up returns the contacts that are up, of those that are wanted.
+func (c *contacts) up(wanted func(*contact) bool) []contact {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var out []contact
 	for _, k := range c.byRunner {
-		if k.orgID == orgID && k.connected && k.link != nil {
+		if k.connected && k.link != nil && wanted(k) {
 			out = append(out, *k)
 		}
 	}
@@ -118,7 +123,7 @@ func (s *Service) tellPools(ctx context.Context, orgID string) {
 		s.retryPools(ctx, orgID, err)
 		return
 	}
-	for _, k := range s.contacts.connected(orgID) {
+	for _, k := range s.contacts.ofOrg(orgID) {
 		pools, what, err := poolsOf(cfg.find(k.runnerUUID))
 		if err != nil {
 			s.log.ErrorContext(ctx, "the warm pools of a runner cannot be told", "runner", k.runnerID, "error", err)

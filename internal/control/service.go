@@ -43,6 +43,8 @@ type Config struct {
 	// CheckCarried says what layers 1 to 3 of a binding carry that only runners with allow_privileged_profile_annotations take; nil
 	// checks nothing.
 	CheckCarried func(*specpb.ProfileSpec) []guard.Violation
+	// Meter counts; nil counts nothing.
+	Meter Meter
 }
 
 // Service is the use cases. Methods are safe for concurrent use.
@@ -53,6 +55,7 @@ type Service struct {
 	seed   func() uint64
 	random io.Reader
 	log    *slog.Logger
+	meter  Meter
 
 	lostAfter    time.Duration
 	checkSpec    func(*specpb.ProfileSpec) error
@@ -78,6 +81,9 @@ func New(ctx context.Context, cfg Config) *Service {
 	s := &Service{
 		store: cfg.Store, now: cfg.Now, newID: cfg.NewID, seed: cfg.Seed, random: cfg.Random, log: cfg.Logger, lostAfter: cfg.LostAfter,
 		checkSpec: cfg.CheckSpec, checkCarried: cfg.CheckCarried,
+	}
+	if s.meter = cfg.Meter; s.meter == nil {
+		s.meter = noMeter{}
 	}
 	if s.now == nil {
 		s.now = time.Now

@@ -21,6 +21,8 @@ const readyTimeout = 5 * time.Second
 type routes struct {
 	server                    *Server
 	byHand, dataplane, bermv1 http.Handler
+	// metrics is nil where nothing is counted.
+	metrics http.Handler
 }
 
 // ServeHTTP implements http.Handler.
@@ -34,6 +36,8 @@ func (t *routes) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc"):
 		t.fail(w, &wire.HTTPError{Status: http.StatusUnsupportedMediaType, Err: fault.Invalidf(fault.ReasonInvalidRequest,
 			"content type %.80q over %s is not served", r.Header.Get("Content-Type"), r.Proto).WithHint("gRPC needs HTTP/2 and the content type application/grpc")})
+	case path == metricsPath && t.metrics != nil:
+		t.metrics.ServeHTTP(w, r)
 	case strings.HasPrefix(path, controlplane.Prefix), path == zones, strings.HasPrefix(path, zones+"/"):
 		t.byHand.ServeHTTP(w, r)
 	case strings.HasPrefix(path, "/v1beta2/"):

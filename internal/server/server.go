@@ -5,6 +5,7 @@
 //	/v1beta2/…           dataplane: sandboxes, discovery; grpc-gateway
 //	/berm/v1/zones…      bermv1: zones; hand-written REST
 //	/berm/v1/…           bermv1: the rest; grpc-gateway
+//	/metrics             Prometheus, for operators
 //	/readyz, /livez      without a token
 //
 // The same services over gRPC are on the same port.
@@ -28,6 +29,7 @@ import (
 	"github.com/bermhq/berm/internal/server/edge"
 	"github.com/bermhq/berm/internal/server/port"
 	"github.com/bermhq/berm/internal/server/rest"
+	"github.com/bermhq/berm/internal/telemetry"
 )
 
 // Config is what a Server needs. Only Control is required.
@@ -44,6 +46,8 @@ type Config struct {
 	MaxBodyBytes int64
 	// Version is that of the software, which runners of this server share.
 	Version string
+	// Metrics are served to operators; nil serves none.
+	Metrics *telemetry.Metrics
 	// Pod renders the pods of plans; nil refuses to.
 	Pod bermv1.PodFunc
 }
@@ -52,6 +56,7 @@ type Config struct {
 type Server struct {
 	port    *port.Port
 	control *control.Service
+	metrics *telemetry.Metrics
 	newID   func() string
 }
 
@@ -66,7 +71,7 @@ func New(cfg Config) (*Server, error) {
 	if cfg.NewID == nil {
 		cfg.NewID = uuid.NewString
 	}
-	s := &Server{control: cfg.Control, newID: cfg.NewID}
+	s := &Server{control: cfg.Control, metrics: cfg.Metrics, newID: cfg.NewID}
 	chain := edge.New(edge.Config{Authenticate: cfg.Control.Authenticate, Logger: cfg.Logger, Now: cfg.Now, NewID: cfg.NewID})
 	configure := controlplane.New(cfg.Control, cfg.Version)
 	own := bermv1.New(cfg.Control, cfg.Pod)
@@ -103,9 +108,13 @@ func (s *Server) routes(chain *edge.Chain, configure *controlplane.Front, own *b
 	if err != nil {
 		return nil, err
 	}
-	return &routes{
+	out := &routes{
 		server: s, byHand: chain.HTTP(byHand), dataplane: chain.HTTP(runGateway), bermv1: chain.HTTP(ownGateway),
-	}, nil
+	}
+	if s.metrics != nil {
+		out.metrics = chain.HTTP(http.HandlerFunc(s.serveMetrics))
+	}
+	return out, nil
 }
 
 // Handler returns what the shared port serves.

@@ -66,7 +66,11 @@ func newWorldWith(t testing.TB, cfg server.Config, runners ...string) *world {
 	w.must(err)
 	t.Cleanup(func() { w.must(store.Close()) })
 	var seed atomic.Uint64
-	w.svc = control.New(ctx, control.Config{Store: store, Seed: func() uint64 { return seed.Add(1) }})
+	controls := control.Config{Store: store, Seed: func() uint64 { return seed.Add(1) }}
+	if cfg.Metrics != nil {
+		controls.Meter = cfg.Metrics
+	}
+	w.svc = control.New(ctx, controls)
 	t.Cleanup(w.svc.Close)
 	var in control.Bootstrap
 	for _, r := range runners {
