@@ -21,9 +21,11 @@ bad() { failed=$((failed + 1)); echo "FAILED  $1"; shift; printf '%s\n' "$@" | c
 
 # state prints everything that is configured and every sandbox, without what changes by itself.
 state() {
+  [ -z "$unknowable" ] || return 0
   curl -sS -H "Authorization: Bearer $BERM_TOKEN" "$BERM_URL/v1beta2/sandbox/profile-templates" "$BERM_URL/v1beta2/sandbox/managed-runners" \
     "$BERM_URL/berm/v1/zones" "$BERM_URL/berm/v1/tokens" "$BERM_URL/berm/v1/orgs" "$BERM_URL/v1beta2/sandboxes?includeStopped=true" | jq -cS 'del(.. | .lastHeartbeatAt?, .request_id?)'
 }
+unknowable= # set where not even a read gives the same twice
 before=
 remember() { before=$(state); }
 # judge NAME PROBLEM OUTPUT: a check passes without a problem and when nothing has changed.
@@ -379,7 +381,7 @@ gone "$WORK/fresh" "and no data directory was made"
 start "second server on the same data" 8 "$DATA/berm.db is in use by another server, process $SERVER_PID" 'another data directory' -- --data "$DATA" --listen 127.0.0.1:0
 start "address that is not this machine's" 2 'cannot listen on' 'HOST:PORT' -- --data "$WORK/fresh" --listen 203.0.113.1:70
 start "data directory that is a file" 2 'cannot make the data directory' '--data' -- --data "$WORK/agent.yaml" --listen 127.0.0.1:0
-start "unknown runtime" 2 'unknown runtime "nope"' 'crun or runc' -- --data "$WORK/fresh" --listen 127.0.0.1:0 --runtime nope
+start "unknown runtime" 2 'unknown runtime "nope"' 'crun, runc' -- --data "$WORK/fresh" --listen 127.0.0.1:0 --runtime nope
 start "image alias that is none" 2 'x=docker://y' 'oci:DIR' -- --data "$WORK/fresh2" --listen 127.0.0.1:0 --image-alias x=docker://y
 file wrong.yaml <<'Y'
 registries:
@@ -452,11 +454,11 @@ copy; truncate -s 20000 "$WORK/copy/berm.db"
 start "truncated database" 1 'the database file is corrupt' 'restore the newest backup' -- --data "$WORK/copy" --listen 127.0.0.1:0
 copy
 if second "$WORK/copy" "$BERM"; then
-  spoil; before=$(state)
+  spoil; unknowable=yes; before=
   refused "database that becomes corrupt: read" 500 GET "$T" '' STORE_CORRUPT 'database file is corrupt' 'restore the newest backup'
   refused "database that becomes corrupt: write" 500 POST "$T" "$(create '{}')" STORE_CORRUPT 'restore the newest backup'
   says "database that becomes corrupt: launch" 125 'database file is corrupt' -- berm run -- true
-  end_second
+  end_second; unknowable=; remember
 else bad "a server on a copy starts" "$(tail "$WORK/second.log")"; fi
 
 # No root: the table says what does not work and why; the control plane works, a launch is refused with the reason.
