@@ -51,6 +51,11 @@ func FromRPC(err error) error {
 	out := fromStatus(s.Proto())
 	if out.Code == fault.Unavailable && out.Reason == "" {
 		out.Reason = "SERVER_UNREACHABLE"
+		if cause, broke := strings.CutPrefix(s.Message(), "error reading from server: "); broke {
+			out.Message = "the connection to the server broke: " + cause
+			out.Hint = "What was under way there may go on: look before doing it again."
+			return out
+		}
 		out.Message = "cannot reach the server: " + dialError(s.Message())
 		out.Hint = dialHint(s.Message())
 	}

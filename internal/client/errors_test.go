@@ -35,3 +35,10 @@ func TestHintOfAConnectionThatFailed(t *testing.T) {
 		}
 	}
 }
+
+func TestConnectionThatBroke(t *testing.T) {
+	f := fault.From(FromRPC(status.Error(codes.Unavailable, "error reading from server: EOF")))
+	if f.Code != fault.Unavailable || f.Message != "the connection to the server broke: EOF" || !strings.Contains(f.Hint, "may go on") {
+		t.Errorf("%+v", f)
+	}
+}
