@@ -12,7 +12,9 @@ import (
 // may have run is lost. Before there was a record, nothing had.
 func failureAt(failpoint string) string {
 	switch {
-	case !strings.HasPrefix(failpoint, atShim), failpoint == "shim.after-exit-record", failpoint == "shim.after-remove":
+	case !strings.HasPrefix(failpoint, atShim), failpoint == "shim.after-exit-record", failpoint == "shim.after-remove",
+		// What was prepared and died is replaced, whether it was nobody's yet or had not begun.
+		strings.HasSuffix(failpoint, "-prepared-record"), failpoint == "shim.before-begin-record":
 		return ""
 	case failpoint == "shim.before-created-record":
 		return "START_FAILED"

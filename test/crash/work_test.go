@@ -48,6 +48,9 @@ func (w *work) prepare() {
 	m.t.Helper()
 	m.read("/v1beta2/sandbox/profile-templates/default", &w.config.profile)
 	w.free = m.available()
+	if warms(m.failpoint) {
+		w.heat()
+	}
 	w.base = w.launch(idles, "local")
 	if !m.until(func() bool { v := m.get(w.base.id); return v != nil && v.Status == "RUNNING" }) {
 		m.t.Fatalf("a sandbox does not run: %+v", m.get(w.base.id))
@@ -132,6 +135,9 @@ func (w *work) operate() {
 	worker(w.lifeOf)
 	worker(w.talk)
 	worker(w.config.change)
+	if warms(w.m.failpoint) {
+		worker(w.warmLife)
+	}
 	if w.free[spareRunner] != (amounts{}) {
 		group.Go(w.drain)
 	}

@@ -177,6 +177,8 @@ func (b *Backend) startPrepared(ctx context.Context, s *sandbox, begin shim.Begi
 	case neverBegan(state):
 		b.log.Warn("a prepared sandbox was dead when it was to begin", "sandbox", s.id, "error", err)
 		return b.startInstead(ctx, s)
+	case state.Status == shim.StatusLost:
+		return errors.Join(shim.ErrDied, err) // Its main process may have run.
 	}
 	return err
 }
