@@ -99,7 +99,7 @@ type Amounts struct {
 
 // Event is one entry of a timeline.
 type Event struct {
-	// Name is accepted, planned, reserved, image, created, started, first_byte, paused, resumed, stopping, ended.
+	// Name is accepted, planned, reserved, image, created, warm, started, first_byte, paused, resumed, stopping, ended.
 	Name    string            `json:"name"`
 	At      time.Time         `json:"at"`
 	Message string            `json:"message,omitempty"`
