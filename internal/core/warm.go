@@ -38,7 +38,7 @@ const (
 	WarmRefilling WarmReason = "REFILLING"
 	// WarmFailing: none can be prepared now.
 	WarmFailing WarmReason = "PREPARING_FAILS"
-	// WarmDied: the one that was to be used had died.
+	// WarmDied: the one that was to be used had died, or did not take what was the launch's.
 	WarmDied WarmReason = "DIED"
 )
 

@@ -9,6 +9,9 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/bermhq/berm/internal/core/fault"
 	"github.com/bermhq/berm/internal/failpoint"
@@ -42,6 +45,25 @@ type Begin struct {
 	WorkDir string   `json:"work_dir,omitempty"`
 	Main    []string `json:"main,omitempty"`
 	Files   []File   `json:"files,omitempty"`
+	// Binds are mounted before the main process starts.
+	Binds []Bind `json:"binds,omitempty"`
+}
+
+// Bind is a file of the host to mount in a prepared sandbox, read-only.
+type Bind struct {
+	// Source is on the host, Target inside, both absolute.
+	Source string `json:"source"`
+	Target string `json:"target"`
+	// Owner is who the file to be covered, and missing directories above it, belong to: the sandbox's root, as an id of the host.
+	Owner int `json:"owner"`
+}
+
+// CanBind says why files cannot be mounted in prepared sandboxes on this machine, "" when they can.
+func CanBind() string {
+	if err := unix.MountSetattr(-1, "", unix.AT_EMPTY_PATH, &unix.MountAttr{}); errors.Is(err, unix.ENOSYS) {
+		return "the kernel has no mount_setattr: it came with Linux 5.12"
+	}
+	return ""
 }
 
 func (b *Begin) check() error {
@@ -50,6 +72,11 @@ func (b *Begin) check() error {
 	}
 	if len(b.Main) > 0 && b.Main[0] == "" {
 		return errors.New("main command is an empty string")
+	}
+	for _, f := range b.Binds {
+		if !filepath.IsAbs(f.Source) || !filepath.IsAbs(f.Target) || f.Target == "/" || strings.ContainsRune(f.Target, 0) || f.Owner <= 0 {
+			return fmt.Errorf("mount of %q at %q for %d: want absolute paths, and an owner that is not the host's root", f.Source, f.Target, f.Owner)
+		}
 	}
 	if err := checkEnv(b.Env); err != nil {
 		return err

@@ -2,6 +2,7 @@ package shim_test
 
 import (
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -207,4 +208,55 @@ func BenchmarkBegin(b *testing.B) {
 		}
 		percentiles(b, took)
 	})
+}
+
+// TestBeginBinds: files are mounted as a runtime would: read-only, in directories that belong to the sandbox's root.
+func TestBeginBinds(t *testing.T) {
+	runtimes(t, func(t *testing.T, runtime string) {
+		s := startPrepared(t, runtime)
+		source := filepath.Join(s.cfg.Dir, "given")
+		if err := os.WriteFile(source, []byte("of the host\n"), 0o444); err != nil {
+			t.Fatal(err)
+		}
+		b := begun("named")
+		for _, target := range []string{"/tmp/a/b/file", "/root/own", "/workspace/x"} {
+			b.Binds = append(b.Binds, shim.Bind{Source: source, Target: target, Owner: hostBase})
+		}
+		if err := s.client.Begin(s.ctx(), b); err != nil {
+			t.Fatalf("%v\n%s", err, s.logs())
+		}
+		if got := s.sh("cat /tmp/a/b/file /root/own /workspace/x"); got != "of the host\nof the host\nof the host" {
+			t.Errorf("%q", got)
+		}
+		if got := s.sh("stat -c %u /tmp/a /tmp/a/b; (echo x > /root/own) 2>&1; rm -f /root/own 2>&1; grep -c ' /root/own ro,nosuid,nodev' /proc/self/mountinfo"); !strings.HasPrefix(got, "0\n0\n") ||
+			!strings.Contains(got, "ead-only") || !strings.HasSuffix(got, "\n1") {
+			t.Errorf("%q", got)
+		}
+		if data, err := os.ReadFile(source); err != nil || string(data) != "of the host\n" {
+			t.Errorf("%q %v", data, err)
+		}
+		// The machine's own mounts are as they were.
+		for _, m := range mounts(t) {
+			if strings.Contains(m, "/tmp/a/b/file") {
+				t.Errorf("mounted on the machine: %s", m)
+			}
+		}
+	})
+}
+
+// TestBeginBindsNot: what cannot be mounted fails the start, with the reason, and nothing ran.
+func TestBeginBindsNot(t *testing.T) {
+	s := startPrepared(t, "crun")
+	for _, wrong := range []shim.Bind{{Source: "x", Target: "/tmp/x", Owner: 1}, {Source: "/etc/hostname", Target: "/", Owner: 1}, {Source: "/etc/hostname", Target: "/tmp/x"}} {
+		if err := s.client.Begin(s.ctx(), shim.Begin{Binds: []shim.Bind{wrong}}); !fault.Is(err, fault.Invalid) {
+			t.Errorf("%+v: %v", wrong, err)
+		}
+	}
+	err := s.client.Begin(s.ctx(), shim.Begin{Main: trapping, Binds: []shim.Bind{{Source: "/etc/hostname", Target: "/usr/no/place", Owner: hostBase}}})
+	if err == nil || !strings.Contains(err.Error(), "/usr/no/place") {
+		t.Errorf("%v", err)
+	}
+	if e := s.wait(); e.Reason != shim.ReasonStartFailed || e.ExitCode != nil {
+		t.Errorf("%+v", e)
+	}
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"os"
+	"path/filepath"
+	"strconv"
 	"time"
 
 	"github.com/bermhq/berm/internal/backend"
@@ -29,21 +31,40 @@ func (b *Backend) take(w *backend.Work) (*slot, *core.WarmVerdict) {
 	if err != nil {
 		image = "" // The start will say so.
 	}
-	s, v, useless := b.pools.take(w, image)
+	s, v, useless := b.pools.take(w, image, b.needsOwn(w, o))
 	b.discard(useless)
 	b.pools.wake()
 	return s, v
 }
 
-// take finds a slot that is as good as one made for w. Those of another image are useless.
-func (p *pools) take(w *backend.Work, image string) (s *slot, v *core.WarmVerdict, useless []*slot) {
+// needsOwn says what of a request must be there from the start of a sandbox, "" for nothing.
+func (b *Backend) needsOwn(w *backend.Work, o *order) string {
+	files := w.Launch.GetMountedFiles()
+	if len(files) == 0 {
+		return ""
+	}
+	if b.cannotBind != "" {
+		return "mounted_files: " + b.cannotBind
+	}
+	found, err := b.find(w, o)
+	for _, f := range files {
+		if err == nil && found.Host && !inTmpfs(f.GetPath()) {
+			return "mounted_files: " + f.GetPath() + " is outside of the private file systems of the image host, which need a root of their own for it"
+		}
+	}
+	return ""
+}
+
+// take finds a slot that is as good as one made for w. Those of another image are useless. own says why the request needs one of its
+// own, "" when it does not.
+func (p *pools) take(w *backend.Work, image, own string) (s *slot, v *core.WarmVerdict, useless []*slot) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	from, ok := p.byKey[poolKey{w.OrgID, w.ProfileName}]
 	if !ok {
 		return nil, &core.WarmVerdict{Reason: core.WarmNoPool, Message: "the binding keeps no prepared sandboxes"}, nil
 	}
-	v = from.refuse(w)
+	v = from.refuse(w, own)
 	if v == nil && len(from.ready) > 0 && from.ready[0].content != image {
 		v = &core.WarmVerdict{Reason: core.WarmImageChanged, Message: "the image is not any more what it was when they were prepared"}
 		useless, from.ready = from.ready, nil
@@ -61,12 +82,12 @@ func (p *pools) take(w *backend.Work, image string) (s *slot, v *core.WarmVerdic
 }
 
 // refuse says why a work cannot have a slot of the pool, nil when it can.
-func (p *pool) refuse(w *backend.Work) *core.WarmVerdict {
+func (p *pool) refuse(w *backend.Work, own string) *core.WarmVerdict {
 	switch {
 	case p.want.Digest != w.Digest:
 		return backend.SpecDiffers(p.want.Spec, w.Spec)
-	case len(w.Launch.GetMountedFiles()) > 0:
-		return &core.WarmVerdict{Reason: core.WarmRequestNeeds, Message: "mounted_files: they are mounted when a sandbox is made"}
+	case own != "":
+		return &core.WarmVerdict{Reason: core.WarmRequestNeeds, Message: own}
 	case len(p.ready) > 0:
 		return nil
 	case p.problem != "":
@@ -102,9 +123,12 @@ func (b *Backend) acceptPrepared(w *backend.Work, sl *slot, v *core.WarmVerdict)
 		return err
 	}
 	o, _ := read(own, b.machine) // Create has seen that nothing of it is refused.
-	begin := sl.begin(w.SandboxID, o)
+	begin := b.beginOf(sl, w, o)
 	r.Warm, r.Begin = v, &begin
 	if err := b.nameBox(sl.slot, begin.Hostname); err != nil {
+		return err
+	}
+	if err := writeContents(b.place.mounted(sl.slot), w.Launch.GetMountedFiles()); err != nil {
 		return err
 	}
 	failpoint.Hit(failSlotTaken)
@@ -120,9 +144,15 @@ func (b *Backend) acceptPrepared(w *backend.Work, sl *slot, v *core.WarmVerdict)
 	return nil
 }
 
-// begin is what a slot becomes for a launch.
-func (s *slot) begin(id string, o *order) shim.Begin {
-	return shim.Begin{Hostname: hostname(id), Env: s.box.envOf(o), WorkDir: s.box.dir, Main: s.box.mainOf(o)}
+// beginOf is what a slot becomes for a launch.
+func (b *Backend) beginOf(s *slot, w *backend.Work, o *order) shim.Begin {
+	begin := shim.Begin{Hostname: hostname(w.SandboxID), Env: s.box.envOf(o), WorkDir: s.box.dir, Main: s.box.mainOf(o)}
+	for i, f := range w.Launch.GetMountedFiles() {
+		begin.Binds = append(begin.Binds, shim.Bind{
+			Source: filepath.Join(b.place.mounted(s.slot), strconv.Itoa(i)), Target: f.GetPath(), Owner: int(base(s.ids)),
+		})
+	}
+	return begin
 }
 
 // imageEvents are what was told of the image when the slot was prepared, as of now.
@@ -195,7 +225,7 @@ func neverBegan(state shim.State) bool {
 
 // startInstead starts a sandbox from the beginning in the place of the slot that was to become it.
 func (b *Backend) startInstead(ctx context.Context, s *sandbox) error {
-	v := &core.WarmVerdict{Reason: core.WarmDied, Message: "the one that was taken had died"}
+	v := &core.WarmVerdict{Reason: core.WarmDied, Message: "the one that was taken had died, or could not be given what is the launch's"}
 	if err := b.quench(b.releases, s.slot); err != nil {
 		return err
 	}

@@ -106,8 +106,10 @@ func crashWorks() []*backend.Work {
 	program, missing := work("no-such-program"), imageWork("no-such-image")
 	idle.SandboxID, short.SandboxID, img.SandboxID, program.SandboxID, missing.SandboxID = crashIdle, crashShort, crashImage, crashProgram, crashMissing
 	short.Launch.MountedFiles = []*specpb.MountedFile{{Path: "/data/f", Content: []byte("x")}}
+	warm := warmWork(crashWarm, "sleep", "infinity")
+	warm.Launch.MountedFiles = []*specpb.MountedFile{{Path: "/tmp/f", Content: []byte("x")}}
 	return []*backend.Work{
-		idle, short, img, program, missing, warmWork(crashWarm, "sleep", "infinity"),
+		idle, short, img, program, missing, warm,
 		warmWork(crashWarmShort, "sh", "-c", fmt.Sprintf("exit %d", crashCode)), warmWork(crashWarmProgram, "no-such-program"),
 	}
 }

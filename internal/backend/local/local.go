@@ -103,6 +103,8 @@ type Backend struct {
 	hub    *hub
 	ids    *idPool
 	pools  *pools
+	// cannotBind is why prepared sandboxes cannot be given files, "" when they can.
+	cannotBind string
 
 	mu        sync.Mutex
 	sandboxes map[string]*sandbox

@@ -36,7 +36,7 @@ func New(ctx context.Context, cfg Config) (*Backend, error) {
 		cfg.Runtimes = DefaultRuntimes()
 	}
 	b := &Backend{
-		cfg: cfg, log: cfg.Logger, machine: look(), hub: newHub(), sandboxes: map[string]*sandbox{}, creating: map[string]chan struct{}{}, pools: newPools(),
+		cfg: cfg, log: cfg.Logger, machine: look(), hub: newHub(), sandboxes: map[string]*sandbox{}, creating: map[string]chan struct{}{}, pools: newPools(), cannotBind: shim.CanBind(),
 		starts: make(chan struct{}, startsPerCPU*runtime.NumCPU()),
 	}
 	var err error

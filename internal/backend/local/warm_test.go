@@ -2,6 +2,7 @@ package local
 
 import (
 	"context"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -117,14 +118,15 @@ func TestWarm(t *testing.T) {
 		b := open(t, withRuntime(runtime))
 		b.warmUp(warmWork(""), 1)
 		w := warmWork("", "sh", "-c", "echo $A > /tmp/main; exec sleep infinity")
+		w.Launch.MountedFiles = []*specpb.MountedFile{{Path: "/workspace/deep/f", Content: []byte("mounted\n")}, {Path: "/tmp/g", Content: []byte("too\n")}}
 		w.Launch.EnvironmentVariables = map[string]string{"A": "b"}
 		id := b.launch(w)
 		b.isRunning(id)
 		if v := b.verdict(id); v != "hit" {
 			t.Errorf("%q", v)
 		}
-		want := strings.Join([]string{"b", hostname(id), hostname(id), "127.0.1.1 " + hostname(id), "/workspace", "b", ""}, "\n")
-		if r := b.shell(id, "echo $A; uname -n; cat /etc/hostname; tail -1 /etc/hosts; pwd; cat /tmp/main"); r.out != want {
+		want := strings.Join([]string{"b", hostname(id), hostname(id), "127.0.1.1 " + hostname(id), "/workspace", "b", "mounted", "too", "ro", ""}, "\n")
+		if r := b.shell(id, "echo $A; uname -n; cat /etc/hostname; tail -1 /etc/hosts; pwd; cat /tmp/main /workspace/deep/f /tmp/g; (echo x > /tmp/g) 2>/dev/null || echo ro"); r.out != want {
 			t.Errorf("%q, want %q", r.out, want)
 		}
 		// It has the limits of its spec: the group is that of the slot.
@@ -177,7 +179,7 @@ func TestWarmMisses(t *testing.T) {
 	b := open(t)
 	b.warmUp(warmWork(""), 1)
 	file, other := warmWork(""), warmWork("")
-	file.Launch.MountedFiles = []*specpb.MountedFile{{Path: "/data/f", Content: []byte("x")}}
+	file.Launch.MountedFiles = []*specpb.MountedFile{{Path: "/etc/f", Content: []byte("x")}}
 	other.Spec.ResourceDefaults.CpuLimit, other.Digest = proto.String("500m"), "sha256:other"
 	for want, w := range map[string]*backend.Work{"miss REQUEST_NEEDS_OWN": file, "miss SPEC_DIFFERS": other, "miss NO_POOL": work()} {
 		id := b.launch(w)
@@ -305,11 +307,17 @@ func TestWarmImage(t *testing.T) {
 	b.warmUp(prepared, 1)
 	w := imageWork("tool")
 	w.ProfileName, w.Launch.EnvironmentVariables = "warm", map[string]string{"OWN": "launch"}
+	w.Launch.MountedFiles = []*specpb.MountedFile{{Path: "/given/here/f", Content: []byte("mounted")}}
 	id := b.launch(w)
 	b.isRunning(id)
 	s, err := b.get(id)
 	if err != nil || b.verdict(id) != "hit" {
 		t.Fatalf("%v %s", err, b.verdict(id))
+	}
+	if r, _, err := b.ReadFile(t.Context(), id, "/given/here/f", 100); err != nil {
+		t.Error(err)
+	} else if data, err := io.ReadAll(r); err != nil || string(data) != "mounted" {
+		t.Errorf("%q %v", data, err)
 	}
 	s.mu.Lock()
 	told := slices.ContainsFunc(s.told, func(e core.Event) bool { return e.Name == eventImage && e.Attrs["digest"] != "" })

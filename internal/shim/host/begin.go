@@ -1,10 +1,8 @@
 package host
 
 import (
-	"fmt"
 	"os"
 	"runtime"
-	"strconv"
 
 	"golang.org/x/sys/unix"
 
@@ -69,6 +67,11 @@ func (s *sandbox) beginPrepared() *wire.Error {
 		s.stayPrepared()
 		return wire.Errorf(wire.CodeInternal, "host name: %v", err)
 	}
+	if err := s.bind(b.Binds); err != nil {
+		s.stayPrepared()
+		return wire.Errorf(wire.CodeInternal, "mounted files: %v", err)
+	}
+	failpoint.Hit(failAfterBinds)
 	cfg := *s.cfg
 	cfg.Env, cfg.WorkDir, cfg.Main, cfg.Files = b.Env, b.WorkDir, b.Main, b.Files
 	answer := make(chan *wire.Error, 1)
@@ -141,28 +144,11 @@ func (s *sandbox) rename(name string) error {
 }
 
 func renameIn(pid int, start uint64, name string) error {
-	const own = "/proc/thread-self/ns/uts"
-	ns, err := os.Open("/proc/" + strconv.Itoa(pid) + "/ns/uts")
+	ns, err := namespaceOf(pid, start, "uts")
 	if err != nil {
 		return err
 	}
 	defer ns.Close()
-	// The process may be gone, and its number another's: never is it the machine that is renamed.
-	now, err := shim.StartTime(pid)
-	if err != nil {
-		return err
-	}
-	theirs, err := ns.Stat()
-	if err != nil {
-		return err
-	}
-	ours, err := os.Stat(own)
-	if err != nil {
-		return err
-	}
-	if now != start || os.SameFile(ours, theirs) {
-		return fmt.Errorf("process %d is not the sandbox's any more", pid)
-	}
 	if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWUTS); err != nil {
 		return os.NewSyscallError("setns", err)
 	}

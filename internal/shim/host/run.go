@@ -42,6 +42,7 @@ const (
 	failAfterPrepared     = "shim.after-prepared-record"
 	failBeforeBeginRecord = "shim.before-begin-record"
 	failAfterBeginRecord  = "shim.after-begin-record"
+	failAfterBinds        = "shim.after-begin-binds"
 	failBeforeRunning     = "shim.before-running-record"
 	failAfterRunning      = "shim.after-running-record"
 	failBeforeStopRecord  = "shim.before-stopping-record"
@@ -60,7 +61,7 @@ const (
 func Failpoints() []string {
 	return []string{
 		failBeforeCreated, failBeforeRun, failAfterRun, failBeforeMain, failBeforePrepared,
-		failAfterPrepared, failBeforeBeginRecord, failAfterBeginRecord, failBeforeRunning, failAfterRunning, failBeforeStopRecord,
+		failAfterPrepared, failBeforeBeginRecord, failAfterBeginRecord, failAfterBinds, failBeforeRunning, failAfterRunning, failBeforeStopRecord,
 		failAfterStopRecord, failBeforeFreeze, failAfterFreeze, failAfterPauseRecord, failAfterThaw, failBeforeExitRecord, failAfterExitRecord, failAfterRemove, failBeforeStartFailed,
 	}
 }
