@@ -8,9 +8,11 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/bermhq/berm/internal/backend/local"
 	"github.com/bermhq/berm/internal/backend/local/library"
+	"github.com/bermhq/berm/internal/control"
 	"github.com/bermhq/berm/internal/core/fault"
 	"github.com/bermhq/berm/internal/core/spec"
 	"github.com/bermhq/berm/internal/core/tree"
@@ -34,6 +36,8 @@ type Config struct {
 	Images *Images
 	// NodeLabels, when not nil, make node selectors count.
 	NodeLabels map[string]string
+	// RetainEnded is how long sandboxes that have ended are kept; 0 is control.DefaultRetention.
+	RetainEnded time.Duration
 	// Runtime is the name of the default OCI runtime; "" picks one that works.
 	Runtime string
 	// OCIRuntimes are runtimes beside those that are looked for anyway, or in place of one with the same name: local.Config.Runtimes.
@@ -74,6 +78,9 @@ func (c *Config) check() error {
 	if c.Runtime != "" && !slices.ContainsFunc(c.runtimes(), func(text string) bool { return runtimeName(text) == c.Runtime }) {
 		return fault.Invalidf("USAGE", "unknown runtime %q", c.Runtime).
 			WithHint("Use %s, or say where it is with --oci-runtime %s=PATH.", strings.Join(local.DefaultRuntimes(), ", "), c.Runtime)
+	}
+	if c.RetainEnded != 0 && c.RetainEnded < control.MinRetention {
+		return fault.Invalidf("USAGE", "--retain-ended %s is less than %s: usage guardrails count what ended in that time", c.RetainEnded, control.MinRetention)
 	}
 	names := make([]string, len(c.Runners))
 	for i, r := range c.Runners {

@@ -86,7 +86,7 @@ func (a *app) start(ctx context.Context) (err error) {
 	}
 	metrics := telemetry.New()
 	a.control = control.New(context.WithoutCancel(ctx), control.Config{
-		Store: a.store, Logger: a.log, CheckSpec: kube.CheckSpec, CheckCarried: kube.CheckCarried, Meter: metrics,
+		Store: a.store, Logger: a.log, Retention: a.cfg.RetainEnded, CheckSpec: kube.CheckSpec, CheckCarried: kube.CheckCarried, Meter: metrics,
 	})
 	runners, err := a.bootstrap(ctx)
 	if err != nil {

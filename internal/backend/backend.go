@@ -134,8 +134,8 @@ type Backend interface {
 	// Network returns what is known now of the network of a running sandbox, and around it of a target; a zero target is none. With
 	// the id "" only the machine is told of, as it is around a sandbox that may come. Unimplemented where networks are not known.
 	Network(ctx context.Context, id string, target egress.Target) (*Network, error)
-	// Usage samples what a running sandbox uses now.
-	Usage(ctx context.Context, id string) (core.Amounts, error)
+	// Usage samples what a sandbox that runs or is paused uses now.
+	Usage(ctx context.Context, id string) (core.Usage, error)
 	Pools
 	// Close releases this process's handles. Sandboxes go on where the backend can keep them.
 	Close() error

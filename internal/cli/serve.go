@@ -11,6 +11,7 @@ import (
 
 	"github.com/bermhq/berm/internal/app"
 	"github.com/bermhq/berm/internal/config"
+	"github.com/bermhq/berm/internal/control"
 	"github.com/bermhq/berm/internal/core/fault"
 )
 
@@ -78,6 +79,7 @@ bound as its default, and the token of the administrator is written to DIR/admin
 	f.StringArrayVar(&aliases, "image-alias", nil, "image REF=oci:DIR[:NAME], REF=host or REF=IMAGE that it stands for, repeatable")
 	f.StringVar(&images, "images", "", "YAML file with registries, credentials by reference, mirrors, aliases (see docs/local.md)")
 	f.StringArrayVar(&labels, "node-label", nil, "label KEY=VALUE of this machine that node selectors are matched with, repeatable")
+	f.DurationVar(&cfg.RetainEnded, "retain-ended", control.DefaultRetention, "how long sandboxes that have ended are kept, at least 24h")
 	f.StringVar(&cfg.Runtime, "runtime", "", "name of the default OCI runtime (default: crun, else runc, else runsc)")
 	f.StringArrayVar(&cfg.OCIRuntimes, "oci-runtime", nil, "OCI runtime NAME=PATH[,kind=crun|runc|runsc][,flag=--FLAG]... that profiles may name as runtime_class, repeatable")
 	f.BoolVarP(&verbose, "verbose", "v", false, "log every call")

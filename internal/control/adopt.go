@@ -79,9 +79,10 @@ func (s *Service) cleanUp(ctx context.Context, link runner.Link, id string) {
 	}
 }
 
-// enter puts a row that was committed into memory, with the end of its lifetime.
+// enter puts a row that was committed into memory, with the end of its lifetime and the watch for traffic.
 func (s *Service) enter(row *core.Sandbox, state applyState) {
 	s.live.add(row, state)
+	s.watchIdle(row)
 	if row.ExpiresAt.IsZero() {
 		return
 	}

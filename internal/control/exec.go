@@ -35,8 +35,13 @@ func (s *Service) Exec(ctx context.Context, p core.Principal, id string, e backe
 		return nil, err
 	}
 	failpoint.Hit(fpExec)
+	over := s.busy(id)
 	process, err := link.Exec(ctx, id, e)
-	return process, s.linkFault(ctx, p.OrgID, id, err)
+	if err != nil {
+		over()
+		return nil, s.linkFault(ctx, p.OrgID, id, err)
+	}
+	return &busyProcess{Process: process, over: over, stop: context.AfterFunc(ctx, over)}, nil
 }
 
 func checkExec(e backend.Exec) error {
@@ -84,8 +89,13 @@ func (s *Service) ReadFile(ctx context.Context, p core.Principal, id, path strin
 		return nil, 0, err
 	}
 	failpoint.Hit(fpReadFile)
+	over := s.busy(id)
 	r, size, err := link.ReadFile(ctx, id, path, limit)
-	return r, size, withPath(s.linkFault(ctx, p.OrgID, id, err), path)
+	if err != nil {
+		over()
+		return nil, 0, withPath(s.linkFault(ctx, p.OrgID, id, err), path)
+	}
+	return &busyReader{ReadCloser: r, over: over}, size, nil
 }
 
 // WriteFile creates a file of a running sandbox, or replaces its content, with all of r or not at all. Errors have the
@@ -102,6 +112,7 @@ func (s *Service) WriteFile(ctx context.Context, p core.Principal, id, path stri
 		return err
 	}
 	failpoint.Hit(fpWriteFile)
+	defer s.busy(id)()
 	return withPath(s.linkFault(ctx, p.OrgID, id, link.WriteFile(ctx, id, path, mode, r)), path)
 }
 

@@ -30,6 +30,7 @@ const (
 	fpResumed           = "control.after-resume"
 	fpCleanup           = "control.before-cleanup"
 	fpCleaned           = "control.after-cleanup"
+	fpCollect           = "control.before-collect"
 	fpExec              = "control.before-exec"
 	fpReadFile          = "control.before-read-file"
 	fpWriteFile         = "control.before-write-file"
@@ -44,6 +45,6 @@ func Failpoints() []string {
 		fpProfileInsert, fpProfileUpdate, fpProfileDelete, fpRunnerInsert, fpRunnerUpdate, fpRunnerDelete, fpRunnerDrained,
 		fpZonePut, fpZoneDelete, fpOrgInsert, fpTokenInsert, fpTokenRevoke, fpBootstrap, fpCapacity,
 		fpLaunchCommit, fpLaunchCommitted, fpApplied, fpStatusCommit, fpStatusCommitted, fpStop, fpStopped, fpPause, fpPaused, fpResume, fpResumed, fpCleanup, fpCleaned,
-		fpExec, fpReadFile, fpWriteFile, fpRecovered, fpSetPools, fpFirstPassObserved,
+		fpCollect, fpExec, fpReadFile, fpWriteFile, fpRecovered, fpSetPools, fpFirstPassObserved,
 	}
 }

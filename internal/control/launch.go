@@ -149,7 +149,7 @@ func (s *Service) sandboxFrom(p core.Principal, pl *plan.Plan, accepted time.Tim
 		Reserved: pl.Reserve, Digest: pl.Digest, Decision: pl.Record(), Launch: pl.Launch,
 		Timeline: []core.Event{
 			{Name: "accepted", At: accepted, Message: "by " + p.Actor},
-			{Name: eventPlanned, At: now, Message: "runner " + r.RunnerID + ", profile " + b.Name, Attrs: s.backendAttrs(r.ID)},
+			{Name: eventPlanned, At: now, Message: "runner " + r.RunnerID + ", profile " + b.Name, Attrs: idleAttr(s.backendAttrs(r.ID), pl.IdleSeconds)},
 			{Name: "reserved", At: now},
 		},
 	}
@@ -172,6 +172,8 @@ const (
 	attrIsolation = "isolation"
 	// attrUnenforced, with a path behind it, says why a field that this kind of backend enforces was only recorded there.
 	attrUnenforced = "unenforced:"
+	// attrIdle is after how many seconds without traffic the sandbox is stopped.
+	attrIdle = "idle_seconds"
 )
 
 func (s *Service) backendAttrs(runnerUUID string) map[string]string {

@@ -39,6 +39,8 @@ type liveSandbox struct {
 	expire *time.Timer
 	// warmAt is when the last verdict on the sandbox's pool was, that was counted.
 	warmAt time.Time
+	// idle watches for traffic, nil where nothing asks for it.
+	idle *idleWatch
 	// changed is closed, and replaced, with every change that a reader could see.
 	changed chan struct{}
 }
@@ -99,9 +101,7 @@ func (t *liveTable) remove(id string) {
 	if !ok {
 		return
 	}
-	if e.expire != nil {
-		e.expire.Stop()
-	}
+	e.stopTimers()
 	delete(t.byID, id)
 	close(e.changed)
 }
@@ -123,9 +123,16 @@ func (t *liveTable) stopTimers() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, e := range t.byID {
-		if e.expire != nil {
-			e.expire.Stop()
-		}
+		e.stopTimers()
+	}
+}
+
+func (e *liveSandbox) stopTimers() {
+	if e.expire != nil {
+		e.expire.Stop()
+	}
+	if e.idle != nil && e.idle.timer != nil {
+		e.idle.timer.Stop()
 	}
 }
 

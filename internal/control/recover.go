@@ -10,9 +10,9 @@ import (
 )
 
 // Recover takes over what an earlier process was responsible for: the sandboxes that had not ended, the ends of their
-// lifetimes, and runners that were being deleted. Call it once, before Attach. Nothing is decided about a sandbox until its
-// runner has said what it has; one whose runner does not come back is LOST after the bound. Call it after Bootstrap, which knows the
-// place: runners of other places are left alone.
+// lifetimes, and runners that were being deleted. It also begins to remove what ended long ago. Call it once, before Attach.
+// Nothing is decided about a sandbox until its runner has said what it has; one whose runner does not come back is LOST after the
+// bound. Call it after Bootstrap, which knows the place: runners of other places are left alone.
 func (s *Service) Recover(ctx context.Context) error {
 	var rows []*core.Sandbox
 	var runners []*core.Runner
@@ -44,6 +44,7 @@ func (s *Service) Recover(ctx context.Context) error {
 		return err
 	}
 	failpoint.Hit(fpRecovered)
+	s.tasks.run(s.collect)
 	for _, row := range rows {
 		s.enter(row, recovered)
 	}

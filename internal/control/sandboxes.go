@@ -24,7 +24,7 @@ type SandboxView struct {
 	// Sandbox has the live status: CREATING and TERMINATING are known in memory only.
 	Sandbox *core.Sandbox
 	// Usage is nil unless the sandbox runs, or is paused, and its runner could measure it.
-	Usage *core.Amounts
+	Usage *core.Usage
 	// GroupID is that of the runner as it is configured now, empty when it is gone. Isolation is what separates the sandbox
 	// from the machine, in words.
 	GroupID, Isolation string

@@ -37,6 +37,8 @@ type Config struct {
 	Logger *slog.Logger
 	// LostAfter is how long a runner may be out of contact before its sandboxes are LOST; 0 is DefaultLostAfter.
 	LostAfter time.Duration
+	// Retention is how long sandboxes that have ended are kept; 0 is DefaultRetention.
+	Retention time.Duration
 	// CheckSpec says what no backend would take of a layer that is written, in an Invalid fault; nil checks nothing. The core takes
 	// the pod fragment for an open object, so its keys are known only here.
 	CheckSpec func(*specpb.ProfileSpec) error
@@ -58,6 +60,7 @@ type Service struct {
 	meter  Meter
 
 	lostAfter    time.Duration
+	retention    time.Duration
 	checkSpec    func(*specpb.ProfileSpec) error
 	checkCarried func(*specpb.ProfileSpec) []guard.Violation
 	// born is when this process began to be responsible: a runner that was never seen is out of contact since then.
@@ -99,6 +102,9 @@ func New(ctx context.Context, cfg Config) *Service {
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
+	}
+	if s.retention = cfg.Retention; s.retention <= 0 {
+		s.retention = DefaultRetention
 	}
 	if s.lostAfter <= 0 {
 		s.lostAfter = DefaultLostAfter

@@ -30,9 +30,11 @@ const (
 	EndStopped           = "STOPPED"
 	EndDeleted           = "DELETED"
 	EndLifetimeExceeded  = "MAX_LIFETIME_EXCEEDED"
+	EndIdle              = "IDLE_TIMEOUT_EXCEEDED"
 	EndOutOfMemory       = "OUT_OF_MEMORY"
 	EndStartFailed       = "START_FAILED"
 	EndImageFailed       = "IMAGE_FAILED"
+	EndKilled            = "KILLED"
 	EndLost              = "LOST"
 	ReasonRunnerLostNote = "RUNNER_UNREACHABLE"
 )
@@ -95,6 +97,18 @@ type Amounts struct {
 	MemoryBytes int64 `json:"memoryBytes,omitempty"`
 	GPUs        int64 `json:"gpus,omitempty"`
 	Sandboxes   int64 `json:"sandboxes,omitempty"`
+}
+
+// Usage is what a sandbox uses, as its backend measured it. What a backend does not measure is 0.
+type Usage struct {
+	// CPUMillis is the average since the sample before, in thousandths of a CPU.
+	CPUMillis int64
+	// MemoryBytes is in use now, PIDs the processes and threads.
+	MemoryBytes, PIDs, GPUs int64
+	// DiskBytes is what the sandbox wrote to its file systems on disk and did not delete.
+	DiskBytes int64
+	// OutputBytes is what the main process printed so far, NetworkBytes what went in and out.
+	OutputBytes, NetworkBytes int64
 }
 
 // Event is one entry of a timeline.

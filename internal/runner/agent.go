@@ -149,6 +149,6 @@ func (a *Agent) Network(ctx context.Context, id string, target egress.Target) (*
 }
 
 // Usage samples what a sandbox uses.
-func (a *Agent) Usage(ctx context.Context, id string) (core.Amounts, error) {
+func (a *Agent) Usage(ctx context.Context, id string) (core.Usage, error) {
 	return a.backend.Usage(ctx, id)
 }

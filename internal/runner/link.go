@@ -49,5 +49,5 @@ type Link interface {
 	Observe(ctx context.Context) iter.Seq[*backend.Observation]
 	// Network tells what the backend does; the id "" is the machine alone.
 	Network(ctx context.Context, id string, target egress.Target) (*backend.Network, error)
-	Usage(ctx context.Context, id string) (core.Amounts, error)
+	Usage(ctx context.Context, id string) (core.Usage, error)
 }

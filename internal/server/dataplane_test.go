@@ -199,7 +199,7 @@ func (w *world) idleProcesses(id string, want int64) {
 		var have int64
 		for _, b := range w.fakes {
 			if u, err := b.Usage(w.ctx(), id); err == nil {
-				have = u.Sandboxes
+				have = u.PIDs
 			}
 		}
 		if have == want {

@@ -97,7 +97,11 @@ func (c *Client) Forget(ctx context.Context) error {
 }
 
 // Stats is what a sandbox uses now.
-type Stats = cgroup.Stats
+type Stats struct {
+	cgroup.Stats
+	// OutputBytes is what the main process printed so far.
+	OutputBytes int64 `json:"output_bytes"`
+}
 
 // Stats samples the sandbox's control group.
 func (c *Client) Stats(ctx context.Context) (Stats, error) {

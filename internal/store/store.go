@@ -137,6 +137,9 @@ type Reader interface {
 	// Unfinished lists the sandboxes of all organizations that have not ended on a runner, oldest first, for recovery.
 	// Decision and Launch are not loaded.
 	Unfinished(ctx context.Context, runnerUUID string) ([]*core.Sandbox, error)
+	// EndedBefore lists at most MaxPage sandboxes of an organization whose end was written before a time, the first that ended
+	// first, with everything but Decision and Launch.
+	EndedBefore(ctx context.Context, orgID string, before time.Time) ([]*core.Sandbox, error)
 
 	Org(ctx context.Context, id string) (*core.Org, error)
 	OrgByName(ctx context.Context, name string) (*core.Org, error)

@@ -40,6 +40,7 @@ func binary() string {
 // atStartOnly are the failpoints that a running server does not pass.
 var atStartOnly = []string{
 	"control.before-bootstrap-commit", "control.before-capacity-commit", "control.after-recover-read", "control.after-first-pass",
+	"control.before-collect", // and then every hour
 	"local.recover-one", "store.before-migrate", "store.after-migrate", "store.set-capacity",
 }
 

@@ -259,6 +259,7 @@ type LifetimeGuardrails struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
 	DefaultSeconds *int32                 `protobuf:"varint,1,opt,name=default_seconds,json=defaultSeconds,proto3,oneof" json:"default_seconds,omitempty"`
 	MaxSeconds     *int32                 `protobuf:"varint,2,opt,name=max_seconds,json=maxSeconds,proto3,oneof" json:"max_seconds,omitempty"`
+	MaxIdleSeconds *int32                 `protobuf:"varint,3,opt,name=max_idle_seconds,json=maxIdleSeconds,proto3,oneof" json:"max_idle_seconds,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -303,6 +304,13 @@ func (x *LifetimeGuardrails) GetDefaultSeconds() int32 {
 func (x *LifetimeGuardrails) GetMaxSeconds() int32 {
 	if x != nil && x.MaxSeconds != nil {
 		return *x.MaxSeconds
+	}
+	return 0
+}
+
+func (x *LifetimeGuardrails) GetMaxIdleSeconds() int32 {
+	if x != nil && x.MaxIdleSeconds != nil {
+		return *x.MaxIdleSeconds
 	}
 	return 0
 }
@@ -684,7 +692,7 @@ const file_berm_spec_guardrails_proto_rawDesc = "" +
 	"\x05local\x10\x01r\b\n" +
 	"\x04kube\x10\x01r\b\n" +
 	"\x04fake\x10\x01z\x04trueH\x00R\rrequireDigest\x88\x01\x01B\x11\n" +
-	"\x0f_require_digest\"\xcd\x02\n" +
+	"\x0f_require_digest\"\xd8\x05\n" +
 	"\x12LifetimeGuardrails\x12\x9a\x01\n" +
 	"\x0fdefault_seconds\x18\x01 \x01(\x05Bl\x8a\xb2\x19h\n" +
 	"<Lifetime of a sandbox whose request states none, in seconds.h\x80\x9a\x9e\x01r\t\n" +
@@ -696,9 +704,15 @@ const file_berm_spec_guardrails_proto_rawDesc = "" +
 	"\x05local\x10\x01r\b\n" +
 	"\x04kube\x10\x01r\b\n" +
 	"\x04fake\x10\x01z\x0586400H\x01R\n" +
-	"maxSeconds\x88\x01\x01B\x12\n" +
+	"maxSeconds\x88\x01\x01\x12\xf3\x02\n" +
+	"\x10max_idle_seconds\x18\x03 \x01(\x05B\xc3\x02\x8a\xb2\x19\xbe\x02\n" +
+	"\x8e\x02Longest time without traffic, in seconds; then the sandbox is stopped. Commands that run, files and logs that are read, output of the main process and network bytes are traffic. The time stands still while a sandbox is paused, and begins anew when the server is started.H\x01`\x01h\x80\x9a\x9e\x01r\t\n" +
+	"\x05local\x10\x01r\b\n" +
+	"\x04kube\x10\x01r\b\n" +
+	"\x04fake\x10\x01z\x03900H\x02R\x0emaxIdleSeconds\x88\x01\x01B\x12\n" +
 	"\x10_default_secondsB\x0e\n" +
-	"\f_max_seconds\"\xa5\x02\n" +
+	"\f_max_secondsB\x13\n" +
+	"\x11_max_idle_seconds\"\xa5\x02\n" +
 	"\x14AnnotationGuardrails\x12\x8f\x01\n" +
 	"\x0fdenied_prefixes\x18\x01 \x03(\tBf\x8a\xb2\x19b\n" +
 	"(Key prefixes that a request may not use.H\x03P@r\t\n" +

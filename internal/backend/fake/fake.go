@@ -165,15 +165,16 @@ func (b *Backend) Delete(_ context.Context, id string) error {
 	return nil
 }
 
-// Usage returns made-up but constant amounts for a running sandbox, so that tests can tell that they arrived.
-func (b *Backend) Usage(_ context.Context, id string) (core.Amounts, error) {
+// Usage returns made-up but constant amounts for a running sandbox, so that tests can tell that they arrived, and how many
+// commands run. SetTraffic changes the rest.
+func (b *Backend) Usage(_ context.Context, id string) (core.Usage, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	s, err := b.alive(id)
 	if err != nil {
-		return core.Amounts{}, err
+		return core.Usage{}, err
 	}
-	return core.Amounts{CPUMillis: 7, MemoryBytes: 3 << 20, Sandboxes: int64(len(s.procs))}, nil
+	return core.Usage{CPUMillis: 7, MemoryBytes: 3 << 20, PIDs: int64(len(s.procs)), DiskBytes: 5 << 10, NetworkBytes: s.traffic}, nil
 }
 
 // Close ends the observers. Sandboxes stay, as under a backend whose sandboxes survive the server.

@@ -94,6 +94,15 @@ func (b *Backend) Fail(id, reason, message string) bool {
 	return b.endIf(id, backend.Observation{Phase: backend.PhaseEnded, Failed: true, Reason: reason, Message: message})
 }
 
+// SetTraffic sets how many bytes went over the network of a sandbox.
+func (b *Backend) SetTraffic(id string, bytes int64) {
+	b.locked(func() {
+		if s, ok := b.sandboxes[id]; ok {
+			s.traffic = bytes
+		}
+	})
+}
+
 // Lose makes a sandbox vanish without an observation, as the loss of a machine's state does.
 func (b *Backend) Lose(id string) {
 	b.locked(func() {

@@ -31,6 +31,8 @@ type sandbox struct {
 	timer     *time.Timer
 	main      *process
 	procs     map[*process]struct{}
+	// traffic is what Usage says went over the network.
+	traffic int64
 	// stopWhy is set once a stop began.
 	stopWhy string
 	kill    *time.Timer

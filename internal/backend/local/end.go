@@ -76,7 +76,7 @@ func exitObservation(e shim.Exit, stop *stopRecord) backend.Observation {
 	case shim.ReasonStartFailed:
 		o.Failed, o.Reason = true, core.EndStartFailed
 	case shim.ReasonKilled:
-		o.Failed, o.Reason = true, endKilled
+		o.Failed, o.Reason = true, core.EndKilled
 		if o.Message == "" {
 			o.Message = "something on the machine killed its process 1"
 		}
@@ -85,9 +85,6 @@ func exitObservation(e shim.Exit, stop *stopRecord) backend.Observation {
 	}
 	return o
 }
-
-// endKilled is the reason of a sandbox whose process 1 was killed from outside, by neither the shim nor the memory limit.
-const endKilled = "KILLED"
 
 // endLost ends a sandbox whose end nobody saw. What is left of it is ended and removed first; if a record of the end turns
 // up meanwhile, that counts.

@@ -96,19 +96,19 @@ func (b *Backend) WriteFile(ctx context.Context, id, path string, mode uint32, r
 	return b.explain(id, client.WriteFile(ctx, path, shim.WriteOptions{Mode: mode}, r))
 }
 
-// Usage samples what a running sandbox uses. CPU is the average since the previous sample, or since the start.
-func (b *Backend) Usage(ctx context.Context, id string) (core.Amounts, error) {
+// Usage samples what a sandbox uses. CPU is the average since the previous sample, or since the start.
+func (b *Backend) Usage(ctx context.Context, id string) (core.Usage, error) {
 	client, err := b.await(ctx, id)
 	if err != nil {
-		return core.Amounts{}, err
+		return core.Usage{}, err
 	}
 	now, err := client.Stats(ctx)
 	if err != nil {
-		return core.Amounts{}, b.explain(id, err)
+		return core.Usage{}, b.explain(id, err)
 	}
 	s, err := b.get(id)
 	if err != nil {
-		return core.Amounts{}, err
+		return core.Usage{}, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -116,11 +116,13 @@ func (b *Backend) Usage(ctx context.Context, id string) (core.Amounts, error) {
 	if before.At.IsZero() {
 		before.At = s.last.StartedAt
 	}
-	a := core.Amounts{MemoryBytes: now.MemoryBytes, CPUMillis: cpuMillis(now.CPU-before.CPU, now.At.Sub(before.At)), Sandboxes: 1}
+	u := core.Usage{
+		MemoryBytes: now.MemoryBytes, CPUMillis: cpuMillis(now.CPU-before.CPU, now.At.Sub(before.At)), PIDs: now.PIDs, OutputBytes: now.OutputBytes,
+	}
 	if now.At.Sub(before.At) >= usageWindow {
 		s.usage = now
 	}
-	return a, nil
+	return u, nil
 }
 
 // cpuMillis is CPU time over time, in thousandths of a CPU.

@@ -156,7 +156,7 @@ func TestExitObservation(t *testing.T) {
 		{shim.Exit{Reason: shim.ReasonStopped}, nil, false, core.EndStopped, false},
 		{shim.Exit{Reason: shim.ReasonOutOfMemory, ExitCode: &code}, stop, true, core.EndOutOfMemory, true},
 		{shim.Exit{Reason: shim.ReasonStartFailed}, nil, true, core.EndStartFailed, false},
-		{shim.Exit{Reason: shim.ReasonKilled, ExitCode: &code}, nil, true, endKilled, true},
+		{shim.Exit{Reason: shim.ReasonKilled, ExitCode: &code}, nil, true, core.EndKilled, true},
 		{shim.Exit{Reason: shim.ReasonLost, ExitCode: &code}, nil, true, core.EndLost, false},
 		{shim.Exit{Reason: "OF THE FUTURE", ExitCode: &code}, nil, true, core.EndLost, false},
 	} {

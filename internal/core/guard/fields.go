@@ -27,7 +27,7 @@ type fieldSet struct {
 	annotations, nodeSelector, pod                *spec.Field
 	maxGPU, requireLimits                         *spec.Field
 	imagesAllowed, requireDigest, runtimeClasses  *spec.Field
-	lifetimeDefault, lifetimeMax                  *spec.Field
+	lifetimeDefault, lifetimeMax, idleMax         *spec.Field
 	deniedPrefixes, annotationCount, locked       *spec.Field
 	mountedBytes, portCount                       *spec.Field
 }
@@ -68,6 +68,7 @@ var fields = sync.OnceValue(func() *fieldSet {
 		imagesAllowed: at("guardrails.images.allowed"), requireDigest: at("guardrails.images.require_digest"),
 		runtimeClasses:  at("guardrails.runtime_classes"),
 		lifetimeDefault: at("guardrails.lifetime.default_seconds"), lifetimeMax: at("guardrails.lifetime.max_seconds"),
+		idleMax:        at("guardrails.lifetime.max_idle_seconds"),
 		deniedPrefixes: at("guardrails.annotations.denied_prefixes"), annotationCount: at("guardrails.annotations.max_count"),
 		locked: at("guardrails.fields.locked"), mountedBytes: at("guardrails.mounted_files.max_bytes"), portCount: at("guardrails.ports.max_count"),
 	}

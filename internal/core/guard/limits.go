@@ -117,6 +117,14 @@ func (l *Limits) Lifetime(asked int32) (seconds int32, origin *resolve.Origin) {
 	return 0, nil
 }
 
+// Idle returns how long a sandbox may be without traffic, in seconds; 0 is for ever.
+func (l *Limits) Idle() int32 {
+	if b := l.bounds[fields().idleMax]; b != nil {
+		return int32(b.Amount())
+	}
+	return 0
+}
+
 // ceilingOf returns the tighter of the explicit guardrail and the default, which is no ceiling any more where the profile or
 // the override states a maximum of its own.
 func (l *Limits) ceilingOf(d *dimension) ceiling {

@@ -60,6 +60,11 @@ func TestEveryGuardrailHolds(t *testing.T) {
 			if seconds, _ := limits(f.Path, `7`).Lifetime(0); seconds != 7 {
 				t.Errorf("%s: a sandbox lives %d seconds", f.Path, seconds)
 			}
+		case f.Path == "guardrails.lifetime.max_idle_seconds":
+			// No request says anything about it; package control stops what is idle for longer.
+			if seconds := limits(f.Path, `7`).Idle(); seconds != 7 {
+				t.Errorf("%s: a sandbox may be idle for %d seconds", f.Path, seconds)
+			}
 		case strings.HasPrefix(f.Path, usageRoot):
 			refused := CheckUsage(usageChecks(limits(f.Path, `1`)), func(Subject) Counters {
 				return Counters{Concurrent: 1, StartsLastMinute: 1, VCPUMilliHours: 1000}

@@ -151,6 +151,7 @@ func (m *maker) plan(st *state) *Plan {
 		IngressMode: a.stack.ingressMode(m.request.Launch), UsageChecks: a.binding.usage, stack: a.stack,
 	}
 	p.LifetimeSeconds, _ = a.stack.limits.Lifetime(m.request.Launch.GetMaxLifetimeSeconds())
+	p.IdleSeconds = a.stack.limits.Idle()
 	p.specJSON = p.Resolved.JSON()
 	p.Digest = spec.Digest(p.specJSON)
 	p.Candidates, p.Omitted = m.candidates(st)

@@ -73,6 +73,8 @@ type Plan struct {
 	Refs []Ref
 	// LifetimeSeconds is when the sandbox is stopped, 0 for never.
 	LifetimeSeconds int32
+	// IdleSeconds is after how long without traffic it is stopped, 0 for never.
+	IdleSeconds int32
 	// EgressMode and IngressMode are the modes in force; no ingress mode means no service.
 	EgressMode, IngressMode string
 	// UsageChecks must hold for the counters that the launch transaction reads.

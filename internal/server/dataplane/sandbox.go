@@ -45,11 +45,11 @@ func modes(decision json.RawMessage) (egress, ingress string) {
 	return d.EgressMode, d.IngressMode
 }
 
-func usage(a *core.Amounts) *v1beta2pb.ResourceUsage {
-	if a == nil {
+func usage(u *core.Usage) *v1beta2pb.ResourceUsage {
+	if u == nil {
 		return nil
 	}
-	return &v1beta2pb.ResourceUsage{CpuMillicoresUsed: a.CPUMillis, MemoryMbUsed: a.MemoryBytes >> 20, GpuCountUsed: a.GPUs}
+	return &v1beta2pb.ResourceUsage{CpuMillicoresUsed: u.CPUMillis, MemoryMbUsed: u.MemoryBytes >> 20, GpuCountUsed: u.GPUs}
 }
 
 // List lists sandboxes, newest first. Usage, group and modes are left to Get.

@@ -212,7 +212,8 @@ func (s *sandbox) stats(c *client) {
 		c.fail(wire.Errorf(wire.CodeInternal, "control group: %v", err))
 		return
 	}
-	c.ok(st)
+	printed, _ := s.spool.Offset()
+	c.ok(shim.Stats{Stats: st, OutputBytes: printed})
 }
 
 func (s *sandbox) forget(c *client) {

@@ -26,8 +26,8 @@ const (
 	fpAfterCommit   = "store.after-commit"
 )
 
-// Failpoints lists the failpoints of this package that a server passes. store.delete-sandbox is not among them: sandboxes are
-// kept, so far nobody deletes one.
+// Failpoints lists the failpoints of this package that a server passes in its first day. store.delete-sandbox is not among
+// them: no sandbox is kept for less.
 func Failpoints() []string {
 	return []string{
 		fpMigrate, fpMigrated, fpInsertObject, fpInsertRev, fpUpdateObject, fpDeleteObject, fpSetCapacity, fpReserve, fpRelease,

@@ -70,6 +70,9 @@ func TestListsWalkAnIndex(t *testing.T) {
 	if plan := explained(t, e, query, args); !strings.Contains(plan, "INDEX sandboxes_created (org_id=? AND (created_at,id)<(?,?))") || strings.Contains(plan, "TEMP B-TREE") {
 		t.Errorf("without a filter:\n%s", plan)
 	}
+	if plan := explained(t, e, endedBefore, []any{"org", int64(1), int64(100)}); !strings.Contains(plan, "INDEX sandboxes_usage (org_id=? AND closed_at>? AND closed_at<?)") || strings.Contains(plan, "TEMP B-TREE") {
+		t.Errorf("what ended:\n%s", plan)
+	}
 	live, err := filtersOf(store.SandboxFilter{OrgID: "org"})
 	if err != nil {
 		t.Fatal(err)

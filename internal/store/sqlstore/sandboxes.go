@@ -4,10 +4,12 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"time"
 
 	"github.com/bermhq/berm/internal/core"
 	"github.com/bermhq/berm/internal/core/fault"
 	"github.com/bermhq/berm/internal/core/launch"
+	"github.com/bermhq/berm/internal/store"
 )
 
 // sandboxColumns are read by scanSandbox, in this order.
@@ -104,6 +106,15 @@ func (r *reader) Submitted(ctx context.Context, orgID, id string) (json.RawMessa
 func (r *reader) Unfinished(ctx context.Context, runnerUUID string) ([]*core.Sandbox, error) {
 	return r.sandboxes(ctx, `SELECT `+sandboxColumns+` FROM sandboxes s
 		WHERE s.runner_uuid = $1 AND s.closed_at = 0 ORDER BY s.created_at, s.id`, runnerUUID)
+}
+
+// endedBefore walks sandboxes_usage: closed_at > 0 is what that index holds.
+const endedBefore = `SELECT ` + sandboxColumns + ` FROM sandboxes s
+	WHERE s.org_id = $1 AND s.closed_at > 0 AND s.closed_at < $2 ORDER BY s.closed_at LIMIT $3`
+
+// EndedBefore implements store.Reader.
+func (r *reader) EndedBefore(ctx context.Context, orgID string, before time.Time) ([]*core.Sandbox, error) {
+	return r.sandboxes(ctx, endedBefore, orgID, nanos(before), int64(store.MaxPage))
 }
 
 func (r *reader) sandboxes(ctx context.Context, query string, args ...any) ([]*core.Sandbox, error) {

@@ -23,6 +23,7 @@ func sandboxes(t *testing.T, e *env) {
 	t.Run("delete", e.sandboxDelete)
 	t.Run("the object submitted", e.sandboxSubmitted)
 	t.Run("unfinished of a runner", e.sandboxUnfinished)
+	t.Run("ended before a time", e.sandboxEndedBefore)
 	t.Run("what cannot be stored", e.sandboxRefused)
 }
 
@@ -249,6 +250,35 @@ func (e *env) sandboxUnfinished(t *testing.T) {
 			t.Fatalf("%d live, %v; want 0", n, err)
 		}
 	})
+}
+
+func (e *env) sandboxEndedBefore(t *testing.T) {
+	org := e.id("org")
+	var ended []*core.Sandbox
+	for _, status := range []core.Status{core.StatusCompleted, core.StatusRunning, core.StatusFailed} {
+		s := e.launched(t, e.sandbox(org))
+		s.Status = status
+		if err := e.try(t, func(ctx context.Context, tx store.Tx) error { return tx.UpdateSandbox(ctx, s) }); err != nil {
+			t.Fatal(err)
+		}
+		if status.Terminal() {
+			ended = append(ended, s)
+		}
+	}
+	e.launched(t, e.sandbox(e.id("org")))
+	for before, want := range map[time.Time]int{start.Add(-time.Hour): 0, time.Now().Add(1000 * time.Hour): 2} {
+		e.view(t, func(ctx context.Context, r store.Reader) {
+			got, err := r.EndedBefore(ctx, org, before)
+			if err != nil || len(got) != want {
+				t.Fatalf("before %v: %d, %v; want %d", before, len(got), err, want)
+			}
+			for i, s := range got {
+				if s.ID != ended[i].ID || s.Status != ended[i].Status {
+					t.Errorf("%d: %s %s", i, s.ID, s.Status)
+				}
+			}
+		})
+	}
 }
 
 func (e *env) sandboxRefused(t *testing.T) {

@@ -1,0 +1,179 @@
+package control
+
+import (
+	"context"
+	"io"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/bermhq/berm/internal/backend"
+	"github.com/bermhq/berm/internal/core"
+	"github.com/bermhq/berm/internal/core/fault"
+)
+
+// idleLooks is how often in an idle time a runner is asked for traffic that does not pass through here: an end for want of
+// traffic is late by at most one part in so many.
+const idleLooks = 4
+
+// minIdleLook bounds how often that is.
+const minIdleLook = time.Second
+
+// idleWatch is what is known of the traffic of a sandbox that may not be idle for ever. It is guarded by liveTable.mu.
+type idleWatch struct {
+	// after is the longest time without traffic, last when there was some; open counts what is under way.
+	after time.Duration
+	last  time.Time
+	open  int
+	// passed is what the runner counted when it was asked last.
+	passed int64
+	timer  *time.Timer
+}
+
+// idleAttr adds to what a sandbox remembers how long it may be idle.
+func idleAttr(attrs map[string]string, seconds int32) map[string]string {
+	if seconds <= 0 {
+		return attrs
+	}
+	if attrs == nil {
+		attrs = map[string]string{}
+	}
+	attrs[attrIdle] = strconv.Itoa(int(seconds))
+	return attrs
+}
+
+// idleAfter returns how long a sandbox may be idle, 0 for ever.
+func idleAfter(row *core.Sandbox) time.Duration {
+	seconds, err := strconv.ParseInt(rememberedAttrs(row)[attrIdle], 10, 32)
+	if err != nil || seconds < 0 {
+		return 0
+	}
+	return time.Duration(seconds) * time.Second
+}
+
+// watchIdle begins to watch the traffic of a sandbox, if something bounds how long it may have none.
+func (s *Service) watchIdle(row *core.Sandbox) {
+	after := idleAfter(row)
+	if after == 0 {
+		return
+	}
+	s.live.look(row.ID, func(e *liveSandbox) {
+		if e.idle == nil {
+			e.idle = &idleWatch{after: after, last: s.now()}
+			s.lookIdleIn(row.ID, e.idle, after)
+		}
+	})
+}
+
+// lookIdleIn looks at the traffic after d, or sooner for what does not pass through here. The table is locked.
+func (s *Service) lookIdleIn(id string, w *idleWatch, d time.Duration) {
+	d = max(min(d, max(w.after/idleLooks, minIdleLook)), minExpiry)
+	w.timer = time.AfterFunc(d, func() { s.tasks.run(func(ctx context.Context) { s.lookIdle(ctx, id) }) })
+}
+
+// busy says that something of a sandbox is under way that counts as traffic, until the function that it returns is called.
+func (s *Service) busy(id string) (over func()) {
+	var w *idleWatch
+	s.live.look(id, func(e *liveSandbox) {
+		if w = e.idle; w != nil {
+			w.open++
+		}
+	})
+	if w == nil {
+		return func() {}
+	}
+	return sync.OnceFunc(func() {
+		s.live.mu.Lock()
+		defer s.live.mu.Unlock()
+		w.open--
+		w.last = s.now()
+	})
+}
+
+// lookIdle stops a sandbox that had no traffic for too long, and else looks again later.
+func (s *Service) lookIdle(ctx context.Context, id string) {
+	passed, asked := s.passed(ctx, id)
+	var row *core.Sandbox
+	s.live.look(id, func(e *liveSandbox) {
+		w, now := e.idle, s.now()
+		switch status := statusNow(e.row.Status, e); {
+		case status == core.StatusTerminating || status.Terminal():
+			return
+		case status != core.StatusRunning, w.open > 0, asked && passed != w.passed:
+			// It is not there yet, or paused, and neither is its fault; or there is traffic.
+			w.last = now
+		}
+		if asked {
+			w.passed = passed
+		}
+		if left := w.after - now.Sub(w.last); left > 0 {
+			s.lookIdleIn(id, w, left)
+			return
+		}
+		row = e.row
+	})
+	if row == nil {
+		return
+	}
+	err := s.stop(ctx, row.OrgID, id, LifetimeGrace, core.EndIdle)
+	if err == nil || ctx.Err() != nil || fault.Is(err, fault.NotFound) {
+		return
+	}
+	s.log.WarnContext(ctx, "a sandbox without traffic could not be stopped, trying again", "sandbox", id, "error", err)
+	s.live.look(id, func(e *liveSandbox) { s.lookIdleIn(id, e.idle, expiryRetry) })
+}
+
+// passed asks the runner of a sandbox for the traffic that it counts.
+func (s *Service) passed(ctx context.Context, id string) (bytes int64, ok bool) {
+	var row *core.Sandbox
+	s.live.look(id, func(e *liveSandbox) {
+		if statusNow(e.row.Status, e) == core.StatusRunning && e.idle.open == 0 {
+			row = e.row
+		}
+	})
+	if row == nil {
+		return 0, false
+	}
+	link, _ := s.contacts.linkOf(row.RunnerUUID)
+	if link == nil {
+		return 0, false
+	}
+	u, err := link.Usage(ctx, id)
+	return u.OutputBytes + u.NetworkBytes, err == nil
+}
+
+// busyProcess is a command that counts as traffic until it is over.
+type busyProcess struct {
+	backend.Process
+	over func()
+	stop func() bool
+}
+
+// Recv returns the next frame.
+func (p *busyProcess) Recv() (backend.Frame, error) {
+	f, err := p.Process.Recv()
+	if err != nil || f.Kind == backend.FrameExit {
+		p.stop()
+		p.over()
+	}
+	return f, err
+}
+
+// Close kills the command if it still runs.
+func (p *busyProcess) Close() error {
+	p.stop()
+	p.over()
+	return p.Process.Close()
+}
+
+// busyReader is a file that counts as traffic until it is closed.
+type busyReader struct {
+	io.ReadCloser
+	over func()
+}
+
+// Close ends the reading.
+func (r *busyReader) Close() error {
+	r.over()
+	return r.ReadCloser.Close()
+}
