@@ -48,9 +48,9 @@ bench: deps-test build ## every figure of docs/benchmarks.md
 	script/bench
 
 deps-demo:
-	@script/deps crun
+	@script/deps crun disk
 deps-test:
-	@script/deps crun runc runsc postgresql
+	@script/deps crun runc runsc disk postgresql
 
 clean:
 	rm -rf bin $(SHIM)

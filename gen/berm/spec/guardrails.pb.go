@@ -134,13 +134,14 @@ func (x *Guardrails) GetUsage() *UsageGuardrails {
 
 // ResourceGuardrails bound the resources of one sandbox.
 type ResourceGuardrails struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	MaxCpu        *string                `protobuf:"bytes,1,opt,name=max_cpu,json=maxCpu,proto3,oneof" json:"max_cpu,omitempty"`
-	MaxMemory     *string                `protobuf:"bytes,2,opt,name=max_memory,json=maxMemory,proto3,oneof" json:"max_memory,omitempty"`
-	MaxGpu        *int64                 `protobuf:"varint,3,opt,name=max_gpu,json=maxGpu,proto3,oneof" json:"max_gpu,omitempty"`
-	RequireLimits *bool                  `protobuf:"varint,4,opt,name=require_limits,json=requireLimits,proto3,oneof" json:"require_limits,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state               protoimpl.MessageState `protogen:"open.v1"`
+	MaxCpu              *string                `protobuf:"bytes,1,opt,name=max_cpu,json=maxCpu,proto3,oneof" json:"max_cpu,omitempty"`
+	MaxMemory           *string                `protobuf:"bytes,2,opt,name=max_memory,json=maxMemory,proto3,oneof" json:"max_memory,omitempty"`
+	MaxGpu              *int64                 `protobuf:"varint,3,opt,name=max_gpu,json=maxGpu,proto3,oneof" json:"max_gpu,omitempty"`
+	RequireLimits       *bool                  `protobuf:"varint,4,opt,name=require_limits,json=requireLimits,proto3,oneof" json:"require_limits,omitempty"`
+	MaxEphemeralStorage *string                `protobuf:"bytes,5,opt,name=max_ephemeral_storage,json=maxEphemeralStorage,proto3,oneof" json:"max_ephemeral_storage,omitempty"`
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
 }
 
 func (x *ResourceGuardrails) Reset() {
@@ -199,6 +200,13 @@ func (x *ResourceGuardrails) GetRequireLimits() bool {
 		return *x.RequireLimits
 	}
 	return false
+}
+
+func (x *ResourceGuardrails) GetMaxEphemeralStorage() string {
+	if x != nil && x.MaxEphemeralStorage != nil {
+		return *x.MaxEphemeralStorage
+	}
+	return ""
 }
 
 // ImageGuardrails bound the image of a sandbox.
@@ -652,7 +660,7 @@ const file_berm_spec_guardrails_proto_rawDesc = "" +
 	"\x05ports\x18\b \x01(\v2\x19.berm.spec.PortGuardrailsB\x16\x8a\xb2\x19\x12\n" +
 	"\x10Bounds on ports.R\x05ports\x12R\n" +
 	"\x05usage\x18\t \x01(\v2\x1a.berm.spec.UsageGuardrailsB \x8a\xb2\x19\x1c\n" +
-	"\x1aBounds on how much is run.R\x05usage\"\x9c\x05\n" +
+	"\x1aBounds on how much is run.R\x05usage\"\x81\a\n" +
 	"\x12ResourceGuardrails\x12\xa4\x01\n" +
 	"\amax_cpu\x18\x01 \x01(\tB\x85\x01\x8a\xb2\x19\x80\x01\n" +
 	"VLargest CPU limit. In a profile or override it takes the place of the default ceiling.\x10\x01H\x01r\t\n" +
@@ -674,13 +682,19 @@ const file_berm_spec_guardrails_proto_rawDesc = "" +
 	"6Whether CPU and memory limits must resolve to a value.H\x05r\t\n" +
 	"\x05local\x10\x01r\b\n" +
 	"\x04kube\x10\x01r\b\n" +
-	"\x04fake\x10\x01z\x04trueH\x03R\rrequireLimits\x88\x01\x01B\n" +
+	"\x04fake\x10\x01z\x04trueH\x03R\rrequireLimits\x88\x01\x01\x12\xc8\x01\n" +
+	"\x15max_ephemeral_storage\x18\x05 \x01(\tB\x8e\x01\x8a\xb2\x19\x89\x01\n" +
+	"^Largest limit of ephemeral storage. The limit must then be set: requests say nothing about it.\x10\x02H\x01r\t\n" +
+	"\x05local\x10\x01r\b\n" +
+	"\x04kube\x10\x01r\b\n" +
+	"\x04fake\x10\x01z\x0450GiH\x04R\x13maxEphemeralStorage\x88\x01\x01B\n" +
 	"\n" +
 	"\b_max_cpuB\r\n" +
 	"\v_max_memoryB\n" +
 	"\n" +
 	"\b_max_gpuB\x11\n" +
-	"\x0f_require_limits\"\xdd\x02\n" +
+	"\x0f_require_limitsB\x18\n" +
+	"\x16_max_ephemeral_storage\"\xdd\x02\n" +
 	"\x0fImageGuardrails\x12\xb1\x01\n" +
 	"\aallowed\x18\x01 \x03(\tB\x96\x01\x8a\xb2\x19\x91\x01\n" +
 	"IPatterns over normalised image references; one of every layer must match.\x10\x04H\x04P\x80\x01r\t\n" +

@@ -144,14 +144,16 @@ func (x *ProfileSpec) GetGuardrails() *Guardrails {
 
 // ResourceDefaults are Kubernetes quantities. A request is never above its limit.
 type ResourceDefaults struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	CpuRequest    *string                `protobuf:"bytes,1,opt,name=cpu_request,json=cpuRequest,proto3,oneof" json:"cpu_request,omitempty"`
-	MemoryRequest *string                `protobuf:"bytes,2,opt,name=memory_request,json=memoryRequest,proto3,oneof" json:"memory_request,omitempty"`
-	CpuLimit      *string                `protobuf:"bytes,3,opt,name=cpu_limit,json=cpuLimit,proto3,oneof" json:"cpu_limit,omitempty"`
-	MemoryLimit   *string                `protobuf:"bytes,4,opt,name=memory_limit,json=memoryLimit,proto3,oneof" json:"memory_limit,omitempty"`
-	Gpu           *Gpu                   `protobuf:"bytes,5,opt,name=gpu,proto3" json:"gpu,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state                 protoimpl.MessageState `protogen:"open.v1"`
+	CpuRequest            *string                `protobuf:"bytes,1,opt,name=cpu_request,json=cpuRequest,proto3,oneof" json:"cpu_request,omitempty"`
+	MemoryRequest         *string                `protobuf:"bytes,2,opt,name=memory_request,json=memoryRequest,proto3,oneof" json:"memory_request,omitempty"`
+	CpuLimit              *string                `protobuf:"bytes,3,opt,name=cpu_limit,json=cpuLimit,proto3,oneof" json:"cpu_limit,omitempty"`
+	MemoryLimit           *string                `protobuf:"bytes,4,opt,name=memory_limit,json=memoryLimit,proto3,oneof" json:"memory_limit,omitempty"`
+	Gpu                   *Gpu                   `protobuf:"bytes,5,opt,name=gpu,proto3" json:"gpu,omitempty"`
+	EphemeralStorageLimit *string                `protobuf:"bytes,6,opt,name=ephemeral_storage_limit,json=ephemeralStorageLimit,proto3,oneof" json:"ephemeral_storage_limit,omitempty"`
+	PidsLimit             *int32                 `protobuf:"varint,7,opt,name=pids_limit,json=pidsLimit,proto3,oneof" json:"pids_limit,omitempty"`
+	unknownFields         protoimpl.UnknownFields
+	sizeCache             protoimpl.SizeCache
 }
 
 func (x *ResourceDefaults) Reset() {
@@ -217,6 +219,20 @@ func (x *ResourceDefaults) GetGpu() *Gpu {
 		return x.Gpu
 	}
 	return nil
+}
+
+func (x *ResourceDefaults) GetEphemeralStorageLimit() string {
+	if x != nil && x.EphemeralStorageLimit != nil {
+		return *x.EphemeralStorageLimit
+	}
+	return ""
+}
+
+func (x *ResourceDefaults) GetPidsLimit() int32 {
+	if x != nil && x.PidsLimit != nil {
+		return *x.PidsLimit
+	}
+	return 0
 }
 
 // Gpu is one value: a count and at most one of type and memory.
@@ -909,7 +925,7 @@ const file_berm_spec_profile_proto_rawDesc = "" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\x12\n" +
 	"\x10_container_imageB\x10\n" +
-	"\x0e_runtime_class\"\xda\x06\n" +
+	"\x0e_runtime_class\"\x92\f\n" +
 	"\x10ResourceDefaults\x12\x89\x01\n" +
 	"\vcpu_request\x18\x01 \x01(\tBc\x8a\xb2\x19_\n" +
 	"\x1bCPU reserved for a sandbox.\x10\x01r\x18\n" +
@@ -936,12 +952,25 @@ const file_berm_spec_profile_proto_rawDesc = "" +
 	"\x1fGPUs that the request asks for.(\x018\x01r\t\n" +
 	"\x05local\x10\x03r\b\n" +
 	"\x04kube\x10\x01r\b\n" +
-	"\x04fake\x10\x02z\x16{count: 1, type: A100}R\x03gpuB\x0e\n" +
+	"\x04fake\x10\x02z\x16{count: 1, type: A100}R\x03gpu\x12\xae\x03\n" +
+	"\x17ephemeral_storage_limit\x18\x06 \x01(\tB\xf0\x02\x8a\xb2\x19\xeb\x02\n" +
+	"\xee\x01Most that a sandbox may have written to its own file system at a time: private directories, and whatever it changes of its image. It goes with the sandbox. One file for each 16 KiB of it. Unset: what the runner gives, 10Gi on one machine.\x10\x02`\x80\x80\x80\brW\n" +
+	"\x05local\x10\x01\x1aLas the size of a file system of the sandbox's own, on the disk of the runnerr\b\n" +
+	"\x04kube\x10\x01r\b\n" +
+	"\x04fake\x10\x02z\x0420GiH\x04R\x15ephemeralStorageLimit\x88\x01\x01\x12\xd9\x01\n" +
+	"\n" +
+	"pids_limit\x18\a \x01(\x05B\xb4\x01\x8a\xb2\x19\xaf\x01\n" +
+	"[Most processes and threads of a sandbox. Unset: what the runner gives, 4096 on one machine.`\x10h\x80\x80\x04r\t\n" +
+	"\x05local\x10\x01r/\n" +
+	"\x04kube\x10\x02\x1a%the limit of the node's kubelet holdsr\b\n" +
+	"\x04fake\x10\x02z\x041024H\x05R\tpidsLimit\x88\x01\x01B\x0e\n" +
 	"\f_cpu_requestB\x11\n" +
 	"\x0f_memory_requestB\f\n" +
 	"\n" +
 	"_cpu_limitB\x0f\n" +
-	"\r_memory_limit\"\xc3\x01\n" +
+	"\r_memory_limitB\x1a\n" +
+	"\x18_ephemeral_storage_limitB\r\n" +
+	"\v_pids_limit\"\xc3\x01\n" +
 	"\x03Gpu\x12C\n" +
 	"\x05count\x18\x01 \x01(\x03B-\x8a\xb2\x19)\n" +
 	"!Number of GPUs, in whole devices.h\x80\bz\x011R\x05count\x12*\n" +

@@ -63,6 +63,7 @@ func resourcesFor(r *specpb.ResourceDefaults) (corev1.ResourceRequirements, erro
 	quantity(out.Requests, corev1.ResourceMemory, "memory_request", r.GetMemoryRequest())
 	quantity(out.Limits, corev1.ResourceCPU, "cpu_limit", r.GetCpuLimit())
 	quantity(out.Limits, corev1.ResourceMemory, "memory_limit", r.GetMemoryLimit())
+	quantity(out.Limits, corev1.ResourceEphemeralStorage, "ephemeral_storage_limit", r.GetEphemeralStorageLimit())
 	for _, name := range []corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceMemory} {
 		request, limit := out.Requests[name], out.Limits[name]
 		if _, limited := out.Limits[name]; limited && request.Cmp(limit) > 0 {

@@ -17,6 +17,7 @@ const (
 	featureMemory    = "cgroup:memory"
 	featurePIDs      = "cgroup:pids"
 	featurePause     = "pause"
+	featureDisk      = "disk"
 )
 
 // Capability is one row of the table of what works on this machine: what `berm serve` prints.
@@ -75,6 +76,7 @@ func capabilities(m machine, runtimes []string) []Capability {
 		{featureMemory, "memory limits", m.arrangement()},
 		{featurePIDs, "process limits", m.arrangement()},
 		{"exec", "commands, terminals and files in a sandbox", ""},
+		{featureDisk, "files of a sandbox on disk, with a limit", ""},
 		{featurePause, "pause and resume", m.arrangement()},
 		{"recovery", "sandboxes survive a restart of the server", ""},
 	} {

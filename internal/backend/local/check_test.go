@@ -19,7 +19,7 @@ import (
 
 // capable is a machine that has everything.
 func capable() machine {
-	return machine{cgroup: "v1", cpu: true, memory: true, pids: true, swap: true, memoryBytes: 16 << 30, openFiles: 1024, pidsLimit: DefaultPIDs}
+	return machine{cgroup: "v1", cpu: true, memory: true, pids: true, swap: true, memoryBytes: 16 << 30, openFiles: 1024, pidsLimit: DefaultPIDs, disk: true}
 }
 
 // checked is a backend that can check, and runs nothing.

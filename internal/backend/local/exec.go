@@ -110,6 +110,7 @@ func (b *Backend) Usage(ctx context.Context, id string) (core.Usage, error) {
 	if err != nil {
 		return core.Usage{}, err
 	}
+	used := b.diskUsed(s.slot)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	before := s.usage
@@ -118,6 +119,7 @@ func (b *Backend) Usage(ctx context.Context, id string) (core.Usage, error) {
 	}
 	u := core.Usage{
 		MemoryBytes: now.MemoryBytes, CPUMillis: cpuMillis(now.CPU-before.CPU, now.At.Sub(before.At)), PIDs: now.PIDs, OutputBytes: now.OutputBytes,
+		DiskBytes: used,
 	}
 	if now.At.Sub(before.At) >= usageWindow {
 		s.usage = now

@@ -16,6 +16,8 @@ const (
 	failAccepted      = "local.create-accepted"
 	failImageHeld     = "local.start-image-held"
 	failBoxMade       = "local.start-box-made"
+	failDiskMade      = "local.start-disk-made"
+	failDiskMounted   = "local.start-disk-mounted"
 	failRooted        = "local.start-root-ready"
 	failBundled       = "local.start-bundle-written"
 	failShimStarted   = "local.start-shim-started"
@@ -41,7 +43,7 @@ const (
 // Failpoints lists the failpoints of this backend.
 func Failpoints() []string {
 	return slices.Concat([]string{
-		failRecordWritten, failRecordRenamed, failDirMade, failAccepted, failImageHeld, failBoxMade, failRooted, failBundled, failShimStarted,
+		failRecordWritten, failRecordRenamed, failDirMade, failAccepted, failImageHeld, failBoxMade, failDiskMade, failDiskMounted, failRooted, failBundled, failShimStarted,
 		failStopRecorded, failStopAsked, failPaused, failResumed, failSlotMade, failSlotReady, failSlotEnded, failSlotRemoved,
 		failSlotTaken, failSlotClaimed, failSlotBegun, failEndSeen, failEndRecorded, failReleased, failTrashed, failDeleted, failRecovered,
 	}, image.Failpoints(), registry.Failpoints(), library.Failpoints())

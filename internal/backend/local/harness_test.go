@@ -154,6 +154,7 @@ func (b *testBackend) checkLeaks() {
 		}
 	}
 	b.checkDevices()
+	b.checkLoops()
 	if left := processesOf(b.t, b.place.dir); len(left) > 0 {
 		b.t.Errorf("processes are left: %q", left)
 	}
@@ -163,6 +164,29 @@ func (b *testBackend) checkLeaks() {
 	}
 	if entries, _ := filepath.Glob(filepath.Join(b.place.images(), "sha256", tempGlob)); len(entries) > 0 {
 		b.t.Errorf("half-unpacked layers are left: %q", entries)
+	}
+}
+
+// checkLoops looks for loop devices of this backend. They go a moment after their mounts.
+func (b *testBackend) checkLoops() {
+	b.t.Helper()
+	deadline := time.Now().Add(patience)
+	for {
+		var found []string
+		files, _ := filepath.Glob("/sys/block/loop*/loop/backing_file")
+		for _, f := range files {
+			if data, err := os.ReadFile(f); err == nil && strings.HasPrefix(string(data), b.place.dir) {
+				found = append(found, string(data))
+			}
+		}
+		if len(found) == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			b.t.Errorf("loop devices are left: %q", found)
+			return
+		}
+		time.Sleep(5 * time.Millisecond)
 	}
 }
 

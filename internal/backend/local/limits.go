@@ -19,8 +19,13 @@ const (
 	// startsPerCPU is how many sandboxes per CPU are started at a time; the others wait.
 	startsPerCPU = 2
 
-	// DefaultPIDs is how many processes and threads a sandbox may have. No field of the spec says otherwise.
+	// DefaultPIDs is how many processes and threads a sandbox may have unless its spec says otherwise.
 	DefaultPIDs = 4096
+	// DefaultDiskBytes is how much a sandbox may write to its own file systems unless its spec says otherwise. It is taken from
+	// the disk of the state directory as it is written.
+	DefaultDiskBytes = 10 << 30
+	// diskReserve is the part of that disk that sandboxes do not start on any more, one in so many, and maxDiskReserve the most.
+	diskReserve, maxDiskReserve = 20, 1 << 30
 	// MaxTotalPIDs bounds all sandboxes of a runner together, so that they cannot use up the machine's.
 	MaxTotalPIDs = 1 << 20
 	// MaxOpenFiles is how many descriptors a process may have; less where the server itself may have less.
@@ -28,8 +33,8 @@ const (
 	// MinMemoryBytes is the smallest memory limit: runtime and init need some themselves before a sandbox can start.
 	MinMemoryBytes = 16 << 20
 
-	// MaxTmpfsBytes is the size of each private file system of the image "host" (/tmp, /home, /root, /workspace, …), and of
-	// what can be written over another image. A sandbox with a memory limit gets half of that, if that is less. What is
+	// MaxTmpfsBytes is, where sandboxes have no disk, the size of each private file system of the image "host" (/tmp, /home,
+	// /root, /workspace, …), and of what can be written over another image. A sandbox with a memory limit gets half of that, if that is less. What is
 	// written counts as memory of the sandbox.
 	MaxTmpfsBytes = 4 << 30
 	// runDirBytes and runDirInodes bound RunDir: shim, skeletons, bundles.

@@ -13,6 +13,7 @@
 //	    work.json               what to run; flushed before Create returns and before anything else happens
 //	    files/N                 contents of mounted files
 //	    image.json              the image that it uses, whose layers are kept for it
+//	    disk.ext4               what it writes to its own file systems, until it has ended, see package disk
 //	    stop.json               why it is being stopped, written before the stop
 //	    end.json                how it ended, where the shim has nothing to say: it never ran, or was lost
 //	    shim/                   the shim's state directory, see package shim
@@ -44,6 +45,7 @@ import (
 	"time"
 
 	"github.com/bermhq/berm/internal/backend"
+	"github.com/bermhq/berm/internal/backend/local/disk"
 	"github.com/bermhq/berm/internal/backend/local/hostroot"
 	"github.com/bermhq/berm/internal/backend/local/library"
 	"github.com/bermhq/berm/internal/core"
@@ -93,6 +95,7 @@ type Backend struct {
 	// imageConfig is what library was opened with, but for paths.
 	imageConfig library.Config
 	library     *library.Library
+	disks       *disk.Store
 	host        *hostroot.Builder
 	// shim is the installed berm-shim, openShim a copy that can be read.
 	shim, openShim string

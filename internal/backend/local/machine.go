@@ -26,6 +26,8 @@ type machine struct {
 	cgroup cgroup.Mode
 	// cpu, memory and pids tell the controllers that can be written, swap whether swap is accounted for.
 	cpu, memory, pids, swap bool
+	// disk tells whether sandboxes can have a file system on disk.
+	disk bool
 	// freezer tells whether sandboxes can be paused.
 	freezer     bool
 	memoryBytes int64

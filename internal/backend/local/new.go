@@ -84,6 +84,7 @@ func (b *Backend) open(ctx context.Context, capacity core.Amounts) (left []*foun
 	if err := b.library.Layers().Supported(filepath.Join(b.place.run, probeID+"image"), base(0)); err != nil {
 		b.machine.lack(featureLayout, "%v", err)
 	}
+	b.openDisks(ctx)
 	b.host = hostroot.New(b.place.hosts())
 	b.ids = newIDPool(b.place.name)
 	if left, err = b.load(); err != nil {

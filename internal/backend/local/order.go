@@ -10,6 +10,7 @@ import (
 	specpb "github.com/bermhq/berm/gen/berm/spec"
 	"github.com/bermhq/berm/internal/backend"
 	"github.com/bermhq/berm/internal/backend/local/bundle"
+	"github.com/bermhq/berm/internal/backend/local/disk"
 	"github.com/bermhq/berm/internal/backend/local/image"
 	"github.com/bermhq/berm/internal/core/fault"
 )
@@ -19,6 +20,8 @@ type order struct {
 	image   string
 	runtime string
 	limits  bundle.Limits
+	// diskBytes is how much the sandbox may write to its own file systems; 0: they are in memory.
+	diskBytes int64
 	// env is the environment that the launch gives, NAME=value by name.
 	env []string
 	// main is the command of the launch with its arguments; args are arguments for the image's own, where it names none.
@@ -62,6 +65,7 @@ func read(w *backend.Work, m machine) (*order, []fault.Field) {
 	}
 	r.id(w.SandboxID)
 	o.limits = r.limits(w.Spec.GetResourceDefaults(), m)
+	o.diskBytes = r.disk(w.Spec.GetResourceDefaults(), m)
 	r.network(w.Spec.GetNetwork(), w.Launch)
 	r.pod(w.Spec.GetPod())
 	o.main, o.args = r.command(w.Launch, o.image == image.Host)
@@ -89,6 +93,12 @@ func (r *reader) id(id string) {
 // limits reads resources and refuses what this machine cannot enforce.
 func (r *reader) limits(d *specpb.ResourceDefaults, m machine) bundle.Limits {
 	l := bundle.Limits{PIDs: m.pidsLimit, Swap: m.swap, OpenFiles: m.openFiles}
+	if n := d.GetPidsLimit(); n > 0 {
+		l.PIDs = int64(n)
+		if !m.pids {
+			r.refuse("resource_defaults.pids_limit", "this machine has no controller of processes to enforce it with")
+		}
+	}
 	if !m.pids {
 		l.PIDs = 0
 	}
@@ -115,6 +125,23 @@ func (r *reader) limits(d *specpb.ResourceDefaults, m machine) bundle.Limits {
 		l.CPURequestMillis = 0
 	}
 	return l
+}
+
+// disk reads how much may be written. Without a disk for it, it goes to memory, of which no more is promised than there is.
+func (r *reader) disk(d *specpb.ResourceDefaults, m machine) int64 {
+	const path = "resource_defaults.ephemeral_storage_limit"
+	text := d.GetEphemeralStorageLimit()
+	bytes := r.quantity(path, text, false)
+	switch {
+	case text == "" && m.disk:
+		return DefaultDiskBytes
+	case text == "":
+	case !m.disk:
+		r.refuse(path, "files of sandboxes are in memory here: %s", m.lacks[featureDisk])
+	case bytes < disk.MinBytes || bytes > disk.MaxBytes:
+		r.refuse(path, "%s: this runner gives %d to %d bytes", text, int64(disk.MinBytes), int64(disk.MaxBytes))
+	}
+	return bytes
 }
 
 // quantity reads a Kubernetes quantity, in thousandths or in whole units. The core checked it long before.

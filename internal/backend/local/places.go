@@ -47,6 +47,8 @@ func (p places) sandboxes() string          { return filepath.Join(p.dir, "sandb
 func (p places) sandbox(id string) string   { return filepath.Join(p.sandboxes(), id) }
 func (p places) trash() string              { return filepath.Join(p.dir, "trash") }
 func (p places) images() string             { return filepath.Join(p.dir, "images") }
+func (p places) disks() string              { return filepath.Join(p.dir, "disks") }
+func (p places) disk(slot string) string    { return filepath.Join(p.sandbox(slot), "disk.ext4") }
 func (p places) hosts() string              { return filepath.Join(p.run, "host") }
 func (p places) boxes() string              { return filepath.Join(p.run, "box") }
 func (p places) box(id string) string       { return filepath.Join(p.boxes(), id) }

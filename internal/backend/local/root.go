@@ -13,7 +13,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/bermhq/berm/internal/backend/local/bundle"
-	"github.com/bermhq/berm/internal/backend/local/hostroot"
 	"github.com/bermhq/berm/internal/backend/local/image"
 )
 
@@ -53,9 +52,8 @@ func (b *Backend) hostBox(x *boxed, s *sandbox, o *order, dir string) error {
 	for _, m := range skeleton.Mounts {
 		x.bundle.Binds = append(x.bundle.Binds, bundle.Bind{Source: m.Path, Target: m.Path, Dir: true, Exec: true})
 	}
-	size := b.machine.tmpfsBytes(o.limits.MemoryBytes)
-	for dir, mode := range hostroot.WritableDirs() {
-		x.bundle.Tmpfs = append(x.bundle.Tmpfs, bundle.Tmpfs{Target: dir, Mode: mode, Bytes: size, Exec: true})
+	if err := b.hostScratch(x, s, o, dir); err != nil {
+		return err
 	}
 	x.bundle.Tmpfs = append(x.bundle.Tmpfs, bundle.Shm())
 	sortTmpfs(x.bundle.Tmpfs)
@@ -79,7 +77,13 @@ func (x *boxed) plainRoot(dir string) error {
 
 // imageBox mounts an image, and completes the command from its configuration.
 func (b *Backend) imageBox(x *boxed, s *sandbox, o *order, img *image.Image, dir string) error {
-	mounted, err := b.library.Layers().Mount(img, dir, base(s.ids), b.machine.tmpfsBytes(o.limits.MemoryBytes))
+	scratch := int64(0)
+	if onDisk, err := b.mountDisk(s, o, dir); err != nil {
+		return err
+	} else if !onDisk {
+		scratch = b.machine.tmpfsBytes(o.limits.MemoryBytes)
+	}
+	mounted, err := b.library.Layers().Mount(img, dir, base(s.ids), scratch)
 	if err != nil {
 		return imageFault(err)
 	}
@@ -163,7 +167,7 @@ func (b *Backend) clearBox(slot string) error {
 	if err != nil {
 		return err // Removing files below a mount that is still there would remove what it shows.
 	}
-	return errors.Join(os.RemoveAll(dir), os.RemoveAll(b.place.bundle(slot)))
+	return errors.Join(os.RemoveAll(dir), os.RemoveAll(b.place.bundle(slot)), removeFile(b.place.disk(slot)))
 }
 
 func sortTmpfs(list []bundle.Tmpfs) {

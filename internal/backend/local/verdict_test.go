@@ -24,18 +24,20 @@ func TestVerdicts(t *testing.T) {
 		// shows reports whether the order shows it; nil when refusing is what is done.
 		shows func(*order, []fault.Field) bool
 	}{
-		"container_image":                {`{"containerImage":"team/tool:1"}`, func(o *order, _ []fault.Field) bool { return o.image == "team/tool:1" }},
-		"runtime_class":                  {`{"runtimeClass":"runc"}`, func(o *order, _ []fault.Field) bool { return o.runtime == "runc" }},
-		"resource_defaults.cpu_request":  {`{"resourceDefaults":{"cpuRequest":"250m"}}`, func(o *order, _ []fault.Field) bool { return o.limits.CPURequestMillis == 250 }},
-		"resource_defaults.cpu_limit":    {`{"resourceDefaults":{"cpuLimit":"2"}}`, func(o *order, _ []fault.Field) bool { return o.limits.CPUMillis == 2000 }},
-		"resource_defaults.memory_limit": {`{"resourceDefaults":{"memoryLimit":"1Gi"}}`, func(o *order, _ []fault.Field) bool { return o.limits.MemoryBytes == 1<<30 }},
-		"resource_defaults.gpu":          {`{"resourceDefaults":{"gpu":{"count":1}}}`, refusal("resource_defaults.gpu")},
-		"network.egress.default":         {`{"network":{"egress":{"default":"m","modes":{"m":{"type":"internet"}}}}}`, refusal("network.egress.selected")},
-		"network.egress.modes":           {`{"network":{"egress":{"default":"m","modes":{"m":{"type":"user"}}}}}`, refusal("network.egress.selected")},
-		"network.egress.selected":        {`{"network":{"egress":{"selected":"m","modes":{"m":{"type":"org"}}}}}`, refusal("network.egress.selected")},
-		"network.ingress.default":        {`{"network":{"ingress":{"default":"m"}}}`, refusal("network.ingress.selected")},
-		"network.ingress.selected":       {`{"network":{"ingress":{"selected":"m"}}}`, refusal("network.ingress.selected")},
-		"pod.spec":                       {`{"pod":{"spec":{"hostPID":true}}}`, refusal("pod.spec.hostPID")},
+		"container_image":                           {`{"containerImage":"team/tool:1"}`, func(o *order, _ []fault.Field) bool { return o.image == "team/tool:1" }},
+		"runtime_class":                             {`{"runtimeClass":"runc"}`, func(o *order, _ []fault.Field) bool { return o.runtime == "runc" }},
+		"resource_defaults.cpu_request":             {`{"resourceDefaults":{"cpuRequest":"250m"}}`, func(o *order, _ []fault.Field) bool { return o.limits.CPURequestMillis == 250 }},
+		"resource_defaults.cpu_limit":               {`{"resourceDefaults":{"cpuLimit":"2"}}`, func(o *order, _ []fault.Field) bool { return o.limits.CPUMillis == 2000 }},
+		"resource_defaults.memory_limit":            {`{"resourceDefaults":{"memoryLimit":"1Gi"}}`, func(o *order, _ []fault.Field) bool { return o.limits.MemoryBytes == 1<<30 }},
+		"resource_defaults.ephemeral_storage_limit": {`{"resourceDefaults":{"ephemeralStorageLimit":"1Gi"}}`, func(o *order, _ []fault.Field) bool { return o.diskBytes == 1<<30 }},
+		"resource_defaults.pids_limit":              {`{"resourceDefaults":{"pidsLimit":77}}`, func(o *order, _ []fault.Field) bool { return o.limits.PIDs == 77 }},
+		"resource_defaults.gpu":                     {`{"resourceDefaults":{"gpu":{"count":1}}}`, refusal("resource_defaults.gpu")},
+		"network.egress.default":                    {`{"network":{"egress":{"default":"m","modes":{"m":{"type":"internet"}}}}}`, refusal("network.egress.selected")},
+		"network.egress.modes":                      {`{"network":{"egress":{"default":"m","modes":{"m":{"type":"user"}}}}}`, refusal("network.egress.selected")},
+		"network.egress.selected":                   {`{"network":{"egress":{"selected":"m","modes":{"m":{"type":"org"}}}}}`, refusal("network.egress.selected")},
+		"network.ingress.default":                   {`{"network":{"ingress":{"default":"m"}}}`, refusal("network.ingress.selected")},
+		"network.ingress.selected":                  {`{"network":{"ingress":{"selected":"m"}}}`, refusal("network.ingress.selected")},
+		"pod.spec":                                  {`{"pod":{"spec":{"hostPID":true}}}`, refusal("pod.spec.hostPID")},
 	}
 	seen := map[string]bool{}
 	for _, f := range spec.Fields() {

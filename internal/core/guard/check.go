@@ -42,6 +42,7 @@ func (c *checker) run() {
 	c.out = append(c.out, c.broken...)
 	c.locked()
 	c.resources()
+	c.storage()
 	c.gpus()
 	c.image()
 	c.runtime()
@@ -212,6 +213,29 @@ func (d *dimension) above(a, b string) bool {
 	x, err := d.parse(a)
 	y, err2 := d.parse(b)
 	return err == nil && err2 == nil && x > y
+}
+
+// storage checks the limit of ephemeral storage. No request says anything about it, so no change of one helps.
+func (c *checker) storage() {
+	b := c.bounds[c.set.maxStorage]
+	if b == nil {
+		return
+	}
+	limit, t := c.below(c.set.storage), b.Decisive()
+	most, ok := limit.Amount()
+	if ok && most <= b.Amount() {
+		return
+	}
+	v := Violation{
+		Reason: ReasonViolated, Path: c.set.storage.Path, Value: limit.String(), Limit: t.String(), LimitPath: b.Field.Path,
+		ValueOrigin: limit.origin, LimitOrigin: t.Origin,
+		Message: fmt.Sprintf("ephemeral storage limit %s%s is above the maximum %s%s", limit, from(limit.origin), t, from(t.Origin)),
+	}
+	if !ok {
+		v.Reason, v.Value = ReasonMissing, ""
+		v.Message = fmt.Sprintf("no ephemeral storage limit is given, so the maximum %s%s could not hold: the profile or the binding must set one", t, from(t.Origin))
+	}
+	c.add(v)
 }
 
 func (c *checker) gpus() {

@@ -26,6 +26,7 @@ type fieldSet struct {
 	ingressDefault, ingressModes, ingressSelected *spec.Field
 	annotations, nodeSelector, pod                *spec.Field
 	maxGPU, requireLimits                         *spec.Field
+	storage, maxStorage                           *spec.Field
 	imagesAllowed, requireDigest, runtimeClasses  *spec.Field
 	lifetimeDefault, lifetimeMax, idleMax         *spec.Field
 	deniedPrefixes, annotationCount, locked       *spec.Field
@@ -65,6 +66,7 @@ var fields = sync.OnceValue(func() *fieldSet {
 		ingressDefault: at("network.ingress.default"), ingressModes: at("network.ingress.modes"), ingressSelected: at("network.ingress.selected"),
 		annotations: at("pod.metadata.annotations"), nodeSelector: at("node_selector"), pod: at("pod.spec"),
 		maxGPU: at("guardrails.resources.max_gpu"), requireLimits: at("guardrails.resources.require_limits"),
+		storage: at("resource_defaults.ephemeral_storage_limit"), maxStorage: at("guardrails.resources.max_ephemeral_storage"),
 		imagesAllowed: at("guardrails.images.allowed"), requireDigest: at("guardrails.images.require_digest"),
 		runtimeClasses:  at("guardrails.runtime_classes"),
 		lifetimeDefault: at("guardrails.lifetime.default_seconds"), lifetimeMax: at("guardrails.lifetime.max_seconds"),

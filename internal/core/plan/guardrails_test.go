@@ -23,19 +23,20 @@ func TestEveryGuardrailHolds(t *testing.T) {
 		value  string
 		launch *specpb.Launch
 	}{
-		"guardrails.resources.max_cpu":           {`"1"`, amounts("2", "")},
-		"guardrails.resources.max_memory":        {`"1Gi"`, amounts("", "2Gi")},
-		"guardrails.resources.max_gpu":           {`0`, &specpb.Launch{ResourceLimits: &specpb.ResourceAmounts{Gpu: &specpb.Gpu{Count: 1}}}},
-		"guardrails.resources.require_limits":    {`true`, &specpb.Launch{}},
-		"guardrails.images.allowed":              {`["host"]`, &specpb.Launch{ContainerImage: "python:3.11"}},
-		"guardrails.images.require_digest":       {`true`, &specpb.Launch{ContainerImage: "python:3.11"}},
-		"guardrails.runtime_classes":             {`["gvisor"]`, &specpb.Launch{}},
-		"guardrails.lifetime.max_seconds":        {`60`, &specpb.Launch{MaxLifetimeSeconds: 61}},
-		"guardrails.annotations.denied_prefixes": {`["a/"]`, &specpb.Launch{PodAnnotations: map[string]string{"a/b": ""}}},
-		"guardrails.annotations.max_count":       {`0`, &specpb.Launch{PodAnnotations: map[string]string{"a": ""}}},
-		"guardrails.fields.locked":               {`["container_image"]`, &specpb.Launch{ContainerImage: "python:3.11"}},
-		"guardrails.mounted_files.max_bytes":     {`0`, &specpb.Launch{MountedFiles: []*specpb.MountedFile{{Path: "/a", Content: []byte("a")}}}},
-		"guardrails.ports.max_count":             {`0`, &specpb.Launch{Ports: []*specpb.Port{{ContainerPort: 80}}}},
+		"guardrails.resources.max_cpu":               {`"1"`, amounts("2", "")},
+		"guardrails.resources.max_memory":            {`"1Gi"`, amounts("", "2Gi")},
+		"guardrails.resources.max_gpu":               {`0`, &specpb.Launch{ResourceLimits: &specpb.ResourceAmounts{Gpu: &specpb.Gpu{Count: 1}}}},
+		"guardrails.resources.max_ephemeral_storage": {`"1Gi"`, &specpb.Launch{}},
+		"guardrails.resources.require_limits":        {`true`, &specpb.Launch{}},
+		"guardrails.images.allowed":                  {`["host"]`, &specpb.Launch{ContainerImage: "python:3.11"}},
+		"guardrails.images.require_digest":           {`true`, &specpb.Launch{ContainerImage: "python:3.11"}},
+		"guardrails.runtime_classes":                 {`["gvisor"]`, &specpb.Launch{}},
+		"guardrails.lifetime.max_seconds":            {`60`, &specpb.Launch{MaxLifetimeSeconds: 61}},
+		"guardrails.annotations.denied_prefixes":     {`["a/"]`, &specpb.Launch{PodAnnotations: map[string]string{"a/b": ""}}},
+		"guardrails.annotations.max_count":           {`0`, &specpb.Launch{PodAnnotations: map[string]string{"a": ""}}},
+		"guardrails.fields.locked":                   {`["container_image"]`, &specpb.Launch{ContainerImage: "python:3.11"}},
+		"guardrails.mounted_files.max_bytes":         {`0`, &specpb.Launch{MountedFiles: []*specpb.MountedFile{{Path: "/a", Content: []byte("a")}}}},
+		"guardrails.ports.max_count":                 {`0`, &specpb.Launch{Ports: []*specpb.Port{{ContainerPort: 80}}}},
 	}
 	limits := func(path, value string) *guard.Limits {
 		names := strings.Split(path, ".")

@@ -66,11 +66,11 @@ func TestCheck(t *testing.T) {
 
 func TestStats(t *testing.T) {
 	v2 := tree(t, map[string]string{
-		"a/b/memory.current": "1048576\n", "a/b/memory.peak": "2097152\n", "a/b/memory.max": "max\n", "a/b/pids.current": "7\n",
+		"a/b/memory.current": "2048576\n", "a/b/memory.stat": "anon 5\ninactive_file 1000000\n", "a/b/memory.peak": "2097152\n", "a/b/memory.max": "max\n", "a/b/pids.current": "7\n",
 		"a/b/cpu.stat": "usage_usec 1500\nuser_usec 1000\n", "a/b/memory.events": "low 0\nhigh 0\nmax 3\noom 2\noom_kill 1\noom_group_kill 0\n",
 	})
 	v1 := tree(t, map[string]string{
-		"memory/a/b/memory.usage_in_bytes": "1048576\n", "memory/a/b/memory.max_usage_in_bytes": "2097152\n",
+		"memory/a/b/memory.usage_in_bytes": "2048576\n", "memory/a/b/memory.stat": "inactive_file 7\ntotal_inactive_file 1000000\n", "memory/a/b/memory.max_usage_in_bytes": "2097152\n",
 		"memory/a/b/memory.limit_in_bytes": "9223372036854771712\n", "pids/a/b/pids.current": "7\n", "cpuacct/a/b/cpuacct.usage": "1500000\n",
 		"memory/a/b/memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 1\n",
 	})

@@ -14,7 +14,8 @@ const unlimited = 1 << 60
 
 // Stats is what a group uses now.
 type Stats struct {
-	// MemoryBytes is in use now, MemoryPeak at most so far, MemoryLimit may be used (0 is no limit).
+	// MemoryBytes is in use now, without what the kernel keeps of files that nobody looked at for a while and gives up first;
+	// MemoryPeak is the most so far, of everything, and MemoryLimit what may be used (0 is no limit).
 	MemoryBytes int64 `json:"memory_bytes"`
 	MemoryPeak  int64 `json:"memory_peak_bytes"`
 	MemoryLimit int64 `json:"memory_limit_bytes"`
@@ -42,6 +43,8 @@ func (g Group) stats(root string) (Stats, error) {
 	var err error
 	if g.Mode == V2 {
 		s.MemoryBytes, err = number(file("", "memory.current"))
+		idle, _ := keyed(file("", "memory.stat"), "inactive_file")
+		s.MemoryBytes = max(s.MemoryBytes-idle, 0)
 		s.MemoryPeak, _ = number(file("", "memory.peak"))
 		s.MemoryLimit, _ = number(file("", "memory.max"))
 		cpu, _ := keyed(file("", "cpu.stat"), "usage_usec")
@@ -49,6 +52,8 @@ func (g Group) stats(root string) (Stats, error) {
 		s.PIDs, _ = number(file("", "pids.current"))
 	} else {
 		s.MemoryBytes, err = number(file("memory", "memory.usage_in_bytes"))
+		idle, _ := keyed(file("memory", "memory.stat"), "total_inactive_file")
+		s.MemoryBytes = max(s.MemoryBytes-idle, 0)
 		s.MemoryPeak, _ = number(file("memory", "memory.max_usage_in_bytes"))
 		s.MemoryLimit, _ = number(file("memory", "memory.limit_in_bytes"))
 		cpu, _ := number(file("cpuacct", "cpuacct.usage"))

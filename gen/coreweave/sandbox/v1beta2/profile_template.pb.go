@@ -295,7 +295,11 @@ type ResourceDefaults struct {
 	// Also the default ceiling of a launch.
 	CpuLimit *string `protobuf:"bytes,3,opt,name=cpu_limit,json=cpuLimit,proto3,oneof" json:"cpu_limit,omitempty"`
 	// Also the default ceiling of a launch.
-	MemoryLimit   *string `protobuf:"bytes,4,opt,name=memory_limit,json=memoryLimit,proto3,oneof" json:"memory_limit,omitempty"`
+	MemoryLimit *string `protobuf:"bytes,4,opt,name=memory_limit,json=memoryLimit,proto3,oneof" json:"memory_limit,omitempty"`
+	// Added by Berm.
+	EphemeralStorageLimit *string `protobuf:"bytes,104,opt,name=ephemeral_storage_limit,json=ephemeralStorageLimit,proto3,oneof" json:"ephemeral_storage_limit,omitempty"`
+	// Added by Berm.
+	PidsLimit     *int32 `protobuf:"varint,105,opt,name=pids_limit,json=pidsLimit,proto3,oneof" json:"pids_limit,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -356,6 +360,20 @@ func (x *ResourceDefaults) GetMemoryLimit() string {
 		return *x.MemoryLimit
 	}
 	return ""
+}
+
+func (x *ResourceDefaults) GetEphemeralStorageLimit() string {
+	if x != nil && x.EphemeralStorageLimit != nil {
+		return *x.EphemeralStorageLimit
+	}
+	return ""
+}
+
+func (x *ResourceDefaults) GetPidsLimit() int32 {
+	if x != nil && x.PidsLimit != nil {
+		return *x.PidsLimit
+	}
+	return 0
 }
 
 // CreateProfileTemplateRequest makes a profile. Setting an output-only field is refused.
@@ -757,18 +775,23 @@ const file_coreweave_sandbox_v1beta2_profile_template_proto_rawDesc = "" +
 	"\x0e_runtime_classB\x18\n" +
 	"\x16_namespace_config_jsonB\x16\n" +
 	"\x14_network_config_jsonB\x14\n" +
-	"\x12_pod_template_json\"\xf0\x01\n" +
+	"\x12_pod_template_json\"\xfc\x02\n" +
 	"\x10ResourceDefaults\x12$\n" +
 	"\vcpu_request\x18\x01 \x01(\tH\x00R\n" +
 	"cpuRequest\x88\x01\x01\x12*\n" +
 	"\x0ememory_request\x18\x02 \x01(\tH\x01R\rmemoryRequest\x88\x01\x01\x12 \n" +
 	"\tcpu_limit\x18\x03 \x01(\tH\x02R\bcpuLimit\x88\x01\x01\x12&\n" +
-	"\fmemory_limit\x18\x04 \x01(\tH\x03R\vmemoryLimit\x88\x01\x01B\x0e\n" +
+	"\fmemory_limit\x18\x04 \x01(\tH\x03R\vmemoryLimit\x88\x01\x01\x12;\n" +
+	"\x17ephemeral_storage_limit\x18h \x01(\tH\x04R\x15ephemeralStorageLimit\x88\x01\x01\x12\"\n" +
+	"\n" +
+	"pids_limit\x18i \x01(\x05H\x05R\tpidsLimit\x88\x01\x01B\x0e\n" +
 	"\f_cpu_requestB\x11\n" +
 	"\x0f_memory_requestB\f\n" +
 	"\n" +
 	"_cpu_limitB\x0f\n" +
-	"\r_memory_limit\"z\n" +
+	"\r_memory_limitB\x1a\n" +
+	"\x18_ephemeral_storage_limitB\r\n" +
+	"\v_pids_limit\"z\n" +
 	"\x1cCreateProfileTemplateRequest\x12Z\n" +
 	"\x10profile_template\x18\x01 \x01(\v2*.coreweave.sandbox.v1beta2.ProfileTemplateB\x03\xe0A\x02R\x0fprofileTemplate\"0\n" +
 	"\x19GetProfileTemplateRequest\x12\x13\n" +

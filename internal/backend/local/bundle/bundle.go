@@ -50,6 +50,14 @@ type Input struct {
 	Binds []Bind
 	// Tmpfs are private file systems in memory.
 	Tmpfs []Tmpfs
+	// Scratch are directories of the sandbox's own file system on disk, which it may write.
+	Scratch []Scratch
+}
+
+// Scratch is a directory that belongs to the sandbox alone, on a file system that was mounted for it without set-user-id and
+// devices.
+type Scratch struct {
+	Source, Target string
 }
 
 // Bind is a file or directory of the machine, mounted read-only without set-user-id and devices.

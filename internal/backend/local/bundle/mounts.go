@@ -31,6 +31,9 @@ func mounts(in *Input) []specs.Mount {
 	for _, t := range in.Tmpfs {
 		m = append(m, specs.Mount{Destination: t.Target, Type: "tmpfs", Source: "tmpfs", Options: t.options()})
 	}
+	for _, d := range in.Scratch {
+		m = append(m, specs.Mount{Destination: d.Target, Type: "bind", Source: d.Source, Options: []string{"bind", "rw", "nosuid", "nodev"}})
+	}
 	init := Bind{Source: in.Init, Target: InitPath, Exec: true}
 	if in.Meet != "" {
 		init = Bind{Source: in.Meet, Target: MeetDir, Dir: true, Exec: true}

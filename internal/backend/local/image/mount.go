@@ -22,14 +22,18 @@ import (
 // sandboxes with different ids; changing owners when unpacking would need a copy of each layer for each range of ids, or
 // one range for all. Kernel 5.19 and ext4, xfs, btrfs or (6.3) tmpfs can do that; where it cannot be done, Mount says so.
 //
-// What a sandbox writes goes to a tmpfs of limited size and counts as its memory. A directory on disk would have no limit,
-// and a crash would leave it behind.
+// What a sandbox writes goes to a file system of limited size that the caller has mounted, or to a tmpfs and counts as its
+// memory.
 type Rootfs struct {
 	dir string
 }
 
 // Root returns the mount point.
 func (r Rootfs) Root() string { return filepath.Join(r.dir, "root") }
+
+// ScratchDir is where, in the directory of a Rootfs, the file system is mounted that takes what the sandbox writes. Unmount
+// takes it away, whoever mounted it.
+func ScratchDir(dir string) string { return filepath.Join(dir, scratchName) }
 
 // names inside the directory of a Rootfs.
 const (
@@ -40,7 +44,8 @@ const (
 )
 
 // Mount mounts an image's layers for the ids from base on, below dir, which must be empty and on a file system with the
-// permission to execute. scratch is how much may be written, in bytes. After an error nothing is mounted.
+// permission to execute. scratch is how much may be written, in bytes, to memory; 0: ScratchDir(dir) is a file system of the
+// caller's that takes it. After an error nothing is mounted.
 func (s *Store) Mount(img *Image, dir string, base uint32, scratch int64) (r Rootfs, err error) {
 	r = Rootfs{dir: dir}
 	ns, err := s.ids.get(base)
@@ -54,7 +59,7 @@ func (s *Store) Mount(img *Image, dir string, base uint32, scratch int64) (r Roo
 		}
 	}()
 	for _, d := range []string{rootName, scratchName, lowerName, linksName} {
-		if err := os.Mkdir(filepath.Join(dir, d), 0o755); err != nil {
+		if err := os.Mkdir(filepath.Join(dir, d), 0o755); err != nil && (d != scratchName || !errors.Is(err, fs.ErrExist)) {
 			return r, err
 		}
 	}
@@ -76,10 +81,12 @@ func (s *Store) Mount(img *Image, dir string, base uint32, scratch int64) (r Roo
 }
 
 func (r Rootfs) mountScratch(base uint32, size int64) error {
-	scratch := filepath.Join(r.dir, scratchName)
-	options := fmt.Sprintf("mode=0755,size=%d,nr_inodes=%d", size, MaxEntries)
-	if err := unix.Mount("tmpfs", scratch, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, options); err != nil {
-		return &os.PathError{Op: "mount tmpfs", Path: scratch, Err: err}
+	scratch := ScratchDir(r.dir)
+	if size > 0 {
+		options := fmt.Sprintf("mode=0755,size=%d,nr_inodes=%d", size, MaxEntries)
+		if err := unix.Mount("tmpfs", scratch, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, options); err != nil {
+			return &os.PathError{Op: "mount tmpfs", Path: scratch, Err: err}
+		}
 	}
 	for _, d := range []string{"upper", "work"} {
 		p := filepath.Join(scratch, d)
