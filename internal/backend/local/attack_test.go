@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/bermhq/berm/internal/backend"
@@ -148,8 +149,11 @@ print(len(left))`)
 		}
 		var size int64
 		_ = filepath.Walk(b.place.sandbox(id), func(_ string, info os.FileInfo, err error) error {
-			if err == nil {
-				size += info.Size()
+			if err != nil {
+				return nil
+			}
+			if st, ok := info.Sys().(*syscall.Stat_t); ok {
+				size += st.Blocks * 512 // Of a sparse file what it takes.
 			}
 			return nil
 		})
