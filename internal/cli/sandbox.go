@@ -133,6 +133,9 @@ func (s *session) describe(b *bermv1.Sandbox) {
 	line("Started", clock(b.GetStartedAt()))
 	line("Ended", clock(b.GetEndedAt()))
 	line("Expires", clock(b.GetExpiresAt()))
+	if u := b.GetUsage(); u != nil {
+		line("Usage", fmt.Sprintf("%s CPU, %s memory, %d processes, %s on disk", cpus(u.GetCpuMillicores()), size(u.GetMemoryBytes()), u.GetPids(), size(u.GetDiskBytes())))
+	}
 	line("Isolation", b.GetIsolation())
 	s.networkState(b.GetNetwork())
 	s.timeline(b.GetTimeline())

@@ -134,3 +134,35 @@ func faultFunc(call *ast.CallExpr) string {
 	}
 	return sel.Sel.Name
 }
+
+// TestEveryEndIsDocumented: docs/errors.md lists every reason that an end can have.
+func TestEveryEndIsDocumented(t *testing.T) {
+	doc := readDoc(t, "errors.md")
+	ends := doc[strings.Index(doc, "## Why a sandbox is as it is"):]
+	file, err := parser.ParseFile(token.NewFileSet(), filepath.Join(root, "internal/core/sandbox.go"), nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	ast.Inspect(file, func(n ast.Node) bool {
+		spec, ok := n.(*ast.ValueSpec)
+		if !ok || len(spec.Values) != 1 || !strings.HasPrefix(spec.Names[0].Name, "End") {
+			return true
+		}
+		literal, ok := spec.Values[0].(*ast.BasicLit)
+		if !ok {
+			t.Fatalf("%s is no text", spec.Names[0].Name)
+		}
+		word, err := strconv.Unquote(literal.Value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if found++; !strings.Contains(ends, "`"+word+"`") {
+			t.Errorf("docs/errors.md does not say what the end %s is", word)
+		}
+		return true
+	})
+	if found < 9 {
+		t.Errorf("%d reasons were found", found)
+	}
+}

@@ -111,7 +111,9 @@ type Sandbox struct {
 	// Identifies the resolved spec.
 	Digest string `protobuf:"bytes,20,opt,name=digest,proto3" json:"digest,omitempty"`
 	// What is known now of its network. Unset once it has ended, and where nothing is known.
-	Network       *NetworkState `protobuf:"bytes,21,opt,name=network,proto3" json:"network,omitempty"`
+	Network *NetworkState `protobuf:"bytes,21,opt,name=network,proto3" json:"network,omitempty"`
+	// What it uses now. Unset unless it runs, or is paused, and its runner could measure it.
+	Usage         *Usage `protobuf:"bytes,22,opt,name=usage,proto3" json:"usage,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -293,6 +295,113 @@ func (x *Sandbox) GetNetwork() *NetworkState {
 	return nil
 }
 
+func (x *Sandbox) GetUsage() *Usage {
+	if x != nil {
+		return x.Usage
+	}
+	return nil
+}
+
+// Usage is what a sandbox uses. What its runner does not measure is 0.
+type Usage struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Average since the sample before, or since the start, in thousandths of a CPU.
+	CpuMillicores int64 `protobuf:"varint,1,opt,name=cpu_millicores,json=cpuMillicores,proto3" json:"cpu_millicores,omitempty"`
+	// In use now, without what the kernel keeps of files and gives up first.
+	MemoryBytes int64 `protobuf:"varint,2,opt,name=memory_bytes,json=memoryBytes,proto3" json:"memory_bytes,omitempty"`
+	// Processes and threads.
+	Pids int64 `protobuf:"varint,3,opt,name=pids,proto3" json:"pids,omitempty"`
+	// Whole devices.
+	Gpus int64 `protobuf:"varint,4,opt,name=gpus,proto3" json:"gpus,omitempty"`
+	// What it wrote to its own file systems on disk and did not delete.
+	DiskBytes int64 `protobuf:"varint,5,opt,name=disk_bytes,json=diskBytes,proto3" json:"disk_bytes,omitempty"`
+	// What its main process printed so far.
+	OutputBytes int64 `protobuf:"varint,6,opt,name=output_bytes,json=outputBytes,proto3" json:"output_bytes,omitempty"`
+	// What went in and out over its network.
+	NetworkBytes  int64 `protobuf:"varint,7,opt,name=network_bytes,json=networkBytes,proto3" json:"network_bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Usage) Reset() {
+	*x = Usage{}
+	mi := &file_berm_v1_explain_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Usage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Usage) ProtoMessage() {}
+
+func (x *Usage) ProtoReflect() protoreflect.Message {
+	mi := &file_berm_v1_explain_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Usage.ProtoReflect.Descriptor instead.
+func (*Usage) Descriptor() ([]byte, []int) {
+	return file_berm_v1_explain_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Usage) GetCpuMillicores() int64 {
+	if x != nil {
+		return x.CpuMillicores
+	}
+	return 0
+}
+
+func (x *Usage) GetMemoryBytes() int64 {
+	if x != nil {
+		return x.MemoryBytes
+	}
+	return 0
+}
+
+func (x *Usage) GetPids() int64 {
+	if x != nil {
+		return x.Pids
+	}
+	return 0
+}
+
+func (x *Usage) GetGpus() int64 {
+	if x != nil {
+		return x.Gpus
+	}
+	return 0
+}
+
+func (x *Usage) GetDiskBytes() int64 {
+	if x != nil {
+		return x.DiskBytes
+	}
+	return 0
+}
+
+func (x *Usage) GetOutputBytes() int64 {
+	if x != nil {
+		return x.OutputBytes
+	}
+	return 0
+}
+
+func (x *Usage) GetNetworkBytes() int64 {
+	if x != nil {
+		return x.NetworkBytes
+	}
+	return 0
+}
+
 // ExplainSandboxRequest names a sandbox, running or ended.
 type ExplainSandboxRequest struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
@@ -305,7 +414,7 @@ type ExplainSandboxRequest struct {
 
 func (x *ExplainSandboxRequest) Reset() {
 	*x = ExplainSandboxRequest{}
-	mi := &file_berm_v1_explain_proto_msgTypes[2]
+	mi := &file_berm_v1_explain_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -317,7 +426,7 @@ func (x *ExplainSandboxRequest) String() string {
 func (*ExplainSandboxRequest) ProtoMessage() {}
 
 func (x *ExplainSandboxRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_v1_explain_proto_msgTypes[2]
+	mi := &file_berm_v1_explain_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -330,7 +439,7 @@ func (x *ExplainSandboxRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainSandboxRequest.ProtoReflect.Descriptor instead.
 func (*ExplainSandboxRequest) Descriptor() ([]byte, []int) {
-	return file_berm_v1_explain_proto_rawDescGZIP(), []int{2}
+	return file_berm_v1_explain_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *ExplainSandboxRequest) GetSandboxId() string {
@@ -382,7 +491,7 @@ type ExplainSandboxResponse struct {
 
 func (x *ExplainSandboxResponse) Reset() {
 	*x = ExplainSandboxResponse{}
-	mi := &file_berm_v1_explain_proto_msgTypes[3]
+	mi := &file_berm_v1_explain_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -394,7 +503,7 @@ func (x *ExplainSandboxResponse) String() string {
 func (*ExplainSandboxResponse) ProtoMessage() {}
 
 func (x *ExplainSandboxResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_v1_explain_proto_msgTypes[3]
+	mi := &file_berm_v1_explain_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -407,7 +516,7 @@ func (x *ExplainSandboxResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainSandboxResponse.ProtoReflect.Descriptor instead.
 func (*ExplainSandboxResponse) Descriptor() ([]byte, []int) {
-	return file_berm_v1_explain_proto_rawDescGZIP(), []int{3}
+	return file_berm_v1_explain_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *ExplainSandboxResponse) GetSandboxId() string {
@@ -522,7 +631,7 @@ type PlanSandboxRequest struct {
 
 func (x *PlanSandboxRequest) Reset() {
 	*x = PlanSandboxRequest{}
-	mi := &file_berm_v1_explain_proto_msgTypes[4]
+	mi := &file_berm_v1_explain_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -534,7 +643,7 @@ func (x *PlanSandboxRequest) String() string {
 func (*PlanSandboxRequest) ProtoMessage() {}
 
 func (x *PlanSandboxRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_v1_explain_proto_msgTypes[4]
+	mi := &file_berm_v1_explain_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -547,7 +656,7 @@ func (x *PlanSandboxRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanSandboxRequest.ProtoReflect.Descriptor instead.
 func (*PlanSandboxRequest) Descriptor() ([]byte, []int) {
-	return file_berm_v1_explain_proto_rawDescGZIP(), []int{4}
+	return file_berm_v1_explain_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *PlanSandboxRequest) GetRequest() *v1beta2.StartSandboxRequest {
@@ -601,7 +710,7 @@ type PlanSandboxResponse struct {
 
 func (x *PlanSandboxResponse) Reset() {
 	*x = PlanSandboxResponse{}
-	mi := &file_berm_v1_explain_proto_msgTypes[5]
+	mi := &file_berm_v1_explain_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -613,7 +722,7 @@ func (x *PlanSandboxResponse) String() string {
 func (*PlanSandboxResponse) ProtoMessage() {}
 
 func (x *PlanSandboxResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_v1_explain_proto_msgTypes[5]
+	mi := &file_berm_v1_explain_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -626,7 +735,7 @@ func (x *PlanSandboxResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanSandboxResponse.ProtoReflect.Descriptor instead.
 func (*PlanSandboxResponse) Descriptor() ([]byte, []int) {
-	return file_berm_v1_explain_proto_rawDescGZIP(), []int{5}
+	return file_berm_v1_explain_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *PlanSandboxResponse) GetRunnerId() string {
@@ -727,7 +836,7 @@ const file_berm_v1_explain_proto_rawDesc = "" +
 	"\x15berm/v1/explain.proto\x12\aberm.v1\x1a\x15berm/v1/network.proto\x1a\x18berm/v1/provenance.proto\x1a'coreweave/sandbox/v1beta2/gateway.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"7\n" +
 	"\x11GetSandboxRequest\x12\"\n" +
 	"\n" +
-	"sandbox_id\x18\x01 \x01(\tB\x03\xe0A\x02R\tsandboxId\"\xeb\x06\n" +
+	"sandbox_id\x18\x01 \x01(\tB\x03\xe0A\x02R\tsandboxId\"\x91\a\n" +
 	"\aSandbox\x12\x1d\n" +
 	"\n" +
 	"sandbox_id\x18\x01 \x01(\tR\tsandboxId\x12\x16\n" +
@@ -756,9 +865,19 @@ const file_berm_v1_explain_proto_rawDesc = "" +
 	"\tsubmitted\x18\x12 \x01(\v2\x17.google.protobuf.StructR\tsubmitted\x12\x1c\n" +
 	"\tisolation\x18\x13 \x01(\tR\tisolation\x12\x16\n" +
 	"\x06digest\x18\x14 \x01(\tR\x06digest\x12/\n" +
-	"\anetwork\x18\x15 \x01(\v2\x15.berm.v1.NetworkStateR\anetworkB\f\n" +
+	"\anetwork\x18\x15 \x01(\v2\x15.berm.v1.NetworkStateR\anetwork\x12$\n" +
+	"\x05usage\x18\x16 \x01(\v2\x0e.berm.v1.UsageR\x05usageB\f\n" +
 	"\n" +
-	"_exit_code\"_\n" +
+	"_exit_code\"\xe0\x01\n" +
+	"\x05Usage\x12%\n" +
+	"\x0ecpu_millicores\x18\x01 \x01(\x03R\rcpuMillicores\x12!\n" +
+	"\fmemory_bytes\x18\x02 \x01(\x03R\vmemoryBytes\x12\x12\n" +
+	"\x04pids\x18\x03 \x01(\x03R\x04pids\x12\x12\n" +
+	"\x04gpus\x18\x04 \x01(\x03R\x04gpus\x12\x1d\n" +
+	"\n" +
+	"disk_bytes\x18\x05 \x01(\x03R\tdiskBytes\x12!\n" +
+	"\foutput_bytes\x18\x06 \x01(\x03R\voutputBytes\x12#\n" +
+	"\rnetwork_bytes\x18\a \x01(\x03R\fnetworkBytes\"_\n" +
 	"\x15ExplainSandboxRequest\x12\"\n" +
 	"\n" +
 	"sandbox_id\x18\x01 \x01(\tB\x03\xe0A\x02R\tsandboxId\x12\"\n" +
@@ -820,50 +939,52 @@ func file_berm_v1_explain_proto_rawDescGZIP() []byte {
 	return file_berm_v1_explain_proto_rawDescData
 }
 
-var file_berm_v1_explain_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_berm_v1_explain_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
 var file_berm_v1_explain_proto_goTypes = []any{
 	(*GetSandboxRequest)(nil),           // 0: berm.v1.GetSandboxRequest
 	(*Sandbox)(nil),                     // 1: berm.v1.Sandbox
-	(*ExplainSandboxRequest)(nil),       // 2: berm.v1.ExplainSandboxRequest
-	(*ExplainSandboxResponse)(nil),      // 3: berm.v1.ExplainSandboxResponse
-	(*PlanSandboxRequest)(nil),          // 4: berm.v1.PlanSandboxRequest
-	(*PlanSandboxResponse)(nil),         // 5: berm.v1.PlanSandboxResponse
-	(*timestamppb.Timestamp)(nil),       // 6: google.protobuf.Timestamp
-	(*TimelineEvent)(nil),               // 7: berm.v1.TimelineEvent
-	(*v1beta2.StartSandboxRequest)(nil), // 8: coreweave.sandbox.v1beta2.StartSandboxRequest
-	(*structpb.Struct)(nil),             // 9: google.protobuf.Struct
-	(*NetworkState)(nil),                // 10: berm.v1.NetworkState
-	(*ExplainedField)(nil),              // 11: berm.v1.ExplainedField
-	(*Candidate)(nil),                   // 12: berm.v1.Candidate
-	(*Refusal)(nil),                     // 13: berm.v1.Refusal
-	(*NetworkDecision)(nil),             // 14: berm.v1.NetworkDecision
+	(*Usage)(nil),                       // 2: berm.v1.Usage
+	(*ExplainSandboxRequest)(nil),       // 3: berm.v1.ExplainSandboxRequest
+	(*ExplainSandboxResponse)(nil),      // 4: berm.v1.ExplainSandboxResponse
+	(*PlanSandboxRequest)(nil),          // 5: berm.v1.PlanSandboxRequest
+	(*PlanSandboxResponse)(nil),         // 6: berm.v1.PlanSandboxResponse
+	(*timestamppb.Timestamp)(nil),       // 7: google.protobuf.Timestamp
+	(*TimelineEvent)(nil),               // 8: berm.v1.TimelineEvent
+	(*v1beta2.StartSandboxRequest)(nil), // 9: coreweave.sandbox.v1beta2.StartSandboxRequest
+	(*structpb.Struct)(nil),             // 10: google.protobuf.Struct
+	(*NetworkState)(nil),                // 11: berm.v1.NetworkState
+	(*ExplainedField)(nil),              // 12: berm.v1.ExplainedField
+	(*Candidate)(nil),                   // 13: berm.v1.Candidate
+	(*Refusal)(nil),                     // 14: berm.v1.Refusal
+	(*NetworkDecision)(nil),             // 15: berm.v1.NetworkDecision
 }
 var file_berm_v1_explain_proto_depIdxs = []int32{
-	6,  // 0: berm.v1.Sandbox.created_at:type_name -> google.protobuf.Timestamp
-	6,  // 1: berm.v1.Sandbox.started_at:type_name -> google.protobuf.Timestamp
-	6,  // 2: berm.v1.Sandbox.ended_at:type_name -> google.protobuf.Timestamp
-	6,  // 3: berm.v1.Sandbox.expires_at:type_name -> google.protobuf.Timestamp
-	7,  // 4: berm.v1.Sandbox.timeline:type_name -> berm.v1.TimelineEvent
-	8,  // 5: berm.v1.Sandbox.request:type_name -> coreweave.sandbox.v1beta2.StartSandboxRequest
-	9,  // 6: berm.v1.Sandbox.submitted:type_name -> google.protobuf.Struct
-	10, // 7: berm.v1.Sandbox.network:type_name -> berm.v1.NetworkState
-	11, // 8: berm.v1.ExplainSandboxResponse.fields:type_name -> berm.v1.ExplainedField
-	12, // 9: berm.v1.ExplainSandboxResponse.candidates:type_name -> berm.v1.Candidate
-	7,  // 10: berm.v1.ExplainSandboxResponse.timeline:type_name -> berm.v1.TimelineEvent
-	9,  // 11: berm.v1.ExplainSandboxResponse.submitted:type_name -> google.protobuf.Struct
-	10, // 12: berm.v1.ExplainSandboxResponse.network:type_name -> berm.v1.NetworkState
-	8,  // 13: berm.v1.PlanSandboxRequest.request:type_name -> coreweave.sandbox.v1beta2.StartSandboxRequest
-	9,  // 14: berm.v1.PlanSandboxResponse.spec:type_name -> google.protobuf.Struct
-	11, // 15: berm.v1.PlanSandboxResponse.fields:type_name -> berm.v1.ExplainedField
-	12, // 16: berm.v1.PlanSandboxResponse.candidates:type_name -> berm.v1.Candidate
-	13, // 17: berm.v1.PlanSandboxResponse.refusal:type_name -> berm.v1.Refusal
-	9,  // 18: berm.v1.PlanSandboxResponse.pod:type_name -> google.protobuf.Struct
-	14, // 19: berm.v1.PlanSandboxResponse.network:type_name -> berm.v1.NetworkDecision
-	20, // [20:20] is the sub-list for method output_type
-	20, // [20:20] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	7,  // 0: berm.v1.Sandbox.created_at:type_name -> google.protobuf.Timestamp
+	7,  // 1: berm.v1.Sandbox.started_at:type_name -> google.protobuf.Timestamp
+	7,  // 2: berm.v1.Sandbox.ended_at:type_name -> google.protobuf.Timestamp
+	7,  // 3: berm.v1.Sandbox.expires_at:type_name -> google.protobuf.Timestamp
+	8,  // 4: berm.v1.Sandbox.timeline:type_name -> berm.v1.TimelineEvent
+	9,  // 5: berm.v1.Sandbox.request:type_name -> coreweave.sandbox.v1beta2.StartSandboxRequest
+	10, // 6: berm.v1.Sandbox.submitted:type_name -> google.protobuf.Struct
+	11, // 7: berm.v1.Sandbox.network:type_name -> berm.v1.NetworkState
+	2,  // 8: berm.v1.Sandbox.usage:type_name -> berm.v1.Usage
+	12, // 9: berm.v1.ExplainSandboxResponse.fields:type_name -> berm.v1.ExplainedField
+	13, // 10: berm.v1.ExplainSandboxResponse.candidates:type_name -> berm.v1.Candidate
+	8,  // 11: berm.v1.ExplainSandboxResponse.timeline:type_name -> berm.v1.TimelineEvent
+	10, // 12: berm.v1.ExplainSandboxResponse.submitted:type_name -> google.protobuf.Struct
+	11, // 13: berm.v1.ExplainSandboxResponse.network:type_name -> berm.v1.NetworkState
+	9,  // 14: berm.v1.PlanSandboxRequest.request:type_name -> coreweave.sandbox.v1beta2.StartSandboxRequest
+	10, // 15: berm.v1.PlanSandboxResponse.spec:type_name -> google.protobuf.Struct
+	12, // 16: berm.v1.PlanSandboxResponse.fields:type_name -> berm.v1.ExplainedField
+	13, // 17: berm.v1.PlanSandboxResponse.candidates:type_name -> berm.v1.Candidate
+	14, // 18: berm.v1.PlanSandboxResponse.refusal:type_name -> berm.v1.Refusal
+	10, // 19: berm.v1.PlanSandboxResponse.pod:type_name -> google.protobuf.Struct
+	15, // 20: berm.v1.PlanSandboxResponse.network:type_name -> berm.v1.NetworkDecision
+	21, // [21:21] is the sub-list for method output_type
+	21, // [21:21] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_berm_v1_explain_proto_init() }
@@ -880,7 +1001,7 @@ func file_berm_v1_explain_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_berm_v1_explain_proto_rawDesc), len(file_berm_v1_explain_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   6,
+			NumMessages:   7,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

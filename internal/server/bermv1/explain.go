@@ -37,7 +37,18 @@ func (s *explainService) GetSandbox(ctx context.Context, r *bermv1.GetSandboxReq
 		CreatedBy: sb.CreatedBy, CreatedAt: wire.Time(sb.CreatedAt), StartedAt: wire.Time(sb.StartedAt), EndedAt: wire.Time(sb.EndedAt),
 		ExpiresAt: wire.Time(sb.ExpiresAt), Timeline: timeline(sb.Timeline), Request: startreq.Request(sb.Launch),
 		Isolation: v.Isolation, Digest: sb.Digest, Submitted: wire.Struct(submitted), Network: s.networkState(ctx, r.GetSandboxId()),
+		Usage: usage(v.Usage),
 	}, nil
+}
+
+func usage(u *core.Usage) *bermv1.Usage {
+	if u == nil {
+		return nil
+	}
+	return &bermv1.Usage{
+		CpuMillicores: u.CPUMillis, MemoryBytes: u.MemoryBytes, Pids: u.PIDs, Gpus: u.GPUs, DiskBytes: u.DiskBytes, OutputBytes: u.OutputBytes,
+		NetworkBytes: u.NetworkBytes,
+	}
 }
 
 func (s *explainService) ExplainSandbox(ctx context.Context, r *bermv1.ExplainSandboxRequest) (*bermv1.ExplainSandboxResponse, error) {
