@@ -62,8 +62,8 @@ func (l *life) wrong(v *view, failure string) string {
 		return ""
 	case v.Status == "FAILED":
 		return l.wrongFailure(v, failure)
-	case v.ExitCode == nil && l.endAsked && v.times("started") == 0:
-		return "" // stopped before it ran
+	case v.ExitCode == nil && (l.endAsked || l.kind == expires) && v.times("started") == 0:
+		return "" // stopped before it ran: a machine with much to do may take longer to start one than it may live
 	case v.ExitCode == nil:
 		return "it completed without a code"
 	case l.endAsked && slices.Contains(l.stopped, *v.ExitCode), slices.Contains(l.codes, *v.ExitCode):
