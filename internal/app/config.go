@@ -42,6 +42,8 @@ type Config struct {
 	Runtime string
 	// OCIRuntimes are runtimes beside those that are looked for anyway, or in place of one with the same name: local.Config.Runtimes.
 	OCIRuntimes []string
+	// Network is how sandboxes are connected.
+	Network Network
 	// RunningDir is where the server tells the command line of the same user that it runs.
 	RunningDir string
 	Version    string

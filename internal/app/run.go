@@ -137,7 +137,8 @@ func (a *app) bootstrap(ctx context.Context) ([]*core.Runner, error) {
 func (a *app) attach(ctx context.Context, r *core.Runner, first bool) error {
 	b, err := local.New(ctx, local.Config{
 		Dir: filepath.Join(a.cfg.DataDir, "runners", r.RunnerID), RunnerName: r.RunnerID, Runtimes: a.runtimes(),
-		NodeLabels: a.cfg.NodeLabels, Images: a.cfg.ImageAliases, ImageFile: a.cfg.Images, Logger: a.log.With("runner", r.RunnerID),
+		NodeLabels: a.cfg.NodeLabels, Images: a.cfg.ImageAliases, ImageFile: a.cfg.Images, Network: a.cfg.Network.config(),
+		NameServers: a.cfg.Network.NameServers, Logger: a.log.With("runner", r.RunnerID),
 	})
 	if err != nil {
 		return err

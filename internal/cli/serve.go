@@ -20,6 +20,7 @@ func (s *session) serveCmd() *cobra.Command {
 	var runners, aliases, labels []string
 	var verbose, failpoints bool
 	var logFormat, images string
+	var net networkFlags
 	c := &cobra.Command{
 		Use:   "serve",
 		Short: "Run a server: the whole product on one machine",
@@ -47,6 +48,9 @@ bound as its default, and the token of the administrator is written to DIR/admin
 				return err
 			}
 			if cfg.Images, err = s.imagesFile(images); err != nil {
+				return err
+			}
+			if cfg.Network, err = net.read(); err != nil {
 				return err
 			}
 			level := slog.LevelInfo
@@ -82,6 +86,7 @@ bound as its default, and the token of the administrator is written to DIR/admin
 	f.DurationVar(&cfg.RetainEnded, "retain-ended", control.DefaultRetention, "how long sandboxes that have ended are kept, at least 24h")
 	f.StringVar(&cfg.Runtime, "runtime", "", "name of the default OCI runtime (default: crun, else runc, else runsc)")
 	f.StringArrayVar(&cfg.OCIRuntimes, "oci-runtime", nil, "OCI runtime NAME=PATH[,kind=crun|runc|runsc][,flag=--FLAG]... that profiles may name as runtime_class, repeatable")
+	net.bind(f)
 	f.BoolVarP(&verbose, "verbose", "v", false, "log every call")
 	f.BoolVar(&failpoints, "print-failpoints", false, "list the places where BERM_FAILPOINT can kill a process, and stop")
 	_ = f.MarkHidden("print-failpoints") // for the crash tests

@@ -41,8 +41,12 @@ func binary() string {
 var atStartOnly = []string{
 	"control.before-bootstrap-commit", "control.before-capacity-commit", "control.after-recover-read", "control.after-first-pass",
 	"control.before-collect", // and then every hour
-	"local.recover-one", "store.before-migrate", "store.after-migrate", "store.set-capacity",
+	"local.recover-one", adopting, "store.before-migrate", "store.after-migrate", "store.set-capacity",
 }
+
+// adopting is passed where a sandbox with a network lives when the server starts, onlines begins the names of the failpoints of networks. The
+// others of those are mostly passed with the first sandbox that has one, so that none lives then.
+const adopting, onlines = "network.rules-adopted", "network."
 
 // atShim begins the names of the failpoints that kill a shim; all others kill the server.
 const atShim = "shim."

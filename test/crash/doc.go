@@ -15,7 +15,7 @@
 // Every sandbox whose launch was answered exists, and every launch made at most one; each reaches a state that lasts. What
 // was told before stays true: an end with its code, a file that was written, a configuration. A sandbox is only lost where its
 // shim was killed, and an exit code is one that its main process can have had. What is reserved is what lives. Nothing is left
-// on the machine once all has ended: process, mount, control group, runtime state, network namespace, record.
+// on the machine once all has ended: process, mount, control group, runtime state, network namespace, link, firewall rule, record.
 //
 // Only what belongs to the servers under test is looked at, by names that hold their directories, and by a mount namespace that
 // the tests have to themselves: what else runs on the machine does not disturb them.

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/nftables"
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -51,6 +53,7 @@ func (m *machine) leaks() []string {
 			out = append(out, "control group "+g)
 		}
 	}
+	out = append(out, m.wires()...)
 	mounts, _ := os.ReadFile("/proc/self/mountinfo")
 	for _, mark := range marks {
 		for _, line := range append(processes(), strings.Split(string(mounts), "\n")...) {
@@ -60,6 +63,42 @@ func (m *machine) leaks() []string {
 		}
 	}
 	return out
+}
+
+// wires lists the links and the tables of rules that a machine left.
+func (m *machine) wires() []string {
+	links, err := netlink.LinkList()
+	if err != nil {
+		return []string{err.Error()}
+	}
+	rules, err := nftables.New()
+	if err != nil {
+		return []string{err.Error()}
+	}
+	tables, err := rules.ListTables()
+	if err != nil {
+		return []string{err.Error()}
+	}
+	var out []string
+	for _, p := range m.allPlaces() {
+		for _, l := range links {
+			if strings.HasPrefix(l.Attrs().Name, p.links()) {
+				out = append(out, "link "+l.Attrs().Name)
+			}
+		}
+		for _, t := range tables {
+			if t.Name == p.name {
+				out = append(out, "table "+t.Name)
+			}
+		}
+	}
+	return out
+}
+
+// links begins the names of a runner's links, as the local backend makes it.
+func (p places) links() string {
+	sum := sha256.Sum256([]byte(p.name))
+	return "bm" + hex.EncodeToString(sum[:3])
 }
 
 // processes lists all processes of the machine with their command lines. Those of a sandbox whose shim is gone are found by their
@@ -134,8 +173,23 @@ func TestLeaksAreSeen(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = left.Process.Kill(); _ = left.Wait() }()
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name = p.links() + "x0"
+	if err := netlink.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: p.links() + "x1"}); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = netlink.LinkDel(&netlink.Veth{LinkAttrs: attrs}) }()
+	rules, err := nftables.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	table := rules.AddTable(&nftables.Table{Name: p.name, Family: nftables.TableFamilyINet})
+	if err := rules.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { rules.DelTable(table); _ = rules.Flush() }()
 	found := strings.Join(m.leaks(), "\n")
-	for _, want := range []string{"directory " + p.run, "control group " + group, fmt.Sprintf("process %d:", left.Process.Pid), pin} {
+	for _, want := range []string{"link " + attrs.Name, "table " + p.name, "directory " + p.run, "control group " + group, fmt.Sprintf("process %d:", left.Process.Pid), pin} {
 		if !strings.Contains(found, want) {
 			t.Errorf("%s is not seen in:\n%s", want, found)
 		}

@@ -4,6 +4,7 @@ package crash
 
 import (
 	"encoding/json"
+	"maps"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -32,15 +33,28 @@ type kind struct {
 const sigterm, sigkill = 143, 137
 
 var (
-	idles   = &kind{name: "idles", stopped: []int{0, sigkill}}
-	exits   = &kind{name: "exits", ends: true, codes: []int{7}, stopped: []int{7, sigterm, sigkill}, request: map[string]any{"command": "sh", "args": []string{"-c", "exit 7"}}}
-	sleeps  = &kind{name: "sleeps", stopped: []int{sigterm, sigkill}, request: map[string]any{"command": "sleep", "args": []string{"1000"}}}
-	image   = &kind{name: "image", stopped: []int{sigterm, sigkill}, request: map[string]any{"containerImage": imageRef}}
+	idles  = &kind{name: "idles", stopped: []int{0, sigkill}}
+	exits  = &kind{name: "exits", ends: true, codes: []int{7}, stopped: []int{7, sigterm, sigkill}, request: map[string]any{"command": "sh", "args": []string{"-c", "exit 7"}}}
+	sleeps = &kind{name: "sleeps", stopped: []int{sigterm, sigkill}, request: map[string]any{"command": "sleep", "args": []string{"1000"}}}
+	image  = &kind{name: "image", stopped: []int{sigterm, sigkill}, request: map[string]any{"containerImage": imageRef}}
+	// Two with a network.
+	visits  = &kind{name: "visits", ends: true, codes: exits.codes, stopped: exits.stopped, request: online(exits.request)}
+	rests   = &kind{name: "rests", stopped: idles.stopped, request: online(map[string]any{})}
 	missing = &kind{name: "missing", ends: true, request: map[string]any{"command": "/no/such/program"}}
 	// It outlives servers, not its lifetime.
 	expires = &kind{name: "expires", ends: true, codes: []int{sigterm, sigkill}, stopped: []int{sigterm, sigkill},
 		request: map[string]any{"command": "sleep", "args": []string{"1000"}, "maxLifetimeSeconds": 1}}
 )
+
+// online is a request in the egress mode that has a network.
+func online(request map[string]any) map[string]any {
+	out := maps.Clone(request)
+	out["network"] = map[string]any{"egressMode": onlineMode}
+	return out
+}
+
+// onlineMode is a mode of the default profile.
+const onlineMode = "online"
 
 // life is one launch and what was asked and told of it.
 type life struct {

@@ -47,11 +47,16 @@ func (w *work) prepare() {
 	m := w.m
 	m.t.Helper()
 	m.read("/v1beta2/sandbox/profile-templates/default", &w.config.profile)
+	w.config.declare()
 	w.free = m.available()
 	if warms(m.failpoint) {
 		w.heat()
 	}
-	w.base = w.launch(idles, "local")
+	base := idles
+	if m.failpoint == adopting {
+		base = rests
+	}
+	w.base = w.launch(base, "local")
 	if !m.until(func() bool { v := m.get(w.base.id); return v != nil && v.Status == "RUNNING" }) {
 		m.t.Fatalf("a sandbox does not run: %+v", m.get(w.base.id))
 	}
@@ -156,7 +161,10 @@ func (w *work) operate() {
 
 // lifeOf takes one sandbox from launch to end.
 func (w *work) lifeOf(i int) {
-	kinds := []*kind{image, exits, sleeps, missing, idles}
+	kinds := []*kind{image, exits, sleeps, missing, idles, visits}
+	if strings.HasPrefix(w.m.failpoint, onlines) {
+		kinds = []*kind{visits, sleeps}
+	}
 	l := w.launch(kinds[i%len(kinds)], "local")
 	if l.id == "" {
 		return

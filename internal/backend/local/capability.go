@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/bermhq/berm/internal/core/egress"
 )
 
 // Names of features.
@@ -13,6 +15,8 @@ const (
 	featureLayout    = "image:oci-layout"
 	featureRegistry  = "image:registry"
 	featureEgress    = "egress:none"
+	featureNetwork   = "egress:network"
+	featureNetwork6  = "egress:ipv6"
 	featureCPU       = "cgroup:cpu"
 	featureMemory    = "cgroup:memory"
 	featurePIDs      = "cgroup:pids"
@@ -47,7 +51,6 @@ func (b *Backend) Capabilities() []Capability { return slices.Clone(b.caps) }
 // later are features that no machine has yet, with what to do meanwhile.
 func later() []Capability {
 	return []Capability{
-		{Feature: "egress:other", Title: "egress to the internet, allowlists, other sandboxes", Reason: "later; egress none works"},
 		{Feature: "ingress", Title: "ports and services", Reason: "later"},
 		{Feature: "gpu", Title: "GPUs", Reason: "this backend gives none"},
 	}
@@ -72,6 +75,8 @@ func capabilities(m machine, runtimes []string) []Capability {
 		{featureLayout, "images from OCI layouts", ""},
 		{featureRegistry, "images from registries", ""},
 		{featureEgress, "egress none (an empty network)", ""},
+		{featureNetwork, "egress internet, allowlist, user, org, profile", ""},
+		{featureNetwork6, "IPv6 in sandboxes with a network", ""},
 		{featureCPU, "CPU limits", m.arrangement()},
 		{featureMemory, "memory limits", m.arrangement()},
 		{featurePIDs, "process limits", m.arrangement()},
@@ -108,6 +113,13 @@ func features(rows []Capability) []string {
 	for _, c := range rows {
 		if c.Works && !strings.HasPrefix(c.Feature, "runtime:") {
 			out = append(out, c.Feature)
+		}
+	}
+	if slices.Contains(out, featureNetwork) { // Plans ask for the type.
+		for _, t := range egress.Types() {
+			if t != egress.None {
+				out = append(out, "egress:"+string(t))
+			}
 		}
 	}
 	if slices.Contains(out, featureCPU) && slices.Contains(out, featureMemory) {

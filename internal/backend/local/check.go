@@ -23,6 +23,9 @@ func (b *Backend) check(w *backend.Work) error {
 	if err := b.checkImage(w, o); err != nil {
 		other = join(other, err)
 	}
+	if err := b.checkNetwork(o); err != nil {
+		other = join(other, err)
+	}
 	if len(fields) == 0 {
 		if other == nil {
 			return nil

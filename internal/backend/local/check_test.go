@@ -77,8 +77,7 @@ func TestCheckRefusals(t *testing.T) {
 		path   string
 		words  string
 	}{
-		"egress internet":     {spec(`{"network":{"egress":{"selected":"net","modes":{"net":{"type":"internet"}}}}}`), "network.egress.selected", "type none"},
-		"egress allowlist":    {spec(`{"network":{"egress":{"selected":"net","modes":{"net":{"type":"allowlist"}}}}}`), "network.egress.selected", "allowlist"},
+		"egress unknown":      {spec(`{"network":{"egress":{"selected":"net","modes":{"net":{"type":"everything"}}}}}`), "network.egress.selected", "everything"},
 		"egress undeclared":   {spec(`{"network":{"egress":{"selected":"other"}}}`), "network.egress.selected", "not declared"},
 		"ingress":             {spec(`{"network":{"ingress":{"selected":"public"}}}`), "network.ingress.selected", "later"},
 		"ingress by default":  {spec(`{"network":{"ingress":{"default":"public"}}}`), "network.ingress.selected", "later"},

@@ -26,7 +26,6 @@ func TestContract(t *testing.T) {
 			Refused: map[string]func(*backend.Work){
 				"network.egress.selected": func(w *backend.Work) {
 					w.Spec.Network.Egress.Selected = proto.String("internet")
-					w.Spec.Network.Egress.Modes["internet"] = &specpb.EgressMode{Type: "internet"}
 				},
 				"network.ingress.selected": func(w *backend.Work) { w.Spec.Network.Ingress = &specpb.Ingress{Selected: proto.String("public")} },
 				"resource_defaults.gpu":    func(w *backend.Work) { w.Spec.ResourceDefaults.Gpu = &specpb.Gpu{Count: 1} },

@@ -17,6 +17,7 @@ import (
 	specpb "github.com/bermhq/berm/gen/berm/spec"
 	"github.com/bermhq/berm/internal/backend"
 	"github.com/bermhq/berm/internal/backend/local/image/imagetest"
+	"github.com/bermhq/berm/internal/backend/local/network/networktest"
 	"github.com/bermhq/berm/internal/core"
 	"github.com/bermhq/berm/internal/failpoint"
 	"github.com/bermhq/berm/internal/shim"
@@ -105,6 +106,7 @@ func crashWorks() []*backend.Work {
 	idle, short, img := work("sleep", "infinity"), work("sh", "-c", fmt.Sprintf("exit %d", crashCode)), imageWork("tool")
 	program, missing := work("no-such-program"), imageWork("no-such-image")
 	idle.SandboxID, short.SandboxID, img.SandboxID, program.SandboxID, missing.SandboxID = crashIdle, crashShort, crashImage, crashProgram, crashMissing
+	idle.Spec.Network, short.Spec.Network = networked("internet"), networked("allowlist", "1.1.1.0/24")
 	short.Launch.MountedFiles = []*specpb.MountedFile{{Path: "/data/f", Content: []byte("x")}}
 	warm := warmWork(crashWarm, "sleep", "infinity")
 	warm.Launch.MountedFiles = []*specpb.MountedFile{{Path: "/tmp/f", Content: []byte("x")}}
@@ -126,6 +128,7 @@ func crashEnd(ctx context.Context, b *Backend, id string) error {
 // TestCrash kills a server at each of its failpoints, and opens what is left: every sandbox that was accepted is there, in a
 // state that is true, and can be ended and deleted without a trace.
 func TestCrash(t *testing.T) {
+	networktest.New(t)
 	l := imagetest.New(t)
 	l.Add(imagetest.Image{Layers: [][]byte{buildTool(t)}, Config: v1.Config{Cmd: []string{"/bin/tool", "idle"}}})
 	// The shim's client has failpoints in the server too. The first hit of those is a probe's, a later one a sandbox's.
@@ -155,6 +158,9 @@ func TestCrash(t *testing.T) {
 			}
 			b.Backend = b.start()
 			crashCheck(t, b)
+			if b.snapshot()[crashIdle] {
+				b.connects(crashIdle, map[string]bool{"1.1.1.1:443": true, "10.0.0.1:443": false, "169.254.169.254:80": false})
+			}
 		})
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"github.com/bermhq/berm/internal/backend/local/image"
 	"github.com/bermhq/berm/internal/backend/local/image/registry"
 	"github.com/bermhq/berm/internal/backend/local/library"
+	"github.com/bermhq/berm/internal/backend/local/network"
 )
 
 // Failpoints of this package: after each write and around each call that changes the machine.
@@ -46,5 +47,5 @@ func Failpoints() []string {
 		failRecordWritten, failRecordRenamed, failDirMade, failAccepted, failImageHeld, failBoxMade, failDiskMade, failDiskMounted, failRooted, failBundled, failShimStarted,
 		failStopRecorded, failStopAsked, failPaused, failResumed, failSlotMade, failSlotReady, failSlotEnded, failSlotRemoved,
 		failSlotTaken, failSlotClaimed, failSlotBegun, failEndSeen, failEndRecorded, failReleased, failTrashed, failDeleted, failRecovered,
-	}, image.Failpoints(), registry.Failpoints(), library.Failpoints())
+	}, image.Failpoints(), registry.Failpoints(), library.Failpoints(), network.Failpoints())
 }

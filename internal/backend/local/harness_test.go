@@ -9,11 +9,14 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/google/nftables"
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
 
@@ -21,6 +24,7 @@ import (
 	"github.com/bermhq/berm/internal/backend"
 	"github.com/bermhq/berm/internal/backend/local/bundle"
 	"github.com/bermhq/berm/internal/backend/local/library"
+	"github.com/bermhq/berm/internal/backend/local/network/networktest"
 	"github.com/bermhq/berm/internal/core"
 	"github.com/bermhq/berm/internal/shim/cgroup"
 	"github.com/bermhq/berm/internal/specfile"
@@ -122,8 +126,30 @@ func (b *testBackend) finish() {
 	if exists(b.place.run) {
 		b.t.Errorf("%s is left", b.place.run)
 	}
+	b.checkNetwork()
 	if groups, _ := filepath.Glob(filepath.Join(cgroup.Root, "*", b.place.cgroupBase())); len(groups) > 0 {
 		b.t.Errorf("control groups are left: %q", groups)
+	}
+}
+
+// checkNetwork looks for links and tables of any server in the namespace of the tests.
+func (b *testBackend) checkNetwork() {
+	b.t.Helper()
+	links, err := netlink.LinkList()
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	for _, l := range links {
+		if name := l.Attrs().Name; name != "lo" && name != networktest.Uplink {
+			b.t.Errorf("a link is left: %s", name)
+		}
+	}
+	rules, err := nftables.New()
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	if tables, err := rules.ListTables(); err != nil || len(tables) > 0 {
+		b.t.Errorf("%d tables are left (%v)", len(tables), err)
 	}
 }
 
@@ -134,6 +160,7 @@ func (b *testBackend) checkLeaks() {
 	if err != nil {
 		b.t.Fatal(err)
 	}
+	points = slices.DeleteFunc(points, func(p string) bool { return strings.HasPrefix(p, b.place.network()+"/") }) // Made ahead.
 	dirs := []string{b.place.boxes(), b.place.bundles(), b.place.sandboxes(), b.place.trash()}
 	mounted := 1
 	if !exists(b.place.run) { // It was closed, and that took everything away.

@@ -39,6 +39,7 @@ import (
 	"errors"
 	"iter"
 	"log/slog"
+	"net/netip"
 	"os"
 	"strings"
 	"sync"
@@ -48,6 +49,8 @@ import (
 	"github.com/bermhq/berm/internal/backend/local/disk"
 	"github.com/bermhq/berm/internal/backend/local/hostroot"
 	"github.com/bermhq/berm/internal/backend/local/library"
+	"github.com/bermhq/berm/internal/backend/local/network"
+	"github.com/bermhq/berm/internal/backend/local/resolver"
 	"github.com/bermhq/berm/internal/core"
 	"github.com/bermhq/berm/internal/core/fault"
 )
@@ -71,6 +74,10 @@ type Config struct {
 	// is an empty one.
 	Images    map[string]string
 	ImageFile *library.File
+	// Network shapes the networks of sandboxes; the backend fills in name, directory, logger and resolver. NameServers are asked
+	// for names instead of those of the machine.
+	Network     network.Config
+	NameServers []netip.AddrPort
 	// Shim is the path of a berm-shim to use instead of the one in this binary, for development.
 	Shim string
 	// Capacity overrides what the machine is found to have, where not zero.
@@ -100,6 +107,9 @@ type Backend struct {
 	// shim is the installed berm-shim, openShim a copy that can be read.
 	shim, openShim string
 	lock           *os.File
+	// net is nil on a machine that runs no sandboxes; resolver, guarded by mu, until the first sandbox has a network.
+	net      *network.Network
+	resolver *resolver.Resolver
 
 	// starts bounds how many sandboxes are prepared at once.
 	starts chan struct{}
@@ -170,13 +180,17 @@ func (b *Backend) Close() error {
 	b.discardAll(b.pools.empty())
 	late.Stop()
 	b.endReleases()
+	var err error
+	if b.net != nil {
+		err = b.net.Close()
+	}
 	if b.library != nil {
 		b.library.Close()
 	}
 	if b.lock == nil {
-		return nil
+		return err
 	}
-	return errors.Join(b.tidy(), b.lock.Close())
+	return errors.Join(err, b.tidy(), b.lock.Close())
 }
 
 // spawn runs a goroutine that Close waits for. Once the backend is closed it does nothing: the next server takes it up.

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"go.uber.org/goleak"
+
+	"github.com/bermhq/berm/internal/backend/local/network/networktest"
 )
 
 // shimPath is the shim that the tests use: built once, from this tree, so that no test runs an old one.
@@ -22,6 +24,9 @@ func TestMain(m *testing.M) {
 			os.Exit(1)
 		}
 		os.Exit(0)
+	}
+	if inside, code := networktest.Enter(); !inside {
+		os.Exit(code)
 	}
 	os.Exit(run(m))
 }

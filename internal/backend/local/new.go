@@ -87,6 +87,9 @@ func (b *Backend) open(ctx context.Context, capacity core.Amounts) (left []*foun
 	b.openDisks(ctx)
 	b.host = hostroot.New(b.place.hosts())
 	b.ids = newIDPool(b.place.name)
+	if err := b.openNetwork(); err != nil {
+		return nil, err
+	}
 	if left, err = b.load(); err != nil {
 		return nil, err
 	}
@@ -94,7 +97,7 @@ func (b *Backend) open(ctx context.Context, capacity core.Amounts) (left []*foun
 	if len(left) == 0 {
 		err = b.host.Sweep()
 	}
-	if err := errors.Join(err, b.sweep(left)); err != nil {
+	if err := errors.Join(err, b.sweep(left), b.adoptNetworks(left)); err != nil {
 		b.log.Warn("not everything that an earlier server left could be removed", "error", err)
 	}
 	b.runtimes = b.probe(ctx, b.configured)

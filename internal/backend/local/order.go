@@ -28,6 +28,9 @@ type order struct {
 	main, args []string
 	// idle: no main process, whatever the image says.
 	idle bool
+	// mode and egress are the egress mode in force, nil for none.
+	mode   string
+	egress *specpb.EgressMode
 }
 
 // mainOf returns the main process in an image: the launch's command, else the image's entrypoint with the launch's arguments
@@ -43,9 +46,6 @@ func (o *order) mainOf(entrypoint, cmd []string) []string {
 	}
 	return slices.Concat(entrypoint, cmd)
 }
-
-// egressNone is the only type of egress mode that works here.
-const egressNone = "none"
 
 // reader collects what is wrong with a work while it is read, so that all of it is told at once.
 type reader struct {
@@ -66,7 +66,8 @@ func read(w *backend.Work, m machine) (*order, []fault.Field) {
 	r.id(w.SandboxID)
 	o.limits = r.limits(w.Spec.GetResourceDefaults(), m)
 	o.diskBytes = r.disk(w.Spec.GetResourceDefaults(), m)
-	r.network(w.Spec.GetNetwork(), w.Launch)
+	o.mode, o.egress = r.egressMode(w.Spec.GetNetwork().GetEgress(), m)
+	r.ingress(w.Spec.GetNetwork(), w.Launch)
 	r.pod(w.Spec.GetPod())
 	o.main, o.args = r.command(w.Launch, o.image == image.Host)
 	o.idle = w.Launch.GetIdle()
@@ -160,21 +161,8 @@ func (r *reader) quantity(path, text string, millis bool) int64 {
 	return q.Value()
 }
 
-// network refuses everything but no network at all.
-func (r *reader) network(n *specpb.Network, l *specpb.Launch) {
-	e := n.GetEgress()
-	name := e.GetSelected()
-	if name == "" {
-		name = e.GetDefault()
-	}
-	if name != "" {
-		switch mode, ok := e.GetModes()[name]; {
-		case !ok:
-			r.refuse("network.egress.selected", "mode %q is not declared", name)
-		case mode.GetType() != egressNone && mode.GetType() != "":
-			r.refuse("network.egress.selected", "mode %q is of type %s; on this machine only type none works, others come with a later version", name, mode.GetType())
-		}
-	}
+// ingress refuses everything that comes in.
+func (r *reader) ingress(n *specpb.Network, l *specpb.Launch) {
 	in := n.GetIngress().GetSelected()
 	if in == "" {
 		in = n.GetIngress().GetDefault()

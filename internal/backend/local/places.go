@@ -52,6 +52,7 @@ func (p places) disk(slot string) string    { return filepath.Join(p.sandbox(slo
 func (p places) hosts() string              { return filepath.Join(p.run, "host") }
 func (p places) boxes() string              { return filepath.Join(p.run, "box") }
 func (p places) box(id string) string       { return filepath.Join(p.boxes(), id) }
+func (p places) network() string            { return filepath.Join(p.run, "net") }
 func (p places) bundles() string            { return filepath.Join(p.run, "bundle") }
 func (p places) bundle(id string) string    { return filepath.Join(p.bundles(), id) }
 func (p places) runtime(name string) string { return filepath.Join(p.run, "runtime", name) }

@@ -154,10 +154,10 @@ func bindDir(source, target string, flags uintptr) error {
 	return nil
 }
 
-// clearBox removes everything of a sandbox but its records: mounts, box, bundle. It can be repeated.
+// clearBox removes everything of a sandbox but its records: network, mounts, box, bundle. It can be repeated.
 func (b *Backend) clearBox(slot string) error {
 	dir := b.place.box(slot)
-	err := image.Unmount(dir)
+	err := errors.Join(b.disconnect(slot), image.Unmount(dir))
 	for _, name := range []string{filesName, plainName} {
 		p := filepath.Join(dir, name)
 		if e := unix.Unmount(p, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); e != nil && !errors.Is(e, unix.EINVAL) && !errors.Is(e, fs.ErrNotExist) {

@@ -204,6 +204,9 @@ func (b *Backend) makeBox(s *sandbox, o *order, img *library.Got, rt ociRuntime)
 	} else {
 		err = b.imageBox(x, s, o, img.Image, dir)
 	}
+	if err == nil {
+		err = b.connect(x, s, o, dir)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -1,11 +1,12 @@
 package local
 
 import (
-	"reflect"
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/testing/protocmp"
 	"sigs.k8s.io/yaml"
 
 	specpb "github.com/bermhq/berm/gen/berm/spec"
@@ -32,9 +33,9 @@ func TestVerdicts(t *testing.T) {
 		"resource_defaults.ephemeral_storage_limit": {`{"resourceDefaults":{"ephemeralStorageLimit":"1Gi"}}`, func(o *order, _ []fault.Field) bool { return o.diskBytes == 1<<30 }},
 		"resource_defaults.pids_limit":              {`{"resourceDefaults":{"pidsLimit":77}}`, func(o *order, _ []fault.Field) bool { return o.limits.PIDs == 77 }},
 		"resource_defaults.gpu":                     {`{"resourceDefaults":{"gpu":{"count":1}}}`, refusal("resource_defaults.gpu")},
-		"network.egress.default":                    {`{"network":{"egress":{"default":"m","modes":{"m":{"type":"internet"}}}}}`, refusal("network.egress.selected")},
-		"network.egress.modes":                      {`{"network":{"egress":{"default":"m","modes":{"m":{"type":"user"}}}}}`, refusal("network.egress.selected")},
-		"network.egress.selected":                   {`{"network":{"egress":{"selected":"m","modes":{"m":{"type":"org"}}}}}`, refusal("network.egress.selected")},
+		"network.egress.default":                    {`{"network":{"egress":{"default":"m","modes":{"m":{"type":"internet"}}}}}`, func(o *order, _ []fault.Field) bool { return o.mode == "m" && o.networked() }},
+		"network.egress.modes":                      {`{"network":{"egress":{"default":"m","modes":{"m":{"type":"allowlist","cidrs":["10.0.0.0/8"]}}}}}`, func(o *order, _ []fault.Field) bool { return len(o.egress.GetCidrs()) == 1 }},
+		"network.egress.selected":                   {`{"network":{"egress":{"selected":"m","modes":{"m":{"type":"org"}}}}}`, func(o *order, _ []fault.Field) bool { return o.egress.GetType() == "org" }},
 		"network.ingress.default":                   {`{"network":{"ingress":{"default":"m"}}}`, refusal("network.ingress.selected")},
 		"network.ingress.selected":                  {`{"network":{"ingress":{"selected":"m"}}}`, refusal("network.ingress.selected")},
 		"pod.spec":                                  {`{"pod":{"spec":{"hostPID":true}}}`, refusal("pod.spec.hostPID")},
@@ -106,7 +107,7 @@ func TestRecorded(t *testing.T) {
 		}
 		w := work()
 		w.Spec = resolve.Fold([]resolve.Input{{Layer: base}, {Layer: example}}).Message()
-		if got, fields := read(w, capable()); len(fields) > 0 || !reflect.DeepEqual(got, want) {
+		if got, fields := read(w, capable()); len(fields) > 0 || !cmp.Equal(got, want, cmp.AllowUnexported(order{}), protocmp.Transform()) {
 			t.Errorf("%s is declared as recorded: %s makes %+v of %+v, refused is %+v", path, text, got, want, fields)
 		}
 	}

@@ -46,6 +46,8 @@ type Input struct {
 	// CgroupsPath is the cgroup, from the root of the hierarchy.
 	CgroupsPath string
 	Limits      Limits
+	// Network is the path of the network namespace; "" is a new one, with nothing but its own loopback.
+	Network string
 	// Binds are files and directories of the machine that are visible inside, read-only.
 	Binds []Bind
 	// Tmpfs are private file systems in memory.
@@ -101,9 +103,9 @@ func Spec(in *Input) *specs.Spec {
 		Linux: &specs.Linux{
 			UIDMappings: []specs.LinuxIDMapping{{ContainerID: 0, HostID: in.IDBase, Size: IDsPerSandbox}},
 			GIDMappings: []specs.LinuxIDMapping{{ContainerID: 0, HostID: in.IDBase, Size: IDsPerSandbox}},
-			// No path for any of them: each sandbox gets new ones. The network namespace has nothing but its own loopback.
+			// No path for any of them but the network: each sandbox gets new ones.
 			Namespaces: []specs.LinuxNamespace{
-				{Type: specs.UserNamespace}, {Type: specs.PIDNamespace}, {Type: specs.MountNamespace}, {Type: specs.NetworkNamespace},
+				{Type: specs.UserNamespace}, {Type: specs.PIDNamespace}, {Type: specs.MountNamespace}, {Type: specs.NetworkNamespace, Path: in.Network},
 				{Type: specs.IPCNamespace}, {Type: specs.UTSNamespace}, {Type: specs.CgroupNamespace},
 			},
 			CgroupsPath:       in.CgroupsPath,

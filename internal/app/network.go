@@ -1,0 +1,34 @@
+package app
+
+import (
+	"net/netip"
+
+	"github.com/bermhq/berm/internal/backend/local/network"
+)
+
+// Network is how sandboxes of the embedded runners are connected; the zero value is a sane one.
+type Network struct {
+	// Ranges are where sandboxes get their addresses from, at most one per family.
+	Ranges []netip.Prefix
+	// Denied are ranges that no sandbox reaches, whatever profiles say.
+	Denied []netip.Prefix
+	// NameServers are asked for names instead of those of the machine.
+	NameServers []netip.AddrPort
+	// Connections and BytesPerSecond bound each sandbox; Pool is how many namespaces each runner prepares ahead.
+	Connections    int
+	BytesPerSecond uint64
+	Pool           int
+}
+
+// config is what the network of a runner is told.
+func (n *Network) config() network.Config {
+	c := network.Config{Denied: n.Denied, Connections: n.Connections, BytesPerSecond: n.BytesPerSecond, Pool: n.Pool}
+	for _, r := range n.Ranges {
+		if r.Addr().Is4() {
+			c.Range4 = r
+		} else {
+			c.Range6 = r
+		}
+	}
+	return c
+}

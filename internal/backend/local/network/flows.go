@@ -1,0 +1,90 @@
+package network
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/bermhq/berm/internal/core/egress"
+)
+
+// flow is a connection that the kernel keeps track of, as who began it asked for it.
+type flow struct {
+	source, destination netip.Addr
+	port                uint16
+	protocol            uint8
+}
+
+// of reports whether a flow is from or to an address.
+func (f flow) of(a netip.Addr) bool { return a.IsValid() && (f.source == a || f.destination == a) }
+
+// asked is the flow as a destination of a policy.
+func (f flow) asked() egress.Destination {
+	d := egress.Destination{Addr: f.destination, Port: f.port, Protocol: egress.Other}
+	switch f.protocol {
+	case unix.IPPROTO_TCP:
+		d.Protocol = egress.TCP
+	case unix.IPPROTO_UDP:
+		d.Protocol = egress.UDP
+	case unix.IPPROTO_ICMP, unix.IPPROTO_ICMPV6:
+		d.Protocol, d.Port = egress.Echo, 0 // Of these, only echo requests begin a flow that was let through.
+	}
+	return d
+}
+
+// closing is a filter that package netlink deletes flows by.
+type closing func(flow) bool
+
+func (c closing) MatchConntrackFlow(f *netlink.ConntrackFlow) bool {
+	return c(flow{source: addrOf(f.Forward.SrcIP), destination: addrOf(f.Forward.DstIP), port: f.Forward.DstPort, protocol: f.Forward.Protocol})
+}
+
+func addrOf(ip net.IP) netip.Addr {
+	a, _ := netip.AddrFromSlice(ip)
+	return a.Unmap()
+}
+
+// closeFlows makes the kernel forget flows: the next packet of one is then a new connection, and decided about as such.
+func closeFlows(which func(flow) bool) error {
+	var errs []error
+	for _, family := range []netlink.InetFamily{unix.AF_INET, unix.AF_INET6} {
+		_, err := netlink.ConntrackDeleteFilters(netlink.ConntrackTable, family, closing(which))
+		if errors.Is(err, netlink.ErrDumpInterrupted) { // Some may have been missed.
+			_, err = netlink.ConntrackDeleteFilters(netlink.ConntrackTable, family, closing(which))
+		}
+		if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
+			errs = append(errs, fmt.Errorf("connections: %w", err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// closeForbidden closes connections that sandboxes began and that their policies do not allow any more; of one sandbox, or of
+// all for "".
+func (n *Network) closeForbidden(id string) error {
+	return closeFlows(func(f flow) bool {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		if !n.block.Range4.Contains(f.source) && !n.block.Range6.Contains(f.source) {
+			return false
+		}
+		g, ok := n.byAddr[f.source]
+		if !ok { // The gateway's own, or of nobody.
+			return !n.gateway(f.source)
+		}
+		if id != "" && g.ID != id {
+			return false
+		}
+		i := g.policy.Decide(f.asked(), n.live(g))
+		return i < 0 || !g.policy.Rules[i].Allow
+	})
+}
+
+// gateway reports whether an address is one of the gateways. mu is held.
+func (n *Network) gateway(a netip.Addr) bool {
+	return a == n.block.gateway4() || a == n.block.gateway6()
+}

@@ -1,0 +1,170 @@
+package networktest
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"runtime"
+	"time"
+
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+)
+
+// patience bounds what must happen.
+const patience = 20 * time.Second
+
+// newNamespaceAt makes a network namespace and mounts it. The thread that it is made on ends with the goroutine.
+func newNamespaceAt(path string) error {
+	runtime.LockOSThread()
+	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		return err
+	}
+	return unix.Mount(fmt.Sprintf("/proc/self/task/%d/ns/net", unix.Gettid()), path, "", unix.MS_BIND, "")
+}
+
+func sockaddr(a netip.AddrPort) (family int, sa unix.Sockaddr) {
+	if a.Addr().Is4() {
+		return unix.AF_INET, &unix.SockaddrInet4{Port: int(a.Port()), Addr: a.Addr().As4()}
+	}
+	return unix.AF_INET6, &unix.SockaddrInet6{Port: int(a.Port()), Addr: a.Addr().As16()}
+}
+
+// Conn is a TCP connection from inside a namespace.
+type Conn struct{ fd int }
+
+// Connect opens a TCP connection from a namespace. An error is what the kernel says: it was refused, or there is no way.
+func Connect(path string, to netip.AddrPort) (c *Conn, err error) {
+	ns, err := netns.GetFromPath(path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = ns.Close() }()
+	e := inside(ns, func() { c, err = connect(to) })
+	return c, errors.Join(e, err)
+}
+
+func connect(to netip.AddrPort) (*Conn, error) {
+	family, sa := sockaddr(to)
+	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Connect(fd, sa); err != nil && !errors.Is(err, unix.EINPROGRESS) {
+		return nil, errors.Join(err, unix.Close(fd))
+	}
+	if err := await(fd, unix.POLLOUT, patience); err != nil {
+		return nil, errors.Join(err, unix.Close(fd))
+	}
+	n, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
+	if err == nil && n != 0 {
+		err = unix.Errno(n)
+	}
+	if err != nil {
+		return nil, errors.Join(err, unix.Close(fd))
+	}
+	return &Conn{fd}, nil
+}
+
+// await waits until something can be done with a descriptor.
+func await(fd int, events int16, limit time.Duration) error {
+	for end := time.Now().Add(limit); ; {
+		left := time.Until(end)
+		if left <= 0 {
+			return os.ErrDeadlineExceeded
+		}
+		fds := []unix.PollFd{{Fd: int32(fd), Events: events}}
+		n, err := unix.Poll(fds, int(left.Milliseconds())+1)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil || n > 0 {
+			return err
+		}
+	}
+}
+
+// Talk sends a byte and waits for it to come back, within a limit.
+func (c *Conn) Talk(limit time.Duration) error {
+	if _, err := unix.Write(c.fd, []byte("x")); err != nil {
+		return err
+	}
+	if err := await(c.fd, unix.POLLIN, limit); err != nil {
+		return err
+	}
+	n, err := unix.Read(c.fd, make([]byte, 16))
+	if err == nil && n == 0 {
+		return unix.ECONNRESET
+	}
+	return err
+}
+
+// Close closes it.
+func (c *Conn) Close() { _ = unix.Close(c.fd) }
+
+// SendUDP sends a text from a namespace and returns once the world, or who listens there, has it, or the kernel says why not.
+func (w *World) SendUDP(path string, to netip.AddrPort, text string) (err error) {
+	In(w.t, path, func() { err = w.sendUDP(to, text) })
+	return err
+}
+
+func (w *World) sendUDP(to netip.AddrPort, text string) error {
+	family, sa := sockaddr(to)
+	fd, err := unix.Socket(family, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = unix.Close(fd) }()
+	if err := unix.Connect(fd, sa); err != nil {
+		return err
+	}
+	if _, err := unix.Write(fd, []byte(text)); err != nil {
+		return err
+	}
+	for end := time.Now().Add(patience); time.Now().Before(end); {
+		if w.Got(text) > 0 {
+			return nil
+		}
+		if _, err := unix.Read(fd, make([]byte, 16)); err != nil && !errors.Is(err, unix.EAGAIN) {
+			return err
+		}
+		time.Sleep(200 * time.Microsecond)
+	}
+	return os.ErrDeadlineExceeded
+}
+
+// Ping sends an echo request from a namespace and waits for the answer, or for what the kernel says.
+func Ping(path string, to netip.Addr) (err error) {
+	ns, err := netns.GetFromPath(path)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = ns.Close() }()
+	e := inside(ns, func() { err = ping(to) })
+	return errors.Join(e, err)
+}
+
+func ping(to netip.Addr) error {
+	family, sa := sockaddr(netip.AddrPortFrom(to, 0))
+	proto, request := unix.IPPROTO_ICMP, []byte{8, 0, 0, 0, 0, 0, 0, 1}
+	if to.Is6() {
+		proto, request[0] = unix.IPPROTO_ICMPV6, 128
+	}
+	fd, err := unix.Socket(family, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, proto)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = unix.Close(fd) }()
+	if err := unix.Connect(fd, sa); err != nil {
+		return err
+	}
+	if _, err := unix.Write(fd, request); err != nil {
+		return err
+	}
+	if err := await(fd, unix.POLLIN|unix.POLLERR, patience); err != nil {
+		return err
+	}
+	_, err = unix.Read(fd, make([]byte, 64))
+	return err
+}

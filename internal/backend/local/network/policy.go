@@ -1,0 +1,147 @@
+package network
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"net/netip"
+
+	"github.com/google/nftables"
+	"go4.org/netipx"
+	"golang.org/x/sys/unix"
+
+	"github.com/bermhq/berm/internal/core/egress"
+)
+
+// chains are the two chains that a policy becomes, and the sets of its scope.
+type chains struct {
+	// policy decides about new connections, machine about those to the machine itself; "" where that opens nothing.
+	policy, machine string
+	// scope4 and scope6 are the members of the scope, for the types that have one.
+	scope4, scope6 *nftables.Set
+}
+
+// digest names a policy by what the kernel does for it.
+func digest(p *egress.Policy, scope string) string {
+	type rule struct {
+		Allow  bool
+		Kind   egress.Kind
+		Class  egress.Class
+		Ranges []netip.Prefix
+		Ports  []uint16
+	}
+	rules := make([]rule, len(p.Rules))
+	for i, r := range p.Rules {
+		rules[i] = rule{r.Allow, r.Kind, r.Class, r.Ranges, r.Ports}
+	}
+	data, _ := json.Marshal(struct {
+		Rules []rule
+		Scope string
+	}{rules, scope}) // Marshalling these cannot fail.
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:8])
+}
+
+// scopeSets are the sets of a scope, by its name.
+func (k *kernel) scopeSets(scope string) (four, six *nftables.Set) {
+	sum := sha256.Sum256([]byte(scope))
+	name := hex.EncodeToString(sum[:8])
+	return &nftables.Set{Table: k.t, Name: "scope4-" + name, KeyType: nftables.TypeIPAddr, Size: deniedSlots},
+		&nftables.Set{Table: k.t, Name: "scope6-" + name, KeyType: nftables.TypeIP6Addr, Size: deniedSlots}
+}
+
+// transcribe adds the chains of a policy: each rule in its place, so that the first that matches decides, as in the policy.
+func (k *kernel) transcribe(p *egress.Policy, c chains) error {
+	k.chain(c.policy)
+	named := false
+	for i := range p.Rules {
+		r := &p.Rules[i]
+		verdict := goTo(reasonOf(r).chain())
+		if r.Allow {
+			verdict = goTo(chainAllowed)
+		}
+		switch r.Kind {
+		case egress.KindResolver:
+			for _, gw := range k.gateways() {
+				for _, proto := range transports() {
+					k.rule(c.policy, at(gw), protocol(proto), port(), equal(big16(egress.PortDNS)), verdict)
+				}
+			}
+		case egress.KindPorts:
+			for _, n := range r.Ports {
+				for _, proto := range transports() {
+					k.rule(c.policy, protocol(proto), port(), equal(big16(n)), verdict)
+				}
+			}
+		case egress.KindProtocols:
+			k.rule(c.policy, jump(chainOther))
+		case egress.KindRanges:
+			if err := k.ranges(c.policy, r.Ranges, verdict); err != nil {
+				return err
+			}
+		case egress.KindScope:
+			k.rule(c.policy, family(false), destination(false, reg1), lookup(c.scope4), verdict)
+			k.rule(c.policy, family(true), destination(true, reg1), lookup(c.scope6), verdict)
+		case egress.KindName:
+			if named { // All names of a policy follow each other, and what was answered for any of them is in one set.
+				continue
+			}
+			named = true
+			k.rule(c.policy, family(false), source(false, reg32(0)), destination(false, reg32(1)), lookup(k.sets.pins4), verdict)
+			k.rule(c.policy, family(true), source(true, reg1), destination(true, reg2), lookup(k.sets.pins6), verdict)
+		case egress.KindAny:
+			k.rule(c.policy, verdict)
+		}
+	}
+	k.rule(c.policy, goTo(Reason(egress.KindAny).chain())) // Never reached: the last rule of a policy matches everything.
+	return k.opens(p, c.machine)
+}
+
+func transports() []byte { return []byte{unix.IPPROTO_TCP, unix.IPPROTO_UDP} }
+
+// opens adds the chain of what a policy opens of the machine.
+func (k *kernel) opens(p *egress.Policy, chain string) error {
+	if chain == "" {
+		return nil
+	}
+	k.chain(chain)
+	own, _ := p.Opened()
+	return k.ranges(chain, own.Prefixes(), accept())
+}
+
+// ranges adds a rule for each family that destinations in some ranges have.
+func (k *kernel) ranges(chain string, ranges []netip.Prefix, verdict any) error {
+	var b netipx.IPSetBuilder
+	for _, r := range ranges {
+		b.AddPrefix(r)
+	}
+	merged, err := b.IPSet()
+	if err != nil {
+		return err
+	}
+	for _, six := range []bool{false, true} {
+		elements := intervals(merged, six)
+		if len(elements) == 0 {
+			continue
+		}
+		s := &nftables.Set{Table: k.t, Anonymous: true, Constant: true, Interval: true, KeyType: addrType(six)}
+		if err := k.conn.AddSet(s, elements); err != nil {
+			return err
+		}
+		k.rule(chain, family(six), destination(six, reg1), lookup(s), verdict)
+	}
+	return nil
+}
+
+// chainsOf names the chains of a policy.
+func (k *kernel) chainsOf(p *egress.Policy, scope string) chains {
+	name := digest(p, scope)
+	c := chains{policy: "policy-" + name}
+	if own, _ := p.Opened(); own != nil && len(own.Ranges()) > 0 {
+		c.machine = "machine-" + name
+	}
+	if p.Type.Scoped() {
+		c.scope4, c.scope6 = k.scopeSets(scope)
+	}
+	return c
+}

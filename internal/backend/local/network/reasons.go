@@ -1,0 +1,36 @@
+package network
+
+import "github.com/bermhq/berm/internal/core/egress"
+
+// Reason says why a packet of a sandbox was not let through: the class or kind of the rule that closed it, or one of those below.
+type Reason string
+
+// Reasons that are no rule of a policy.
+const (
+	// ReasonSource: the source address is not the sandbox's own.
+	ReasonSource Reason = "source"
+	// ReasonConnections: the sandbox had as many connections as it may have.
+	ReasonConnections Reason = "connections"
+	// ReasonUnknown: nothing is known of the sandbox: it is being made, or has ended.
+	ReasonUnknown Reason = "unknown"
+)
+
+// reasons are all of them. The place in this list is what the kernel keeps: append only.
+func reasons() []Reason {
+	return []Reason{
+		ReasonSource, ReasonConnections, ReasonUnknown, Reason(egress.KindAny), Reason(egress.KindPorts), Reason(egress.KindProtocols),
+		Reason(egress.ClassDenied), Reason(egress.ClassMetadata), Reason(egress.ClassMachine), Reason(egress.ClassSandboxes),
+		Reason(egress.ClassTranslated), Reason(egress.ClassSpecial), Reason(egress.ClassLinkLocal), Reason(egress.ClassPrivate), Reason(egress.ClassOnLink),
+	}
+}
+
+// reasonOf returns why a rule that closes does so.
+func reasonOf(r *egress.Rule) Reason {
+	if r.Class != "" {
+		return Reason(r.Class)
+	}
+	return Reason(r.Kind)
+}
+
+// refusal is the chain that counts and refuses for a reason.
+func (r Reason) chain() string { return "deny-" + string(r) }

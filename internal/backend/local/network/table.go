@@ -1,0 +1,268 @@
+package network
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// kernel writes this backend's rules. All of them are in one table, which nobody else's rules refer to.
+//
+//	prerouting  before anybody's address translation: packets from a sandbox's link
+//	  from      drop what has not the sandbox's own source address
+//	  known     let established connections through; new ones go to the chain of the sandbox's policy
+//	  policy-…  the rules of an egress.Policy, in their order; shared by the sandboxes that have it
+//	  allowed   let through, up to the limit of connections
+//	  deny-…    count for the sandbox and the reason, and refuse
+//	input       from a sandbox to the machine: its resolver, and what a policy opens of the machine; from elsewhere to a
+//	            gateway: nothing
+//	forward     from elsewhere to a sandbox: answers; between links of the machine that did not forward before: nothing new
+//	postrouting from a sandbox to elsewhere: with the machine's address
+//
+// The default of the hooks is to accept: what is neither from nor to a sandbox is none of our business.
+type kernel struct {
+	names
+	block
+	connections uint32
+	conn        *nftables.Conn
+	t           *nftables.Table
+	sets        sets
+}
+
+// sets are the sets and maps of the table.
+type sets struct {
+	// source4 and source6 are which link has which source address.
+	source4, source6 *nftables.Set
+	// policy and machine map a link to the chain of its policy, and to what the policy opens of the machine.
+	policy, machine *nftables.Set
+	// pins4 and pins6 are the addresses answered: of the sandbox, then of the destination.
+	pins4, pins6 *nftables.Set
+	// denied counts, by link and reason; counted holds the connections of each link.
+	denied, counted *nftables.Set
+	// opened4 and opened6 are links of the machine on which this backend switched forwarding on, guarded4 and guarded6 those
+	// over which nothing but the connections of sandboxes may be forwarded.
+	opened4, opened6, guarded4, guarded6 *nftables.Set
+}
+
+// Names of the chains that do not depend on a policy.
+const (
+	chainFrom    = "from"
+	chainKnown   = "known"
+	chainOther   = "protocols"
+	chainAllowed = "allowed"
+	chainRefuse  = "refuse"
+	chainInput   = "machine"
+	chainTo      = "to"
+)
+
+// deniedSlots is how many counters of denied connections there may be.
+const deniedSlots = 1 << 16
+
+func newKernel(n names, b block, connections int) (*kernel, error) {
+	conn, err := nftables.New(nftables.WithSockOptions(roomy))
+	if err != nil {
+		return nil, err
+	}
+	k := &kernel{names: n, block: b, connections: uint32(connections), conn: conn}
+	k.t = &nftables.Table{Name: n.table, Family: nftables.TableFamilyINet}
+	link := nftables.TypeIFName
+	set := func(name string, key nftables.SetDatatype) *nftables.Set {
+		return &nftables.Set{Table: k.t, Name: name, KeyType: key, Size: deniedSlots}
+	}
+	verdicts := func(name string) *nftables.Set {
+		return &nftables.Set{Table: k.t, Name: name, KeyType: link, IsMap: true, DataType: nftables.TypeVerdict, Size: MaxSandboxes + MaxPool}
+	}
+	pins := func(name string, addr nftables.SetDatatype) *nftables.Set {
+		return &nftables.Set{Table: k.t, Name: name, KeyType: nftables.MustConcatSetType(addr, addr), HasTimeout: true, Size: 1 << 20}
+	}
+	dynamic := func(name string, key nftables.SetDatatype) *nftables.Set {
+		return &nftables.Set{Table: k.t, Name: name, KeyType: key, Dynamic: true, Size: deniedSlots}
+	}
+	k.sets = sets{
+		source4: set("source4", nftables.MustConcatSetType(link, nftables.TypeIPAddr)),
+		source6: set("source6", nftables.MustConcatSetType(link, nftables.TypeIP6Addr)),
+		policy:  verdicts("policy"), machine: verdicts("machine"),
+		pins4: pins("pins4", nftables.TypeIPAddr), pins6: pins("pins6", nftables.TypeIP6Addr),
+		denied: dynamic("denied", nftables.MustConcatSetType(link, nftables.TypeMark)), counted: dynamic("connections", link),
+		opened4: set("opened4", link), opened6: set("opened6", link), guarded4: set("guarded4", link), guarded6: set("guarded6", link),
+	}
+	return k, nil
+}
+
+// socketBytes is the size of the buffers between here and the kernel: each rule of a step is answered, and all steps are whole.
+const socketBytes = 8 << 20
+
+func roomy(c *netlink.Conn) error {
+	return errors.Join(c.SetReadBuffer(socketBytes), c.SetWriteBuffer(socketBytes))
+}
+
+func (s *sets) all() []*nftables.Set {
+	return []*nftables.Set{
+		s.source4, s.source6, s.policy, s.machine, s.pins4, s.pins6, s.denied, s.counted, s.opened4, s.opened6, s.guarded4, s.guarded6,
+	}
+}
+
+// wipe takes everything of an earlier server away, at the next commit.
+func (k *kernel) wipe() {
+	k.conn.AddTable(k.t)
+	k.conn.DelTable(k.t)
+}
+
+// begin adds what does not depend on sandboxes.
+func (k *kernel) begin() error {
+	k.conn.AddTable(k.t)
+	for _, s := range k.sets.all() {
+		if err := k.conn.AddSet(s, nil); err != nil {
+			return err
+		}
+	}
+	for _, name := range []string{chainFrom, chainKnown, chainOther, chainAllowed, chainRefuse, chainInput, chainTo} {
+		k.chain(name)
+	}
+	k.refusals()
+	k.hooks()
+	k.common()
+	return nil
+}
+
+// commit gives everything since the last commit to the kernel: all of it holds then, or nothing.
+func (k *kernel) commit() error {
+	if err := k.conn.Flush(); err != nil {
+		return fmt.Errorf("nftables: %w", err)
+	}
+	return nil
+}
+
+// remove takes the table away.
+func (k *kernel) remove() error {
+	k.conn.DelTable(k.t)
+	if err := k.conn.Flush(); err != nil && !errors.Is(err, unix.ENOENT) {
+		return fmt.Errorf("nftables: remove the table: %w", err)
+	}
+	return nil
+}
+
+func (k *kernel) chain(name string) {
+	k.conn.AddChain(&nftables.Chain{Name: name, Table: k.t})
+}
+
+func (k *kernel) base(name string, typ nftables.ChainType, hook *nftables.ChainHook, priority nftables.ChainPriority) string {
+	k.conn.AddChain(&nftables.Chain{Name: name, Table: k.t, Type: typ, Hooknum: hook, Priority: nftables.ChainPriorityRef(priority)})
+	return name
+}
+
+// rule adds a rule at the end of a chain.
+func (k *kernel) rule(chain string, parts ...any) {
+	k.conn.AddRule(&nftables.Rule{Table: k.t, Chain: &nftables.Chain{Name: chain, Table: k.t}, Exprs: all(parts...)})
+}
+
+// beforeTranslation is a priority after that of connection tracking and before that of any translation of destinations:
+// what is decided about is what the sandbox asked for.
+const beforeTranslation = -150
+
+// hooks adds the chains that the kernel calls.
+func (k *kernel) hooks() {
+	guests := k.guest()
+	pre := k.base("prerouting", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, beforeTranslation)
+	k.rule(pre, from(guests), goTo(chainFrom))
+
+	input := k.base("input", nftables.ChainTypeFilter, nftables.ChainHookInput, 0)
+	k.rule(input, from(guests), goTo(chainInput))
+	for _, gw := range k.gateways() {
+		k.rule(input, at(gw), drop())
+	}
+
+	forward := k.base("forward", nftables.ChainTypeFilter, nftables.ChainHookForward, 0)
+	k.rule(forward, from(guests), accept()) // Decided above.
+	k.rule(forward, to(guests), goTo(chainTo))
+	k.guard(forward, false, k.sets.guarded4)
+	k.guard(forward, true, k.sets.guarded6)
+
+	post := k.base("postrouting", nftables.ChainTypeNAT, nftables.ChainHookPostrouting, 100)
+	k.rule(post, within(k.Range4), notTo(guests), &expr.Masq{})
+	if k.six() {
+		k.rule(post, within(k.Range6), notTo(guests), &expr.Masq{})
+	}
+}
+
+// guard drops what is not part of a connection, from links of a set to anywhere.
+func (k *kernel) guard(chain string, six bool, links *nftables.Set) {
+	unasked := state(expr.CtStateBitNEW | expr.CtStateBitINVALID | expr.CtStateBitUNTRACKED)
+	k.rule(chain, family(six), meta(expr.MetaKeyIIFNAME), lookup(links), unasked, drop())
+}
+
+// common adds the chains that all sandboxes share.
+func (k *kernel) common() {
+	// What the sandbox's kernel says by itself on a link is neither let through nor anybody's attempt.
+	for _, t := range []byte{130, 131, 132, 133, 134, 135, 136, 137, 143} {
+		k.rule(chainFrom, protocol(unix.IPPROTO_ICMPV6), icmpType(t), drop())
+	}
+	k.rule(chainFrom, family(false), meta(expr.MetaKeyIIFNAME), source(false, reg2), lookup(k.sets.source4), goTo(chainKnown))
+	k.rule(chainFrom, family(true), meta(expr.MetaKeyIIFNAME), source(true, reg2), lookup(k.sets.source6), goTo(chainKnown))
+	k.rule(chainFrom, goTo(ReasonSource.chain()))
+
+	k.established(chainKnown)
+	k.rule(chainKnown, state(expr.CtStateBitINVALID), drop())
+	k.rule(chainKnown, dispatch(k.sets.policy))
+	k.rule(chainKnown, goTo(ReasonUnknown.chain()))
+
+	k.rule(chainOther, protocol(unix.IPPROTO_TCP), &expr.Verdict{Kind: expr.VerdictReturn})
+	k.rule(chainOther, protocol(unix.IPPROTO_UDP), &expr.Verdict{Kind: expr.VerdictReturn})
+	k.rule(chainOther, family(false), protocol(unix.IPPROTO_ICMP), icmpType(8), &expr.Verdict{Kind: expr.VerdictReturn})
+	k.rule(chainOther, family(true), protocol(unix.IPPROTO_ICMPV6), icmpType(128), &expr.Verdict{Kind: expr.VerdictReturn})
+	k.rule(chainOther, goTo(Reason("protocols").chain()))
+
+	over := &expr.Dynset{SrcRegKey: reg1, SetName: k.sets.counted.Name, SetID: k.sets.counted.ID, Operation: uint32(unix.NFT_DYNSET_OP_ADD), Exprs: []expr.Any{
+		&expr.Connlimit{Count: k.connections, Flags: expr.NFT_CONNLIMIT_F_INV},
+	}}
+	k.rule(chainAllowed, meta(expr.MetaKeyIIFNAME), over, goTo(ReasonConnections.chain()))
+	k.rule(chainAllowed, accept())
+
+	k.established(chainInput)
+	for _, gw := range k.gateways() {
+		for _, proto := range []byte{unix.IPPROTO_TCP, unix.IPPROTO_UDP} {
+			k.rule(chainInput, at(gw), protocol(proto), port(), equal(big16(53)), accept())
+		}
+	}
+	k.rule(chainInput, dispatch(k.sets.machine))
+	k.rule(chainInput, goTo(Reason("machine").chain()))
+
+	k.established(chainTo)
+	k.rule(chainTo, drop())
+}
+
+// established lets through what belongs to a connection that was let through, and errors about it.
+func (k *kernel) established(chain string) {
+	k.rule(chain, state(expr.CtStateBitESTABLISHED), accept())
+	for _, proto := range []byte{unix.IPPROTO_ICMP, unix.IPPROTO_ICMPV6} {
+		k.rule(chain, protocol(proto), state(expr.CtStateBitRELATED), accept())
+	}
+}
+
+// Kinds and codes of refusals.
+const (
+	rejectReset        = 1
+	rejectUnreachable  = 2
+	codeAdminProhibits = 3
+)
+
+// refusals adds the chains that refuse. Counting is a rule of its own: where it does not work, what follows still refuses. The
+// sandbox is told at once, so that nobody waits for what never comes.
+func (k *kernel) refusals() {
+	for i, r := range reasons() {
+		k.chain(r.chain())
+		count := &expr.Dynset{SrcRegKey: reg1, SetName: k.sets.denied.Name, SetID: k.sets.denied.ID, Operation: uint32(unix.NFT_DYNSET_OP_UPDATE), Exprs: []expr.Any{&expr.Counter{}}}
+		k.rule(r.chain(), meta(expr.MetaKeyIIFNAME), &expr.Immediate{Register: reg32(4), Data: native32(uint32(i))}, count)
+		if r == ReasonSource {
+			k.rule(r.chain(), drop()) // Nobody is there to be told.
+			continue
+		}
+		k.rule(r.chain(), goTo(chainRefuse))
+	}
+	k.rule(chainRefuse, protocol(unix.IPPROTO_TCP), &expr.Reject{Type: rejectReset})
+	k.rule(chainRefuse, &expr.Reject{Type: rejectUnreachable, Code: codeAdminProhibits})
+}

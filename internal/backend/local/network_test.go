@@ -1,0 +1,159 @@
+package local
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+
+	specpb "github.com/bermhq/berm/gen/berm/spec"
+	"github.com/bermhq/berm/internal/backend"
+	"github.com/bermhq/berm/internal/backend/local/network/networktest"
+	"github.com/bermhq/berm/internal/core"
+)
+
+// networked is the network of a spec with one egress mode.
+func networked(typ string, cidrs ...string) *specpb.Network {
+	name := "net"
+	return &specpb.Network{Egress: &specpb.Egress{Selected: &name, Modes: map[string]*specpb.EgressMode{name: {Type: typ, Cidrs: cidrs}}}}
+}
+
+func networkedWork(typ string, cidrs ...string) *backend.Work {
+	w := work("sleep", "infinity")
+	w.Spec.Network = networked(typ, cidrs...)
+	w.OrgID, w.UserID, w.ProfileName = "org", "user", "profile"
+	return w
+}
+
+// connects looks from inside a sandbox which destinations it can connect to.
+func (b *testBackend) connects(id string, want map[string]bool) {
+	b.t.Helper()
+	all := slices.Sorted(maps.Keys(want))
+	const program = `
+import socket, sys
+for to in sys.argv[1:]:
+    host, port = to.rsplit(":", 1)
+    try: socket.create_connection((host.strip("[]"), int(port)), timeout=20).close(); print("yes")
+    except OSError as e: print("no")`
+	got, err := b.tryExec(b.t.Context(), id, backend.Exec{Argv: append([]string{"python3", "-c", program}, all...)})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	lines := strings.Fields(got.out)
+	if len(lines) != len(all) {
+		b.t.Fatalf("%q %q", got.out, got.err)
+	}
+	for i, to := range all {
+		if (lines[i] == "yes") != want[to] {
+			b.t.Errorf("%s connects to %s: %s", id, to, lines[i])
+		}
+	}
+}
+
+// TestNetwork: a sandbox of each runtime reaches what its mode allows, as root of its own and with all that a restart changes.
+func TestNetwork(t *testing.T) {
+	networktest.New(t)
+	for _, runtime := range []string{"crun", "runc"} {
+		t.Run(runtime, func(t *testing.T) { networkLife(t, runtime) })
+	}
+}
+
+// networkLife is the life of a sandbox with a network, over two restarts.
+func networkLife(t *testing.T, runtime string) {
+	b := open(t, withRuntime(runtime))
+	id := b.launch(networkedWork("allowlist", "198.51.100.0/24", "2001:db8:1::/48"))
+	none := b.launch(work("sleep", "infinity"))
+	want := map[string]bool{
+		"198.51.100.7:443": true, "[2001:db8:1::7]:443": true, "1.1.1.1:443": false, "10.0.0.1:443": false, "169.254.169.254:80": false,
+		"192.168.7.2:80": false, "198.51.100.7:53": false,
+	}
+	b.connects(id, want)
+	b.connects(none, map[string]bool{"198.51.100.7:443": false})
+	for _, c := range []script{
+		{"one link, which is not its own", "ls /proc/sys/net/ipv4/conf | tr '\\n' ' '; echo 1 > /proc/sys/net/ipv4/conf/eth0/forwarding || echo refused", "all default eth0 lo refused\n", ""},
+		{"no privilege over it", `python3 -c '
+import socket
+for args in ((socket.AF_INET, socket.SOCK_RAW, 1), (socket.AF_INET6, socket.SOCK_RAW, 58), (socket.AF_PACKET, socket.SOCK_RAW, 0)):
+    try: socket.socket(*args); print("opened", args)
+    except OSError: print("refused")'`, "refused\nrefused\nrefused\n", ""},
+		{"low ports", `python3 -c 'import socket; s = socket.socket(); s.bind(("", 80)); s.listen(); print("ok")'`, "ok\n", ""},
+		{"its resolver", "grep -c '^nameserver ' /etc/resolv.conf", "2\n", ""},
+	} {
+		if got := b.shell(id, "("+c.run+") 2>/dev/null"); got.out != c.want {
+			t.Errorf("%s: %+v, want %q", c.name, got, c.want)
+		}
+	}
+	b.reopen()
+	b.connects(id, want)
+	// The owner of the machine closes something: what was let through before is not any more.
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+	b.cfg.Network.Denied = []netip.Prefix{netip.MustParsePrefix("198.51.100.0/28")}
+	b.Backend = b.start()
+	b.connects(id, map[string]bool{"198.51.100.7:443": false, "198.51.100.17:443": true})
+	denied, err := b.net.Denied(id)
+	if err != nil || denied["denied"] == 0 || denied["metadata"] == 0 {
+		t.Errorf("denied: %v %v", denied, err)
+	}
+}
+
+// TestNetworkGone: with its last sandbox everything of the network goes from the machine, and without one nothing is made.
+func TestNetworkGone(t *testing.T) {
+	networktest.New(t)
+	rules := func() string {
+		out, err := exec.Command("ip", "-brief", "link").CombinedOutput()
+		if err != nil {
+			t.Fatal(err)
+		}
+		forward, err := os.ReadFile("/proc/sys/net/ipv4/conf/" + networktest.Uplink + "/forwarding")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(forward) + fmt.Sprint(strings.Count(string(out), "\n"))
+	}
+	before := rules()
+	b := open(t, withRuntime("crun"))
+	b.ended(b.launch(work("true")))
+	if now := rules(); now != before {
+		t.Errorf("without a network: %s, before %s", now, before)
+	}
+	w := networkedWork("internet")
+	w.Launch.Command, w.Launch.Args = "true", nil
+	b.ended(b.launch(w))
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if now := rules(); now != before {
+		t.Errorf("afterwards: %s, before %s", now, before)
+	}
+	b.Backend = b.start()
+}
+
+// TestNetworkStopped: a sandbox that has ended has no address any more.
+func TestNetworkStopped(t *testing.T) {
+	networktest.New(t)
+	b := open(t, withRuntime("crun"))
+	id := b.launch(networkedWork("org"))
+	b.isRunning(id)
+	g, ok := b.net.Of(id)
+	if !ok {
+		t.Fatal("it has no network")
+	}
+	if err := b.Stop(t.Context(), id, 0, core.EndStopped); err != nil {
+		t.Fatal(err)
+	}
+	b.ended(id)
+	s, err := b.get(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-s.released
+	if _, ok := b.net.Guest(g.Addr4); ok {
+		t.Error("its address is still its")
+	}
+}
