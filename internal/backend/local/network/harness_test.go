@@ -126,3 +126,44 @@ func mode(typ string, cidrs ...string) *specpb.EgressMode {
 
 // patience bounds what must happen.
 const patience = 3 * time.Second
+
+// until waits for what must happen.
+func (n *testNetwork) until(f func() bool) {
+	n.t.Helper()
+	for end := time.Now().Add(10 * patience); !f(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			n.t.Fatal("it did not happen")
+		}
+	}
+}
+
+// kill ends this server's share without cleaning up, as a kill of its process does.
+func (n *testNetwork) kill() {
+	n.t.Helper()
+	n.pool.mu.Lock()
+	n.pool.closed = true
+	n.pool.mu.Unlock()
+	n.cancel()
+	n.running.Wait()
+}
+
+// restart is the next server, which finds one sandbox living.
+func (n *testNetwork) restart(id string, m *specpb.EgressMode) {
+	n.t.Helper()
+	n.Network = n.start()
+	lost, err := n.Adopt([]Request{{ID: id, Mode: "m", Egress: m, Org: "o", User: "u", Profile: "p"}})
+	if err != nil || len(lost) > 0 {
+		n.t.Fatalf("adopt: %v, lost %q", err, lost)
+	}
+}
+
+// dropped returns an error when a connection is made that must not be, where nobody tells that it is not.
+func (n *testNetwork) dropped(a *Attachment, to netip.AddrPort) error {
+	n.t.Helper()
+	c, err := networktest.ConnectWithin(a.Namespace, to, 200*time.Millisecond)
+	if err == nil {
+		c.Close()
+		return fmt.Errorf("%s was reached", to)
+	}
+	return nil
+}

@@ -6,9 +6,11 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
+	"testing"
 	"time"
 
 	"github.com/vishvananda/netns"
+	"golang.org/x/net/ipv4"
 	"golang.org/x/sys/unix"
 )
 
@@ -36,16 +38,21 @@ type Conn struct{ fd int }
 
 // Connect opens a TCP connection from a namespace. An error is what the kernel says: it was refused, or there is no way.
 func Connect(path string, to netip.AddrPort) (c *Conn, err error) {
+	return ConnectWithin(path, to, patience)
+}
+
+// ConnectWithin is Connect for a connection that may be refused by silence.
+func ConnectWithin(path string, to netip.AddrPort, limit time.Duration) (c *Conn, err error) {
 	ns, err := netns.GetFromPath(path)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = ns.Close() }()
-	e := inside(ns, func() { c, err = connect(to) })
+	e := inside(ns, func() { c, err = connect(to, limit) })
 	return c, errors.Join(e, err)
 }
 
-func connect(to netip.AddrPort) (*Conn, error) {
+func connect(to netip.AddrPort, limit time.Duration) (*Conn, error) {
 	family, sa := sockaddr(to)
 	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
@@ -54,7 +61,7 @@ func connect(to netip.AddrPort) (*Conn, error) {
 	if err := unix.Connect(fd, sa); err != nil && !errors.Is(err, unix.EINPROGRESS) {
 		return nil, errors.Join(err, unix.Close(fd))
 	}
-	if err := await(fd, unix.POLLOUT, patience); err != nil {
+	if err := await(fd, unix.POLLOUT, limit); err != nil {
 		return nil, errors.Join(err, unix.Close(fd))
 	}
 	n, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
@@ -167,4 +174,59 @@ func ping(to netip.Addr) error {
 	}
 	_, err = unix.Read(fd, make([]byte, 64))
 	return err
+}
+
+// SendRaw sends an IPv4 packet of another protocol than TCP, UDP or ICMP, or one of these with a source address of the caller's choice,
+// from a namespace. It does not wait.
+func SendRaw(t testing.TB, path string, source, to netip.Addr, proto uint8, payload []byte) {
+	t.Helper()
+	var err error
+	In(t, path, func() { err = sendRaw(source, to, proto, payload) })
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func sendRaw(source, to netip.Addr, proto uint8, payload []byte) error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = unix.Close(fd) }()
+	h := ipv4.Header{Version: 4, Len: ipv4.HeaderLen, TotalLen: ipv4.HeaderLen + len(payload), TTL: 64, Protocol: int(proto), Src: source.AsSlice(), Dst: to.AsSlice()}
+	head, err := h.Marshal()
+	if err != nil {
+		return err
+	}
+	return unix.Sendto(fd, append(head, payload...), 0, &unix.SockaddrInet4{Addr: to.As4()})
+}
+
+// HearRaw tells, as text, what the world receives of a protocol, until the test ends.
+func (w *World) HearRaw(proto uint8) {
+	w.t.Helper()
+	var fd int
+	var err error
+	In(w.t, w.Path, func() { fd, err = unix.Socket(unix.AF_INET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, int(proto)) })
+	must(w.t, err)
+	must(w.t, unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Usec: 20000}))
+	done, stop := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		for buf := make([]byte, 2048); ; {
+			n, err := unix.Read(fd, buf)
+			if err == nil && n > ipv4.HeaderLen {
+				w.tell(string(buf[ipv4.HeaderLen:n]))
+			}
+			select {
+			case <-stop:
+				return
+			default:
+			}
+		}
+	}()
+	w.t.Cleanup(func() {
+		close(stop)
+		<-done
+		_ = unix.Close(fd)
+	})
 }

@@ -100,19 +100,29 @@ func (w *World) connect() {
 	must(t, err)
 	lo, err := there.LinkByName("lo")
 	must(t, err)
-	for _, h := range []*netlink.Handle{here, there} { // Until both take packets.
-		for l, err := h.LinkByName(Uplink); ; l, err = h.LinkByName(Uplink) {
-			must(t, err)
-			if l.Attrs().OperState == netlink.OperUp {
-				break
-			}
-		}
+	for _, h := range []*netlink.Handle{here, there} {
+		carries(t, h, Uplink)
 	}
 	for _, gw := range []netip.Addr{World4, World6} {
 		must(t, here.RouteAdd(&netlink.Route{LinkIndex: up.Attrs().Index, Gw: gw.AsSlice()}))
 		all := &net.IPNet{IP: make(net.IP, gw.BitLen()/8), Mask: net.CIDRMask(0, gw.BitLen())}
 		must(t, there.RouteAdd(&netlink.Route{LinkIndex: lo.Attrs().Index, Dst: all, Type: unix.RTN_LOCAL, Scope: netlink.SCOPE_HOST, Table: unix.RT_TABLE_MAIN}))
 	}
+}
+
+// carries waits until a link takes packets.
+func carries(t testing.TB, h *netlink.Handle, link string) {
+	t.Helper()
+	for l, err := h.LinkByName(link); ; l, err = h.LinkByName(link) {
+		must(t, err)
+		if l.Attrs().OperState == netlink.OperUp {
+			return
+		}
+	}
+}
+
+func single(a netip.Addr) *net.IPNet {
+	return &net.IPNet{IP: a.AsSlice(), Mask: net.CIDRMask(a.BitLen(), a.BitLen())}
 }
 
 func address(t testing.TB, h *netlink.Handle, link string, addrs ...netip.Addr) {
