@@ -2,17 +2,63 @@ package local
 
 import (
 	"context"
+	"net/netip"
+	"slices"
+	"strings"
 
 	"github.com/bermhq/berm/internal/backend"
+	"github.com/bermhq/berm/internal/backend/local/resolver"
 	"github.com/bermhq/berm/internal/core/egress"
 )
 
-// Network returns what the port promises. Sandboxes here have none yet, so there is nothing around them.
-func (b *Backend) Network(_ context.Context, id string, _ egress.Target) (*backend.Network, error) {
+// Network returns what the port promises.
+func (b *Backend) Network(_ context.Context, id string, target egress.Target) (*backend.Network, error) {
 	if id != "" {
 		if _, err := b.get(id); err != nil {
 			return nil, err
 		}
 	}
-	return &backend.Network{}, nil
+	out := &backend.Network{}
+	if b.net == nil { // This machine runs no sandboxes.
+		return out, nil
+	}
+	// The names of members end in a domain of the resolver's.
+	target.Name = strings.TrimSuffix(target.Name, "."+resolver.MemberDomain)
+	var err error
+	if out.Around, err = b.net.Around(id, target); err != nil {
+		return nil, err
+	}
+	g, ok := b.net.Of(id)
+	if !ok {
+		return out, nil
+	}
+	out.Addresses = slices.DeleteFunc([]netip.Addr{g.Addr4, g.Addr6}, func(a netip.Addr) bool { return !a.IsValid() })
+	denied, err := b.net.Denied(id)
+	if err != nil {
+		return nil, err
+	}
+	out.Connections = map[string]int64{}
+	for why, n := range denied {
+		out.Connections[string(why)] = int64(n) //nolint:gosec // nobody sends 2^63 packets
+	}
+	b.mu.Lock()
+	r := b.resolver
+	b.mu.Unlock()
+	if r != nil {
+		out.Names = nameCounts(r.Stats(id))
+	}
+	return out, nil
+}
+
+// nameCounts converts what the resolver counted.
+func nameCounts(s resolver.Stats) backend.NameCounts {
+	c := backend.NameCounts{
+		Questions: s.Questions, Answered: s.Answered, Denied: s.Denied, Filtered: s.Filtered, Limited: s.Limited, Failed: s.Failed, Malformed: s.Malformed,
+	}
+	for _, d := range s.Denials {
+		if len(c.Denials) < backend.MaxDenials {
+			c.Denials = append(c.Denials, backend.NameDenial{Name: d.Name, Why: d.Why, Count: d.Count, Last: d.Last})
+		}
+	}
+	return c
 }

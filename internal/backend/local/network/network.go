@@ -168,8 +168,8 @@ func scopeOf(t egress.Type, r *Request) string {
 	return fmt.Sprintf("%s %q of %q", t, who, r.Org)
 }
 
-// Detach takes the network of a sandbox away. When it returns, nothing of it works any more; namespace and link go in the
-// background, and the address is given to nobody before they are gone. Unknown ids succeed.
+// Detach takes the network of a sandbox away. When it returns, nothing that it sends goes anywhere any more; its connections, namespace
+// and link go in the background, and the address is given to nobody before they are gone. Unknown ids succeed.
 func (n *Network) Detach(id string) error {
 	n.mu.Lock()
 	g, ok := n.guests[id]
@@ -189,17 +189,21 @@ func (n *Network) Detach(id string) error {
 		return err
 	}
 	failpoint.Hit(failUninstalled)
-	err = closeFlows(func(f flow) bool { return f.of(g.addr4) || f.of(g.addr6) })
+	err = os.Remove(n.assignment(id))
+	n.background(func() { n.dispose(g) })
+	return err
+}
+
+// dispose removes what is left of a guest that has no rules any more. Its address is free after that.
+func (n *Network) dispose(g *guest) {
+	err := closeFlows(func(f flow) bool { return f.of(g.addr4) || f.of(g.addr6) })
 	failpoint.Hit(failFlowsClosed)
-	if err := errors.Join(err, os.Remove(n.assignment(id))); err != nil {
-		n.log.Warn("what a sandbox had of the network could not all be removed", "sandbox", id, "error", err)
+	if err == nil {
+		err = n.pool.discard(g.slot)
 	}
-	n.background(func() {
-		if err := n.pool.discard(g.slot); err != nil {
-			n.log.Error("the network namespace of an ended sandbox could not be removed", "sandbox", id, "error", err)
-		}
-	})
-	return nil
+	if err != nil {
+		n.log.Error("what an ended sandbox had of the network could not all be removed; its address is not used again", "sandbox", g.ID, "error", err)
+	}
 }
 
 // background runs f on its own; Close waits for it.

@@ -17,6 +17,9 @@ import (
 // pins are the addresses answered to a guest: until when, by name. The kernel has for each address the latest of its times.
 type pins map[netip.Addr]map[string]time.Time
 
+// expiryGrace is how long what is over is remembered: the kernel's clock is not ours, and it may have it still.
+const expiryGrace = time.Minute
+
 // until returns the latest time of an address, zero when it is over.
 func (p pins) until(a netip.Addr, now time.Time) time.Time {
 	var last time.Time
@@ -58,7 +61,7 @@ func (n *Network) Pin(sandbox netip.Addr, name string, addrs []netip.Addr, ttl t
 	if g.pins == nil {
 		g.pins = pins{}
 	}
-	g.pins.sweep(now)
+	g.pins.sweep(now.Add(-expiryGrace))
 	var fresh []netip.Addr
 	for _, a := range addrs {
 		a = a.Unmap().WithZone("")
@@ -131,12 +134,16 @@ func (k *kernel) pinSet(a netip.Addr) *nftables.Set {
 }
 
 // pin lets a guest reach addresses for some time. Not every kernel prolongs an element that is there, so it is replaced; adding it
-// first makes the deletion succeed whether it was there or not. The name is for the next server.
+// first makes the deletion succeed whether it has expired or not. Deletions make the kernel wait, so that what is new has none. The
+// name is for the next server.
 func (k *kernel) pin(g *guest, name string, addrs []netip.Addr, ttl time.Duration) error {
 	for chunk := range slices.Chunk(addrs, maxElements) {
 		for _, a := range chunk {
 			s, e := k.pinSet(a), []nftables.SetElement{{Key: g.pinKey(a), Timeout: ttl, Comment: name}}
-			err := errors.Join(k.conn.SetAddElements(s, e), k.conn.SetDeleteElements(s, []nftables.SetElement{{Key: g.pinKey(a)}}), k.conn.SetAddElements(s, e))
+			err := k.conn.SetAddElements(s, e)
+			if g.pins[a] != nil {
+				err = errors.Join(err, k.conn.SetDeleteElements(s, []nftables.SetElement{{Key: g.pinKey(a)}}), k.conn.SetAddElements(s, e))
+			}
 			if err != nil {
 				return err
 			}
