@@ -5,10 +5,11 @@ import (
 	"maps"
 	"net/netip"
 	"os"
-	"os/exec"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/vishvananda/netlink"
 
 	specpb "github.com/bermhq/berm/gen/berm/spec"
 	"github.com/bermhq/berm/internal/backend"
@@ -106,7 +107,7 @@ for args in ((socket.AF_INET, socket.SOCK_RAW, 1), (socket.AF_INET6, socket.SOCK
 func TestNetworkGone(t *testing.T) {
 	networktest.New(t)
 	rules := func() string {
-		out, err := exec.Command("ip", "-brief", "link").CombinedOutput()
+		links, err := netlink.LinkList()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -114,7 +115,7 @@ func TestNetworkGone(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return string(forward) + fmt.Sprint(strings.Count(string(out), "\n"))
+		return string(forward) + fmt.Sprint(len(links))
 	}
 	before := rules()
 	b := open(t, withRuntime("crun"))

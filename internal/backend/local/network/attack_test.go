@@ -181,6 +181,29 @@ func TestConnections(t *testing.T) {
 	}
 }
 
+// TestQuestions: questions to the resolver are bounded like connections, and leave those alone.
+func TestQuestions(t *testing.T) {
+	w := networktest.New(t)
+	n := open(t, w, func(c *Config) {
+		c.Connections = 3
+		c.Up = func(names Names) (func(), error) {
+			w.Listen("", names.Gateways()[0], egress.PortDNS)
+			return func() {}, nil
+		}
+	})
+	a := n.attach("one", mode("internet"))
+	gw := netip.AddrPortFrom(n.Gateways()[0], egress.PortDNS)
+	for i := range 3 {
+		if err := w.SendUDP(a.Namespace, gw, fmt.Sprint("question-", i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.SendUDP(a.Namespace, gw, "question-4"); err == nil {
+		t.Error("a fourth question at a time")
+	}
+	n.check(a, map[string]error{"1.1.1.1:443": nil})
+}
+
 // TestBandwidth: both directions of a link are bounded.
 func TestBandwidth(t *testing.T) {
 	n := open(t, networktest.New(t), func(c *Config) { c.BytesPerSecond = 1 << 20 })

@@ -64,7 +64,7 @@ func (k *kernel) transcribe(p *egress.Policy, c chains) error {
 		case egress.KindResolver:
 			for _, gw := range k.gateways() {
 				for _, proto := range transports() {
-					k.rule(c.policy, at(gw), protocol(proto), port(), equal(big16(egress.PortDNS)), verdict)
+					k.rule(c.policy, at(gw), protocol(proto), port(), equal(big16(egress.PortDNS)), goTo(chainAsked))
 				}
 			}
 		case egress.KindPorts:

@@ -126,6 +126,9 @@ func (n *Network) setUp(living []*guest) (err error) {
 	}
 	failpoint.Hit(failForwarding)
 	n.up = true
+	if others := n.k.dropping(); len(others) > 0 {
+		n.log.Warn("other firewall rules of this machine drop what is forwarded unless they let it pass; sandboxes reach nothing then", "tables", others, "links", n.prefix+"*")
+	}
 	return nil
 }
 

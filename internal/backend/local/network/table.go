@@ -3,6 +3,7 @@ package network
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
@@ -16,7 +17,7 @@ import (
 //	  from      drop what has not the sandbox's own source address
 //	  known     let established connections through; new ones go to the chain of the sandbox's policy
 //	  policy-…  the rules of an egress.Policy, in their order; shared by the sandboxes that have it
-//	  allowed   let through, up to the limit of connections
+//	  allowed   let through, up to the limit of connections; asked, the same for the resolver
 //	  deny-…    count for the sandbox and the reason, and refuse
 //	input       from a sandbox to the machine: its resolver, and what a policy opens of the machine; from elsewhere to a
 //	            gateway: nothing
@@ -41,8 +42,9 @@ type sets struct {
 	policy, machine *nftables.Set
 	// pins4 and pins6 are the addresses answered: of the sandbox, then of the destination.
 	pins4, pins6 *nftables.Set
-	// denied counts, by link and reason; counted holds the connections of each link.
-	denied, counted *nftables.Set
+	// denied counts, by link and reason; counted holds the connections of each link, asked those to the resolver, which are many and
+	// short.
+	denied, counted, asked *nftables.Set
 	// opened4 and opened6 are links of the machine on which this backend switched forwarding on, guarded4 and guarded6 those
 	// over which nothing but the connections of sandboxes may be forwarded.
 	opened4, opened6, guarded4, guarded6 *nftables.Set
@@ -54,6 +56,7 @@ const (
 	chainKnown   = "known"
 	chainOther   = "protocols"
 	chainAllowed = "allowed"
+	chainAsked   = "asked"
 	chainRefuse  = "refuse"
 	chainInput   = "machine"
 	chainTo      = "to"
@@ -87,7 +90,7 @@ func newKernel(n names, b block, connections int) (*kernel, error) {
 		source6: set("source6", nftables.MustConcatSetType(link, nftables.TypeIP6Addr)),
 		policy:  verdicts("policy"), machine: verdicts("machine"),
 		pins4: pins("pins4", nftables.TypeIPAddr), pins6: pins("pins6", nftables.TypeIP6Addr),
-		denied: dynamic("denied", nftables.MustConcatSetType(link, nftables.TypeMark)), counted: dynamic("connections", link),
+		denied: dynamic("denied", nftables.MustConcatSetType(link, nftables.TypeMark)), counted: dynamic("connections", link), asked: dynamic("questions", link),
 		opened4: set("opened4", link), opened6: set("opened6", link), guarded4: set("guarded4", link), guarded6: set("guarded6", link),
 	}
 	return k, nil
@@ -102,7 +105,7 @@ func roomy(c *netlink.Conn) error {
 
 func (s *sets) all() []*nftables.Set {
 	return []*nftables.Set{
-		s.source4, s.source6, s.policy, s.machine, s.pins4, s.pins6, s.denied, s.counted, s.opened4, s.opened6, s.guarded4, s.guarded6,
+		s.source4, s.source6, s.policy, s.machine, s.pins4, s.pins6, s.denied, s.counted, s.asked, s.opened4, s.opened6, s.guarded4, s.guarded6,
 	}
 }
 
@@ -120,7 +123,7 @@ func (k *kernel) begin() error {
 			return err
 		}
 	}
-	for _, name := range []string{chainFrom, chainKnown, chainOther, chainAllowed, chainRefuse, chainInput, chainTo} {
+	for _, name := range []string{chainFrom, chainKnown, chainOther, chainAllowed, chainAsked, chainRefuse, chainInput, chainTo} {
 		k.chain(name)
 	}
 	k.refusals()
@@ -216,11 +219,13 @@ func (k *kernel) common() {
 	k.rule(chainOther, family(true), protocol(unix.IPPROTO_ICMPV6), icmpType(128), &expr.Verdict{Kind: expr.VerdictReturn})
 	k.rule(chainOther, goTo(Reason("protocols").chain()))
 
-	over := &expr.Dynset{SrcRegKey: reg1, SetName: k.sets.counted.Name, SetID: k.sets.counted.ID, Operation: uint32(unix.NFT_DYNSET_OP_ADD), Exprs: []expr.Any{
-		&expr.Connlimit{Count: k.connections, Flags: expr.NFT_CONNLIMIT_F_INV},
-	}}
-	k.rule(chainAllowed, meta(expr.MetaKeyIIFNAME), over, goTo(ReasonConnections.chain()))
-	k.rule(chainAllowed, accept())
+	for chain, s := range map[string]*nftables.Set{chainAllowed: k.sets.counted, chainAsked: k.sets.asked} {
+		over := &expr.Dynset{SrcRegKey: reg1, SetName: s.Name, SetID: s.ID, Operation: uint32(unix.NFT_DYNSET_OP_ADD), Exprs: []expr.Any{
+			&expr.Connlimit{Count: k.connections, Flags: expr.NFT_CONNLIMIT_F_INV},
+		}}
+		k.rule(chain, meta(expr.MetaKeyIIFNAME), over, goTo(ReasonConnections.chain()))
+		k.rule(chain, accept())
+	}
 
 	k.established(chainInput)
 	for _, gw := range k.gateways() {
@@ -265,4 +270,19 @@ func (k *kernel) refusals() {
 	}
 	k.rule(chainRefuse, protocol(unix.IPPROTO_TCP), &expr.Reject{Type: rejectReset})
 	k.rule(chainRefuse, &expr.Reject{Type: rejectUnreachable, Code: codeAdminProhibits})
+}
+
+// dropping lists the tables of others whose default for forwarded packets is to drop them, as Docker's is. They are not touched.
+func (k *kernel) dropping() []string {
+	chains, err := k.conn.ListChains()
+	if err != nil {
+		return nil // It is only said.
+	}
+	var out []string
+	for _, c := range chains {
+		if c.Hooknum != nil && *c.Hooknum == *nftables.ChainHookForward && c.Policy != nil && *c.Policy == nftables.ChainPolicyDrop && !slices.Contains(out, c.Table.Name) {
+			out = append(out, c.Table.Name)
+		}
+	}
+	return out
 }
