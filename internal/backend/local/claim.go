@@ -155,11 +155,11 @@ func (b *Backend) beginOf(s *slot, w *backend.Work, o *order) shim.Begin {
 	return begin
 }
 
-// imageEvents are what was told of the image when the slot was prepared, as of now.
+// imageEvents are what was told of image and network when the slot was prepared, as of now.
 func (s *slot) imageEvents(now time.Time) []core.Event {
 	var events []core.Event
 	for _, e := range s.told {
-		if e.Name == eventImage {
+		if e.Name == eventImage || e.Name == eventNetwork {
 			e.At = now
 			events = append(events, e)
 		}

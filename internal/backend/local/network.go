@@ -20,6 +20,9 @@ import (
 	"github.com/bermhq/berm/internal/shim/oci"
 )
 
+// eventNetwork tells of the network that a sandbox has.
+const eventNetwork = "network"
+
 // openNetwork finds out whether sandboxes can have a network here. Nothing is made before the first does.
 func (b *Backend) openNetwork() error {
 	cfg := b.cfg.Network
@@ -47,12 +50,12 @@ func (b *Backend) adoptNetworks(left []*found) error {
 		}
 		o, _ := read(f.work, b.machine)
 		if o.networked() {
-			living = append(living, o.request(f.work))
+			living = append(living, o.request(f.work, f.slot))
 		}
 	}
 	lost, err := b.net.Adopt(living)
 	for _, id := range lost {
-		b.log.Debug("a sandbox of an earlier server has no network", "sandbox", id)
+		b.log.Debug("a sandbox of an earlier server has no network", "slot", id)
 	}
 	return err
 }
@@ -62,8 +65,9 @@ func (o *order) networked() bool {
 	return o.egress != nil && egress.Type(o.egress.GetType()) != egress.None && o.egress.GetType() != ""
 }
 
-func (o *order) request(w *backend.Work) network.Request {
-	return network.Request{ID: w.SandboxID, Mode: o.mode, Egress: o.egress, Org: w.OrgID, User: w.UserID, Profile: w.ProfileName}
+// request asks for a network. It belongs to the slot, which a prepared sandbox has before it has an id.
+func (o *order) request(w *backend.Work, slot string) network.Request {
+	return network.Request{ID: slot, Mode: o.mode, Egress: o.egress, Org: w.OrgID, User: w.UserID, Profile: w.ProfileName}
 }
 
 // connect gives a sandbox its network: the namespace that its processes run in, and the file that names its resolver.
@@ -72,7 +76,7 @@ func (b *Backend) connect(x *boxed, s *sandbox, o *order, dir string) error {
 		return nil
 	}
 	at := b.cfg.Now()
-	a, err := b.net.Attach(o.request(s.work))
+	a, err := b.net.Attach(o.request(s.work, s.slot))
 	if err != nil {
 		return err
 	}
@@ -86,13 +90,21 @@ func (b *Backend) connect(x *boxed, s *sandbox, o *order, dir string) error {
 		return err
 	}
 	x.bundle.Binds = append(x.bundle.Binds, bundle.Bind{Source: source, Target: "/etc/resolv.conf"})
-	e := b.event("network", "it has the address "+a.Addr4.String())
+	e := b.event(eventNetwork, "it has the address "+a.Addr4.String())
 	e.Attrs = map[string]string{"address": a.Addr4.String(), "prepared": strconv.FormatBool(a.Pooled), "duration_ms": strconv.FormatInt(b.cfg.Now().Sub(at).Milliseconds(), 10)}
 	if a.Addr6.IsValid() {
 		e.Attrs["address6"] = a.Addr6.String()
 	}
 	b.publish(s, backend.Observation{Phase: backend.PhaseCreating, Events: []core.Event{e}})
 	return nil
+}
+
+// checkPrepared refuses to prepare a sandbox whose network depends on who launches it.
+func checkPrepared(o *order) error {
+	if !o.networked() || egress.Type(o.egress.GetType()) != egress.User {
+		return nil
+	}
+	return fault.Preconditionf(fault.ReasonBackendUnsupported, "mode %q reaches the sandboxes of one user, and whose a prepared sandbox will be is not known", o.mode)
 }
 
 // checkNetwork reports an egress mode that the runtime of an order does not carry.
@@ -107,7 +119,7 @@ func (b *Backend) checkNetwork(o *order) error {
 
 // startResolver answers names at the gateways of the sandboxes.
 func (b *Backend) startResolver(n network.Names) (stop func(), err error) {
-	r, err := resolver.New(resolver.Config{Network: names{n}, Servers: b.cfg.NameServers, Logger: b.log})
+	r, err := resolver.New(resolver.Config{Network: names{n, b}, Servers: b.cfg.NameServers, Logger: b.log})
 	if err != nil {
 		return nil, err
 	}
@@ -126,8 +138,12 @@ func (b *Backend) startResolver(n network.Names) (stop func(), err error) {
 	}, nil
 }
 
-// names is what the resolver asks of networks, in its words.
-type names struct{ network.Names }
+// names is what the resolver asks of networks, in its words. It knows sandboxes by their slots, as networks do; only where a sandbox
+// names another is that an id.
+type names struct {
+	network.Names
+	b *Backend
+}
 
 // Sandbox implements resolver.Network.
 func (n names) Sandbox(addr netip.Addr) (id string, policy *egress.Policy, ok bool) {
@@ -137,7 +153,11 @@ func (n names) Sandbox(addr netip.Addr) (id string, policy *egress.Policy, ok bo
 
 // Member implements resolver.Network.
 func (n names) Member(sandbox netip.Addr, id string) []netip.Addr {
-	g, ok := n.Peer(sandbox, id)
+	s, err := n.b.get(id)
+	if err != nil {
+		return nil
+	}
+	g, ok := n.Peer(sandbox, s.slot)
 	if !ok {
 		return nil
 	}
@@ -145,16 +165,16 @@ func (n names) Member(sandbox netip.Addr, id string) []netip.Addr {
 }
 
 // disconnect takes the network of a sandbox away, and what the resolver knows of it.
-func (b *Backend) disconnect(id string) error {
+func (b *Backend) disconnect(slot string) error {
 	if b.net == nil {
 		return nil
 	}
 	b.mu.Lock()
 	r := b.resolver
 	b.mu.Unlock()
-	err := b.net.Detach(id)
+	err := b.net.Detach(slot)
 	if r != nil {
-		r.Forget(id)
+		r.Forget(slot)
 	}
 	return err
 }

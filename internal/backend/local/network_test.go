@@ -15,6 +15,7 @@ import (
 	"github.com/bermhq/berm/internal/backend"
 	"github.com/bermhq/berm/internal/backend/local/network/networktest"
 	"github.com/bermhq/berm/internal/core"
+	"github.com/bermhq/berm/internal/core/egress"
 )
 
 // networked is the network of a spec with one egress mode.
@@ -157,4 +158,35 @@ func TestNetworkStopped(t *testing.T) {
 	if _, ok := b.net.Guest(g.Addr4); ok {
 		t.Error("its address is still its")
 	}
+}
+
+// TestNetworkPrepared: a sandbox that was prepared ahead has the network of its profile, which stays its own over a restart; where that
+// depends on who launches it, none is prepared.
+func TestNetworkPrepared(t *testing.T) {
+	networktest.New(t)
+	b := open(t, withRuntime("crun"))
+	w := networkedWork("internet")
+	b.warmUp(w, 1)
+	want := map[string]bool{"1.1.1.1:443": true, "10.0.0.1:443": false}
+	id := b.launch(w)
+	b.isRunning(id)
+	if s, err := b.get(id); err != nil || !isSlot(s.slot) {
+		t.Fatalf("it was not prepared: %v", err)
+	}
+	b.connects(id, want)
+	b.noPools()
+	b.reopen()
+	b.connects(id, want)
+	n, err := b.Network(t.Context(), id, egress.Target{})
+	if err != nil || len(n.Addresses) == 0 || n.Connections["private"] == 0 {
+		t.Errorf("%+v %v", n, err)
+	}
+	if err := b.SetPools(t.Context(), []backend.Pool{poolFor(networkedWork("user"), 1)}); err != nil {
+		t.Fatal(err)
+	}
+	b.until("it is said why none is prepared", func() bool {
+		p := b.Pools()
+		return len(p) == 1 && strings.Contains(p[0].Problem, "user")
+	})
+	b.noPools()
 }

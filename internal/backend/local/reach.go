@@ -13,27 +13,37 @@ import (
 
 // Network returns what the port promises.
 func (b *Backend) Network(_ context.Context, id string, target egress.Target) (*backend.Network, error) {
+	slot := ""
 	if id != "" {
-		if _, err := b.get(id); err != nil {
+		s, err := b.get(id)
+		if err != nil {
 			return nil, err
 		}
+		slot = s.slot
 	}
 	out := &backend.Network{}
 	if b.net == nil { // This machine runs no sandboxes.
 		return out, nil
 	}
 	// The names of members end in a domain of the resolver's.
-	target.Name = strings.TrimSuffix(target.Name, "."+resolver.MemberDomain)
+	if member, ok := strings.CutSuffix(target.Name, "."+resolver.MemberDomain); ok {
+		if s, err := b.get(member); err == nil {
+			target.Name = s.slot
+		}
+	}
 	var err error
-	if out.Around, err = b.net.Around(id, target); err != nil {
+	if out.Around, err = b.net.Around(slot, target); err != nil {
 		return nil, err
 	}
-	g, ok := b.net.Of(id)
+	for i, f := range out.Around.Facts {
+		out.Around.Facts[i].Member = b.idOf(f.Member)
+	}
+	g, ok := b.net.Of(slot)
 	if !ok {
 		return out, nil
 	}
 	out.Addresses = slices.DeleteFunc([]netip.Addr{g.Addr4, g.Addr6}, func(a netip.Addr) bool { return !a.IsValid() })
-	denied, err := b.net.Denied(id)
+	denied, err := b.net.Denied(slot)
 	if err != nil {
 		return nil, err
 	}
@@ -45,9 +55,24 @@ func (b *Backend) Network(_ context.Context, id string, target egress.Target) (*
 	r := b.resolver
 	b.mu.Unlock()
 	if r != nil {
-		out.Names = nameCounts(r.Stats(id))
+		out.Names = nameCounts(r.Stats(slot))
 	}
 	return out, nil
+}
+
+// idOf returns the id of the sandbox in a slot, which is the slot's name unless it was prepared.
+func (b *Backend) idOf(slot string) string {
+	if !isSlot(slot) {
+		return slot
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for id, s := range b.sandboxes {
+		if s.slot == slot {
+			return id
+		}
+	}
+	return "" // Prepared, and nobody's.
 }
 
 // nameCounts converts what the resolver counted.

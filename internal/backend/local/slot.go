@@ -69,6 +69,9 @@ func (b *Backend) prepareSlot(ctx context.Context, p backend.Pool) (_ *slot, err
 	if s.order, fields = read(w, b.machine); len(fields) > 0 {
 		return nil, fault.Preconditionf(fault.ReasonBackendUnsupported, "%s: %s", fields[0].Path, fields[0].Description)
 	}
+	if err := checkPrepared(s.order); err != nil {
+		return nil, err
+	}
 	img, err := b.fetch(ctx, s.sandbox, s.order)
 	if err != nil {
 		return nil, err
