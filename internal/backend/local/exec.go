@@ -119,7 +119,7 @@ func (b *Backend) Usage(ctx context.Context, id string) (core.Usage, error) {
 	}
 	u := core.Usage{
 		MemoryBytes: now.MemoryBytes, CPUMillis: cpuMillis(now.CPU-before.CPU, now.At.Sub(before.At)), PIDs: now.PIDs, OutputBytes: now.OutputBytes,
-		DiskBytes: used,
+		DiskBytes: used, NetworkBytes: b.net.Traffic(s.slot),
 	}
 	if now.At.Sub(before.At) >= usageWindow {
 		s.usage = now
