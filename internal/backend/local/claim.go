@@ -140,7 +140,7 @@ func (b *Backend) acceptPrepared(w *backend.Work, sl *slot, v *core.WarmVerdict)
 	s.slot, s.submitted, s.image = sl.slot, sl.submitted, sl.image
 	b.add(s)
 	b.publish(s, backend.Observation{Phase: backend.PhaseCreating, At: now, Events: append(acceptEvents(now, v), sl.imageEvents(now)...)})
-	b.beginWith(s, func(ctx context.Context) error { return b.startPrepared(ctx, s, begin) })
+	b.beginWith(s, func(ctx context.Context) error { return b.startPrepared(ctx, s, sl.client, begin) })
 	return nil
 }
 
@@ -176,8 +176,8 @@ func acceptEvents(at time.Time, v *core.WarmVerdict) []core.Event {
 	return events
 }
 
-// startPrepared gives a prepared sandbox its main process.
-func (b *Backend) startPrepared(ctx context.Context, s *sandbox, begin shim.Begin) error {
+// startPrepared gives a prepared sandbox its main process. client is its shim's, nil when that is to be found.
+func (b *Backend) startPrepared(ctx context.Context, s *sandbox, client *shim.Client, begin shim.Begin) error {
 	defer b.pools.launch()()
 	if ctx.Err() != nil || s.stopping() != nil {
 		if err := b.quench(b.releases, s.slot); err != nil {
@@ -185,7 +185,10 @@ func (b *Backend) startPrepared(ctx context.Context, s *sandbox, begin shim.Begi
 		}
 		return context.Canceled
 	}
-	client, err := shim.Connect(b.ctx, b.place.shimState(s.slot))
+	var err error
+	if client == nil {
+		client, err = shim.Connect(b.ctx, b.place.shimState(s.slot))
+	}
 	if err == nil {
 		err = client.Begin(b.ctx, begin)
 	}
@@ -252,7 +255,7 @@ func (b *Backend) recoverPrepared(f *found, state shim.State) {
 	s, begin := f.sandbox, *f.record.Begin
 	switch {
 	case neverBegan(state):
-		b.beginWith(s, func(ctx context.Context) error { return b.startPrepared(ctx, s, begin) })
+		b.beginWith(s, func(ctx context.Context) error { return b.startPrepared(ctx, s, nil, begin) })
 	case state.Record == nil && state.Exit == nil:
 		// A shim was there, and what it wrote is not: the machine went down.
 		b.spawn(func() { b.endLost(s) })
