@@ -58,6 +58,9 @@ func (s *session) decision(d *bermv1.NetworkDecision) {
 		if a.GetAllowed() {
 			verdict = "allowed"
 		}
+		if d.GetAddress() != "" { // It is the destination itself.
+			verdict = d.GetVerdict()
+		}
 		is := ""
 		switch {
 		case a.GetMember() != "":

@@ -28,7 +28,7 @@ func (b *Backend) watch(s *sandbox) {
 func (b *Backend) endExited(s *sandbox, e shim.Exit) {
 	failpoint.Hit(failEndSeen)
 	o := exitObservation(e, s.stopping())
-	o.Events = s.endEvents(o)
+	o.Events = b.withDenials(s.slot, s.endEvents(o))
 	b.publish(s, o)
 	b.release(s)
 }
@@ -126,7 +126,7 @@ func (b *Backend) endRecorded(s *sandbox, end endRecord) {
 
 func (b *Backend) publishEnd(s *sandbox, end endRecord) {
 	o := backend.Observation{Phase: backend.PhaseEnded, At: end.At, StartedAt: end.StartedAt, Failed: end.Failed, Reason: end.Reason, Message: end.Message}
-	o.Events = s.endEvents(o)
+	o.Events = b.withDenials(s.slot, s.endEvents(o))
 	b.publish(s, o)
 }
 

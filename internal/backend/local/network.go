@@ -27,7 +27,10 @@ const eventNetwork = "network"
 func (b *Backend) openNetwork() error {
 	cfg := b.cfg.Network
 	cfg.Name, cfg.Dir, cfg.Logger, cfg.Up = b.place.name, b.place.network(), b.log, b.startResolver
-	var err error
+	err := resolver.CheckServers(b.cfg.NameServers)
+	if err != nil {
+		return err
+	}
 	if b.net, err = network.Open(cfg); err != nil {
 		return fault.Invalidf("USAGE", "the network of sandboxes: %v", err)
 	}

@@ -4,10 +4,12 @@ import (
 	"context"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/bermhq/berm/internal/backend"
 	"github.com/bermhq/berm/internal/backend/local/resolver"
+	"github.com/bermhq/berm/internal/core"
 	"github.com/bermhq/berm/internal/core/egress"
 )
 
@@ -25,11 +27,9 @@ func (b *Backend) Network(_ context.Context, id string, target egress.Target) (*
 	if b.net == nil { // This machine runs no sandboxes.
 		return out, nil
 	}
-	// The names of members end in a domain of the resolver's.
-	if member, ok := strings.CutSuffix(target.Name, "."+resolver.MemberDomain); ok {
-		if s, err := b.get(member); err == nil {
-			target.Name = s.slot
-		}
+	// The name of a member is its id, also in a domain of the resolver's.
+	if s, err := b.get(strings.TrimSuffix(target.Name, "."+resolver.MemberDomain)); err == nil {
+		target.Name = s.slot
 	}
 	var err error
 	if out.Around, err = b.net.Around(slot, target); err != nil {
@@ -51,12 +51,7 @@ func (b *Backend) Network(_ context.Context, id string, target egress.Target) (*
 	for why, n := range denied {
 		out.Connections[string(why)] = int64(n) //nolint:gosec // nobody sends 2^63 packets
 	}
-	b.mu.Lock()
-	r := b.resolver
-	b.mu.Unlock()
-	if r != nil {
-		out.Names = nameCounts(r.Stats(slot))
-	}
+	out.Names = b.nameCounts(slot)
 	return out, nil
 }
 
@@ -75,8 +70,15 @@ func (b *Backend) idOf(slot string) string {
 	return "" // Prepared, and nobody's.
 }
 
-// nameCounts converts what the resolver counted.
-func nameCounts(s resolver.Stats) backend.NameCounts {
+// nameCounts returns what became of the names that a sandbox asked for.
+func (b *Backend) nameCounts(slot string) backend.NameCounts {
+	b.mu.Lock()
+	r := b.resolver
+	b.mu.Unlock()
+	if r == nil {
+		return backend.NameCounts{}
+	}
+	s := r.Stats(slot)
 	c := backend.NameCounts{
 		Questions: s.Questions, Answered: s.Answered, Denied: s.Denied, Filtered: s.Filtered, Limited: s.Limited, Failed: s.Failed, Malformed: s.Malformed,
 	}
@@ -86,4 +88,34 @@ func nameCounts(s resolver.Stats) backend.NameCounts {
 		}
 	}
 	return c
+}
+
+// withDenials adds to the event of the end how often something was denied to a sandbox. Nothing else remembers it afterwards.
+func (b *Backend) withDenials(slot string, events []core.Event) []core.Event {
+	i := slices.IndexFunc(events, func(e core.Event) bool { return e.Name == "ended" })
+	if b.net == nil || i < 0 {
+		return events
+	}
+	if _, ok := b.net.Of(slot); !ok {
+		return events
+	}
+	attrs := map[string]string{}
+	denied, err := b.net.Denied(slot)
+	if err != nil {
+		b.log.Warn("what was denied to a sandbox could not be counted at its end", "slot", slot, "error", err)
+	}
+	var packets uint64
+	for _, n := range denied {
+		packets += n
+	}
+	if packets > 0 {
+		attrs["denied_packets"] = strconv.FormatUint(packets, 10)
+	}
+	if n := b.nameCounts(slot); n.Denied > 0 {
+		attrs["denied_names"] = strconv.FormatInt(n.Denied, 10)
+	}
+	if len(attrs) > 0 {
+		events[i].Attrs = attrs
+	}
+	return events
 }

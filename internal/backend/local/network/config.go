@@ -68,6 +68,10 @@ const (
 	MaxPool = 256
 	// MaxDenied is how many ranges the owner of the machine may close.
 	MaxDenied = 1024
+	// QuestionsPerSecond is how many datagrams a sandbox may send its resolver; the resolver itself answers fewer.
+	QuestionsPerSecond = 200
+	// QuestionBurst is how many of them may come at once.
+	QuestionBurst = 400
 	// MinBytesPerSecond is the least bandwidth that can be asked for.
 	MinBytesPerSecond = 8 << 10
 	// MaxFlows bounds how many connections are looked at when some are to be closed, per family.

@@ -86,7 +86,11 @@ func (n *Network) Pin(sandbox netip.Addr, name string, addrs []netip.Addr, ttl t
 		if g.pins[a] == nil {
 			g.pins[a] = map[string]time.Time{}
 		}
-		g.pins[a][name] = end
+	}
+	for _, a := range addrs { // Also those that another name holds open for longer: that one may be taken back.
+		if names := g.pins[a.Unmap().WithZone("")]; names != nil && names[name].Before(end) {
+			names[name] = end
+		}
 	}
 	return nil
 }

@@ -13,6 +13,8 @@ const (
 	ReasonConnections Reason = "connections"
 	// ReasonUnknown: nothing is known of the sandbox: it is being made, or has ended.
 	ReasonUnknown Reason = "unknown"
+	// ReasonQuestions: the sandbox asked for names faster than it may.
+	ReasonQuestions Reason = "questions"
 )
 
 // reasons are all of them. The place in this list is what the kernel keeps: append only.
@@ -21,6 +23,7 @@ func reasons() []Reason {
 		ReasonSource, ReasonConnections, ReasonUnknown, Reason(egress.KindAny), Reason(egress.KindPorts), Reason(egress.KindProtocols),
 		Reason(egress.ClassDenied), Reason(egress.ClassMetadata), Reason(egress.ClassMachine), Reason(egress.ClassSandboxes),
 		Reason(egress.ClassTranslated), Reason(egress.ClassSpecial), Reason(egress.ClassLinkLocal), Reason(egress.ClassPrivate), Reason(egress.ClassOnLink),
+		ReasonQuestions,
 	}
 }
 

@@ -45,6 +45,8 @@ type sets struct {
 	// denied counts, by link and reason; counted holds the connections of each link, asked those to the resolver, which are many and
 	// short.
 	denied, counted, asked *nftables.Set
+	// pace is how fast each link sends datagrams to the resolver.
+	pace *nftables.Set
 	// opened4 and opened6 are links of the machine on which this backend switched forwarding on, guarded4 and guarded6 those
 	// over which nothing but the connections of sandboxes may be forwarded.
 	opened4, opened6, guarded4, guarded6 *nftables.Set
@@ -91,6 +93,7 @@ func newKernel(n names, b block, connections int) (*kernel, error) {
 		policy:  verdicts("policy"), machine: verdicts("machine"),
 		pins4: pins("pins4", nftables.TypeIPAddr), pins6: pins("pins6", nftables.TypeIP6Addr),
 		denied: dynamic("denied", nftables.MustConcatSetType(link, nftables.TypeMark)), counted: dynamic("connections", link), asked: dynamic("questions", link),
+		pace:    dynamic("pace", link),
 		opened4: set("opened4", link), opened6: set("opened6", link), guarded4: set("guarded4", link), guarded6: set("guarded6", link),
 	}
 	return k, nil
@@ -105,7 +108,7 @@ func roomy(c *netlink.Conn) error {
 
 func (s *sets) all() []*nftables.Set {
 	return []*nftables.Set{
-		s.source4, s.source6, s.policy, s.machine, s.pins4, s.pins6, s.denied, s.counted, s.asked, s.opened4, s.opened6, s.guarded4, s.guarded6,
+		s.source4, s.source6, s.policy, s.machine, s.pins4, s.pins6, s.denied, s.counted, s.asked, s.pace, s.opened4, s.opened6, s.guarded4, s.guarded6,
 	}
 }
 
@@ -227,6 +230,12 @@ func (k *kernel) common() {
 		k.rule(chain, accept())
 	}
 
+	// All sandboxes share the resolver's socket: one that floods it would keep the others from being heard. The limit is above what the
+	// resolver answers, and what is over it is dropped, not refused: to refuse takes as long as to answer.
+	fast := &expr.Dynset{SrcRegKey: reg1, SetName: k.sets.pace.Name, SetID: k.sets.pace.ID, Operation: uint32(unix.NFT_DYNSET_OP_UPDATE), Exprs: []expr.Any{
+		&expr.Limit{Type: expr.LimitTypePkts, Rate: QuestionsPerSecond, Unit: expr.LimitTimeSecond, Burst: QuestionBurst, Over: true},
+	}}
+	k.rule(chainInput, protocol(unix.IPPROTO_UDP), port(), equal(big16(53)), meta(expr.MetaKeyIIFNAME), fast, goTo(ReasonQuestions.chain()))
 	k.established(chainInput)
 	for _, gw := range k.gateways() {
 		for _, proto := range []byte{unix.IPPROTO_TCP, unix.IPPROTO_UDP} {
@@ -262,8 +271,8 @@ func (k *kernel) refusals() {
 		k.chain(r.chain())
 		count := &expr.Dynset{SrcRegKey: reg1, SetName: k.sets.denied.Name, SetID: k.sets.denied.ID, Operation: uint32(unix.NFT_DYNSET_OP_UPDATE), Exprs: []expr.Any{&expr.Counter{}}}
 		k.rule(r.chain(), meta(expr.MetaKeyIIFNAME), &expr.Immediate{Register: reg32(4), Data: native32(uint32(i))}, count)
-		if r == ReasonSource {
-			k.rule(r.chain(), drop()) // Nobody is there to be told.
+		if r == ReasonSource || r == ReasonQuestions {
+			k.rule(r.chain(), drop()) // Nobody is there to be told, or it would cost too much.
 			continue
 		}
 		k.rule(r.chain(), goTo(chainRefuse))

@@ -97,13 +97,8 @@ func New(cfg Config) (*Resolver, error) {
 	if cfg.ResolvConf == "" {
 		cfg.ResolvConf = "/etc/resolv.conf"
 	}
-	if len(cfg.Servers) > MaxServers {
-		return nil, fault.Invalidf(fault.ReasonFieldInvalid, "%d name servers are more than %d", len(cfg.Servers), MaxServers)
-	}
-	for _, s := range cfg.Servers {
-		if !s.IsValid() || s.Port() == 0 || s.Addr().IsUnspecified() || s.Addr().IsMulticast() {
-			return nil, fault.Invalidf(fault.ReasonFieldInvalid, "%s is no address of a name server", s)
-		}
+	if err := CheckServers(cfg.Servers); err != nil {
+		return nil, err
 	}
 	r := &Resolver{
 		network: cfg.Network, log: cfg.Logger, now: cfg.Now, clients: map[string]*client{},
@@ -113,6 +108,19 @@ func New(cfg Config) (*Resolver, error) {
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	r.cache = newCache(r.upstream.ask, cfg.Now)
 	return r, nil
+}
+
+// CheckServers reports servers that make no sense.
+func CheckServers(servers []netip.AddrPort) error {
+	if len(servers) > MaxServers {
+		return fault.Invalidf(fault.ReasonFieldInvalid, "%d name servers are more than %d", len(servers), MaxServers)
+	}
+	for _, s := range servers {
+		if !s.IsValid() || s.Port() == 0 || s.Addr().IsUnspecified() || s.Addr().IsMulticast() {
+			return fault.Invalidf(fault.ReasonFieldInvalid, "%s is no address of a name server", s)
+		}
+	}
+	return nil
 }
 
 // Listen serves an address over UDP and TCP until Close. With port 0 one that is free is taken for both; which, is returned.
