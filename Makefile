@@ -50,7 +50,7 @@ bench: deps-test build ## every figure of docs/benchmarks.md
 deps-demo:
 	@script/deps crun disk
 deps-test:
-	@script/deps crun runc runsc disk postgresql
+	@script/deps crun runc runsc disk postgresql python
 
 clean:
 	rm -rf bin $(SHIM)
