@@ -81,7 +81,9 @@ type Info struct {
 	// RuntimeClasses are those that ran something when probed; DefaultRuntimeClass is used when a spec names none.
 	RuntimeClasses      []string
 	DefaultRuntimeClass string
-	// Isolation says in words what separates a sandbox from the machine.
+	// Runtimes says what each of RuntimeClasses does, in the same order. Nil: they do not differ.
+	Runtimes []Runtime
+	// Isolation says in words what separates a sandbox of the default class from the machine.
 	Isolation string
 	// Capacity is what may be reserved in total.
 	Capacity core.Amounts

@@ -19,7 +19,7 @@ const runnersPath = "/v1beta2/sandbox/managed-runners"
 
 func (s *session) runnerCmd() *cobra.Command {
 	return noun("runner", "Runners: where sandboxes run, and which profiles they bind",
-		s.runnerCreateCmd(), s.runnerGetCmd(), s.runnerListCmd(), s.runnerEditCmd(), s.runnerDeleteCmd())
+		s.runnerCreateCmd(), s.runnerGetCmd(), s.runnerDescribeCmd(), s.runnerListCmd(), s.runnerEditCmd(), s.runnerDeleteCmd())
 }
 
 func (s *session) runnerCreateCmd() *cobra.Command {
@@ -145,7 +145,7 @@ func wireBinding(ctx context.Context, c *client.Client, at string, b *tree.Node)
 
 func (s *session) runnerGetCmd() *cobra.Command {
 	return s.outputFlag(&cobra.Command{
-		Use: "get RUNNER-ID", Aliases: []string{"describe"}, Short: "Show a runner as a file for edit -f; -o json and yaml have all of it", Args: args(1, 1, "the id of a runner"),
+		Use: "get RUNNER-ID", Short: "Show a runner as a file for edit -f; -o json and yaml have all of it", Args: args(1, 1, "the id of a runner"),
 		RunE: s.with(func(ctx context.Context, c *client.Client, a []string) error {
 			raw, err := c.REST(ctx, "GET", client.Path(runnersPath+"/%s", a[0]), nil)
 			if err != nil {

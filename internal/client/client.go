@@ -132,6 +132,11 @@ func (c *Client) Discovery() v1beta2rpc.DiscoveryServiceClient {
 	return v1beta2rpc.NewDiscoveryServiceClient(c.conn)
 }
 
+// Abilities is what runners can do.
+func (c *Client) Abilities() bermv1rpc.AbilityServiceClient {
+	return bermv1rpc.NewAbilityServiceClient(c.conn)
+}
+
 // Explain is what Berm adds: sandboxes in full, explain, plan.
 func (c *Client) Explain() bermv1rpc.ExplainServiceClient {
 	return bermv1rpc.NewExplainServiceClient(c.conn)

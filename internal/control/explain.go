@@ -138,7 +138,7 @@ func (s *Service) Plan(ctx context.Context, p core.Principal, l *specpb.Launch) 
 		}
 		return nil, err
 	}
-	attrs := s.backendAttrs(pl.Runner.Runner.ID)
+	attrs := s.backendAttrs(pl.Runner.Runner.ID, pl.Resolved)
 	return &Planned{Plan: pl, Explanation: &Explanation{
 		RunnerID: pl.Runner.Runner.RunnerID, ProfileName: pl.Binding.Name, ProfileID: pl.Binding.Profile.ID, ProfileRevision: pl.Binding.Profile.Revision,
 		Digest: pl.Digest, Observation: core.ObservationCurrent, Isolation: attrs[attrIsolation], Spec: pl.Resolved.JSON(),

@@ -149,7 +149,7 @@ func (s *Service) sandboxFrom(p core.Principal, pl *plan.Plan, accepted time.Tim
 		Reserved: pl.Reserve, Digest: pl.Digest, Decision: pl.Record(), Launch: pl.Launch,
 		Timeline: []core.Event{
 			{Name: "accepted", At: accepted, Message: "by " + p.Actor},
-			{Name: eventPlanned, At: now, Message: "runner " + r.RunnerID + ", profile " + b.Name, Attrs: idleAttr(s.backendAttrs(r.ID), pl.IdleSeconds)},
+			{Name: eventPlanned, At: now, Message: "runner " + r.RunnerID + ", profile " + b.Name, Attrs: idleAttr(s.backendAttrs(r.ID, pl.Resolved), pl.IdleSeconds)},
 			{Name: "reserved", At: now},
 		},
 	}
@@ -176,15 +176,22 @@ const (
 	attrIdle = "idle_seconds"
 )
 
-func (s *Service) backendAttrs(runnerUUID string) map[string]string {
+func (s *Service) backendAttrs(runnerUUID string, resolved *resolve.Resolved) map[string]string {
 	k, ok := s.contacts.get(runnerUUID)
 	if !ok || k.link == nil {
 		return nil
 	}
 	info := k.link.Info()
-	attrs := map[string]string{attrBackend: info.Kind, attrIsolation: info.Isolation}
-	for path, why := range info.Unenforced {
-		attrs[attrUnenforced+path] = why
+	class := ""
+	if v, ok := resolved.Lookup("runtime_class"); ok {
+		class, _ = v.Any().(string)
+	}
+	rt := info.Of(class)
+	attrs := map[string]string{attrBackend: info.Kind, attrIsolation: rt.Isolation}
+	for _, why := range []map[string]string{info.Unenforced, rt.Unenforced} {
+		for path, why := range why {
+			attrs[attrUnenforced+path] = why
+		}
 	}
 	return attrs
 }

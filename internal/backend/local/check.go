@@ -17,8 +17,10 @@ func (b *Backend) check(w *backend.Work) error {
 	}
 	o, fields := read(w, b.machine)
 	var other *fault.Error
-	if _, err := b.runtime(o.runtime); err != nil {
+	if rt, err := b.runtime(o.runtime); err != nil {
 		other = join(other, err)
+	} else {
+		fields = append(fields, rt.refusals(o, &b.machine)...)
 	}
 	if err := b.checkImage(w, o); err != nil {
 		other = join(other, err)

@@ -39,7 +39,7 @@ func checked(t *testing.T, change func(*machine)) *Backend {
 		}
 	})
 	b.machine, b.info.Refusal = m, ""
-	b.runtimes = map[string]ociRuntime{"crun": {name: "crun"}}
+	b.runtimes = map[string]ociRuntime{"crun": {name: "crun", seen: probed{cpu: true, memory: true, pids: true, filter: true}}}
 	b.info.RuntimeClasses, b.info.DefaultRuntimeClass = []string{"crun"}, "crun"
 	return b
 }

@@ -17,10 +17,6 @@ import (
 	"github.com/bermhq/berm/internal/shim"
 )
 
-// isolation is what Info says.
-const isolation = "Linux namespaces with user ids of their own, control groups, a system call filter and no capabilities over the machine; " +
-	"the kernel is shared with the machine"
-
 // New finds out what this machine can do, takes over the sandboxes of an earlier server, and removes what nobody owns.
 //
 // A machine that can run nothing is no error: Info says why, and every launch is refused with that. Errors are a
@@ -147,7 +143,7 @@ func (b *Backend) describe(capacity core.Amounts) {
 	}
 	b.caps = capabilities(b.machine, names)
 	b.info = backend.Info{
-		Kind: Kind, Architecture: runtime.GOARCH, Isolation: isolation, Capacity: capacity, NodeLabels: maps.Clone(b.cfg.NodeLabels),
+		Kind: Kind, Architecture: runtime.GOARCH, Isolation: sharedKernel, Capacity: capacity, NodeLabels: maps.Clone(b.cfg.NodeLabels),
 		Features: features(b.caps), Refusal: b.hide.Replace(b.machine.refusal),
 	}
 	if !b.machine.cpu {
@@ -158,8 +154,12 @@ func (b *Backend) describe(capacity core.Amounts) {
 			b.info.RuntimeClasses = append(b.info.RuntimeClasses, name)
 		}
 	}
+	for _, name := range b.info.RuntimeClasses {
+		b.info.Runtimes = append(b.info.Runtimes, b.published(b.runtimes[name]))
+	}
 	if len(b.info.RuntimeClasses) > 0 {
 		b.info.DefaultRuntimeClass = b.info.RuntimeClasses[0]
+		b.info.Isolation = b.info.Runtimes[0].Isolation
 	}
 }
 

@@ -56,11 +56,15 @@ func (b *Backend) probeOne(ctx context.Context, rt ociRuntime) (ociRuntime, erro
 	if rt.path, err = filepath.Abs(path); err != nil {
 		return rt, err
 	}
-	return rt, b.try(ctx, rt)
+	if rt.seen, err = b.try(ctx, rt); err != nil {
+		return rt, err
+	}
+	rt.seen.version = versionOf(ctx, rt.path)
+	return rt, nil
 }
 
 // try starts a sandbox that idles, and ends it. What it leaves, also when it fails, is removed.
-func (b *Backend) try(ctx context.Context, rt ociRuntime) (err error) {
+func (b *Backend) try(ctx context.Context, rt ociRuntime) (seen probed, err error) {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	id := probeID + rt.name
@@ -71,25 +75,25 @@ func (b *Backend) try(ctx context.Context, rt ociRuntime) (err error) {
 	}()
 	ids, err := b.ids.take()
 	if err != nil {
-		return err
+		return seen, err
 	}
 	defer b.ids.release(ids)
 	if err := os.MkdirAll(b.place.runtime(rt.name), 0o700); err != nil {
-		return err
+		return seen, err
 	}
 	if err := os.Mkdir(state, 0o700); err != nil {
-		return err
+		return seen, err
 	}
 	skeleton, err := b.host.Current()
 	if err != nil {
-		return err
+		return seen, err
 	}
 	box := b.place.box(id)
 	if err := os.Mkdir(box, 0o700); err != nil {
-		return err
+		return seen, err
 	}
 	if err := os.Chown(box, int(base(ids)), int(base(ids))); err != nil {
-		return err
+		return seen, err
 	}
 	in := bundle.Input{
 		ID: "probe", Root: skeleton.Path, ReadOnly: true, Env: []string{"PATH=" + defaultPath}, IDBase: base(ids), CgroupsPath: b.place.cgroup(id), Limits: b.machine.probeLimits(),
@@ -99,24 +103,32 @@ func (b *Backend) try(ctx context.Context, rt ociRuntime) (err error) {
 		in.Binds = append(in.Binds, bundle.Bind{Source: m.Path, Target: m.Path, Dir: true, Exec: true})
 	}
 	if err := b.withInit(&in, rt, box); err != nil {
-		return err
+		return seen, err
 	}
 	if x := (&boxed{bundle: in}); in.OwnKernel {
 		if err := x.plainRoot(box); err != nil {
-			return err
+			return seen, err
 		}
 		in = x.bundle
 	}
 	if _, err := b.writeBundle(id, bundle.Spec(&in)); err != nil {
-		return err
+		return seen, err
 	}
 	cfg := b.shimConfig(id, rt)
-	cfg.Dir, cfg.ID, cfg.StartTimeout = state, id[1:], probeTimeout
+	// gVisor has a socket by the id of a container that the whole machine sees: another server may be probing just now.
+	cfg.Dir, cfg.ID, cfg.StartTimeout = state, id[1:]+"-"+b.place.name, probeTimeout
 	client, err := shim.Start(ctx, b.shim, cfg)
 	if err != nil {
-		return err
+		return seen, err
 	}
-	return seeEnd(ctx, client)
+	record, err := client.Info(ctx)
+	if err != nil {
+		return seen, err
+	}
+	if seen, err = b.observe(rt, cfg.Cgroup, in.Limits, &record); err != nil {
+		return seen, err
+	}
+	return seen, seeEnd(ctx, client)
 }
 
 // seeEnd stops the sandbox of a probe. What counts is that its end was seen.

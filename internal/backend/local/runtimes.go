@@ -20,6 +20,8 @@ type ociRuntime struct {
 	kind       oci.Kind
 	// flags are global flags that the operator gave.
 	flags []string
+	// seen is what the probe found out.
+	seen probed
 }
 
 // DefaultRuntimes are tried in this order; the first that works is the default.
@@ -28,7 +30,7 @@ func DefaultRuntimes() []string { return []string{"crun", "runc", "runsc"} }
 // parseRuntime reads NAME[=PATH][,kind=KIND][,flag=FLAG]...: a program of the machine under the name that profiles call it by.
 // Without a path the name is looked up; without a kind the file name tells.
 func parseRuntime(text string) (ociRuntime, error) {
-	head, rest, _ := strings.Cut(text, ",")
+	head, rest, more := strings.Cut(text, ",")
 	name, path, given := strings.Cut(head, "=")
 	if !given {
 		name, path = filepath.Base(head), head
@@ -43,7 +45,7 @@ func parseRuntime(text string) (ociRuntime, error) {
 	for option := range strings.SplitSeq(rest, ",") {
 		key, value, _ := strings.Cut(option, "=")
 		switch {
-		case rest == "":
+		case !more:
 		case key == "kind" && slices.Contains(oci.Kinds(), oci.Kind(value)):
 			rt.kind = oci.Kind(value)
 		case key == "kind":

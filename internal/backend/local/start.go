@@ -59,6 +59,13 @@ func (b *Backend) start(ctx context.Context, s *sandbox) error {
 	if len(fields) > 0 {
 		return fault.Preconditionf(fault.ReasonBackendUnsupported, "%s: %s", fields[0].Path, fields[0].Description)
 	}
+	rt, err := b.runtime(o.runtime)
+	if err != nil {
+		return err
+	}
+	if fields = rt.refusals(o, &b.machine); len(fields) > 0 {
+		return fault.Preconditionf(fault.ReasonBackendUnsupported, "%s: %s", fields[0].Path, fields[0].Description)
+	}
 	img, err := b.fetch(ctx, s, o)
 	if err != nil {
 		return err
