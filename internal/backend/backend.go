@@ -117,6 +117,12 @@ type Backend interface {
 	// (Precondition, CWSANDBOX_SANDBOX_NOT_RUNNING, status PAUSED in the metadata). Where nothing can be paused: Precondition,
 	// BACKEND_UNSUPPORTED.
 	Pause(ctx context.Context, id string) error
+	// Suspend is Pause without using memory meanwhile: the sandbox is saved on disk and its processes end, until Resume brings
+	// them back where they were. Commands that run are ended, and their callers get an error. One that is paused otherwise is
+	// refused. Where nothing can be saved: Precondition, BACKEND_UNSUPPORTED.
+	//
+	// A Work whose Launch has fork_of begins as that sandbox is, with the same conditions; Check says why it cannot.
+	Suspend(ctx context.Context, id string) error
 	// Resume lets a paused sandbox go on. One that runs is fine.
 	Resume(ctx context.Context, id string) error
 	// Delete removes an ended sandbox and everything of it. Unknown ids succeed. A live one: Precondition.

@@ -190,10 +190,15 @@ func (s *session) stopCmd() *cobra.Command {
 }
 
 func (s *session) pauseCmd() *cobra.Command {
-	return s.outputFlag(&cobra.Command{
+	var toDisk bool
+	c := s.outputFlag(&cobra.Command{
 		Use: "pause SANDBOX...", Short: "Freeze sandboxes: memory, files and commands stay, nothing runs", Args: args(1, -1, "the id of at least one sandbox"),
 		RunE: s.with(func(ctx context.Context, c *client.Client, a []string) error {
 			return s.each(a, func(id string) error {
+				if toDisk {
+					_, err := c.Checkpoints().SuspendSandbox(ctx, &bermv1.SuspendSandboxRequest{SandboxId: id})
+					return err
+				}
 				resp, err := c.Gateway().Pause(ctx, &v1beta2pb.PauseSandboxRequest{SandboxId: id})
 				if err == nil && !resp.GetSuccess() {
 					err = fault.Preconditionf("PAUSE_FAILED", "%s", resp.GetErrorMessage())
@@ -202,6 +207,8 @@ func (s *session) pauseCmd() *cobra.Command {
 			})
 		}),
 	})
+	c.Flags().BoolVar(&toDisk, "to-disk", false, "save them on disk and use no memory; commands that run are ended (needs a runtime that can: see runner describe)")
+	return c
 }
 
 func (s *session) resumeCmd() *cobra.Command {

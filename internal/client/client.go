@@ -137,6 +137,11 @@ func (c *Client) Abilities() bermv1rpc.AbilityServiceClient {
 	return bermv1rpc.NewAbilityServiceClient(c.conn)
 }
 
+// Checkpoints saves sandboxes with their memory.
+func (c *Client) Checkpoints() bermv1rpc.CheckpointServiceClient {
+	return bermv1rpc.NewCheckpointServiceClient(c.conn)
+}
+
 // Explain is what Berm adds: sandboxes in full, explain, plan.
 func (c *Client) Explain() bermv1rpc.ExplainServiceClient {
 	return bermv1rpc.NewExplainServiceClient(c.conn)

@@ -26,6 +26,8 @@ const (
 	fpStopped           = "control.after-stop"
 	fpPause             = "control.before-pause"
 	fpPaused            = "control.after-pause"
+	fpSuspend           = "control.before-suspend"
+	fpSuspended         = "control.after-suspend"
 	fpResume            = "control.before-resume"
 	fpResumed           = "control.after-resume"
 	fpCleanup           = "control.before-cleanup"
@@ -44,7 +46,7 @@ func Failpoints() []string {
 	return []string{
 		fpProfileInsert, fpProfileUpdate, fpProfileDelete, fpRunnerInsert, fpRunnerUpdate, fpRunnerDelete, fpRunnerDrained,
 		fpZonePut, fpZoneDelete, fpOrgInsert, fpTokenInsert, fpTokenRevoke, fpBootstrap, fpCapacity,
-		fpLaunchCommit, fpLaunchCommitted, fpApplied, fpStatusCommit, fpStatusCommitted, fpStop, fpStopped, fpPause, fpPaused, fpResume, fpResumed, fpCleanup, fpCleaned,
+		fpLaunchCommit, fpLaunchCommitted, fpApplied, fpStatusCommit, fpStatusCommitted, fpStop, fpStopped, fpPause, fpPaused, fpSuspend, fpSuspended, fpResume, fpResumed, fpCleanup, fpCleaned,
 		fpCollect, fpExec, fpReadFile, fpWriteFile, fpRecovered, fpSetPools, fpFirstPassObserved,
 	}
 }

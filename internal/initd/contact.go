@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"time"
 
 	"github.com/bermhq/berm/internal/shim/wire"
 )
@@ -77,6 +78,9 @@ func (d *daemon) openMain(c Contact) error {
 // sendMain sends what the main process prints on one stream, to its end.
 func (d *daemon) sendMain(s *stream, req wire.Request) {
 	file := d.printed[req.Stream]
+	if file != nil {
+		_ = file.SetReadDeadline(time.Time{})
+	}
 	if file == nil {
 		s.fail(wire.Errorf(wire.CodeInvalid, "stream %d: this init has no output to bring", req.Stream))
 		return
@@ -90,7 +94,7 @@ func (d *daemon) sendMain(s *stream, req wire.Request) {
 				return
 			}
 		}
-		if err != nil {
+		if err != nil { // The end, or that the init lets go: what is printed from then on waits for the next to ask.
 			_ = wire.Write(s, wire.TypeEnd, nil)
 			return
 		}

@@ -30,6 +30,8 @@ func (d *daemon) exec(s *stream, req wire.Request) {
 		return
 	}
 	defer x.close()
+	d.enlist(x)
+	defer d.dismiss(x)
 	if err := wire.WriteJSON(s, wire.TypeStarted, wire.Started{PID: x.child.pid}); err != nil {
 		x.kill()
 	}

@@ -17,6 +17,8 @@ func (d *daemon) runMain(s *stream, req wire.Request) {
 	}
 	_ = wire.WriteJSON(s, wire.TypeStarted, wire.Started{PID: c.pid})
 	ws := <-c.done
+	d.mainStatus = ws
+	close(d.mainOver)
 	// The shim trusts only what it sees itself; this tells it whether a code above 128 was a signal.
 	_ = wire.WriteJSON(s, wire.TypeExit, exitOf(ws))
 	d.mainEnded <- ws

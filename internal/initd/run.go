@@ -38,7 +38,7 @@ const (
 // daemon is the state of process 1.
 type daemon struct {
 	reaper   *reap.Reaper
-	session  *yamux.Session
+	contact  Contact
 	oomScore []byte
 	// endsInput: see endsTerminalInput.
 	endsInput bool
@@ -55,6 +55,11 @@ type daemon struct {
 	handlersMu sync.Mutex
 	ending     bool
 	handlers   sync.WaitGroup
+	// leaving is the token with which the init will come back, while it lets go of its shim; commands are the executions that
+	// end then, errands all requests that must be over.
+	leaving  string
+	commands map[*execution]struct{}
+	errands  sync.WaitGroup
 
 	// What commands get unless their request says otherwise.
 	defaultsMu sync.Mutex
@@ -63,6 +68,11 @@ type daemon struct {
 
 	mainMu sync.Mutex
 	main   *child
+	// mainOver is closed when mainStatus is how the main process ended.
+	mainOver   chan struct{}
+	mainStatus syscall.WaitStatus
+	// orphaned is closed when there is no shim any more.
+	orphaned chan struct{}
 
 	// mainEnded receives the main process's status, stopped is closed when a sandbox without one is to end.
 	mainEnded chan syscall.WaitStatus
@@ -88,8 +98,8 @@ func Run(c Contact) int {
 		return 1
 	}
 	d := &daemon{
-		reaper: reap.New(newForker().fork), session: session, oomScore: childScore(), endsInput: c.dial == "" || endsTerminalInput(), empty: emptyInput(), dir: "/", files: make(files, maxFileCalls), env: mergeEnv(nil, nil),
-		mainEnded: make(chan syscall.WaitStatus, 1), stopped: make(chan struct{}), lingering: make(chan struct{}, maxLingering),
+		reaper: reap.New(newForker().fork), contact: c, oomScore: childScore(), endsInput: c.dial == "" || endsTerminalInput(), empty: emptyInput(), dir: "/", files: make(files, maxFileCalls), env: mergeEnv(nil, nil),
+		mainEnded: make(chan syscall.WaitStatus, 1), stopped: make(chan struct{}), mainOver: make(chan struct{}), orphaned: make(chan struct{}), commands: map[*execution]struct{}{}, lingering: make(chan struct{}, maxLingering),
 	}
 	if err := d.openMain(c); err != nil {
 		fmt.Fprintf(os.Stderr, "berm init: %v\n", err)
@@ -98,7 +108,7 @@ func Run(c Contact) int {
 	makeThreads()
 	go d.reaper.Run()
 	go d.signals()
-	go d.accept()
+	go d.talk(session)
 	return d.end()
 }
 
@@ -135,25 +145,20 @@ func emptyInput() int {
 	return fd
 }
 
-func (d *daemon) accept() {
-	for {
-		s, err := d.session.AcceptStream()
-		if err != nil {
-			return
-		}
-		d.handle(&stream{Stream: s, frames: wire.NewReader(s)})
-	}
-}
-
 // handle serves a request, unless the sandbox is ending.
 func (d *daemon) handle(s *stream) {
 	d.handlersMu.Lock()
 	defer d.handlersMu.Unlock()
-	if d.ending {
+	if d.ending || d.leaving != "" {
 		s.hangUp()
 		return
 	}
-	d.handlers.Go(func() { d.serve(s) })
+	d.errands.Add(1)
+	s.over = sync.OnceFunc(d.errands.Done)
+	d.handlers.Go(func() {
+		defer s.over()
+		d.serve(s)
+	})
 }
 
 // end waits for what ends the sandbox, ends everything else, and returns the exit code.
@@ -163,7 +168,7 @@ func (d *daemon) end() int {
 	case ws := <-d.mainEnded:
 		code = int(exitOf(ws).Code)
 	case <-d.stopped:
-	case <-d.session.CloseChan():
+	case <-d.orphaned:
 		code = exitOrphaned // Without the shim nobody could stop this sandbox or hear of its end.
 	}
 	d.handlersMu.Lock()
@@ -218,6 +223,8 @@ func exitOf(ws syscall.WaitStatus) wire.Exit {
 type stream struct {
 	*yamux.Stream
 	frames *wire.Reader
+	// over says that the request is none that the init waits for before it lets go.
+	over func()
 }
 
 // hangUp ends the request. It is how the shim learns that there is no more.
@@ -257,7 +264,14 @@ func (d *daemon) dispatch(s *stream, req wire.Request) {
 		d.setup(req)
 		_ = wire.Write(s, wire.TypeOK, nil)
 	case wire.OpMain:
+		s.over()
 		d.runMain(s, req)
+	case wire.OpAwaitMain:
+		s.over()
+		d.awaitMain(s)
+	case wire.OpLetGo:
+		s.over()
+		d.letGo(s, req)
 	case wire.OpMainOutput:
 		d.sendMain(s, req)
 	case wire.OpExec:

@@ -117,6 +117,9 @@ func (a *Agent) Stop(ctx context.Context, id string, grace time.Duration, why st
 // Pause makes every process of a sandbox stand still.
 func (a *Agent) Pause(ctx context.Context, id string) error { return a.backend.Pause(ctx, id) }
 
+// Suspend saves a sandbox on disk and ends its processes.
+func (a *Agent) Suspend(ctx context.Context, id string) error { return a.backend.Suspend(ctx, id) }
+
 // Resume lets a paused sandbox go on.
 func (a *Agent) Resume(ctx context.Context, id string) error { return a.backend.Resume(ctx, id) }
 

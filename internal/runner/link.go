@@ -36,6 +36,7 @@ type Link interface {
 	Apply(ctx context.Context, a *Assignment) error
 	Stop(ctx context.Context, id string, grace time.Duration, why string) error
 	Pause(ctx context.Context, id string) error
+	Suspend(ctx context.Context, id string) error
 	Resume(ctx context.Context, id string) error
 	Delete(ctx context.Context, id string) error
 	Exec(ctx context.Context, id string, e backend.Exec) (backend.Process, error)

@@ -80,6 +80,18 @@ func (c *Client) Pause(ctx context.Context) error {
 	return c.call(ctx, wire.Request{Op: wire.OpPause}, nil)
 }
 
+// Checkpoint saves a running sandbox in a directory, absolute, which it makes with mode 0700, and lets it go on; it stands still
+// meanwhile. Commands that run are ended, and their callers get an error. Config.Restore of another sandbox takes the directory.
+func (c *Client) Checkpoint(ctx context.Context, dir string) error {
+	return c.call(ctx, wire.Request{Op: wire.OpCheckpoint, Path: dir}, nil)
+}
+
+// Suspend saves a running sandbox in its state directory and ends its processes; it is paused then, without using memory, until
+// Resume or a stop. Commands that run are ended, and their callers get an error.
+func (c *Client) Suspend(ctx context.Context) error {
+	return c.call(ctx, wire.Request{Op: wire.OpSuspend}, nil)
+}
+
 // Resume lets a paused sandbox go on.
 func (c *Client) Resume(ctx context.Context) error {
 	return c.call(ctx, wire.Request{Op: wire.OpResume}, nil)

@@ -68,6 +68,9 @@ type Config struct {
 	// Meet is the absolute path, on the host, of a socket that the shim listens on until the init has dialled it: for kinds
 	// whose init inherits nothing. Its directory belongs to the host's root and is bound read-only into the sandbox.
 	Meet string `json:"meet,omitempty"`
+	// Restore is a directory that Client.Checkpoint of another sandbox filled, absolute: this one begins as that one was then. Main
+	// is the other's, which runs on; "" begins anew.
+	Restore string `json:"restore,omitempty"`
 	// HideUnified runs the runtime in a mount namespace without the cgroup v2 hierarchy of a hybrid host. crun needs it.
 	HideUnified bool `json:"hide_unified,omitempty"`
 
@@ -120,6 +123,9 @@ func (c *Config) check() error {
 	}
 	if c.RuntimeKind.Dials() != filepath.IsAbs(c.Meet) {
 		return fmt.Errorf("socket to meet the init at %q: want an absolute path for a runtime of kind %s, and none for others", c.Meet, oci.Runsc)
+	}
+	if c.Restore != "" && (!filepath.IsAbs(c.Restore) || !c.RuntimeKind.Checkpoints()) {
+		return fmt.Errorf("restore from %q: want an absolute path, and a runtime that can", c.Restore)
 	}
 	if len(c.Main) > 0 && c.Main[0] == "" {
 		return fmt.Errorf("main command is an empty string")

@@ -25,6 +25,7 @@ var reasons = map[wire.Code]struct {
 	wire.CodeStartFailed:     {fault.Precondition, string(wire.CodeStartFailed)},
 	wire.CodeNotRunning:      {fault.Precondition, fault.ReasonSandboxNotRunning},
 	wire.CodePaused:          {fault.Precondition, fault.ReasonSandboxNotRunning},
+	wire.CodeNotSaved:        {fault.Precondition, fault.ReasonCheckpointFailed},
 	wire.CodeGap:             {fault.OutOfRange, string(wire.CodeGap)},
 	wire.CodeInternal:        {fault.Unavailable, fault.ReasonRunnerUnavailable},
 }

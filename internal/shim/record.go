@@ -54,6 +54,8 @@ type Record struct {
 	StartedAt time.Time `json:"started_at,omitzero"`
 	// PausedAt is when the sandbox was frozen; zero while it runs.
 	PausedAt time.Time `json:"paused_at,omitzero"`
+	// OnDisk says that it has no processes meanwhile: it was saved, and Resume brings it back.
+	OnDisk bool `json:"on_disk,omitempty"`
 	// Session names this run of the main process's output.
 	Session string `json:"session"`
 }

@@ -171,6 +171,7 @@ func (w *work) lifeOf(i int) {
 	}
 	// A third is ended at once, mostly before it runs. Of the others one half is resumed, the other stopped while it stands still.
 	if !l.ends && i%3 != 0 {
+		w.m.suspend(l.id)
 		if w.m.pause(l.id, "pause"); i%4 < 2 {
 			w.m.pause(l.id, "resume")
 		}

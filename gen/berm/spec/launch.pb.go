@@ -55,7 +55,10 @@ type Launch struct {
 	// What this build has no backend for. Each names the request field, so that the refusal can.
 	Unsupported []string `protobuf:"bytes,18,rep,name=unsupported,proto3" json:"unsupported,omitempty"`
 	// No main process, whatever the image says: the sandbox idles until stopped. Not together with command or args.
-	Idle          bool `protobuf:"varint,19,opt,name=idle,proto3" json:"idle,omitempty"`
+	Idle bool `protobuf:"varint,19,opt,name=idle,proto3" json:"idle,omitempty"`
+	// The sandbox begins as this one is, with its memory, processes and files: a fork. Empty: it begins anew. No front takes it from
+	// a launch; it is what a fork is asked for with. The rest of the request is that of the other sandbox.
+	ForkOf        string `protobuf:"bytes,20,opt,name=fork_of,json=forkOf,proto3" json:"fork_of,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -221,6 +224,13 @@ func (x *Launch) GetIdle() bool {
 		return x.Idle
 	}
 	return false
+}
+
+func (x *Launch) GetForkOf() string {
+	if x != nil {
+		return x.ForkOf
+	}
+	return ""
 }
 
 // ResourceAmounts are what one sandbox asks for.
@@ -402,7 +412,7 @@ var File_berm_spec_launch_proto protoreflect.FileDescriptor
 
 const file_berm_spec_launch_proto_rawDesc = "" +
 	"\n" +
-	"\x16berm/spec/launch.proto\x12\tberm.spec\x1a\x17berm/spec/profile.proto\"\xd9\a\n" +
+	"\x16berm/spec/launch.proto\x12\tberm.spec\x1a\x17berm/spec/profile.proto\"\xf2\a\n" +
 	"\x06Launch\x12\x18\n" +
 	"\acommand\x18\x01 \x01(\tR\acommand\x12\x12\n" +
 	"\x04args\x18\x02 \x03(\tR\x04args\x12\x12\n" +
@@ -426,7 +436,8 @@ const file_berm_spec_launch_proto_rawDesc = "" +
 	"runner_ids\x18\x10 \x03(\tR\trunnerIds\x120\n" +
 	"\x14max_lifetime_seconds\x18\x11 \x01(\x05R\x12maxLifetimeSeconds\x12 \n" +
 	"\vunsupported\x18\x12 \x03(\tR\vunsupported\x12\x12\n" +
-	"\x04idle\x18\x13 \x01(\bR\x04idle\x1aG\n" +
+	"\x04idle\x18\x13 \x01(\bR\x04idle\x12\x17\n" +
+	"\afork_of\x18\x14 \x01(\tR\x06forkOf\x1aG\n" +
 	"\x19EnvironmentVariablesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1aA\n" +

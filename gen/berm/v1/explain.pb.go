@@ -113,7 +113,9 @@ type Sandbox struct {
 	// What is known now of its network. Unset once it has ended, and where nothing is known.
 	Network *NetworkState `protobuf:"bytes,21,opt,name=network,proto3" json:"network,omitempty"`
 	// What it uses now. Unset unless it runs, or is paused, and its runner could measure it.
-	Usage         *Usage `protobuf:"bytes,22,opt,name=usage,proto3" json:"usage,omitempty"`
+	Usage *Usage `protobuf:"bytes,22,opt,name=usage,proto3" json:"usage,omitempty"`
+	// The sandbox that it began as; empty for one that began anew. When is in the timeline, under "forked".
+	ForkedFrom    string `protobuf:"bytes,23,opt,name=forked_from,json=forkedFrom,proto3" json:"forked_from,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -300,6 +302,13 @@ func (x *Sandbox) GetUsage() *Usage {
 		return x.Usage
 	}
 	return nil
+}
+
+func (x *Sandbox) GetForkedFrom() string {
+	if x != nil {
+		return x.ForkedFrom
+	}
+	return ""
 }
 
 // Usage is what a sandbox uses. What its runner does not measure is 0.
@@ -836,7 +845,7 @@ const file_berm_v1_explain_proto_rawDesc = "" +
 	"\x15berm/v1/explain.proto\x12\aberm.v1\x1a\x15berm/v1/network.proto\x1a\x18berm/v1/provenance.proto\x1a'coreweave/sandbox/v1beta2/gateway.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"7\n" +
 	"\x11GetSandboxRequest\x12\"\n" +
 	"\n" +
-	"sandbox_id\x18\x01 \x01(\tB\x03\xe0A\x02R\tsandboxId\"\x91\a\n" +
+	"sandbox_id\x18\x01 \x01(\tB\x03\xe0A\x02R\tsandboxId\"\xb2\a\n" +
 	"\aSandbox\x12\x1d\n" +
 	"\n" +
 	"sandbox_id\x18\x01 \x01(\tR\tsandboxId\x12\x16\n" +
@@ -866,7 +875,9 @@ const file_berm_v1_explain_proto_rawDesc = "" +
 	"\tisolation\x18\x13 \x01(\tR\tisolation\x12\x16\n" +
 	"\x06digest\x18\x14 \x01(\tR\x06digest\x12/\n" +
 	"\anetwork\x18\x15 \x01(\v2\x15.berm.v1.NetworkStateR\anetwork\x12$\n" +
-	"\x05usage\x18\x16 \x01(\v2\x0e.berm.v1.UsageR\x05usageB\f\n" +
+	"\x05usage\x18\x16 \x01(\v2\x0e.berm.v1.UsageR\x05usage\x12\x1f\n" +
+	"\vforked_from\x18\x17 \x01(\tR\n" +
+	"forkedFromB\f\n" +
 	"\n" +
 	"_exit_code\"\xe0\x01\n" +
 	"\x05Usage\x12%\n" +

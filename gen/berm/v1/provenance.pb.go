@@ -647,7 +647,7 @@ func (x *Change) GetTo() *structpb.Value {
 // TimelineEvent is something that happened to a sandbox.
 type TimelineEvent struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// "accepted", "planned", "reserved", "image", "created", "started", "first_byte", "paused", "resumed", "stopping", "ended".
+	// "accepted", "planned", "reserved", "image", "created", "started", "first_byte", "paused", "resumed", "forked", "stopping", "ended".
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	At            *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=at,proto3" json:"at,omitempty"`
 	Message       string                 `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`

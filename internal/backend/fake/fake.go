@@ -102,6 +102,9 @@ func (b *Backend) Info() backend.Info {
 
 // Check reports what Config.Refuse refuses.
 func (b *Backend) Check(w *backend.Work) error {
+	if w.Launch.GetForkOf() != "" {
+		return errNoCheckpoint()
+	}
 	if b.cfg.Refuse == nil {
 		return nil
 	}

@@ -22,6 +22,9 @@ func (b *Backend) check(w *backend.Work) error {
 	} else {
 		fields = append(fields, rt.refusals(o, &b.machine)...)
 	}
+	if w.Launch.GetForkOf() != "" {
+		fields = append(fields, b.forkable(w, o)...)
+	}
 	if err := b.checkImage(w, o); err != nil {
 		other = join(other, err)
 	}

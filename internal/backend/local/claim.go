@@ -88,6 +88,8 @@ func (p *pool) refuse(w *backend.Work, own string) *core.WarmVerdict {
 		return backend.SpecDiffers(p.want.Spec, w.Spec)
 	case own != "":
 		return &core.WarmVerdict{Reason: core.WarmRequestNeeds, Message: own}
+	case w.Launch.GetForkOf() != "":
+		return &core.WarmVerdict{Reason: core.WarmRequestNeeds, Message: "fork_of: it begins as another sandbox is"}
 	case len(p.ready) > 0:
 		return nil
 	case p.problem != "":

@@ -43,6 +43,9 @@ const (
 func crashScenario() error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
+	if os.Getenv(crashSaves) != "" {
+		return savesScenario(ctx)
+	}
 	cfg := Config{
 		Dir: os.Getenv(crashDir), RunnerName: "crash", Runtimes: []string{"crun"}, Shim: os.Getenv(crashShim),
 		Images: map[string]string{"tool": "oci:" + os.Getenv(crashLayout)}, Logger: slog.New(slog.DiscardHandler),

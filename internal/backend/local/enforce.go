@@ -111,6 +111,13 @@ func (rt ociRuntime) refusals(o *order, m *machine) []fault.Field {
 	return out
 }
 
+func checkpointNote(can bool) string {
+	if can {
+		return "pause to disk; forks of sandboxes with image host"
+	}
+	return "it cannot save sandboxes; runsc (gVisor) can"
+}
+
 // published says what a runtime holds its sandboxes to.
 func (b *Backend) published(rt ociRuntime) backend.Runtime {
 	r := backend.Runtime{Name: rt.name, Program: strings.TrimSpace(rt.seen.version + " (" + rt.path + ")"), Isolation: sharedKernel}
@@ -149,8 +156,10 @@ func (b *Backend) published(rt ociRuntime) backend.Runtime {
 	add("user-namespace", true, "")
 	add("egress:none", true, "")
 	add("egress:other", false, "comes with a later version")
+	add("disk", b.machine.disk, note(b.machine.lacks[featureDisk], "where a limit is asked for; in memory otherwise"))
 	add("scratch-size", true, "of each file system in memory")
 	add("pause", rt.seen.freezer, note("", "all of gVisor stands still"))
+	add("checkpoint", rt.kind.Checkpoints(), checkpointNote(rt.kind.Checkpoints()))
 	add("terminal-eof", true, note("", "where its kernel knows it; a command that is told so under another ends in an error"))
 	if !rt.seen.cpu {
 		r.Unenforced = map[string]string{"resource_defaults.cpu_request": "runtime " + rt.name + " sets no CPU shares here"}

@@ -33,6 +33,8 @@ const (
 	failSlotTaken     = "local.slot-taken"
 	failSlotClaimed   = "local.slot-claimed"
 	failSlotBegun     = "local.slot-begun"
+	failSuspended     = "local.suspend-done"
+	failForkSaved     = "local.fork-saved"
 	failEndSeen       = "local.end-seen"
 	failEndRecorded   = "local.end-recorded"
 	failReleased      = "local.end-released"
@@ -49,3 +51,6 @@ func Failpoints() []string {
 		failSlotTaken, failSlotClaimed, failSlotBegun, failEndSeen, failEndRecorded, failReleased, failTrashed, failDeleted, failRecovered,
 	}, image.Failpoints(), registry.Failpoints(), library.Failpoints(), network.Failpoints())
 }
+
+// CheckpointFailpoints lists those around the saving of sandboxes, which only a runtime that can passes.
+func CheckpointFailpoints() []string { return []string{failSuspended, failForkSaved} }

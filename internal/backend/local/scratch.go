@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/bermhq/berm/internal/backend"
 	"github.com/bermhq/berm/internal/backend/local/bundle"
 	"github.com/bermhq/berm/internal/backend/local/disk"
 	"github.com/bermhq/berm/internal/backend/local/hostroot"
@@ -71,9 +72,18 @@ func (b *Backend) diskRoom() error {
 		WithHint("free space on the file system of the server's data directory")
 }
 
+// limitsDisk reports whether a work asks for a limit of what it writes on disk.
+func limitsDisk(w *backend.Work) bool {
+	return w.Spec.GetResourceDefaults().GetEphemeralStorageLimit() != ""
+}
+
 // hostScratch gives the image "host" its private directories: on disk, or each a file system in memory.
 func (b *Backend) hostScratch(x *boxed, s *sandbox, o *order, dir string) error {
-	onDisk, err := b.mountDisk(s, o, dir)
+	onDisk, err := false, error(nil)
+	// In gVisor memory is where they are, unless a limit is asked for: so they are saved with the sandbox, and a fork has them.
+	if !x.bundle.OwnKernel || limitsDisk(s.work) {
+		onDisk, err = b.mountDisk(s, o, dir)
+	}
 	if err != nil {
 		return err
 	}

@@ -82,7 +82,7 @@ func (b *Backend) prepareSlot(ctx context.Context, p backend.Pool) (_ *slot, err
 	if s.content == "" || img.Image != nil && img.Image.Digest != s.content {
 		return nil, fault.Preconditionf(fault.ReasonBackendUnsupported, "image %s is looked up in its registry for every launch, so no sandbox of it can be prepared", s.order.image)
 	}
-	if s.box, s.client, err = b.bringUp(ctx, s.sandbox, s.order, img, true); err != nil {
+	if s.box, s.client, err = b.bringUp(ctx, s.sandbox, s.order, img, bringing{prepared: true}); err != nil {
 		return nil, err
 	}
 	failpoint.Hit(failSlotReady)

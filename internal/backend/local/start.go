@@ -76,20 +76,43 @@ func (b *Backend) start(ctx context.Context, s *sandbox) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	_, client, err := b.bringUp(ctx, s, o, img, false)
+	restore := ""
+	if s.work.Launch.GetForkOf() != "" {
+		if restore, err = b.saveSource(ctx, s); err != nil {
+			return err
+		}
+	}
+	_, client, err := b.bringUp(ctx, s, o, img, bringing{restore: restore})
 	if err != nil {
 		return err
+	}
+	if restore != "" {
+		if err := os.RemoveAll(restore); err != nil { // It is in memory now; a deletion would remove it at the latest.
+			b.log.Warn("what a sandbox was restored from could not be removed", "sandbox", s.id, "error", err)
+		}
 	}
 	b.started(s, client)
 	return nil
 }
 
+// forkName is where a sandbox that begins as another has what was saved of that one, until it runs.
+const forkName = "fork"
+
+// bringing is what is special about a start: prepared, all but the main process is made; restore is what it goes on from.
+type bringing struct {
+	prepared bool
+	restore  string
+}
+
 // bringUp makes everything of a sandbox and hands over to a shim. It returns when the main process runs or, prepared, when all
 // but that is there.
-func (b *Backend) bringUp(ctx context.Context, s *sandbox, o *order, img *library.Got, prepared bool) (*boxed, *shim.Client, error) {
+func (b *Backend) bringUp(ctx context.Context, s *sandbox, o *order, img *library.Got, how bringing) (*boxed, *shim.Client, error) {
 	rt, err := b.runtime(o.runtime)
 	if err != nil {
 		return nil, nil, err
+	}
+	if how.prepared && rt.kind.Dials() {
+		return nil, nil, fault.Preconditionf(fault.ReasonBackendUnsupported, "sandboxes of runtime %s cannot be prepared: their host name is given once", rt.name)
 	}
 	x, err := b.makeBox(s, o, img, rt)
 	if err != nil {
@@ -108,7 +131,8 @@ func (b *Backend) bringUp(ctx context.Context, s *sandbox, o *order, img *librar
 	}
 	s.submit(config)
 	told := b.shimConfig(s.slot, rt)
-	if told.Prepared = prepared; !prepared {
+	told.Prepared, told.Restore = how.prepared, how.restore
+	if !how.prepared {
 		told.Env, told.WorkDir, told.Main = x.envOf(o), x.dir, x.mainOf(o)
 	}
 	client, err := shim.Start(b.ctx, b.shim, told)

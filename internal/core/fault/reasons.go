@@ -52,6 +52,7 @@ const (
 	ReasonUsageExceeded       = "USAGE_EXCEEDED"
 	ReasonDigestMismatch      = "DIGEST_MISMATCH"
 	ReasonBackendUnsupported  = "BACKEND_UNSUPPORTED"
+	ReasonCheckpointFailed    = "CHECKPOINT_FAILED"
 	ReasonImageInvalid        = "IMAGE_INVALID"
 	ReasonImageNotFound       = "IMAGE_NOT_FOUND"
 	ReasonImagePullFailed     = "IMAGE_PULL_FAILED"

@@ -37,7 +37,7 @@ func (s *explainService) GetSandbox(ctx context.Context, r *bermv1.GetSandboxReq
 		CreatedBy: sb.CreatedBy, CreatedAt: wire.Time(sb.CreatedAt), StartedAt: wire.Time(sb.StartedAt), EndedAt: wire.Time(sb.EndedAt),
 		ExpiresAt: wire.Time(sb.ExpiresAt), Timeline: timeline(sb.Timeline), Request: startreq.Request(sb.Launch),
 		Isolation: v.Isolation, Digest: sb.Digest, Submitted: wire.Struct(submitted), Network: s.networkState(ctx, r.GetSandboxId()),
-		Usage: usage(v.Usage),
+		Usage: usage(v.Usage), ForkedFrom: sb.Launch.GetForkOf(),
 	}, nil
 }
 

@@ -42,6 +42,7 @@ func New(c *control.Service, pod PodFunc) *Front {
 func (f *Front) Register(register func(*grpc.ServiceDesc, any)) {
 	register(&bermv1rpc.ExplainService_ServiceDesc, &explainService{Front: f})
 	register(&bermv1rpc.AbilityService_ServiceDesc, &abilityService{Front: f})
+	register(&bermv1rpc.CheckpointService_ServiceDesc, &checkpointService{Front: f})
 	register(&bermv1rpc.OrgService_ServiceDesc, &orgService{Front: f})
 	register(&bermv1rpc.TokenService_ServiceDesc, &tokenService{Front: f})
 	register(&bermv1rpc.RevisionService_ServiceDesc, &revisionService{Front: f})
@@ -59,7 +60,7 @@ func (f *Front) Route(rt *rest.Router) {
 
 // Gateway returns the rest of the REST form.
 func (f *Front) Gateway(ctx context.Context) (http.Handler, error) {
-	mux, err := rest.NewGateway("berm.v1.ExplainService", "berm.v1.AbilityService", "berm.v1.OrgService", "berm.v1.TokenService", "berm.v1.RevisionService")
+	mux, err := rest.NewGateway("berm.v1.ExplainService", "berm.v1.AbilityService", "berm.v1.CheckpointService", "berm.v1.OrgService", "berm.v1.TokenService", "berm.v1.RevisionService")
 	if err != nil {
 		return nil, err
 	}
@@ -69,6 +70,9 @@ func (f *Front) Gateway(ctx context.Context) (http.Handler, error) {
 		},
 		func(ctx context.Context, mux *runtime.ServeMux) error {
 			return bermv1rpc.RegisterAbilityServiceHandlerServer(ctx, mux, &abilityService{Front: f})
+		},
+		func(ctx context.Context, mux *runtime.ServeMux) error {
+			return bermv1rpc.RegisterCheckpointServiceHandlerServer(ctx, mux, &checkpointService{Front: f})
 		},
 		func(ctx context.Context, mux *runtime.ServeMux) error {
 			return bermv1rpc.RegisterOrgServiceHandlerServer(ctx, mux, &orgService{Front: f})

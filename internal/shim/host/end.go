@@ -51,6 +51,16 @@ func (s *sandbox) requestStop(grace time.Duration) {
 
 // askToEnd lets the main process know. A sandbox that is frozen goes on for it. The timer is what counts.
 func (s *sandbox) askToEnd(grace time.Duration) {
+	s.pausing.Lock()
+	if s.onDisk() {
+		defer s.pausing.Unlock()
+		select {
+		case s.finales <- finale{onDisk: true}:
+		default:
+		}
+		return
+	}
+	s.pausing.Unlock()
 	if werr := s.resume(); werr != nil {
 		s.logf("resume a sandbox that is stopped: %v", werr)
 	}
@@ -87,16 +97,16 @@ func (s *sandbox) kill() {
 }
 
 // finish records the end and removes what is left.
-func (s *sandbox) finish(reserve *shim.ExitFile, ws syscall.WaitStatus) {
+func (s *sandbox) finish(reserve *shim.ExitFile, f finale) {
 	at := time.Now().UTC()
 	s.mu.Lock()
 	s.over = true
 	s.mu.Unlock()
 	s.drain()
-	if s.hasMain() {
+	if f.lived() && s.hasMain() {
 		wait(s.inside().told, lastWords) // It was sent before process 1 ended, but by another way.
 	}
-	exit := s.describe(ws)
+	exit := s.describe(f)
 	exit.EndedAt = at
 	failpoint.Hit(failBeforeExitRecord)
 	s.commit(reserve, exit)
@@ -107,9 +117,13 @@ func (s *sandbox) finish(reserve *shim.ExitFile, ws syscall.WaitStatus) {
 }
 
 // describe says how the sandbox ended, from what the shim saw.
-func (s *sandbox) describe(ws syscall.WaitStatus) shim.Exit {
+func (s *sandbox) describe(f finale) shim.Exit {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if !f.lived() {
+		return s.unobserved(f)
+	}
+	ws := f.status
 	code, signal := int32(ws.ExitStatus()), 0
 	if ws.Signaled() {
 		signal = int(ws.Signal())
@@ -143,6 +157,19 @@ func (s *sandbox) hasMain() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.main) > 0
+}
+
+// lived reports whether there was a process 1 whose end was seen.
+func (f finale) lived() bool { return !f.onDisk && f.lost == "" }
+
+// unobserved says how a sandbox ended of which no process lived.
+func (s *sandbox) unobserved(f finale) shim.Exit {
+	e := shim.Exit{ID: s.cfg.ID, Reason: shim.ReasonStopped, Message: "it was on disk when it was stopped, and nothing of it ran any more", StartedAt: s.record.StartedAt}
+	if f.lost != "" {
+		e.Reason, e.Message = shim.ReasonKilled, f.lost
+	}
+	e.OutputBytes, _ = s.spool.Offset()
+	return e
 }
 
 // explain sets reason and message, and takes back a code that is not the main process's.

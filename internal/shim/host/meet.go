@@ -1,6 +1,7 @@
 package host
 
 import (
+	"crypto/subtle"
 	"fmt"
 	"io"
 	"net"
@@ -70,6 +71,70 @@ func (m *meeting) await(timeout time.Duration) (net.Conn, error) {
 		return nil, err
 	}
 	return wire.Coalesce(conn), nil
+}
+
+// Of those who come and claim to be an init that let go.
+const (
+	// maxClaims is how many are listened to at once, claimTimeout how long.
+	maxClaims    = 16
+	claimTimeout = 2 * time.Second
+)
+
+// awaitToken returns the connection of the first who knows a token. By then the sandbox runs, and any process of it can dial:
+// the others are turned away.
+func (m *meeting) awaitToken(timeout time.Duration, token string) (net.Conn, error) {
+	defer m.end()
+	_ = m.listener.SetDeadline(time.Now().Add(timeout))
+	known := make(chan net.Conn)
+	done := make(chan struct{})
+	defer close(done)
+	refused := make(chan error, 1)
+	go func() {
+		slots := make(chan struct{}, maxClaims)
+		for {
+			conn, err := m.listener.AcceptUnix()
+			if err != nil {
+				refused <- err
+				return
+			}
+			slots <- struct{}{}
+			go func() {
+				defer func() { <-slots }()
+				if !claims(conn, token) {
+					_ = conn.Close()
+					return
+				}
+				select {
+				case known <- conn:
+				case <-done:
+					_ = conn.Close()
+				}
+			}()
+		}
+	}()
+	select {
+	case conn := <-known:
+		return wire.Coalesce(conn), nil
+	case err := <-refused:
+		return nil, err
+	}
+}
+
+// claims reports whether who dialled knows the token, and tells it so.
+func claims(conn net.Conn, token string) bool {
+	_ = conn.SetDeadline(time.Now().Add(claimTimeout))
+	f, err := wire.NewReader(conn).Read()
+	if err != nil || f.Type != wire.TypeRequest {
+		return false
+	}
+	var req wire.Request
+	if f.Decode(&req) != nil || req.Op != wire.OpReturn || subtle.ConstantTimeCompare([]byte(req.Token), []byte(token)) != 1 {
+		return false
+	}
+	if wire.Write(conn, wire.TypeOK, nil) != nil {
+		return false
+	}
+	return conn.SetDeadline(time.Time{}) == nil
 }
 
 // end closes a socket to be dialled, if it is not closed yet.

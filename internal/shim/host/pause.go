@@ -79,6 +79,9 @@ func (s *sandbox) resume() *wire.Error {
 	if !s.paused() {
 		return nil
 	}
+	if s.onDisk() {
+		return s.recall()
+	}
 	if err := s.cfg.Cgroup.Thaw(); err != nil {
 		return wire.Errorf(wire.CodeInternal, "the sandbox could not be resumed: %v", err)
 	}

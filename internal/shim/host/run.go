@@ -54,6 +54,11 @@ const (
 	failBeforeExitRecord  = "shim.before-exit-record"
 	failAfterExitRecord   = "shim.after-exit-record"
 	failAfterRemove       = "shim.after-remove"
+	failBeforeCheckpoint  = "shim.before-checkpoint"
+	failAfterCheckpoint   = "shim.after-checkpoint"
+	failAfterSuspend      = "shim.after-suspend-record"
+	failBeforeRestore     = "shim.before-restore"
+	failAfterRestore      = "shim.after-restore"
 	failBeforeStartFailed = "shim.before-start-failed-record"
 )
 
@@ -64,6 +69,11 @@ func Failpoints() []string {
 		failAfterPrepared, failBeforeBeginRecord, failAfterBeginRecord, failAfterBinds, failBeforeRunning, failAfterRunning, failBeforeStopRecord,
 		failAfterStopRecord, failBeforeFreeze, failAfterFreeze, failAfterPauseRecord, failAfterThaw, failBeforeExitRecord, failAfterExitRecord, failAfterRemove, failBeforeStartFailed,
 	}
+}
+
+// CheckpointFailpoints lists those around the saving and restoring of a sandbox, which only a runtime that can passes.
+func CheckpointFailpoints() []string {
+	return []string{failBeforeCheckpoint, failAfterCheckpoint, failAfterSuspend, failBeforeRestore, failAfterRestore}
 }
 
 // sandbox is what the shim is in charge of.
@@ -103,6 +113,11 @@ type sandbox struct {
 	deadline  time.Time
 	timer     *time.Timer
 
+	// leaving says that process 1 is ending because the sandbox is being saved: left receives its status then, finales otherwise.
+	leaving bool
+	left    chan syscall.WaitStatus
+	finales chan finale
+
 	// Each is closed once: stop when one was asked for, running, ended when exit is set and recorded, removed when the
 	// runtime and the kernel keep nothing more, forgotten when the shim may go.
 	stop, running, ended, removed, forgotten chan struct{}
@@ -110,6 +125,14 @@ type sandbox struct {
 	exit                                     shim.Exit
 	// unattended is closed when the state directory is gone, and with it everybody who could ask.
 	unattended chan struct{}
+}
+
+// finale is how process 1 ended, or that there was none: the sandbox was on disk.
+type finale struct {
+	status syscall.WaitStatus
+	onDisk bool
+	// lost is why it could not be brought back from disk.
+	lost string
 }
 
 // Run is the shim. It returns the process's exit code, which means nothing: what counts is on disk.
@@ -153,6 +176,7 @@ func newSandbox(dir string) (*sandbox, error) {
 			ID: cfg.ID, Phase: shim.PhaseCreated, Boot: boot, ShimPID: os.Getpid(), CreatedAt: time.Now().UTC(), Session: session,
 		},
 		main: cfg.Main, prepared: make(chan struct{}), beginning: beginning{done: make(chan struct{})},
+		left: make(chan syscall.WaitStatus, 1), finales: make(chan finale, 1),
 		stop: make(chan struct{}), running: make(chan struct{}), ended: make(chan struct{}), removed: make(chan struct{}),
 		forgotten: make(chan struct{}), unattended: make(chan struct{}),
 	}
@@ -201,7 +225,7 @@ func (s *sandbox) live(report *os.File) {
 	if reserveErr != nil {
 		err = errors.Join(err, fmt.Errorf("no room to record the end: %w", reserveErr))
 	}
-	done, werr := s.start(err)
+	werr := s.start(err)
 	if werr != nil {
 		s.startFailed(reserve, werr)
 		_ = wire.WriteJSON(report, wire.TypeError, werr)
@@ -210,7 +234,7 @@ func (s *sandbox) live(report *os.File) {
 	}
 	_ = wire.Write(report, wire.TypeOK, nil)
 	_ = report.Close()
-	s.finish(reserve, <-done)
+	s.finish(reserve, <-s.finales)
 	s.linger()
 	s.closeSocket()
 }

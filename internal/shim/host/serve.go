@@ -139,6 +139,10 @@ func (s *sandbox) dispatch(c *client, req wire.Request) {
 	switch req.Op {
 	case wire.OpExec, wire.OpReadFile, wire.OpWriteFile:
 		s.relay(c, req)
+	case wire.OpCheckpoint:
+		s.answerPause(c, func() *wire.Error { return s.checkpoint(req.Path) })
+	case wire.OpSuspend:
+		s.answerPause(c, s.suspend)
 	case wire.OpInfo:
 		s.pausing.Lock() // Whoever asks must not miss a pause that is under way.
 		s.mu.Lock()

@@ -20,14 +20,17 @@ import (
 // lastWords is how long an answer of the init may still be on its way when process 1 is gone already.
 const lastWords = time.Second
 
-// start runs the container and its main process. It returns the channel with the status of process 1.
-func (s *sandbox) start(prior error) (<-chan syscall.WaitStatus, *wire.Error) {
+// start runs the container and its main process, or restores both. How process 1 ends comes over s.finales.
+func (s *sandbox) start(prior error) *wire.Error {
 	if prior != nil {
-		return nil, wire.Errorf(wire.CodeInternal, "%v", prior)
+		return wire.Errorf(wire.CodeInternal, "%v", prior)
+	}
+	if s.cfg.Restore != "" {
+		return s.startRestored()
 	}
 	stdio, m, err := s.plumb()
 	if err != nil {
-		return nil, wire.Errorf(wire.CodeInternal, "%v", err)
+		return wire.Errorf(wire.CodeInternal, "%v", err)
 	}
 	defer m.end()
 	// The init answers before the runtime is done: both are awaited, side by side.
@@ -38,25 +41,41 @@ func (s *sandbox) start(prior error) (<-chan syscall.WaitStatus, *wire.Error) {
 	stdio.close()
 	failpoint.Hit(failAfterRun)
 	if err != nil {
-		return nil, wire.Errorf(wire.CodeStartFailed, "%v%s", err, s.lastWords())
+		return wire.Errorf(wire.CodeStartFailed, "%v%s", err, s.lastWords())
 	}
-	done, err := s.adopt(m)
-	if err != nil {
-		return nil, wire.Errorf(wire.CodeStartFailed, "%v", err)
+	if err := s.adopt(m); err != nil {
+		return wire.Errorf(wire.CodeStartFailed, "%v", err)
 	}
 	if werr := s.awaitBegin(answer); werr != nil {
-		return nil, werr
+		return werr
 	}
 	if s.cfg.Prepared {
 		if err := s.markPrepared(); err != nil {
-			return nil, wire.Errorf(wire.CodeInternal, "record that the sandbox is prepared: %v", err)
+			return wire.Errorf(wire.CodeInternal, "record that the sandbox is prepared: %v", err)
 		}
-		return done, nil
+		return nil
 	}
 	if err := s.markRunning(); err != nil {
-		return nil, wire.Errorf(wire.CodeInternal, "record that the sandbox runs: %v", err)
+		return wire.Errorf(wire.CodeInternal, "record that the sandbox runs: %v", err)
 	}
-	return done, nil
+	return nil
+}
+
+// startRestored begins as another sandbox was when it was saved.
+func (s *sandbox) startRestored() *wire.Error {
+	c, err := shim.ReadCheckpoint(s.cfg.Restore)
+	if err != nil || c == nil {
+		return wire.Errorf(wire.CodeStartFailed, "there is no saved sandbox in %s: %v", s.cfg.Restore, err)
+	}
+	failpoint.Hit(failBeforeRestore)
+	if werr := s.restore(s.cfg.Restore, c.Token); werr != nil {
+		return wire.Errorf(wire.CodeStartFailed, "%s", werr.Message)
+	}
+	failpoint.Hit(failAfterRestore)
+	if err := s.markRunning(); err != nil {
+		return wire.Errorf(wire.CodeInternal, "record that the sandbox runs: %v", err)
+	}
+	return nil
 }
 
 // converse meets the init, tells it all it needs to know and starts the main process.
@@ -102,12 +121,14 @@ func (p *plumbing) close() {
 
 // plumb makes where shim and init meet and the pipes for output, and starts to read those.
 func (s *sandbox) plumb() (p *plumbing, m *meeting, err error) {
-	p = &plumbing{oci.Stdio{Hold: s.lock}}
+	if p, err = s.console(s.startup); err != nil {
+		return nil, nil, err
+	}
 	type output struct {
 		end  **os.File
 		read func(io.Reader)
 	}
-	outputs := []output{{&p.Console, s.startup.read}}
+	var outputs []output
 	if s.cfg.RuntimeKind.Dials() {
 		m, err = invite(s.cfg.Meet)
 	} else {
@@ -118,31 +139,46 @@ func (s *sandbox) plumb() (p *plumbing, m *meeting, err error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	for _, o := range outputs {
+		r, w, err := s.pipe()
+		if err != nil {
+			return nil, nil, err
+		}
+		*o.end = w
+		s.copies.Go(func() {
+			defer r.Close()
+			o.read(r)
+		})
+	}
+	return p, m, nil
+}
+
+// console makes the pipe for what the runtime and process 1 say, and starts to read it.
+func (s *sandbox) console(said *words) (*plumbing, error) {
+	r, w, err := s.pipe()
+	if err != nil {
+		return nil, err
+	}
+	go func() {
+		defer r.Close()
+		said.read(r)
+	}()
+	return &plumbing{oci.Stdio{Hold: s.lock, Console: w}}, nil
+}
+
+// pipe returns a pipe that process 1 can open: so that processes inside can open /dev/stdout, for one.
+func (s *sandbox) pipe() (r, w *os.File, err error) {
 	owner, err := oci.Owner(s.cfg.Bundle)
 	if err != nil {
 		return nil, nil, err
 	}
-	for _, o := range outputs {
-		r, w, err := os.Pipe()
-		if err != nil {
-			return nil, nil, err
-		}
-		// So that processes inside can open /dev/stdout, which is this pipe.
-		if err := w.Chown(owner.UID, owner.GID); err != nil {
-			return nil, nil, err
-		}
-		*o.end = w
-		read := func() {
-			defer r.Close()
-			o.read(r)
-		}
-		if o.end == &p.Console {
-			go read()
-			continue
-		}
-		s.copies.Go(read)
+	if r, w, err = os.Pipe(); err != nil {
+		return nil, nil, err
 	}
-	return p, m, nil
+	if err := w.Chown(owner.UID, owner.GID); err != nil {
+		return nil, nil, errors.Join(err, r.Close(), w.Close())
+	}
+	return r, w, nil
 }
 
 func (s *sandbox) setRuntimePID(pid int) {
@@ -155,29 +191,34 @@ func (s *sandbox) setRuntimePID(pid int) {
 }
 
 // adopt learns who process 1 is. Once it has ended, no init comes any more.
-func (s *sandbox) adopt(m *meeting) (<-chan syscall.WaitStatus, error) {
+func (s *sandbox) adopt(m *meeting) error {
 	b, err := os.ReadFile(shim.PIDFile(s.cfg.Dir))
 	if err != nil {
-		return nil, fmt.Errorf("the runtime left no pid: %w", err)
+		return fmt.Errorf("the runtime left no pid: %w", err)
 	}
 	pid, err := strconv.Atoi(strings.TrimSpace(string(b)))
 	if err != nil || pid <= 1 {
-		return nil, fmt.Errorf("the runtime's pid file says %q", b)
+		return fmt.Errorf("the runtime's pid file says %q", b)
 	}
 	start, err := shim.StartTime(pid)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, err
+		return err
 	}
-	ended := make(chan syscall.WaitStatus, 1)
 	go func(done <-chan syscall.WaitStatus) {
 		ws := <-done
 		m.end()
-		ended <- ws
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.leaving {
+			s.left <- ws
+		} else {
+			s.finales <- finale{status: ws}
+		}
 	}(s.reaper.Adopt(pid))
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.pid, s.record.PID, s.record.PIDStart, s.record.RuntimePID = pid, pid, start, 0
-	return ended, nil
+	return nil
 }
 
 // awaitBegin waits for the init to have started the main process.

@@ -37,6 +37,9 @@ func KindOf(path string) Kind {
 // Dials reports whether the init must dial its shim, because it inherits nothing.
 func (k Kind) Dials() bool { return k == Runsc }
 
+// Checkpoints reports whether containers can be saved and restored.
+func (k Kind) Checkpoints() bool { return k == Runsc }
+
 // FilesOnly reports whether nothing is left of a container, once its control group is empty, but files of the runtime. gVisor's
 // own delete does no more, and takes a second and more for it.
 func (k Kind) FilesOnly() bool { return k == Runsc }

@@ -81,6 +81,20 @@ type Stdio struct {
 // Run creates and starts the container and returns when the runtime is done; the container's process 1 is then a child of
 // the nearest subreaper, and its id is in pidFile. onStart is told the runtime's process id.
 func (c *Container) Run(pidFile string, io Stdio, timeout time.Duration, onStart func(pid int)) error {
+	return c.begin("run", c.Kind.runArgs(), pidFile, io, timeout, onStart)
+}
+
+// Restore is Run for a container that goes on from where Checkpoint saved one in dir.
+func (c *Container) Restore(dir, pidFile string, io Stdio, timeout time.Duration, onStart func(pid int)) error {
+	return c.begin("restore", []string{"restore", "--detach", "--image-path", dir}, pidFile, io, timeout, onStart)
+}
+
+// Checkpoint saves the container in a directory of its own, and ends it.
+func (c *Container) Checkpoint(dir string, timeout time.Duration) error {
+	return c.ask("checkpoint", []string{"--log", c.Log, "checkpoint", "--image-path", dir, c.ID}, timeout)
+}
+
+func (c *Container) begin(verb string, verbArgs []string, pidFile string, io Stdio, timeout time.Duration, onStart func(pid int)) error {
 	empty, err := emptyInput()
 	if err != nil {
 		return err
@@ -92,8 +106,8 @@ func (c *Container) Run(pidFile string, io Stdio, timeout time.Duration, onStart
 	} else {
 		files = append(files, io.Socket.Fd(), io.Stdout.Fd(), io.Stderr.Fd(), io.Hold.Fd())
 	}
-	args := slices.Concat([]string{"--log", c.Log}, c.Kind.runArgs(), []string{"--bundle", c.Bundle, "--pid-file", pidFile, c.ID})
-	return c.call("run", args, files, timeout, onStart)
+	args := slices.Concat([]string{"--log", c.Log}, verbArgs, []string{"--bundle", c.Bundle, "--pid-file", pidFile, c.ID})
+	return c.call(verb, args, files, timeout, onStart)
 }
 
 // emptyInput returns a file that is empty and can never be anything else. Not the host's /dev/null: crun gives a
@@ -114,6 +128,11 @@ func emptyInput() (*os.File, error) {
 // Delete kills the container if it runs and removes what the runtime keeps of it. It fails for a container that the runtime
 // does not know. It needs nothing but the runtime's own directory.
 func (c *Container) Delete() error {
+	return c.ask("delete", []string{"delete", "--force", c.ID}, DeleteTimeout)
+}
+
+// ask makes a call that ends by itself; what it says is in its error.
+func (c *Container) ask(verb string, args []string, timeout time.Duration) error {
 	null, err := os.Open(os.DevNull)
 	if err != nil {
 		return err
@@ -125,7 +144,7 @@ func (c *Container) Delete() error {
 	}
 	defer r.Close()
 	defer w.Close()
-	err = c.call("delete", []string{"delete", "--force", c.ID}, []uintptr{null.Fd(), w.Fd(), w.Fd()}, DeleteTimeout, nil)
+	err = c.call(verb, args, []uintptr{null.Fd(), w.Fd(), w.Fd()}, timeout, nil)
 	if err == nil {
 		return nil
 	}

@@ -22,6 +22,12 @@ const (
 	// OpMainOutput brings what the main process prints on one stream, as Data frames and End: from an init that inherited no
 	// pipes for it. It comes before OpMain.
 	OpMainOutput Op = "main_output"
+	// OpAwaitMain waits, as OpMain's stream does, for the end of a main process that was started over an earlier connection.
+	OpAwaitMain Op = "await_main"
+	// OpLetGo makes an init that dialled end all commands, hang up and dial again, with the token given: what it holds of the
+	// host cannot be saved. OpReturn is the first frame of the new connection, from the init.
+	OpLetGo  Op = "let_go"
+	OpReturn Op = "return"
 	// OpStop asks the init to end the main process. The shim does not rely on it.
 	OpStop Op = "stop"
 	// OpSignal sends a signal to the main process.
@@ -35,6 +41,10 @@ const (
 	OpStats  Op = "stats"
 	OpOutput Op = "output"
 	OpForget Op = "forget"
+	// OpCheckpoint saves a running sandbox in a directory of the host, Path, and lets it go on. OpSuspend saves it in the state
+	// directory and ends its processes; OpResume brings them back.
+	OpCheckpoint Op = "checkpoint"
+	OpSuspend    Op = "suspend"
 	// OpPause freezes every process of the sandbox, OpResume lets them go on. Both answer once that is so.
 	OpPause  Op = "pause"
 	OpResume Op = "resume"
@@ -67,6 +77,9 @@ type Request struct {
 	Grace time.Duration `json:"grace_ns,omitempty"`
 	// Signal: signal.
 	Signal int `json:"signal,omitempty"`
+
+	// Token: let_go and return.
+	Token string `json:"token,omitempty"`
 
 	// Stream: main_output.
 	Stream Stream `json:"stream,omitempty"`
@@ -125,6 +138,8 @@ const (
 	CodeNotRunning Code = "NOT_RUNNING"
 	// CodePaused: the sandbox is frozen and does nothing until it is resumed.
 	CodePaused Code = "PAUSED"
+	// CodeNotSaved: the runtime could not save the sandbox.
+	CodeNotSaved Code = "NOT_SAVED"
 	// CodeGap: output before the offset asked for was already discarded.
 	CodeGap Code = "REPLAY_GAP"
 	// CodeInternal: the shim could not do its part.
