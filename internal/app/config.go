@@ -16,6 +16,8 @@ import (
 	"github.com/bermhq/berm/internal/core/fault"
 	"github.com/bermhq/berm/internal/core/spec"
 	"github.com/bermhq/berm/internal/core/tree"
+	"github.com/bermhq/berm/internal/shim"
+	"github.com/bermhq/berm/internal/shim/spool"
 )
 
 // Config is everything that `berm serve` can be told.
@@ -44,6 +46,9 @@ type Config struct {
 	OCIRuntimes []string
 	// Network is how sandboxes are connected.
 	Network Network
+	// OutputRetention is how long output of main processes is kept after the end, OutputLimit how much of each, in bytes.
+	OutputRetention time.Duration
+	OutputLimit     int64
 	// RunningDir is where the server tells the command line of the same user that it runs.
 	RunningDir string
 	Version    string
@@ -51,6 +56,15 @@ type Config struct {
 	// Out gets what a person who starts a server wants to read.
 	Out io.Writer
 }
+
+const (
+	// DefaultOutputRetention holds when nothing else is said.
+	DefaultOutputRetention = local.DefaultOutputRetention
+	// DefaultOutputLimit does too.
+	DefaultOutputLimit = shim.DefaultOutputLimit
+	// MaxOutputLimit is the most output that can be kept of one main process, in bytes.
+	MaxOutputLimit = 64 << 30
+)
 
 // Runner is one embedded runner.
 type Runner struct {
@@ -83,6 +97,12 @@ func (c *Config) check() error {
 	}
 	if c.RetainEnded != 0 && c.RetainEnded < control.MinRetention {
 		return fault.Invalidf("USAGE", "--retain-ended %s is less than %s: usage guardrails count what ended in that time", c.RetainEnded, control.MinRetention)
+	}
+	if c.OutputRetention < 0 {
+		return fault.Invalidf("USAGE", "--output-retention %s is negative", c.OutputRetention)
+	}
+	if c.OutputLimit != 0 && (c.OutputLimit < spool.MinLimit || c.OutputLimit > MaxOutputLimit) {
+		return fault.Invalidf("USAGE", "--output-limit %d is not between %d and %d", c.OutputLimit, spool.MinLimit, int64(MaxOutputLimit))
 	}
 	names := make([]string, len(c.Runners))
 	for i, r := range c.Runners {

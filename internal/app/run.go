@@ -139,6 +139,7 @@ func (a *app) attach(ctx context.Context, r *core.Runner, first bool) error {
 		Dir: filepath.Join(a.cfg.DataDir, "runners", r.RunnerID), RunnerName: r.RunnerID, Runtimes: a.runtimes(),
 		NodeLabels: a.cfg.NodeLabels, Images: a.cfg.ImageAliases, ImageFile: a.cfg.Images, Network: a.cfg.Network.config(),
 		NameServers: a.cfg.Network.NameServers, Logger: a.log.With("runner", r.RunnerID),
+		OutputLimit: a.cfg.OutputLimit, OutputRetention: a.cfg.OutputRetention,
 	})
 	if err != nil {
 		return err

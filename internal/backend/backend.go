@@ -135,6 +135,10 @@ type Backend interface {
 	ReadFile(ctx context.Context, id, path string, limit int64) (io.ReadCloser, int64, error)
 	// WriteFile creates or replaces a file with all of r, or leaves what was there.
 	WriteFile(ctx context.Context, id, path string, mode uint32, r io.Reader) error
+	// Logs reads what the main process printed, from its first byte on: of a sandbox that is being created (within ctx it waits),
+	// runs, or has ended, also for a time after Delete that the backend chooses. It ends with ctx. Unknown, or not kept any more:
+	// NotFound.
+	Logs(ctx context.Context, id string, q LogQuery) (LogReader, error)
 	// Observe yields the last observation of every sandbox known and then each new one, until ctx ends. After a restart it
 	// yields what survived and what ended meanwhile. A sandbox that was created but is not yielded in the first pass is gone.
 	// The element nil marks the end of the first pass.

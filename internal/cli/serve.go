@@ -87,6 +87,8 @@ bound as its default, and the token of the administrator is written to DIR/admin
 	f.StringVar(&cfg.Runtime, "runtime", "", "name of the default OCI runtime (default: crun, else runc, else runsc)")
 	f.StringArrayVar(&cfg.OCIRuntimes, "oci-runtime", nil, "OCI runtime NAME=PATH[,kind=crun|runc|runsc][,flag=--FLAG]... that profiles may name as runtime_class, repeatable")
 	net.bind(f)
+	f.DurationVar(&cfg.OutputRetention, "output-retention", app.DefaultOutputRetention, "how long output of main processes is kept after their sandbox has ended")
+	f.Int64Var(&cfg.OutputLimit, "output-limit", app.DefaultOutputLimit, "bytes of output kept of each main process; older output is discarded")
 	f.BoolVarP(&verbose, "verbose", "v", false, "log every call")
 	f.BoolVar(&failpoints, "print-failpoints", false, "list the places where BERM_FAILPOINT can kill a process, and stop")
 	_ = f.MarkHidden("print-failpoints") // for the crash tests

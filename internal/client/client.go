@@ -147,6 +147,9 @@ func (c *Client) Explain() bermv1rpc.ExplainServiceClient {
 	return bermv1rpc.NewExplainServiceClient(c.conn)
 }
 
+// Logs reads what main processes printed.
+func (c *Client) Logs() bermv1rpc.LogServiceClient { return bermv1rpc.NewLogServiceClient(c.conn) }
+
 // Orgs makes and lists organizations.
 func (c *Client) Orgs() bermv1rpc.OrgServiceClient { return bermv1rpc.NewOrgServiceClient(c.conn) }
 

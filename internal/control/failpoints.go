@@ -34,6 +34,7 @@ const (
 	fpCleaned           = "control.after-cleanup"
 	fpCollect           = "control.before-collect"
 	fpExec              = "control.before-exec"
+	fpLogs              = "control.before-logs"
 	fpReadFile          = "control.before-read-file"
 	fpWriteFile         = "control.before-write-file"
 	fpRecovered         = "control.after-recover-read"
@@ -47,6 +48,6 @@ func Failpoints() []string {
 		fpProfileInsert, fpProfileUpdate, fpProfileDelete, fpRunnerInsert, fpRunnerUpdate, fpRunnerDelete, fpRunnerDrained,
 		fpZonePut, fpZoneDelete, fpOrgInsert, fpTokenInsert, fpTokenRevoke, fpBootstrap, fpCapacity,
 		fpLaunchCommit, fpLaunchCommitted, fpApplied, fpStatusCommit, fpStatusCommitted, fpStop, fpStopped, fpPause, fpPaused, fpSuspend, fpSuspended, fpResume, fpResumed, fpCleanup, fpCleaned,
-		fpCollect, fpExec, fpReadFile, fpWriteFile, fpRecovered, fpSetPools, fpFirstPassObserved,
+		fpCollect, fpExec, fpLogs, fpReadFile, fpWriteFile, fpRecovered, fpSetPools, fpFirstPassObserved,
 	}
 }

@@ -141,6 +141,11 @@ func (a *Agent) WriteFile(ctx context.Context, id, path string, mode uint32, r i
 	return a.backend.WriteFile(ctx, id, path, mode, r)
 }
 
+// Logs reads what the main process of a sandbox printed.
+func (a *Agent) Logs(ctx context.Context, id string, q backend.LogQuery) (backend.LogReader, error) {
+	return a.backend.Logs(ctx, id, q)
+}
+
 // Observe follows the sandboxes of the backend.
 func (a *Agent) Observe(ctx context.Context) iter.Seq[*backend.Observation] {
 	return a.backend.Observe(ctx)

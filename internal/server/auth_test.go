@@ -73,6 +73,9 @@ func (w *world) invoke(conn *grpc.ClientConn, r rpc) error {
 	if err != nil {
 		return err
 	}
+	if !r.method.IsStreamingClient() { // of one message, and not of none
+		_ = s.SendMsg(in)
+	}
 	_ = s.CloseSend()
 	return s.RecvMsg(out)
 }

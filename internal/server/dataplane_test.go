@@ -1,7 +1,6 @@
 package server_test
 
 import (
-	"context"
 	"encoding/base64"
 	"net/http"
 	"net/url"
@@ -300,7 +299,6 @@ func TestLater(t *testing.T) {
 			_, err := g.List(ctx, &v1beta2pb.ListSandboxesRequest{VolumeIds: []string{"v"}})
 			return err
 		},
-		"StreamLogs":        func() error { return recvLogs(ctx, v1beta2rpc.NewGatewayStreamingServiceClient(conn)) },
 		"DeleteSecretStore": func() error { _, err := s.DeleteSecretStore(ctx, &v1beta2pb.DeleteSecretStoreRequest{}); return err },
 		"ObjectStorageWIFConfig": func() error {
 			_, err := g.GetObjectStorageWIFConfig(ctx, &v1beta2pb.GetObjectStorageWIFConfigRequest{})
@@ -322,18 +320,6 @@ func TestLater(t *testing.T) {
 	if n := len(w.call(w.user, http.MethodGet, "/v1beta2/sandboxes?includeStopped=true", nil).body["sandboxes"].([]any)); n != 0 {
 		t.Errorf("%d sandboxes were left behind", n)
 	}
-}
-
-func recvLogs(ctx context.Context, c v1beta2rpc.GatewayStreamingServiceClient) error {
-	stream, err := c.StreamLogs(ctx)
-	if err != nil {
-		return err
-	}
-	if err := stream.Send(&v1beta2pb.LogStreamRequest{}); err != nil {
-		return err
-	}
-	_, err = stream.Recv()
-	return err
 }
 
 func TestDiscovery(t *testing.T) {

@@ -74,11 +74,9 @@ func New(cfg Config) (*Server, error) {
 	s := &Server{control: cfg.Control, metrics: cfg.Metrics, newID: cfg.NewID}
 	chain := edge.New(edge.Config{Authenticate: cfg.Control.Authenticate, Logger: cfg.Logger, Now: cfg.Now, NewID: cfg.NewID})
 	configure := controlplane.New(cfg.Control, cfg.Version)
-	own := bermv1.New(cfg.Control, cfg.Pod)
-	run := dataplane.New(dataplane.Config{
-		Control: cfg.Control, Now: cfg.Now,
-		OnDrain: func(f func()) func() bool { return s.port.OnDrain(f) },
-	})
+	onDrain := func(f func()) func() bool { return s.port.OnDrain(f) }
+	own := bermv1.New(cfg.Control, cfg.Pod, onDrain)
+	run := dataplane.New(dataplane.Config{Control: cfg.Control, Now: cfg.Now, OnDrain: onDrain})
 	routes, err := s.routes(chain, configure, own, run)
 	if err != nil {
 		return nil, err

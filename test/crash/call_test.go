@@ -10,6 +10,9 @@ import (
 	"io"
 	"net/http"
 	"syscall"
+
+	bermv1 "github.com/bermhq/berm/gen/berm/v1"
+	"github.com/bermhq/berm/internal/client"
 )
 
 // call makes a request with the administrator's token; in and out are JSON. The code is 0 when there was no answer.
@@ -63,5 +66,21 @@ func (m *machine) read(path string, out any) {
 	}
 	if err := json.Unmarshal(raw, out); err != nil {
 		m.t.Fatalf("GET %s: %v in %s", path, err, raw)
+	}
+}
+
+// logs reads what a sandbox printed, to the end of the stream or of the server.
+func (m *machine) logs(id string) {
+	c, err := client.New(client.Config{URL: m.url, Token: m.token})
+	if err != nil {
+		m.t.Error(err)
+		return
+	}
+	defer c.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	stream, err := c.Logs().StreamLogs(ctx, &bermv1.StreamLogsRequest{SandboxId: id})
+	for err == nil {
+		_, err = stream.Recv()
 	}
 }

@@ -195,6 +195,7 @@ func (w *work) talk(int) {
 		w.note(func() { w.base.wrote = true })
 	}
 	_, _ = w.m.file(id, fileName)
+	w.m.logs(id)
 	_, _ = w.m.call("GET", "/readyz", nil)
 	w.note(func() {})
 }

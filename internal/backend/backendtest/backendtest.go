@@ -47,11 +47,12 @@ func Run(t *testing.T, open func(t *testing.T) backend.Backend, opts Options) {
 		"streams":   (*suite).testStreams,
 		"terminal":  (*suite).testTerminal,
 		"files":     (*suite).testFiles,
+		"logs":      (*suite).testLogs,
 		"observe":   (*suite).testObserve,
 		"warm":      (*suite).testWarm,
 		"restart":   (*suite).testRestart,
 	}
-	for _, name := range []string{"info", "lifecycle", "stop", "pause", "delete", "exec", "streams", "terminal", "files", "observe", "warm", "restart"} {
+	for _, name := range []string{"info", "lifecycle", "stop", "pause", "delete", "exec", "streams", "terminal", "files", "logs", "observe", "warm", "restart"} {
 		if name == "restart" && opts.Reopen == nil {
 			continue // a promise that this backend does not make
 		}

@@ -36,6 +36,8 @@ type Config struct {
 	Info backend.Info
 	// UnknownImages fail to start, as images that cannot be found do.
 	UnknownImages []string
+	// LogLimit is how much output of a main program is kept, in bytes; 0 is 1 MiB.
+	LogLimit int64
 	// Refuse reports the fields of a work that this backend refuses, for Check. Nil: none.
 	Refuse func(*backend.Work) []fault.Field
 }
@@ -47,6 +49,7 @@ type Backend struct {
 
 	mu        sync.Mutex
 	sandboxes map[string]*sandbox
+	keptLogs  map[string]*mainLog
 	watchers  map[*watcher]struct{}
 	networks  map[string]*backend.Network
 	inject    injections
@@ -63,8 +66,12 @@ func New(cfg Config) *Backend {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
+	if cfg.LogLimit == 0 {
+		cfg.LogLimit = 1 << 20
+	}
 	return &Backend{
-		cfg: cfg, info: infoFrom(cfg.Info),
+		keptLogs: map[string]*mainLog{},
+		cfg:      cfg, info: infoFrom(cfg.Info),
 		sandboxes: map[string]*sandbox{},
 		watchers:  map[*watcher]struct{}{},
 	}
@@ -131,7 +138,7 @@ func (b *Backend) Create(_ context.Context, w *backend.Work) error {
 		return err
 	}
 	b.creates++
-	s := newSandbox(w, b.cfg.Now())
+	s := newSandbox(w, b.cfg.Now(), b.cfg.LogLimit)
 	b.sandboxes[w.SandboxID] = s
 	events := []core.Event{{Name: "created", At: b.cfg.Now()}}
 	if v := b.take(w); v != nil {
@@ -163,6 +170,7 @@ func (b *Backend) Delete(_ context.Context, id string) error {
 	if s.last.Phase != backend.PhaseEnded {
 		return fault.Preconditionf(fault.ReasonFieldInvalid, "sandbox %s is %s: stop it before deleting it", id, s.last.Phase)
 	}
+	b.keep(id, s)
 	delete(b.sandboxes, id)
 	b.retract(id)
 	return nil

@@ -30,6 +30,7 @@ type sandbox struct {
 	held      bool
 	timer     *time.Timer
 	main      *process
+	output    *mainLog
 	procs     map[*process]struct{}
 	// traffic is what Usage says went over the network.
 	traffic int64
@@ -39,9 +40,10 @@ type sandbox struct {
 	killAt  time.Time
 }
 
-func newSandbox(w *backend.Work, now time.Time) *sandbox {
+func newSandbox(w *backend.Work, now time.Time, logLimit int64) *sandbox {
 	return &sandbox{
 		work: w, files: newFiles(w.Launch.GetMountedFiles(), now), settled: make(chan struct{}), procs: map[*process]struct{}{},
+		output: newMainLog(w.SandboxID, logLimit),
 	}
 }
 
@@ -78,7 +80,7 @@ func (b *Backend) start(s *sandbox) {
 	}
 	s.main = newProcess(b.cfg.Now)
 	e := backend.Exec{Argv: argv, Env: s.work.Launch.GetEnvironmentVariables(), Dir: "/"}
-	s.main.discard()
+	s.main.log = s.output
 	s.main.run(program, e, s.files, func(code int32) {
 		b.locked(func() { b.exited(s, code) })
 	})
@@ -172,6 +174,7 @@ func (b *Backend) end(s *sandbox, o backend.Observation) {
 	b.halt(s)
 	o.Events = append(o.Events, core.Event{Name: "ended", At: b.cfg.Now(), Message: o.Reason})
 	b.publish(s, o)
+	s.output.close(o.Reason != core.EndLost)
 	s.settle()
 }
 

@@ -17,8 +17,9 @@ const queuedFrames = 16
 type process struct {
 	now    func() time.Time
 	frames chan backend.Frame
-	sink   bool
-	tty    bool
+	// log takes the output of a main program, nil of a command.
+	log *mainLog
+	tty bool
 
 	stdin    *io.PipeReader
 	stdinEnd *io.PipeWriter
@@ -39,9 +40,6 @@ func newProcess(now func() time.Time) *process {
 	r, w := io.Pipe()
 	return &process{now: now, frames: make(chan backend.Frame, queuedFrames), killed: make(chan struct{}), stdin: r, stdinEnd: w}
 }
-
-// discard drops all output, for main processes, whose output this backend does not keep.
-func (p *process) discard() { p.sink = true }
 
 // run starts the program; onExit is told its code.
 func (p *process) run(program program, e backend.Exec, fs *files, onExit func(code int32)) {
@@ -140,7 +138,8 @@ type output struct {
 }
 
 func (o *output) Write(data []byte) (int, error) {
-	if o.p.sink {
+	if o.p.log != nil {
+		o.p.log.write(o.kind, data, o.p.now())
 		return len(data), nil
 	}
 	kind := o.kind

@@ -62,7 +62,8 @@ func idles(argv []string) bool {
 	case "sleep":
 		return len(argv) == 2 && argv[1] == "infinity"
 	case "sh", "bash":
-		return strings.Contains(strings.Join(argv[1:], " "), "sleep infinity")
+		line := strings.Join(argv[1:], " ")
+		return strings.Contains(line, "sleep infinity") && !strings.Contains(line, "echo")
 	}
 	return false
 }

@@ -38,6 +38,7 @@ const (
 	failEndSeen       = "local.end-seen"
 	failEndRecorded   = "local.end-recorded"
 	failReleased      = "local.end-released"
+	failOutputMoved   = "local.delete-output-moved"
 	failTrashed       = "local.delete-trashed"
 	failDeleted       = "local.delete-done"
 	failRecovered     = "local.recover-one"
@@ -48,7 +49,7 @@ func Failpoints() []string {
 	return slices.Concat([]string{
 		failRecordWritten, failRecordRenamed, failDirMade, failAccepted, failImageHeld, failBoxMade, failDiskMade, failDiskMounted, failRooted, failBundled, failShimStarted,
 		failStopRecorded, failStopAsked, failPaused, failResumed, failSlotMade, failSlotReady, failSlotEnded, failSlotRemoved,
-		failSlotTaken, failSlotClaimed, failSlotBegun, failEndSeen, failEndRecorded, failReleased, failTrashed, failDeleted, failRecovered,
+		failSlotTaken, failSlotClaimed, failSlotBegun, failEndSeen, failEndRecorded, failReleased, failOutputMoved, failTrashed, failDeleted, failRecovered,
 	}, image.Failpoints(), registry.Failpoints(), library.Failpoints(), network.Failpoints())
 }
 

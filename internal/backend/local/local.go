@@ -17,6 +17,7 @@
 //	    stop.json               why it is being stopped, written before the stop
 //	    end.json                how it ended, where the shim has nothing to say: it never ran, or was lost
 //	    shim/                   the shim's state directory, see package shim
+//	Dir/output/<id>/, <id>.json what an ended sandbox's main process printed, from Delete until its time is over
 //	RunDir/                     a file system in memory, mode 0711, gone after a reboot, as the sandboxes are:
 //	    bin/, host/             the shim, and skeletons of the image "host"
 //	    runtime/<name>/         the runtimes' own state
@@ -83,6 +84,10 @@ type Config struct {
 	// Capacity overrides what the machine is found to have, where not zero.
 	Capacity core.Amounts
 	Logger   *slog.Logger
+	// OutputLimit is how much main process output of a sandbox is kept, in bytes; older output is discarded. 0 is the shim's
+	// default. OutputRetention is how long it is kept after the end; 0 is DefaultOutputRetention.
+	OutputLimit     int64
+	OutputRetention time.Duration
 	// Now is the clock of observations; nil is time.Now.
 	Now func() time.Time
 }
@@ -110,6 +115,8 @@ type Backend struct {
 	// net is nil on a machine that runs no sandboxes; resolver, guarded by mu, until the first sandbox has a network.
 	net      *network.Network
 	resolver *resolver.Resolver
+
+	kept *keptOutputs
 
 	// starts bounds how many sandboxes are prepared at once.
 	starts chan struct{}

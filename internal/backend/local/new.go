@@ -31,10 +31,14 @@ func New(ctx context.Context, cfg Config) (*Backend, error) {
 	if cfg.Runtimes == nil {
 		cfg.Runtimes = DefaultRuntimes()
 	}
+	if cfg.OutputRetention == 0 {
+		cfg.OutputRetention = DefaultOutputRetention
+	}
 	b := &Backend{
 		cfg: cfg, log: cfg.Logger, machine: look(), hub: newHub(), sandboxes: map[string]*sandbox{}, creating: map[string]chan struct{}{}, pools: newPools(), cannotBind: shim.CanBind(),
 		starts: make(chan struct{}, startsPerCPU*runtime.NumCPU()),
 	}
+	b.kept = &keptOutputs{}
 	var err error
 	if b.configured, err = parseRuntimes(cfg.Runtimes); err != nil {
 		return nil, err
@@ -63,6 +67,7 @@ func New(ctx context.Context, cfg Config) (*Backend, error) {
 			b.spawn(b.refill)
 		}
 	}
+	b.spawn(b.expire)
 	return b, nil
 }
 
@@ -93,7 +98,7 @@ func (b *Backend) open(ctx context.Context, capacity core.Amounts) (left []*foun
 	if len(left) == 0 {
 		err = b.host.Sweep()
 	}
-	if err := errors.Join(err, b.sweep(left), b.adoptNetworks(left)); err != nil {
+	if err := errors.Join(err, b.sweep(left), b.adoptNetworks(left), b.sweepKept(b.holds)); err != nil {
 		b.log.Warn("not everything that an earlier server left could be removed", "error", err)
 	}
 	b.runtimes = b.probe(ctx, b.configured)
@@ -109,6 +114,9 @@ func (b *Backend) openPlaces(ctx context.Context) (err error) {
 		return err
 	}
 	if err := b.place.prepare(); err != nil {
+		return err
+	}
+	if err := b.openKept(); err != nil {
 		return err
 	}
 	return b.openLibrary(ctx)

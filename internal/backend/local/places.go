@@ -46,6 +46,8 @@ func newPlaces(dir, run string) (places, error) {
 func (p places) sandboxes() string          { return filepath.Join(p.dir, "sandboxes") }
 func (p places) sandbox(id string) string   { return filepath.Join(p.sandboxes(), id) }
 func (p places) trash() string              { return filepath.Join(p.dir, "trash") }
+func (p places) outputs() string            { return filepath.Join(p.dir, "output") }
+func (p places) output(id string) string    { return filepath.Join(p.outputs(), id) }
 func (p places) images() string             { return filepath.Join(p.dir, "images") }
 func (p places) disks() string              { return filepath.Join(p.dir, "disks") }
 func (p places) disk(slot string) string    { return filepath.Join(p.sandbox(slot), "disk.ext4") }
@@ -66,7 +68,7 @@ func (p places) prepare() error {
 	if err := os.Chmod(p.dir, 0o700); err != nil {
 		return err
 	}
-	for _, d := range []string{p.sandboxes(), p.trash()} {
+	for _, d := range []string{p.sandboxes(), p.trash(), p.outputs()} {
 		if err := os.MkdirAll(d, 0o700); err != nil {
 			return err
 		}

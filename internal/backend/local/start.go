@@ -146,7 +146,7 @@ func (b *Backend) shimConfig(slot string, rt ociRuntime) shim.Config {
 		Dir: b.place.shimState(slot), ID: slot, Runtime: rt.path, RuntimeRoot: b.place.runtime(rt.name), Bundle: b.place.bundle(slot),
 		RuntimeKind: rt.kind, RuntimeFlags: rt.allFlags(), HideUnified: rt.kind == oci.Crun && b.machine.cgroup == cgroup.Hybrid,
 		Cgroup:       cgroup.Group{Mode: b.machine.cgroup, Path: b.place.cgroup(slot), Base: b.place.cgroupBase()},
-		StartTimeout: startTimeout,
+		StartTimeout: startTimeout, OutputLimit: b.cfg.OutputLimit,
 	}
 	if rt.kind.Dials() {
 		cfg.Meet = filepath.Join(b.place.box(slot), meetDir, meetName)

@@ -136,6 +136,9 @@ func (b *Backend) remove(s *sandbox) error {
 		b.letGo(s)
 		s.clean = true
 	}
+	if err := b.keepOutput(s); err != nil {
+		b.log.Warn("the output of a sandbox could not be kept", "sandbox", s.id, "error", err)
+	}
 	if err := b.place.discard(s.slot); err != nil {
 		return err
 	}

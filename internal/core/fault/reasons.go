@@ -60,4 +60,9 @@ const (
 	ReasonResolverUnavailable = "RESOLVER_UNAVAILABLE"
 	ReasonStoreUnavailable    = "STORE_UNAVAILABLE"
 	ReasonStoreCorrupt        = "STORE_CORRUPT"
+	ReasonOutputNotKept       = "OUTPUT_NOT_KEPT"
+	ReasonStreamTruncated     = "STREAM_TRUNCATED"
+	ReasonReplayGap           = "REPLAY_GAP"
+	ReasonResumeOffset        = "INVALID_RESUME_OFFSET"
+	ReasonSessionNotFound     = "SESSION_NOT_FOUND"
 )

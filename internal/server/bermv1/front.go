@@ -1,4 +1,4 @@
-// Package bermv1 is the front of what Berm adds to the published interface: sandboxes in full, explain, plan, zones,
+// Package bermv1 is the front of what Berm adds to the published interface: sandboxes in full, explain, plan, logs, zones,
 // organizations, tokens and revisions. It converts, calls internal/control and converts back.
 //
 // REST comes from the annotations of the services, but for zones, whose defaults know null: those are written by hand.
@@ -30,12 +30,14 @@ type PodFunc func(p core.Principal, pl *plan.Plan) (json.RawMessage, error)
 type Front struct {
 	control *control.Service
 	pod     PodFunc
+	onDrain func(func()) func() bool
 	table   *startreq.Table
 }
 
-// New returns the front of a control service. pod renders the pods of plans; nil refuses to.
-func New(c *control.Service, pod PodFunc) *Front {
-	return &Front{control: c, pod: pod, table: startreq.NewTable()}
+// New returns the front of a control service. pod renders the pods of plans; nil refuses to. onDrain calls a function when the
+// server has no more time for streams; the result takes it back.
+func New(c *control.Service, pod PodFunc, onDrain func(func()) (stop func() bool)) *Front {
+	return &Front{control: c, pod: pod, onDrain: onDrain, table: startreq.NewTable()}
 }
 
 // Register registers the gRPC form with the function given.
@@ -43,6 +45,7 @@ func (f *Front) Register(register func(*grpc.ServiceDesc, any)) {
 	register(&bermv1rpc.ExplainService_ServiceDesc, &explainService{Front: f})
 	register(&bermv1rpc.AbilityService_ServiceDesc, &abilityService{Front: f})
 	register(&bermv1rpc.CheckpointService_ServiceDesc, &checkpointService{Front: f})
+	register(&bermv1rpc.LogService_ServiceDesc, &logService{Front: f})
 	register(&bermv1rpc.OrgService_ServiceDesc, &orgService{Front: f})
 	register(&bermv1rpc.TokenService_ServiceDesc, &tokenService{Front: f})
 	register(&bermv1rpc.RevisionService_ServiceDesc, &revisionService{Front: f})

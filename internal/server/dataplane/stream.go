@@ -114,7 +114,7 @@ func (s *streaming) open(ctx context.Context, init *v1beta2pb.ExecStreamInit) (b
 		if _, err := s.control.Get(ctx, p, init.GetSandboxId()); err != nil {
 			return nil, err
 		}
-		return nil, fault.NotFoundf(reasonSession, "there is no session %.80q: streams cannot be resumed on this server", init.GetResumeSessionId())
+		return nil, fault.NotFoundf(fault.ReasonSessionNotFound, "there is no session %.80q: streams cannot be resumed on this server", init.GetResumeSessionId())
 	}
 	e := backend.Exec{Argv: init.GetCommand(), Env: init.GetEnv(), TTY: init.GetTty(), Stdin: true}
 	if e.TTY {
@@ -159,13 +159,4 @@ func output(stream execStream, proc backend.Process) (*v1beta2pb.ExecStreamRespo
 			}
 		}
 	}
-}
-
-// StreamLogs comes later. The first message is taken before that is said: published clients report a write to a stream that
-// has ended, not why it has.
-func (s *streaming) StreamLogs(stream grpc.BidiStreamingServer[v1beta2pb.LogStreamRequest, v1beta2pb.LogStreamResponse]) error {
-	if _, err := stream.Recv(); err != nil && !errors.Is(err, io.EOF) {
-		return err
-	}
-	return later("StreamLogs")
 }

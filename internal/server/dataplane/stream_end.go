@@ -20,9 +20,6 @@ const (
 	codeSessionNotFound   = "SESSION_NOT_FOUND"
 )
 
-// reasonSession is the reason of a session that does not exist.
-const reasonSession = "SESSION_NOT_FOUND"
-
 var errDraining = errors.New("the server is shutting down")
 
 // finish ends a stream that has no exit code: with an error frame and OK, or with a status where the call itself is at fault
@@ -52,7 +49,7 @@ func frameCode(err error) string {
 	}
 	switch f := fault.From(err); f.Code {
 	case fault.NotFound:
-		if f.Reason == reasonSession {
+		if f.Reason == fault.ReasonSessionNotFound {
 			return codeSessionNotFound
 		}
 		return codeSandboxNotFound

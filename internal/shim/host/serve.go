@@ -259,27 +259,37 @@ func (s *sandbox) follow(c *client, r *spool.Reader, follow bool) *wire.Error {
 	var buf []byte
 	for {
 		changed, closed := s.spool.Changed(), s.spool.Closed() // Before the read, or the last piece could be missed.
+		total, _ := s.spool.Offset()
 		o, err := r.Next()
 		switch {
 		case err == nil:
-			buf = wire.Append(buf[:0], wire.TypeOutput, nil)
-			buf = wire.AppendOutput(buf, o)
-			wire.PutHeader(buf, wire.TypeOutput, len(buf)-wire.HeaderSize)
-			if _, err := c.Write(buf); err != nil {
-				return nil //nolint:nilerr // The client is gone.
-			}
 		case !errors.Is(err, io.EOF):
 			return outputError(err)
 		case closed || !follow:
+			if total > r.Offset() { // What was printed last is missing: a piece without data says so.
+				_ = writeOutput(c, &buf, wire.Output{Offset: total, Time: time.Now(), Stream: wire.Stdout})
+			}
 			return nil
 		default:
 			select {
 			case <-changed:
+				continue
 			case <-gone:
 				return nil
 			}
 		}
+		if err := writeOutput(c, &buf, o); err != nil {
+			return nil //nolint:nilerr // The client is gone.
+		}
 	}
+}
+
+func writeOutput(c *client, buf *[]byte, o wire.Output) error {
+	b := wire.AppendOutput(wire.Append((*buf)[:0], wire.TypeOutput, nil), o)
+	wire.PutHeader(b, wire.TypeOutput, len(b)-wire.HeaderSize)
+	*buf = b
+	_, err := c.Write(b)
+	return err
 }
 
 func outputError(err error) *wire.Error {

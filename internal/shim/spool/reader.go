@@ -64,6 +64,9 @@ func Open(dir string, offset int64) (*Reader, error) {
 // Session returns the name of the run that the output is from; "" before the first output.
 func (r *Reader) Session() string { return r.session }
 
+// Offset returns the offset of the next byte wanted.
+func (r *Reader) Offset() int64 { return r.offset }
+
 func (r *Reader) open(base int64) error {
 	f, err := os.Open(filepath.Join(r.dir, name(base)))
 	if errors.Is(err, fs.ErrNotExist) {
