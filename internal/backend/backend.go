@@ -135,6 +135,12 @@ type Backend interface {
 	ReadFile(ctx context.Context, id, path string, limit int64) (io.ReadCloser, int64, error)
 	// WriteFile creates or replaces a file with all of r, or leaves what was there.
 	WriteFile(ctx context.Context, id, path string, mode uint32, r io.Reader) error
+	// ReadArchive packs a directory or a regular file, as package archive does; what is neither is left out. The reader fails
+	// when anything else could not be packed whole.
+	ReadArchive(ctx context.Context, id, path string) (io.ReadCloser, error)
+	// WriteArchive unpacks an archive: below path under name where path is a directory (itself when name is empty), else as
+	// path. Each file is written whole or not at all. A stream that is none, or unsafe: Invalid.
+	WriteArchive(ctx context.Context, id, path, name string, r io.Reader) error
 	// Logs reads what the main process printed, from its first byte on: of a sandbox that is being created (within ctx it waits),
 	// runs, or has ended, also for a time after Delete that the backend chooses. It ends with ctx. Unknown, or not kept any more:
 	// NotFound.

@@ -1,30 +1,46 @@
 package cli
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path"
 	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"google.golang.org/grpc"
 
-	v1beta2pb "github.com/bermhq/berm/gen/coreweave/sandbox/v1beta2"
+	bermv1 "github.com/bermhq/berm/gen/berm/v1"
+	"github.com/bermhq/berm/internal/archive"
 	"github.com/bermhq/berm/internal/client"
 	"github.com/bermhq/berm/internal/core/fault"
 )
 
-// maxCopy is the largest file that goes in one call, in bytes: the unary limit of the published interface.
-const maxCopy = 32 << 20
+// copyChunk is how much content goes into one message, in bytes: what fits, with the message around it, into the smaller buffers
+// of grpc-go.
+const copyChunk = 32<<10 - 128
+
+type copyFlags struct {
+	setuid, links, quiet bool
+}
 
 func (s *session) cpCmd() *cobra.Command {
-	return &cobra.Command{
-		Use:   "cp SOURCE DESTINATION",
-		Short: "Copy a file into or out of a sandbox",
-		Long:  "Copy one file. One of the two is SANDBOX:PATH with an absolute path, the other a local file; - is standard input or output.",
-		Args:  args(2, 2, "a source and a destination"),
+	var flags copyFlags
+	c := &cobra.Command{
+		Use:   "cp [flags] SOURCE DESTINATION",
+		Short: "Copy files and directories into or out of a sandbox",
+		Long: `Copy a file or a directory. One of the two is SANDBOX:PATH with an absolute path, the other a local path; - is standard input or
+output. What is copied goes into the destination where that is a directory, and becomes the destination where it is not;
+SOURCE/. copies what is in a directory.
+
+Modes and times are kept, set-user-id bits only with --setuid. Symbolic links are copied as links and never followed; out of a
+sandbox, those that lead out of what is copied are left out unless --links is given. Pipes, sockets and devices are left out. Each file
+is replaced whole or not at all. The sandbox needs neither tar nor a shell.`,
+		Args: args(2, 2, "a source and a destination"),
 		RunE: s.with(func(ctx context.Context, c *client.Client, a []string) error {
 			fromBox, from := splitRemote(a[0])
 			toBox, to := splitRemote(a[1])
@@ -32,12 +48,17 @@ func (s *session) cpCmd() *cobra.Command {
 			case (fromBox == "") == (toBox == ""):
 				return fault.Invalidf("USAGE", "exactly one of source and destination must be SANDBOX:PATH")
 			case toBox != "":
-				return s.copyIn(ctx, c, from, toBox, to)
+				return s.copyIn(ctx, c, from, toBox, to, flags)
 			default:
-				return s.copyOut(ctx, c, fromBox, from, to)
+				return s.copyOut(ctx, c, fromBox, from, to, flags)
 			}
 		}),
 	}
+	f := c.Flags()
+	f.BoolVar(&flags.setuid, "setuid", false, "keep set-user-id and set-group-id bits")
+	f.BoolVar(&flags.links, "links", false, "copy links that lead out of what is copied, out of a sandbox too")
+	f.BoolVarP(&flags.quiet, "quiet", "q", false, "show no progress and no summary")
+	return c
 }
 
 // splitRemote tells SANDBOX:/path from a local name, which may hold a colon behind a slash.
@@ -49,84 +70,285 @@ func splitRemote(arg string) (sandbox, name string) {
 	return head, tail
 }
 
-func (s *session) copyIn(ctx context.Context, c *client.Client, local, id, to string) error {
-	var data []byte
-	var err error
+func (s *session) copyIn(ctx context.Context, c *client.Client, local, id, to string, flags copyFlags) error {
 	if local == "-" {
-		data, err = readAll(s.In, maxCopy)
-	} else {
-		data, err = readLimited(local, maxCopy)
+		return s.streamIn(ctx, c, s.In, id, to)
 	}
-	if err != nil {
-		return err
-	}
-	if strings.HasSuffix(to, "/") {
-		to = path.Join(to, filepath.Base(local))
-	}
-	resp, err := c.Gateway().AddFile(ctx, &v1beta2pb.AddFileSandboxRequest{SandboxId: id, Filepath: to, FileContents: data})
-	if err != nil {
-		return err
-	}
-	if !resp.GetSuccess() {
-		return fault.Preconditionf(fault.ReasonFileIOFailed, "%s", resp.GetErrorMessage())
-	}
-	return nil
-}
-
-func (s *session) copyOut(ctx context.Context, c *client.Client, id, from, local string) error {
-	resp, err := c.Gateway().RetrieveFile(ctx, &v1beta2pb.RetrieveFileSandboxRequest{SandboxId: id, Filepath: from})
-	if err != nil {
-		return err
-	}
-	if !resp.GetSuccess() {
-		return fault.Preconditionf(fault.ReasonFileIOFailed, "%s", resp.GetErrorMessage())
-	}
-	if local == "-" {
-		_, err = s.Out.Write(resp.GetFileContents())
-		return err
-	}
-	if info, err := os.Stat(local); err == nil && info.IsDir() {
-		local = filepath.Join(local, path.Base(from))
-	}
-	if err := writeLocal(local, resp.GetFileContents()); err != nil {
-		return unwritable(local, err)
-	}
-	fmt.Fprintf(s.Err, "%s: %d bytes\n", local, len(resp.GetFileContents()))
-	return nil
-}
-
-// writeLocal writes a file aside and puts it in place, so that a failure leaves what was there. A link keeps leading to the file,
-// the file keeps its mode, and what is no file, such as /dev/null or a pipe, is written to and stays what it is.
-func writeLocal(local string, data []byte) error {
-	mode := os.FileMode(0o644)
 	info, err := os.Stat(local)
-	switch {
-	case err == nil && !info.Mode().IsRegular():
+	if err != nil {
+		return unreadable(local, err)
+	}
+	if m := info.Mode(); !m.IsDir() && !m.IsRegular() { // <(command), say: content without an end that is known
+		f, err := os.Open(local)
+		if err != nil {
+			return unreadable(local, err)
+		}
+		defer f.Close()
+		return s.streamIn(ctx, c, f, id, to)
+	}
+	dir, name, as, err := localSource(local, info.IsDir())
+	if err != nil {
+		return unreadable(local, err)
+	}
+	defer func() { _ = dir.Close() }()
+	ctx, cancel := context.WithCancel(ctx) // Without the end of our side, the server takes no archive for whole.
+	defer cancel()
+	stream, err := c.Files().WriteArchive(ctx)
+	if err != nil {
+		return err
+	}
+	init := &bermv1.WriteArchiveInit{SandboxId: id, Path: to, Name: as}
+	if err := stream.Send(&bermv1.WriteArchiveRequest{Request: &bermv1.WriteArchiveRequest_Init{Init: init}}); err != nil {
+		return answerOf(stream, err)
+	}
+	p := s.progressOf(flags, "copied to "+id+":"+to)
+	w := bufio.NewWriterSize(writerFunc(func(data []byte) error {
+		return stream.Send(&bermv1.WriteArchiveRequest{Request: &bermv1.WriteArchiveRequest_Data{Data: data}})
+	}), copyChunk)
+	err = archive.Pack(w, dir, name, archive.Options{KeepSetuid: flags.setuid, KeepLinks: true, Left: p.left, Progress: p.progress})
+	if err == nil {
+		err = w.Flush()
+	}
+	if errors.Is(err, io.EOF) { // The server ended it, and says why.
+		err = answerOf(stream, err)
+	} else if err == nil {
+		_, err = stream.CloseAndRecv()
+	}
+	return p.end(copyError(local, err))
+}
+
+// streamIn writes content whose end is where it ends.
+func (s *session) streamIn(ctx context.Context, c *client.Client, from io.Reader, id, to string) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stream, err := c.Files().WriteFile(ctx)
+	if err != nil {
+		return err
+	}
+	if err := stream.Send(&bermv1.WriteFileRequest{Request: &bermv1.WriteFileRequest_Init{Init: &bermv1.WriteFileInit{SandboxId: id, Path: to}}}); err != nil {
+		return answerOf(stream, err)
+	}
+	buf := make([]byte, copyChunk)
+	for {
+		n, rerr := from.Read(buf)
+		if n > 0 {
+			if err := stream.Send(&bermv1.WriteFileRequest{Request: &bermv1.WriteFileRequest_Data{Data: buf[:n]}}); err != nil {
+				return answerOf(stream, err)
+			}
+		}
+		if errors.Is(rerr, io.EOF) {
+			_, err := stream.CloseAndRecv()
+			return client.FromRPC(err)
+		}
+		if rerr != nil {
+			return unreadable("the input", rerr)
+		}
+	}
+}
+
+// answerOf returns why the server ended a stream that could not be written to.
+func answerOf[Q, A any](stream grpc.ClientStreamingClient[Q, A], err error) error {
+	if errors.Is(err, io.EOF) {
+		_, err = stream.CloseAndRecv()
+	}
+	return client.FromRPC(err)
+}
+
+// localSource opens the directory that what is to be copied is in: its name there, and the one that it gets.
+func localSource(local string, isDir bool) (dir *os.Root, name, as string, err error) {
+	real, err := filepath.EvalSymlinks(local)
+	if err != nil {
+		return nil, "", "", err
+	}
+	if real, err = filepath.Abs(real); err != nil {
+		return nil, "", "", err
+	}
+	if isDir {
+		if !strings.HasSuffix(local, "/.") && local != "." {
+			if given, err := filepath.Abs(local); err == nil && filepath.Base(given) != "/" {
+				as = filepath.Base(given)
+			}
+		}
+		dir, err = os.OpenRoot(real)
+		return dir, ".", as, err
+	}
+	dir, err = os.OpenRoot(filepath.Dir(real))
+	return dir, filepath.Base(real), filepath.Base(local), err
+}
+
+func (s *session) copyOut(ctx context.Context, c *client.Client, id, from, local string, flags copyFlags) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stream, err := c.Files().ReadArchive(ctx, &bermv1.ReadArchiveRequest{SandboxId: id, Path: from})
+	if err != nil {
+		return err
+	}
+	in := bufio.NewReaderSize(&received{stream: stream}, copyChunk)
+	if local == "-" {
+		return copyError(from, archive.Content(in, s.Out))
+	}
+	p := s.progressOf(flags, "copied to "+local)
+	return p.end(copyError(local, unpackLocal(in, from, local, archive.Options{
+		KeepSetuid: flags.setuid, KeepLinks: flags.links, Left: p.left, Progress: p.progress,
+	})))
+}
+
+// unpackLocal makes what the archive of from holds at a local path. A link keeps leading to its file, a file that was there keeps
+// its mode, and what is no file, such as /dev/null or a pipe, is written to and stays what it is.
+func unpackLocal(in io.Reader, from, local string, o archive.Options) error {
+	was, err := os.Stat(local)
+	there := err == nil && !was.IsDir()
+	if there && !was.Mode().IsRegular() {
 		f, err := os.OpenFile(local, os.O_WRONLY, 0)
 		if err != nil {
 			return err
 		}
-		_, err = f.Write(data)
-		return errors.Join(err, f.Close())
-	case err == nil:
-		mode = info.Mode().Perm()
+		return errors.Join(archive.Content(in, f), f.Close())
+	}
+	if there {
 		if local, err = filepath.EvalSymlinks(local); err != nil {
 			return err
 		}
 	}
-	tmp, err := os.CreateTemp(filepath.Dir(local), "."+filepath.Base(local)+".*")
+	dir, name, err := localPlace(from, local)
 	if err != nil {
+		return unwritable(local, err)
+	}
+	defer func() { _ = dir.Close() }()
+	if err := archive.Unpack(in, dir, name, o); err != nil {
 		return err
 	}
-	defer os.Remove(tmp.Name())
-	if _, err = tmp.Write(data); err == nil {
-		err = tmp.Chmod(mode)
+	if there {
+		if err := dir.Chmod(name, was.Mode().Perm()); err != nil {
+			return err
+		}
 	}
-	if closeErr := tmp.Close(); err == nil {
-		err = closeErr
+	_, err = io.Copy(io.Discard, in) // Whether it is whole is known at the end of the stream alone.
+	return err
+}
+
+// localPlace opens the directory that a copy goes to, and returns the name that it gets there.
+func localPlace(from, local string) (dir *os.Root, name string, err error) {
+	name = path.Base(from)
+	if strings.HasSuffix(from, "/.") || name == "/" {
+		name = "."
 	}
-	if err == nil {
-		err = os.Rename(tmp.Name(), local)
+	info, err := os.Stat(local)
+	if err == nil && info.IsDir() {
+		dir, err = os.OpenRoot(local)
+		return dir, name, err
+	}
+	if err == nil && strings.HasSuffix(local, "/") {
+		return nil, "", errors.New("it is not a directory")
+	}
+	local = filepath.Clean(local)
+	dir, err = os.OpenRoot(filepath.Dir(local))
+	return dir, filepath.Base(local), err
+}
+
+// copyError keeps the faults of the server, and says of the rest which side it is about.
+func copyError(local string, err error) error {
+	var p *os.PathError
+	var f *fault.Error
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &f):
+		return err
+	case errors.Is(err, archive.ErrUnsafe):
+		return fault.New(fault.Internal, "ARCHIVE_UNSAFE", "what the sandbox sent is refused: %v", err)
+	case errors.As(err, &p) && p.Op == "read":
+		return fault.Invalidf("FILE_UNREADABLE", "cannot read %s: %v", filepath.Join(local, p.Path), p.Err)
+	case errors.As(err, &p):
+		return fault.Invalidf("FILE_UNWRITABLE", "cannot write %s: %v", filepath.Join(local, p.Path), p.Err)
+	}
+	return client.FromRPC(err)
+}
+
+// received reads the archive that a stream brings.
+type received struct {
+	stream grpc.ServerStreamingClient[bermv1.ReadArchiveResponse]
+	rest   []byte
+}
+
+func (r *received) Read(p []byte) (int, error) {
+	for len(r.rest) == 0 {
+		m, err := r.stream.Recv()
+		if err != nil {
+			return 0, client.FromRPC(err)
+		}
+		r.rest = m.GetData()
+	}
+	n := copy(p, r.rest)
+	r.rest = r.rest[n:]
+	return n, nil
+}
+
+type writerFunc func([]byte) error
+
+// Write passes pieces on that fit into a message.
+func (f writerFunc) Write(p []byte) (int, error) {
+	for sent := 0; sent < len(p); {
+		n := min(copyChunk, len(p)-sent)
+		if err := f(p[sent : sent+n]); err != nil {
+			return sent, err
+		}
+		sent += n
+	}
+	return len(p), nil
+}
+
+// copyProgress shows how far a copy is, on a terminal, and what was left out.
+type copyProgress struct {
+	s       *session
+	what    string
+	live    bool
+	quiet   bool
+	entries int
+	bytes   int64
+	pace    pace
+}
+
+func (s *session) progressOf(flags copyFlags, what string) *copyProgress {
+	f, ok := s.Err.(*os.File)
+	return &copyProgress{s: s, what: what, quiet: flags.quiet, live: ok && isTerminal(f) && !flags.quiet, pace: newPace()}
+}
+
+func (p *copyProgress) progress(entries int, bytes int64) {
+	p.entries, p.bytes = entries, p.bytes+bytes
+	if p.live && p.pace.due() {
+		fmt.Fprintf(p.s.Err, "\r\x1b[K%s", p)
+	}
+}
+
+func (p *copyProgress) left(name, why string) {
+	p.clear()
+	fmt.Fprintf(p.s.Err, "left out %s: %s\n", clean(name), clean(why))
+}
+
+func (p *copyProgress) clear() {
+	if p.live {
+		fmt.Fprint(p.s.Err, "\r\x1b[K")
+	}
+}
+
+// end shows the summary, unless something went wrong.
+func (p *copyProgress) end(err error) error {
+	p.clear()
+	if err == nil && !p.quiet {
+		fmt.Fprintf(p.s.Err, "%s %s\n", p, p.what)
 	}
 	return err
+}
+
+// String tells how much was copied, and on a terminal how fast.
+func (p *copyProgress) String() string {
+	text := fmt.Sprintf("%d entries, %s", p.entries, byteText(p.bytes))
+	if p.entries == 1 {
+		text = byteText(p.bytes)
+	}
+	if rate := p.pace.rate(p.bytes); p.live && rate > 0 {
+		text += fmt.Sprintf(" (%s/s)", byteText(rate))
+	}
+	return text
 }

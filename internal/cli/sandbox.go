@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"fmt"
-	"io"
 	"math"
 	"strconv"
 	"strings"
@@ -300,15 +299,4 @@ func (v *seconds) Set(text string) error {
 	}
 	*v.d = d
 	return nil
-}
-
-func readAll(r io.Reader, limit int64) ([]byte, error) {
-	data, err := io.ReadAll(io.LimitReader(r, limit+1))
-	if err != nil {
-		return nil, fault.Invalidf("FILE_UNREADABLE", "cannot read standard input: %v", err)
-	}
-	if int64(len(data)) > limit {
-		return nil, fault.Invalidf(fault.ReasonFileTooLarge, "standard input is larger than %d bytes, the most that goes in one call", limit)
-	}
-	return data, nil
 }

@@ -147,6 +147,9 @@ func (c *Client) Explain() bermv1rpc.ExplainServiceClient {
 	return bermv1rpc.NewExplainServiceClient(c.conn)
 }
 
+// Files moves files and directories.
+func (c *Client) Files() bermv1rpc.FileServiceClient { return bermv1rpc.NewFileServiceClient(c.conn) }
+
 // Logs reads what main processes printed.
 func (c *Client) Logs() bermv1rpc.LogServiceClient { return bermv1rpc.NewLogServiceClient(c.conn) }
 

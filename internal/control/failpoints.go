@@ -35,6 +35,8 @@ const (
 	fpCollect           = "control.before-collect"
 	fpExec              = "control.before-exec"
 	fpLogs              = "control.before-logs"
+	fpReadArchive       = "control.before-read-archive"
+	fpWriteArchive      = "control.before-write-archive"
 	fpReadFile          = "control.before-read-file"
 	fpWriteFile         = "control.before-write-file"
 	fpRecovered         = "control.after-recover-read"
@@ -48,6 +50,6 @@ func Failpoints() []string {
 		fpProfileInsert, fpProfileUpdate, fpProfileDelete, fpRunnerInsert, fpRunnerUpdate, fpRunnerDelete, fpRunnerDrained,
 		fpZonePut, fpZoneDelete, fpOrgInsert, fpTokenInsert, fpTokenRevoke, fpBootstrap, fpCapacity,
 		fpLaunchCommit, fpLaunchCommitted, fpApplied, fpStatusCommit, fpStatusCommitted, fpStop, fpStopped, fpPause, fpPaused, fpSuspend, fpSuspended, fpResume, fpResumed, fpCleanup, fpCleaned,
-		fpCollect, fpExec, fpLogs, fpReadFile, fpWriteFile, fpRecovered, fpSetPools, fpFirstPassObserved,
+		fpCollect, fpExec, fpLogs, fpReadArchive, fpWriteArchive, fpReadFile, fpWriteFile, fpRecovered, fpSetPools, fpFirstPassObserved,
 	}
 }

@@ -48,6 +48,7 @@ type daemon struct {
 	// mainFiles are the main process's ends of its output.
 	mainFiles [2]int
 	files     files
+	archives  chan struct{}
 	// spawning orders what the start of a process needs of the file system.
 	spawning sync.Mutex
 
@@ -98,7 +99,7 @@ func Run(c Contact) int {
 		return 1
 	}
 	d := &daemon{
-		reaper: reap.New(newForker().fork), contact: c, oomScore: childScore(), endsInput: c.dial == "" || endsTerminalInput(), empty: emptyInput(), dir: "/", files: make(files, maxFileCalls), env: mergeEnv(nil, nil),
+		reaper: reap.New(newForker().fork), contact: c, oomScore: childScore(), endsInput: c.dial == "" || endsTerminalInput(), empty: emptyInput(), dir: "/", files: make(files, maxFileCalls), archives: make(chan struct{}, maxArchives), env: mergeEnv(nil, nil),
 		mainEnded: make(chan syscall.WaitStatus, 1), stopped: make(chan struct{}), mainOver: make(chan struct{}), orphaned: make(chan struct{}), commands: map[*execution]struct{}{}, lingering: make(chan struct{}, maxLingering),
 	}
 	if err := d.openMain(c); err != nil {
@@ -280,6 +281,10 @@ func (d *daemon) dispatch(s *stream, req wire.Request) {
 		d.readFile(s, req)
 	case wire.OpWriteFile:
 		d.writeFile(s, req)
+	case wire.OpReadArchive:
+		d.readArchive(s, req)
+	case wire.OpWriteArchive:
+		d.writeArchive(s, req)
 	case wire.OpStop:
 		d.stop()
 		_ = wire.Write(s, wire.TypeOK, nil)

@@ -141,6 +141,16 @@ func (a *Agent) WriteFile(ctx context.Context, id, path string, mode uint32, r i
 	return a.backend.WriteFile(ctx, id, path, mode, r)
 }
 
+// ReadArchive packs what is at a path of a sandbox.
+func (a *Agent) ReadArchive(ctx context.Context, id, path string) (io.ReadCloser, error) {
+	return a.backend.ReadArchive(ctx, id, path)
+}
+
+// WriteArchive unpacks an archive in a sandbox.
+func (a *Agent) WriteArchive(ctx context.Context, id, path, name string, r io.Reader) error {
+	return a.backend.WriteArchive(ctx, id, path, name, r)
+}
+
 // Logs reads what the main process of a sandbox printed.
 func (a *Agent) Logs(ctx context.Context, id string, q backend.LogQuery) (backend.LogReader, error) {
 	return a.backend.Logs(ctx, id, q)

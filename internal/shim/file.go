@@ -26,7 +26,18 @@ type WriteOptions struct {
 // with CWSANDBOX_FILE_TOO_LARGE, at the start or, when it grew meanwhile, at the limit. limit 0 means no limit. Closing
 // early is fine.
 func (c *Client) ReadFile(ctx context.Context, path string, limit int64) (io.ReadCloser, FileInfo, error) {
-	conn, err := c.open(ctx, wire.Request{Op: wire.OpReadFile, Path: path, Limit: limit})
+	return c.read(ctx, wire.Request{Op: wire.OpReadFile, Path: path, Limit: limit})
+}
+
+// ReadArchive packs a directory or a file of the sandbox (package archive). The reader fails if anything could not be packed
+// whole.
+func (c *Client) ReadArchive(ctx context.Context, path string) (io.ReadCloser, error) {
+	r, _, err := c.read(ctx, wire.Request{Op: wire.OpReadArchive, Path: path})
+	return r, err
+}
+
+func (c *Client) read(ctx context.Context, req wire.Request) (io.ReadCloser, FileInfo, error) {
+	conn, err := c.open(ctx, req)
 	if err != nil {
 		return nil, FileInfo{}, err
 	}
@@ -103,7 +114,17 @@ func (r *fileReader) Close() error { return r.conn.Close() }
 // WriteFile creates or replaces a file of the sandbox with all of r, making missing parents, or leaves what was there.
 // An error of r is returned as it is.
 func (c *Client) WriteFile(ctx context.Context, path string, o WriteOptions, r io.Reader) error {
-	conn, err := c.open(ctx, wire.Request{Op: wire.OpWriteFile, Path: path, Mode: o.Mode, Limit: o.Limit})
+	return c.write(ctx, wire.Request{Op: wire.OpWriteFile, Path: path, Mode: o.Mode, Limit: o.Limit}, r)
+}
+
+// WriteArchive unpacks what r holds (package archive): below path under name where path is a directory, else as path. What is
+// missing above it is made. Each file is written whole or not at all. An error of r is returned as it is.
+func (c *Client) WriteArchive(ctx context.Context, path, name string, r io.Reader) error {
+	return c.write(ctx, wire.Request{Op: wire.OpWriteArchive, Path: path, Name: name}, r)
+}
+
+func (c *Client) write(ctx context.Context, req wire.Request, r io.Reader) error {
+	conn, err := c.open(ctx, req)
 	if err != nil {
 		return err
 	}

@@ -84,3 +84,32 @@ func (m *machine) logs(id string) {
 		_, err = stream.Recv()
 	}
 }
+
+// copies moves a directory out of a sandbox and into it again.
+func (m *machine) copies(id string) {
+	c, err := client.New(client.Config{URL: m.url, Token: m.token})
+	if err != nil {
+		m.t.Error(err)
+		return
+	}
+	defer c.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	from, err := c.Files().ReadArchive(ctx, &bermv1.ReadArchiveRequest{SandboxId: id, Path: "/etc/hosts"})
+	if err != nil {
+		return
+	}
+	to, err := c.Files().WriteArchive(ctx)
+	if err != nil {
+		return
+	}
+	init := &bermv1.WriteArchiveInit{SandboxId: id, Path: "/tmp", Name: "copied"}
+	err = to.Send(&bermv1.WriteArchiveRequest{Request: &bermv1.WriteArchiveRequest_Init{Init: init}})
+	for err == nil {
+		var piece *bermv1.ReadArchiveResponse
+		if piece, err = from.Recv(); err == nil {
+			err = to.Send(&bermv1.WriteArchiveRequest{Request: &bermv1.WriteArchiveRequest_Data{Data: piece.GetData()}})
+		}
+	}
+	_, _ = to.CloseAndRecv()
+}

@@ -196,6 +196,7 @@ func (w *work) talk(int) {
 	}
 	_, _ = w.m.file(id, fileName)
 	w.m.logs(id)
+	w.m.copies(id)
 	_, _ = w.m.call("GET", "/readyz", nil)
 	w.note(func() {})
 }

@@ -96,6 +96,28 @@ func (b *Backend) WriteFile(ctx context.Context, id, path string, mode uint32, r
 	return b.explain(id, client.WriteFile(ctx, path, shim.WriteOptions{Mode: mode}, r))
 }
 
+// ReadArchive packs what is at a path of a sandbox.
+func (b *Backend) ReadArchive(ctx context.Context, id, path string) (io.ReadCloser, error) {
+	client, err := b.await(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	r, err := client.ReadArchive(ctx, path)
+	if err != nil {
+		return nil, b.explain(id, err)
+	}
+	return r, nil
+}
+
+// WriteArchive unpacks an archive in a sandbox.
+func (b *Backend) WriteArchive(ctx context.Context, id, path, name string, r io.Reader) error {
+	client, err := b.await(ctx, id)
+	if err != nil {
+		return err
+	}
+	return b.explain(id, client.WriteArchive(ctx, path, name, r))
+}
+
 // Usage samples what a sandbox uses. CPU is the average since the previous sample, or since the start.
 func (b *Backend) Usage(ctx context.Context, id string) (core.Usage, error) {
 	client, err := b.await(ctx, id)

@@ -45,6 +45,7 @@ func (f *Front) Register(register func(*grpc.ServiceDesc, any)) {
 	register(&bermv1rpc.ExplainService_ServiceDesc, &explainService{Front: f})
 	register(&bermv1rpc.AbilityService_ServiceDesc, &abilityService{Front: f})
 	register(&bermv1rpc.CheckpointService_ServiceDesc, &checkpointService{Front: f})
+	register(&bermv1rpc.FileService_ServiceDesc, &fileService{Front: f})
 	register(&bermv1rpc.LogService_ServiceDesc, &logService{Front: f})
 	register(&bermv1rpc.OrgService_ServiceDesc, &orgService{Front: f})
 	register(&bermv1rpc.TokenService_ServiceDesc, &tokenService{Front: f})

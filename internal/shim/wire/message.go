@@ -14,6 +14,9 @@ const (
 	OpExec      Op = "exec"
 	OpReadFile  Op = "read_file"
 	OpWriteFile Op = "write_file"
+	// OpReadArchive and OpWriteArchive move a directory or a file as an archive (package archive).
+	OpReadArchive  Op = "read_archive"
+	OpWriteArchive Op = "write_archive"
 
 	// OpSetup is the shim's first request to the init; OpMain starts the main process, and its stream then stays open
 	// until the init ends. Neither is accepted from the server.
@@ -67,7 +70,9 @@ type Request struct {
 	Height uint16 `json:"height,omitempty"`
 	Stdin  bool   `json:"stdin,omitempty"`
 
-	// Path: read_file and write_file. Limit is the most bytes that may be read or written.
+	// Name: write_archive; what the archive is called in a directory that is there.
+	Name string `json:"name,omitempty"`
+	// Path: files and archives. Limit is the most bytes that may be read or written.
 	Path  string `json:"path,omitempty"`
 	Limit int64  `json:"limit,omitempty"`
 	// Mode is the permission of a new file.

@@ -16,6 +16,8 @@
 //	read_file   OK with FileInfo, then Data, then End; or Error at any time.
 //	write_file  OK once the file can be written; then Data and End the other way; then OK when it is in place. Error at
 //	            any time. A connection that ends without End leaves what was there before.
+//	read_archive, write_archive
+//	            as read_file and write_file, with an archive for content.
 //	output      OK with OutputInfo, then Output frames; End when no more will come.
 //	others      OK or Error.
 //

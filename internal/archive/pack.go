@@ -1,0 +1,236 @@
+package archive
+
+import (
+	"archive/tar"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Pack writes what is at name in dir, a directory or a file, and closes neither. name is one component, or "." for dir itself.
+// What is neither file, directory nor link is left out; what cannot be read is an error.
+func Pack(w io.Writer, dir *os.Root, name string, o Options) error {
+	p := &packer{tar: tar.NewWriter(w), o: o, buf: make([]byte, chunk)}
+	var info fs.FileInfo
+	var err error
+	o.call(func() { info, err = dir.Lstat(name) })
+	if err != nil {
+		return err
+	}
+	switch {
+	case info.Mode().IsRegular():
+		err = p.file(dir, name, self, info)
+	case !info.IsDir():
+		err = &fs.PathError{Op: "read", Path: name, Err: fmt.Errorf("it is %s", kindOf(info.Mode()))}
+	case name == self:
+		err = p.contents(dir, self, info, 0)
+	default:
+		err = p.dir(dir, name, self, info, 0)
+	}
+	if err != nil {
+		return err
+	}
+	return p.tar.Close()
+}
+
+type packer struct {
+	tar     *tar.Writer
+	o       Options
+	buf     []byte
+	entries int
+}
+
+// header writes one.
+func (p *packer) header(as string, info fs.FileInfo, link string) error {
+	if p.entries++; p.entries > MaxEntries {
+		return fmt.Errorf("more than %d files and directories", MaxEntries)
+	}
+	if len(as) > MaxName {
+		return fmt.Errorf("%q…: a path of %d bytes, the limit is %d", clip(as), len(as), MaxName)
+	}
+	h, err := tar.FileInfoHeader(info, link)
+	if err != nil {
+		return err
+	}
+	mode := p.o.permissions(info.Mode())
+	h.Name, h.Mode, h.Format = as, int64(mode.Perm()), tar.FormatPAX
+	for bit, is := range map[int64]fs.FileMode{0o1000: fs.ModeSticky, 0o2000: fs.ModeSetgid, 0o4000: fs.ModeSetuid} {
+		if mode&is != 0 {
+			h.Mode |= bit
+		}
+	}
+	if h.Typeflag == tar.TypeDir {
+		h.Name += "/"
+	}
+	// Whose it is says something of the one side that the other need not know.
+	h.Uid, h.Gid, h.Uname, h.Gname = 0, 0, "", ""
+	p.o.progress(p.entries, 0)
+	return p.tar.WriteHeader(h)
+}
+
+// note tells the other side what was left out.
+func (p *packer) note(name, why string) error {
+	p.o.left(name, why)
+	return p.tar.WriteHeader(&tar.Header{Typeflag: tar.TypeXGlobalHeader, PAXRecords: map[string]string{Note: clip(name) + "\n" + why}})
+}
+
+// entry writes what is at name in dir, under the name as.
+func (p *packer) entry(dir *os.Root, name, as string, depth int) error {
+	var info fs.FileInfo
+	var err error
+	p.o.call(func() { info, err = dir.Lstat(name) })
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // It went away since it was listed.
+	}
+	if err != nil {
+		return named(err, as)
+	}
+	switch m := info.Mode(); {
+	case m.IsRegular():
+		return p.file(dir, name, as, info)
+	case m.IsDir():
+		return p.dir(dir, name, as, info, depth)
+	case m&fs.ModeSymlink != 0:
+		return p.link(dir, name, as, info)
+	default:
+		return p.note(as, "it is "+kindOf(m))
+	}
+}
+
+func (p *packer) link(dir *os.Root, name, as string, info fs.FileInfo) error {
+	var target string
+	var err error
+	p.o.call(func() { target, err = dir.Readlink(name) })
+	switch {
+	case err != nil:
+		return named(err, as)
+	case !p.o.KeepLinks && leadsOut(path.Dir(as), target):
+		return p.note(as, "it is a link that leads out")
+	}
+	return p.header(as, info, target)
+}
+
+// dir writes a directory and all that is in it.
+func (p *packer) dir(parent *os.Root, name, as string, info fs.FileInfo, depth int) error {
+	var sub *os.Root
+	var err error
+	p.o.call(func() { sub, err = openSub(parent, name, info) })
+	if err != nil {
+		return named(err, as)
+	}
+	defer p.o.call(func() { _ = sub.Close() })
+	return p.contents(sub, as, info, depth)
+}
+
+func (p *packer) contents(dir *os.Root, as string, info fs.FileInfo, depth int) error {
+	if depth >= MaxDepth {
+		return fmt.Errorf("%q…: directories are nested deeper than %d", clip(as), MaxDepth)
+	}
+	var list *os.File
+	var err, refused error
+	p.o.call(func() {
+		list, err = dir.Open(self)
+		if err == nil && p.o.Enter != nil {
+			refused = p.o.Enter(list)
+		}
+	})
+	if err != nil {
+		return named(err, as)
+	}
+	defer p.o.call(func() { _ = list.Close() })
+	if refused != nil && as != self {
+		return p.note(as, refused.Error())
+	}
+	if refused != nil {
+		return refused
+	}
+	if err := p.header(as, info, ""); err != nil {
+		return err
+	}
+	for {
+		var names []string
+		p.o.call(func() { names, err = list.Readdirnames(listed) })
+		slices.Sort(names)
+		for _, n := range names {
+			below := n
+			if as != self {
+				below = as + "/" + n
+			}
+			if err := p.entry(dir, n, below, depth+1); err != nil {
+				return err
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return named(err, as)
+		}
+	}
+}
+
+// file writes a regular file, as long as it was when it was opened.
+func (p *packer) file(dir *os.Root, name, as string, seen fs.FileInfo) error {
+	var f *os.File
+	var info fs.FileInfo
+	var err error
+	p.o.call(func() { f, info, err = openRegular(dir, name, seen) })
+	if err != nil {
+		return named(err, as)
+	}
+	defer p.o.call(func() { _ = f.Close() })
+	if err := p.header(as, info, ""); err != nil {
+		return err
+	}
+	for left := info.Size(); left > 0; {
+		var n int
+		p.o.call(func() { n, err = f.Read(p.buf[:min(left, chunk)]) })
+		if n > 0 {
+			if _, err := p.tar.Write(p.buf[:n]); err != nil {
+				return err
+			}
+			left -= int64(n)
+			p.o.progress(p.entries, int64(n))
+		}
+		switch {
+		case errors.Is(err, io.EOF) && left > 0:
+			return named(ErrChanged, as)
+		case err != nil && !errors.Is(err, io.EOF):
+			return named(err, as)
+		}
+	}
+	return nil
+}
+
+// openRegular opens the file that was seen, without waiting for anybody: what is there now may be a pipe or a device.
+func openRegular(dir *os.Root, name string, seen fs.FileInfo) (*os.File, fs.FileInfo, error) {
+	f, err := dir.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	info, err := f.Stat()
+	if err == nil && (!os.SameFile(seen, info) || !info.Mode().IsRegular()) {
+		err = errors.New("it was exchanged meanwhile")
+	}
+	if err != nil {
+		_ = f.Close()
+		return nil, nil, err
+	}
+	return f, info, nil
+}
+
+// named gives an error the name of its entry in place of that of the system call.
+func named(err error, as string) error {
+	var p *fs.PathError
+	if errors.As(err, &p) {
+		err = p.Err
+	}
+	return &fs.PathError{Op: "read", Path: strings.TrimPrefix(as, "./"), Err: err}
+}

@@ -1,0 +1,43 @@
+package control
+
+import (
+	"context"
+	"io"
+
+	"github.com/bermhq/berm/internal/core"
+	"github.com/bermhq/berm/internal/failpoint"
+)
+
+// ReadArchive packs a directory or a file of a running sandbox (package archive). Errors have the metadata filepath.
+func (s *Service) ReadArchive(ctx context.Context, p core.Principal, id, path string) (io.ReadCloser, error) {
+	if err := s.allow(p, "ReadArchive"); err != nil {
+		return nil, err
+	}
+	if err := checkPath(path); err != nil {
+		return nil, err
+	}
+	link, err := s.reach(ctx, p.OrgID, id)
+	if err != nil {
+		return nil, err
+	}
+	failpoint.Hit(fpReadArchive)
+	r, err := link.ReadArchive(ctx, id, path)
+	return r, withPath(s.linkFault(ctx, p.OrgID, id, err), path)
+}
+
+// WriteArchive unpacks an archive in a running sandbox: below path under name where path is a directory, else as path. Errors
+// have the metadata filepath.
+func (s *Service) WriteArchive(ctx context.Context, p core.Principal, id, path, name string, r io.Reader) error {
+	if err := s.allow(p, "WriteArchive"); err != nil {
+		return err
+	}
+	if err := checkPath(path); err != nil {
+		return err
+	}
+	link, err := s.reach(ctx, p.OrgID, id)
+	if err != nil {
+		return err
+	}
+	failpoint.Hit(fpWriteArchive)
+	return withPath(s.linkFault(ctx, p.OrgID, id, link.WriteArchive(ctx, id, path, name, r)), path)
+}

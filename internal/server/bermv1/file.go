@@ -1,0 +1,143 @@
+package bermv1
+
+import (
+	"context"
+	"errors"
+	"io"
+
+	"google.golang.org/grpc"
+
+	bermv1 "github.com/bermhq/berm/gen/berm/v1"
+	"github.com/bermhq/berm/gen/berm/v1rpc"
+	"github.com/bermhq/berm/internal/core/fault"
+	"github.com/bermhq/berm/internal/server/edge"
+)
+
+type fileService struct {
+	bermv1rpc.UnsafeFileServiceServer
+	*Front
+}
+
+var _ bermv1rpc.FileServiceServer = (*fileService)(nil)
+
+// ReadArchive sends an archive. What was sent is whole when the stream ends with OK.
+func (s *fileService) ReadArchive(r *bermv1.ReadArchiveRequest, stream grpc.ServerStreamingServer[bermv1.ReadArchiveResponse]) error {
+	ctx, done := s.untilDrain(stream.Context())
+	defer done()
+	in, err := s.control.ReadArchive(ctx, edge.Principal(ctx), r.GetSandboxId(), r.GetPath())
+	if err != nil {
+		return drained(ctx, err)
+	}
+	defer func() { _ = in.Close() }() // what was read is sent
+	buf := make([]byte, maxChunk)
+	for {
+		n, err := in.Read(buf)
+		if n > 0 {
+			if err := stream.Send(&bermv1.ReadArchiveResponse{Data: buf[:n]}); err != nil {
+				return err
+			}
+		}
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return drained(ctx, err)
+		}
+	}
+}
+
+// WriteArchive unpacks what the client sends.
+func (s *fileService) WriteArchive(stream grpc.ClientStreamingServer[bermv1.WriteArchiveRequest, bermv1.WriteArchiveResponse]) error {
+	first, err := firstOf(stream.Recv())
+	if err != nil {
+		return err
+	}
+	init := first.GetInit()
+	if init == nil {
+		return notInit()
+	}
+	ctx, done := s.untilDrain(stream.Context())
+	defer done()
+	in := &uploaded{ctx: ctx, next: func() ([]byte, bool, error) {
+		m, err := stream.Recv()
+		return m.GetData(), m.GetInit() == nil, err
+	}}
+	if err := s.control.WriteArchive(ctx, edge.Principal(ctx), init.GetSandboxId(), init.GetPath(), init.GetName(), in); err != nil {
+		return drained(ctx, err)
+	}
+	return stream.SendAndClose(&bermv1.WriteArchiveResponse{})
+}
+
+// WriteFile writes what the client sends.
+func (s *fileService) WriteFile(stream grpc.ClientStreamingServer[bermv1.WriteFileRequest, bermv1.WriteFileResponse]) error {
+	first, err := firstOf(stream.Recv())
+	if err != nil {
+		return err
+	}
+	init := first.GetInit()
+	if init == nil {
+		return notInit()
+	}
+	if init.GetMode() > maxMode {
+		return fault.Invalidf(fault.ReasonInvalidRequest, "invalid init").WithField("init.mode", "%#o is more than %#o", init.GetMode(), maxMode)
+	}
+	ctx, done := s.untilDrain(stream.Context())
+	defer done()
+	in := &uploaded{ctx: ctx, next: func() ([]byte, bool, error) {
+		m, err := stream.Recv()
+		return m.GetData(), m.GetInit() == nil, err
+	}}
+	mode := init.GetMode()
+	if mode == 0 {
+		mode = defaultMode
+	}
+	if err := s.control.WriteFile(ctx, edge.Principal(ctx), init.GetSandboxId(), init.GetPath(), mode, in); err != nil {
+		return drained(ctx, err)
+	}
+	return stream.SendAndClose(&bermv1.WriteFileResponse{})
+}
+
+const (
+	// maxMode is the highest mode of a file: permissions and the three bits above them.
+	maxMode = 0o7777
+	// defaultMode is that of a new file.
+	defaultMode = 0o644
+)
+
+// firstOf says of a stream without a message what is missing.
+func firstOf[M any](m *M, err error) (*M, error) {
+	if errors.Is(err, io.EOF) {
+		return nil, fault.Invalidf(fault.ReasonInvalidRequest, "the stream ended before its first message, init")
+	}
+	return m, err
+}
+
+func notInit() error {
+	return fault.Invalidf(fault.ReasonInvalidRequest, "the first message is not init")
+}
+
+// uploaded reads what a client sends. Its end is io.EOF only when the client ended it.
+type uploaded struct {
+	ctx  context.Context //nolint:containedctx // a reader lives as long as its call
+	next func() (data []byte, isData bool, err error)
+	rest []byte
+}
+
+func (u *uploaded) Read(p []byte) (int, error) {
+	for len(u.rest) == 0 {
+		if u.ctx.Err() != nil {
+			return 0, context.Cause(u.ctx)
+		}
+		data, isData, err := u.next()
+		if err != nil {
+			return 0, err
+		}
+		if !isData {
+			return 0, fault.Invalidf(fault.ReasonInvalidRequest, "init came twice")
+		}
+		u.rest = data
+	}
+	n := copy(p, u.rest)
+	u.rest = u.rest[n:]
+	return n, nil
+}
