@@ -155,7 +155,11 @@ func (b *Backend) published(rt ociRuntime) backend.Runtime {
 	add("seccomp", rt.seen.filter, note("what is not listed does not exist", "gVisor's own towards the machine; inside, what would harm process 1 is refused"))
 	add("user-namespace", true, "")
 	add("egress:none", true, "")
-	add("egress:other", false, "comes with a later version")
+	if why := b.machine.lacks[featureNetwork]; own {
+		add(featureNetwork, false, "only none works under it")
+	} else {
+		add(featureNetwork, why == "", why)
+	}
 	add("disk", b.machine.disk, note(b.machine.lacks[featureDisk], "where a limit is asked for; in memory otherwise"))
 	add("scratch-size", true, "of each file system in memory")
 	add("pause", rt.seen.freezer, note("", "all of gVisor stands still"))

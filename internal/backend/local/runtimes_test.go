@@ -93,6 +93,11 @@ func TestConfiguredRuntimes(t *testing.T) {
 		t.Errorf("isolation: %q", own)
 	}
 	w := work()
+	w.Spec.RuntimeClass, w.Spec.Network = proto.String("runsc"), networked("internet")
+	if f := fault.From(b.Check(w)).Fields; len(f) != 1 || f[0].Path != "network.egress.selected" || holds("runsc", featureNetwork) {
+		t.Errorf("a network under gVisor: %+v", f)
+	}
+	w = work()
 	w.Spec.RuntimeClass = proto.String("lax")
 	if f := fault.From(b.Check(w)).Fields; len(f) != 1 || f[0].Path != "resource_defaults.memory_limit" {
 		t.Errorf("a memory limit that does not hold: %+v", f)
