@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	specpb "github.com/bermhq/berm/gen/berm/spec"
 	"github.com/bermhq/berm/internal/backend"
 	"github.com/bermhq/berm/internal/backend/local/bundle"
 	"github.com/bermhq/berm/internal/backend/local/disk"
@@ -87,16 +88,12 @@ func (b *Backend) hostScratch(x *boxed, s *sandbox, o *order, dir string) error 
 	if err != nil {
 		return err
 	}
-	if !onDisk {
-		size := b.machine.tmpfsBytes(o.limits.MemoryBytes)
-		for dir, mode := range hostroot.WritableDirs() {
-			x.bundle.Tmpfs = append(x.bundle.Tmpfs, bundle.Tmpfs{Target: dir, Mode: mode, Bytes: size, Exec: true})
-		}
-		return nil
-	}
-	id := int(base(s.ids))
 	for target, mode := range hostroot.WritableDirs() {
-		source := filepath.Join(image.ScratchDir(dir), strings.ReplaceAll(strings.Trim(target, "/"), "/", "-"))
+		if !onDisk || x.removable(s.work, target) {
+			x.bundle.Tmpfs = append(x.bundle.Tmpfs, bundle.Tmpfs{Target: target, Mode: mode, Bytes: b.machine.tmpfsBytes(o.limits.MemoryBytes), Exec: true})
+			continue
+		}
+		source, id := filepath.Join(image.ScratchDir(dir), strings.ReplaceAll(strings.Trim(target, "/"), "/", "-")), int(base(s.ids))
 		if err := errors.Join(os.Mkdir(source, 0o700), os.Chown(source, id, id), unix.Chmod(source, mode)); err != nil {
 			return err
 		}
@@ -104,6 +101,12 @@ func (b *Backend) hostScratch(x *boxed, s *sandbox, o *order, dir string) error 
 	}
 	slices.SortFunc(x.bundle.Scratch, func(a, b bundle.Scratch) int { return strings.Compare(a.Target, b.Target) })
 	return nil
+}
+
+// removable reports whether a sandbox could remove files that are mounted below a directory of its own: gVisor takes the name of
+// a mount point away with the directory's consent, except in its own file systems in memory.
+func (x *boxed) removable(w *backend.Work, dir string) bool {
+	return x.bundle.OwnKernel && slices.ContainsFunc(w.Launch.GetMountedFiles(), func(f *specpb.MountedFile) bool { return strings.HasPrefix(f.GetPath(), dir+"/") })
 }
 
 // diskUsed returns what a sandbox has on disk, 0 where that cannot be told.
