@@ -45,6 +45,49 @@ func TestSource(t *testing.T) {
 	}
 }
 
+// TestSourceRoute: a packet that asks to be sent on from an address that is allowed goes nowhere, also where the machine takes such.
+func TestSourceRoute(t *testing.T) {
+	w := networktest.New(t)
+	all := setting{name: "ipv4/conf/all/accept_source_route", value: "1"}
+	networktest.In(t, w.Path, func() {
+		if err := all.write(); err != nil { // It would take it.
+			t.Error(err)
+		}
+	})
+	if err := all.write(); err != nil {
+		t.Fatal(err)
+	}
+	n := open(t, w, func(c *Config) {
+		c.Up = func(names Names) (func(), error) {
+			w.Listen("", names.Gateways()[0], egress.PortDNS)
+			return func() {}, nil
+		}
+	})
+	a := n.attach("one", mode("internet"))
+	gw := n.Gateways()[0]
+	networktest.In(t, a.Namespace, func() {
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		loose := append([]byte{131, 7, 4}, append(gw.AsSlice(), 0)...) // By way of the gateway.
+		to := &unix.SockaddrInet4{Port: egress.PortDNS, Addr: netip.MustParseAddr("10.0.0.1").As4()}
+		if err := errors.Join(unix.SetsockoptString(fd, unix.IPPROTO_IP, unix.IP_OPTIONS, string(loose)), unix.Sendto(fd, []byte("routed"), 0, to), unix.Close(fd)); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := w.SendUDP(a.Namespace, netip.AddrPortFrom(gw, egress.PortDNS), "plain"); err != nil {
+		t.Fatal(err)
+	}
+	if w.Got("routed") > 0 {
+		t.Error("it was sent on to a private address")
+	}
+	if err := (setting{name: all.name, value: "0"}).write(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestOtherProtocols: only TCP, UDP and echo requests leave, whoever may be reached.
 func TestOtherProtocols(t *testing.T) {
 	w := networktest.New(t)

@@ -77,6 +77,9 @@ func hostSettings(link string, six bool) []setting {
 		{conf6 + "accept_ra", "0", true},
 		{conf6 + "accept_redirects", "0", true},
 		{conf6 + "disable_ipv6", off, true},
+		// What is decided about is the address on a packet, not one that its options name for later.
+		{conf4 + "accept_source_route", "0", false},
+		{conf6 + "accept_source_route", "-1", true},
 		{conf4 + "accept_redirects", "0", true},
 		{conf4 + "send_redirects", "0", true},
 		{fmt.Sprintf(forward4, link), "1", false},
