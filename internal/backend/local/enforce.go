@@ -37,8 +37,11 @@ type probed struct {
 // nothing is run with that runtime.
 func (b *Backend) observe(rt ociRuntime, g cgroup.Group, want bundle.Limits, r *shim.Record) (probed, error) {
 	pids, err := g.Procs()
-	if err != nil || len(pids) == 0 {
-		return probed{}, fmt.Errorf("its sandbox was in no control group of ours (%v): nothing would bound or find it", err)
+	if err != nil {
+		return probed{}, fmt.Errorf("its control group: %w", err)
+	}
+	if len(pids) == 0 {
+		return probed{}, errors.New("its sandbox was in no control group of ours: nothing would bound or find it")
 	}
 	namespaces := []string{"user", "net", "mnt", "ipc", "uts", "pid"}
 	if rt.kind == oci.Runsc {

@@ -173,7 +173,3 @@ func (b *Backend) clearBox(slot string) error {
 func sortTmpfs(list []bundle.Tmpfs) {
 	slices.SortFunc(list, func(a, b bundle.Tmpfs) int { return strings.Compare(a.Target, b.Target) })
 }
-
-func sortBinds(list []bundle.Bind) {
-	slices.SortFunc(list, func(a, b bundle.Bind) int { return strings.Compare(a.Target, b.Target) })
-}

@@ -44,10 +44,10 @@ func savesScenario(ctx context.Context) error {
 	}
 	// Where a shim dies, what follows fails: what is left then is looked at.
 	if err := b.Suspend(ctx, crashSaved); err != nil {
-		return nil
+		return nil //nolint:nilerr // as said
 	}
 	if err := b.Resume(ctx, crashSaved); err != nil {
-		return nil
+		return nil //nolint:nilerr // as said
 	}
 	if err := b.Create(ctx, fork); err != nil {
 		return err

@@ -24,8 +24,10 @@ import (
 )
 
 const (
-	// MinBytes and MaxBytes bound a file system.
-	MinBytes, MaxBytes = 16 << 20, 4 << 40
+	// MinBytes is the smallest file system.
+	MinBytes = 16 << 20
+	// MaxBytes is the largest.
+	MaxBytes = 4 << 40
 	// BytesPerFile is how much of a file system there is for each file that it can hold.
 	BytesPerFile = 16 << 10
 	// maxTemplates is how many sizes are kept ready. More are made again when they are asked for.
