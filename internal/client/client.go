@@ -166,6 +166,11 @@ func (c *Client) Revisions() bermv1rpc.RevisionServiceClient {
 	return bermv1rpc.NewRevisionServiceClient(c.conn)
 }
 
+// Images looks after the images that runners keep.
+func (c *Client) Images() bermv1rpc.ImageServiceClient {
+	return bermv1rpc.NewImageServiceClient(c.conn)
+}
+
 func (c *Client) authorized(ctx context.Context) context.Context {
 	if c.token == "" {
 		return ctx

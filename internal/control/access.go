@@ -18,6 +18,7 @@ func roleOf(method string) (core.Role, bool) {
 	case "CreateProfile", "UpdateProfile", "DeleteProfile",
 		"CreateRunner", "UpdateRunner", "DeleteRunner", "ApplyRunnerUpdate",
 		"PutZone", "DeleteZone",
+		"ListImages", "PullImage", "RemoveImage", "ImportImage",
 		"CreateToken", "ListTokens", "RevokeToken":
 		return core.RoleAdmin, true
 	case "CreateOrg", "WarmPools":

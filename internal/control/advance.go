@@ -82,14 +82,16 @@ func clip(text string) string {
 }
 
 // appendEvents returns a new timeline. What is there already is not added again: a backend that is observed anew repeats
-// the events of its last observation. When the timeline is full the oldest events stay, and the newest: how it began and
+// the events of its last observation, and says more of one that goes on, as a pull does: then the later counts. When the timeline is full the oldest events stay, and the newest: how it began and
 // how it ended matter more than the middle.
 func appendEvents(old, more []core.Event) []core.Event {
 	all := slices.Clone(old)
 	for _, e := range more {
+		e.Message = clip(e.Message)
 		known := func(k core.Event) bool { return k.Name == e.Name && k.At.Equal(e.At) }
-		if !slices.ContainsFunc(all, known) {
-			e.Message = clip(e.Message)
+		if i := slices.IndexFunc(all, known); i >= 0 {
+			all[i] = e
+		} else {
 			all = append(all, e)
 		}
 	}
@@ -109,7 +111,7 @@ func merged(earlier, later *backend.Observation) *backend.Observation {
 		return earlier
 	}
 	out := *later
-	out.Events = append(append([]core.Event(nil), earlier.Events...), later.Events...)
+	out.Events = appendEvents(earlier.Events, later.Events)
 	if out.StartedAt.IsZero() {
 		out.StartedAt = earlier.StartedAt
 	}

@@ -80,7 +80,7 @@ func (s *Service) Explain(ctx context.Context, p core.Principal, id, fieldPath s
 	e := &Explanation{
 		SandboxID: row.ID, RunnerID: row.RunnerID, ProfileName: row.ProfileName, ProfileID: row.ProfileID, ProfileRevision: row.ProfileRevision,
 		Digest: row.Digest, Observation: s.overlay(row).Observation, Isolation: attrs[attrIsolation], Spec: record.Spec,
-		Candidates: record.Candidates, Omitted: record.Omitted, Timeline: row.Timeline,
+		Candidates: record.Candidates, Omitted: record.Omitted, Timeline: s.overlay(row).Timeline,
 	}
 	e.Fields, err = selectFields(explained(record.Resolved(), record.Bounds, attrs), fieldPath)
 	if err == nil && fieldPath == "" {

@@ -39,6 +39,9 @@ const (
 	fpWriteArchive      = "control.before-write-archive"
 	fpReadFile          = "control.before-read-file"
 	fpWriteFile         = "control.before-write-file"
+	fpImagePull         = "control.before-image-pull"
+	fpImageRemove       = "control.before-image-remove"
+	fpImageImport       = "control.before-image-import"
 	fpRecovered         = "control.after-recover-read"
 	fpSetPools          = "control.before-set-pools"
 	fpFirstPassObserved = "control.after-first-pass"
@@ -47,6 +50,7 @@ const (
 // Failpoints lists the failpoints of this package.
 func Failpoints() []string {
 	return []string{
+		fpImagePull, fpImageRemove, fpImageImport,
 		fpProfileInsert, fpProfileUpdate, fpProfileDelete, fpRunnerInsert, fpRunnerUpdate, fpRunnerDelete, fpRunnerDrained,
 		fpZonePut, fpZoneDelete, fpOrgInsert, fpTokenInsert, fpTokenRevoke, fpBootstrap, fpCapacity,
 		fpLaunchCommit, fpLaunchCommitted, fpApplied, fpStatusCommit, fpStatusCommitted, fpStop, fpStopped, fpPause, fpPaused, fpSuspend, fpSuspended, fpResume, fpResumed, fpCleanup, fpCleaned,

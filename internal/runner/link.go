@@ -29,6 +29,8 @@ type Link interface {
 	// Guardrails returns those of the cluster's owner, nil for none. The runner holds launches to them whatever a gateway
 	// says; they are told so that refusals come early and with a reason. The result never changes.
 	Guardrails() *resolve.Input
+	// Images returns what the runner lets its owner do with its images, nil when it keeps none itself.
+	Images() backend.Images
 	// Check reports what the runner's backend would refuse, without side effects.
 	Check(w *backend.Work) error
 	// Apply starts a sandbox, once per id. Layers that do not give the digest: Precondition, DIGEST_MISMATCH; a spec outside

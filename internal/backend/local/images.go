@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -43,11 +44,9 @@ func (b *Backend) mounts(ref string) error {
 // fetch makes the image of a sandbox present, pulling it if need be, and holds it for the sandbox. It takes no turn among those that
 // start: a slow registry holds up nobody but who waits for it.
 func (b *Backend) fetch(ctx context.Context, s *sandbox, o *order) (*library.Got, error) {
+	pulling := &pullEvent{b: b, s: s, ref: o.image}
 	got, err := b.library.Get(ctx, library.Request{
-		Ref: o.image, Extra: namesOf(s.work), Prefer: b.chosen(s),
-		Pulling: func() {
-			b.publish(s, backend.Observation{Phase: backend.PhaseCreating, Events: []core.Event{b.event("pulling", o.image+" is being pulled")}})
-		},
+		Ref: o.image, Extra: namesOf(s.work), Prefer: b.chosen(s), Use: true, Pulling: pulling.begin, Report: pulling.report,
 	})
 	if err != nil {
 		return nil, imageFault(err)
@@ -65,6 +64,38 @@ func (b *Backend) fetch(ctx context.Context, s *sandbox, o *order) (*library.Got
 	failpoint.Hit(failImageHeld)
 	b.publish(s, backend.Observation{Phase: backend.PhaseCreating, Events: []core.Event{imageEvent(o.image, got, b.event(eventImage, ""))}})
 	return got, nil
+}
+
+// pullEvent is the event of a pull, told anew when it got on: a tenth further, or a layer. Those who read the timeline see the last.
+type pullEvent struct {
+	b     *Backend
+	s     *sandbox
+	ref   string
+	event core.Event
+	told  library.Progress
+}
+
+func (p *pullEvent) begin() {
+	p.event = p.b.event("pulling", p.ref+" is being pulled")
+	p.publish()
+}
+
+func (p *pullEvent) report(now library.Progress) {
+	const steps = 10
+	if now.Total == 0 || (now.Bytes*steps/now.Total == p.told.Bytes*steps/now.Total && now.Done == p.told.Done) {
+		return
+	}
+	p.told = now
+	p.event.Message = fmt.Sprintf("%s is being pulled from %s", p.ref, now.Source)
+	p.event.Attrs = map[string]string{
+		"source": now.Source, "bytes": strconv.FormatInt(now.Bytes, 10), "total": strconv.FormatInt(now.Total, 10),
+		"layers": fmt.Sprintf("%d/%d", now.Done, now.Layers),
+	}
+	p.publish()
+}
+
+func (p *pullEvent) publish() {
+	p.b.publish(p.s, backend.Observation{Phase: backend.PhaseCreating, Events: []core.Event{p.event}})
 }
 
 // chosen is the image that an earlier server chose for the sandbox, "" for none: a start that is begun again uses the same.
@@ -148,6 +179,43 @@ func imageEvent(ref string, g *library.Got, e core.Event) core.Event {
 	}
 	e.Message += ", " + g.Image.Digest
 	return e
+}
+
+var _ backend.Images = (*Backend)(nil)
+
+// PullImage implements backend.Images.
+func (b *Backend) PullImage(ctx context.Context, in backend.ImagePull, report func(backend.ImageProgress)) (*backend.Image, error) {
+	if err := b.refused(); err != nil {
+		return nil, err
+	}
+	img, err := b.library.Pull(ctx, in, report)
+	return img, b.told(err)
+}
+
+// ListImages implements backend.Images.
+func (b *Backend) ListImages(context.Context) ([]backend.Image, error) {
+	if err := b.refused(); err != nil {
+		return nil, err
+	}
+	return b.library.List()
+}
+
+// RemoveImage implements backend.Images.
+func (b *Backend) RemoveImage(_ context.Context, ref string, force bool) (*backend.ImageRemoval, error) {
+	if err := b.refused(); err != nil {
+		return nil, err
+	}
+	done, err := b.library.Remove(ref, force)
+	return done, b.told(err)
+}
+
+// ImportImage implements backend.Images.
+func (b *Backend) ImportImage(ctx context.Context, name string, pin bool, archive io.Reader) ([]backend.Image, error) {
+	if err := b.refused(); err != nil {
+		return nil, err
+	}
+	list, err := b.library.Import(ctx, name, pin, archive)
+	return list, b.told(err)
 }
 
 // openLibrary opens the images of the runner.

@@ -51,6 +51,7 @@ func (f *Front) Register(register func(*grpc.ServiceDesc, any)) {
 	register(&bermv1rpc.TokenService_ServiceDesc, &tokenService{Front: f})
 	register(&bermv1rpc.RevisionService_ServiceDesc, &revisionService{Front: f})
 	register(&bermv1rpc.ZoneService_ServiceDesc, &zoneService{Front: f})
+	register(&bermv1rpc.ImageService_ServiceDesc, &imageService{Front: f})
 }
 
 // Route adds the part of the REST form that is written by hand.
@@ -64,7 +65,7 @@ func (f *Front) Route(rt *rest.Router) {
 
 // Gateway returns the rest of the REST form.
 func (f *Front) Gateway(ctx context.Context) (http.Handler, error) {
-	mux, err := rest.NewGateway("berm.v1.ExplainService", "berm.v1.AbilityService", "berm.v1.CheckpointService", "berm.v1.OrgService", "berm.v1.TokenService", "berm.v1.RevisionService")
+	mux, err := rest.NewGateway("berm.v1.ExplainService", "berm.v1.ImageService", "berm.v1.AbilityService", "berm.v1.CheckpointService", "berm.v1.OrgService", "berm.v1.TokenService", "berm.v1.RevisionService")
 	if err != nil {
 		return nil, err
 	}
@@ -86,6 +87,9 @@ func (f *Front) Gateway(ctx context.Context) (http.Handler, error) {
 		},
 		func(ctx context.Context, mux *runtime.ServeMux) error {
 			return bermv1rpc.RegisterRevisionServiceHandlerServer(ctx, mux, &revisionService{Front: f})
+		},
+		func(ctx context.Context, mux *runtime.ServeMux) error {
+			return bermv1rpc.RegisterImageServiceHandlerServer(ctx, mux, &imageService{Front: f})
 		},
 	} {
 		if err := register(ctx, mux); err != nil {

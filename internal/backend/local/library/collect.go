@@ -159,7 +159,7 @@ func (l *Library) sweep(sizes map[v1.Hash]image.Unpacked) (Collected, func() err
 		}
 	}
 	discard, err := l.layers.Hide(stale)
-	if len(l.flights) == 0 { // A pull under way has blobs that no record names yet.
+	if l.writing == 0 { // A pull under way has blobs that no record names yet.
 		err = errors.Join(err, l.sweepBlobs(blobs))
 	}
 	return done, discard, err

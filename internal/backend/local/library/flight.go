@@ -107,12 +107,14 @@ func (l *Library) join(r reference, from []source) (fl *flight, first bool, err 
 	ctx, cancel := context.WithTimeout(l.ctx, MaxPullTime)
 	fl = &flight{done: make(chan struct{}), left: make(chan struct{}), cancel: cancel, waiters: 1}
 	l.flights[key] = fl
+	l.writing++
 	l.running.Go(func() {
 		fl.err = l.fly(ctx, fl, r, from)
 		if fl.err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
 			fl.err = fault.New(fault.Unavailable, fault.ReasonImagePullFailed, "image %s: it took longer than %s to pull", r.text, MaxPullTime).WithCause(fl.err)
 		}
 		l.mu.Lock()
+		l.writing--
 		if l.flights[key] == fl {
 			delete(l.flights, key)
 		}
@@ -121,10 +123,7 @@ func (l *Library) join(r reference, from []source) (fl *flight, first bool, err 
 		cancel()
 		<-fl.left
 		fl.hold.Release()
-		select {
-		case l.collect <- struct{}{}:
-		default:
-		}
+		l.wakeCollector()
 	})
 	return fl, true, nil
 }

@@ -42,6 +42,8 @@ type Request struct {
 	Ref string
 	// Extra are aliases and mirrors of the zone.
 	Extra Names
+	// Use says that what is held is used by a sandbox.
+	Use bool
 	// Refresh asks the registry even when an image of the name is here. Pin keeps it from being collected.
 	Refresh, Pin bool
 	// Prefer is the digest of the manifest that was chosen before for the same purpose; it is taken when it is here.
@@ -73,7 +75,7 @@ func (l *Library) Get(ctx context.Context, r Request) (*Got, error) {
 			err = l.unpackLayout(ctx, g)
 		}
 		if (whole || f.Layout) && err == nil {
-			l.noteUse(g, r.Pin)
+			l.noteUse(g, r)
 			g.Took = time.Since(at)
 			return g, nil
 		}
@@ -91,7 +93,7 @@ func (l *Library) Get(ctx context.Context, r Request) (*Got, error) {
 	if err := l.pull(ctx, g, r); err != nil {
 		return nil, err
 	}
-	l.noteUse(g, r.Pin)
+	l.noteUse(g, r)
 	g.Took = time.Since(at)
 	return g, nil
 }
@@ -107,13 +109,17 @@ func (l *Library) unpackLayout(ctx context.Context, g *Got) error {
 	return l.record(g.Image, g.Alias.Layout.Layout, "an OCI layout", 0, nil)
 }
 
-func (l *Library) noteUse(g *Got, pin bool) {
+func (l *Library) noteUse(g *Got, r Request) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if r.Use {
+		g.Hold.use = true
+		l.uses[g.Hold.Digest]++
+	}
 	l.use(g.Image.Digest)
 	if t := l.names[g.ref.name()]; t != nil {
 		g.Index = t.Index
-		if pin && !t.Pinned {
+		if r.Pin && !t.Pinned {
 			t.Pinned = true
 			if err := writeRecord(l.place.name(t.Name), t); err != nil {
 				l.log.Warn("a pin could not be written down", "image", t.Name, "error", err)

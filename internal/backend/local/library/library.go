@@ -67,7 +67,11 @@ type Library struct {
 	// held counts by layer, heldImages by manifest, who uses them now.
 	held       map[v1.Hash]int
 	heldImages map[string]int
-	flights    map[string]*flight
+	// uses counts those of them that are sandboxes.
+	uses    map[string]int
+	flights map[string]*flight
+	// writing counts the pulls and imports under way: they keep blobs that no record names yet.
+	writing int
 	// blobs has a channel for each blob that is being fetched, closed when that is over.
 	blobs map[v1.Hash]chan struct{}
 
@@ -81,7 +85,7 @@ type Library struct {
 func Open(ctx context.Context, cfg Config) (*Library, error) {
 	cfg = cfg.withDefaults()
 	l := &Library{
-		cfg: cfg, log: cfg.Logger, place: places{cfg.Dir}, pinned: map[string]bool{}, held: map[v1.Hash]int{}, heldImages: map[string]int{},
+		cfg: cfg, log: cfg.Logger, place: places{cfg.Dir}, pinned: map[string]bool{}, held: map[v1.Hash]int{}, heldImages: map[string]int{}, uses: map[string]int{},
 		flights: map[string]*flight{}, blobs: map[v1.Hash]chan struct{}{}, collect: make(chan struct{}, 1),
 	}
 	for _, p := range cfg.Pins {
@@ -201,6 +205,7 @@ func (l *Library) hold(digest string, layers []v1.Hash) {
 type Hold struct {
 	library *Library
 	once    sync.Once
+	use     bool
 	Digest  string    `json:"digest"`
 	Layers  []v1.Hash `json:"layers"`
 }
@@ -215,7 +220,23 @@ func (h *Hold) Release() {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		l.drop(h.Digest, h.Layers)
+		if h.use {
+			if l.uses[h.Digest]--; l.uses[h.Digest] <= 0 {
+				delete(l.uses, h.Digest)
+			}
+		}
+		if l.images[h.Digest] == nil && l.heldImages[h.Digest] == 0 {
+			l.wakeCollector()
+		}
 	})
+}
+
+// wakeCollector lets what nobody needs be looked for soon.
+func (l *Library) wakeCollector() {
+	select {
+	case l.collect <- struct{}{}:
+	default:
+	}
 }
 
 func (l *Library) drop(digest string, layers []v1.Hash) {
@@ -233,8 +254,9 @@ func (l *Library) drop(digest string, layers []v1.Hash) {
 func (l *Library) Again(h *Hold) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	h.library = l
+	h.library, h.use = l, true
 	l.hold(h.Digest, h.Layers)
+	l.uses[h.Digest]++
 }
 
 // take holds an image, and reports whether all of its layers are here.
