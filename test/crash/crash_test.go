@@ -67,14 +67,14 @@ type deaths struct {
 // TestCrashMatrix fails when any failpoint was not reached.
 func TestCrashMatrix(t *testing.T) {
 	names := failpoints(t)
-	layout := newImage(t)
+	layout, hub := newImage(t)
 	all := tally{deaths: map[string]deaths{}}
 	before := mountedNamespaces(t)
 	t.Run("at", func(t *testing.T) {
 		for _, name := range names {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
-				d := crashAt(t, name, layout.Dir)
+				d := crashAt(t, name, layout.Dir, hub)
 				all.mu.Lock()
 				defer all.mu.Unlock()
 				all.deaths[name] = d
@@ -134,14 +134,14 @@ func (a *tally) report(t *testing.T, names []string) {
 }
 
 // crashAt runs one case.
-func crashAt(t *testing.T, name, layout string) (d deaths) {
-	args := []string{"--image-alias", imageRef + "=oci:" + layout}
+func crashAt(t *testing.T, name, layout string, hub *hub) (d deaths) {
+	args := append([]string{"--image-alias", imageRef + "=oci:" + layout}, hub.flags(t)...)
 	if strings.Contains(name, "runner-d") {
 		// A runner with sandboxes to delete. Most cases have one runner, because that starts in half the time.
 		args = append(args, "--runner", "local", "--runner", spareRunner)
 	}
 	m := newMachine(t, name, args...)
-	w := newWork(m)
+	w := newWork(m, hub)
 	inShim := strings.HasPrefix(name, atShim)
 	died := func(reached *bool) {
 		*reached = true
@@ -194,8 +194,8 @@ func crashAt(t *testing.T, name, layout string) (d deaths) {
 	return d
 }
 
-// newImage makes an image with a program that does nothing, and a file.
-func newImage(t *testing.T) *imagetest.Layout {
+// newImage makes an image with a program that does nothing, and a file; and a registry with others that have the program.
+func newImage(t *testing.T) (*imagetest.Layout, *hub) {
 	t.Helper()
 	dir := t.TempDir()
 	source, program := filepath.Join(dir, "main.go"), filepath.Join(dir, "wait")
@@ -218,7 +218,7 @@ func newImage(t *testing.T) *imagetest.Layout {
 	}
 	layout := imagetest.New(t)
 	layout.Add(imagetest.Image{Layers: layers, Config: v1.Config{Cmd: []string{"/bin/wait"}}})
-	return layout
+	return layout, newHub(t, layers[0])
 }
 
 func (w *work) String() string {

@@ -30,8 +30,9 @@ func TestRandomKills(t *testing.T) {
 	}
 	t.Logf("%s=%d", envSeed, seed)
 	random := rand.New(rand.NewPCG(seed, 0))
-	m := newMachine(t, "", "--image-alias", imageRef+"=oci:"+newImage(t).Dir)
-	w := newWork(m)
+	layout, hub := newImage(t)
+	m := newMachine(t, "", append([]string{"--image-alias", imageRef + "=oci:" + layout.Dir}, hub.flags(t)...)...)
+	w := newWork(m, hub)
 	m.mustStart()
 	w.prepare()
 	for range randomKills {

@@ -43,6 +43,11 @@ func (w *work) verify() {
 	if !m.until(func() bool { left = m.leaks(); return len(left) == 0 }) {
 		t.Errorf("left behind:\n%s", strings.Join(left, "\n"))
 	}
+	for _, p := range m.allPlaces() {
+		if half := p.unpacking(); len(half) > 0 {
+			t.Errorf("half of images is left: %q", half)
+		}
+	}
 }
 
 // matchLaunches gives launches that were not answered the sandboxes that they made, by their tags.

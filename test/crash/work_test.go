@@ -16,6 +16,7 @@ import (
 // work is what callers do with a machine, and what they were told.
 type work struct {
 	m    *machine
+	hub  *hub
 	base *life
 	// free is what each runner has while nothing lives.
 	free   map[string]amounts
@@ -26,7 +27,7 @@ type work struct {
 	calls int
 }
 
-func newWork(m *machine) *work { return &work{m: m, config: newConfig(m)} }
+func newWork(m *machine, hub *hub) *work { return &work{m: m, hub: hub, config: newConfig(m)} }
 
 // living counts the sandboxes that nobody was told the end of.
 func (w *work) living() int {
@@ -67,10 +68,10 @@ func (w *work) prepare() {
 	ending := w.launch(sleeps, "local")
 	w.launch(expires, "local")
 	// The server is killed under these, when the first was answered.
-	first := make(chan struct{}, 3)
+	first := make(chan struct{}, 4)
 	var group sync.WaitGroup
 	group.Go(func() { w.stop(ending); first <- struct{}{} })
-	for _, k := range []*kind{exits, missing} {
+	for _, k := range []*kind{exits, missing, w.hub.pulled(0)} {
 		group.Go(func() { w.launch(k, "local"); first <- struct{}{} })
 	}
 	<-first
@@ -143,6 +144,7 @@ func (w *work) operate() {
 	if warms(w.m.failpoint) {
 		worker(w.warmLife)
 	}
+	worker(w.images)
 	if w.free[spareRunner] != (amounts{}) {
 		group.Go(w.drain)
 	}

@@ -52,7 +52,7 @@ func (l *Library) Import(ctx context.Context, name string, pin bool, r io.Reader
 	if err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(dir) //nolint:errcheck // the next library removes it
+	defer os.RemoveAll(dir) // What stays, the next library removes.
 	l.mu.Lock()
 	l.writing++
 	l.mu.Unlock()
