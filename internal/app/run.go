@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"time"
 
+	specpb "github.com/bermhq/berm/gen/berm/spec"
 	"github.com/bermhq/berm/internal/backend/kube"
 	"github.com/bermhq/berm/internal/backend/local"
 	"github.com/bermhq/berm/internal/control"
@@ -86,7 +87,7 @@ func (a *app) start(ctx context.Context) (err error) {
 	}
 	metrics := telemetry.New()
 	a.control = control.New(context.WithoutCancel(ctx), control.Config{
-		Store: a.store, Logger: a.log, Retention: a.cfg.RetainEnded, CheckSpec: kube.CheckSpec, CheckCarried: kube.CheckCarried, Meter: metrics,
+		Store: a.store, Logger: a.log, Retention: a.cfg.RetainEnded, CheckSpec: checkSpec, CheckCarried: kube.CheckCarried, Meter: metrics,
 	})
 	runners, err := a.bootstrap(ctx)
 	if err != nil {
@@ -103,6 +104,14 @@ func (a *app) start(ctx context.Context) (err error) {
 	}
 	a.server, err = server.New(server.Config{Control: a.control, Logger: a.log, TLS: a.listeners.tls, Version: a.cfg.Version, Metrics: metrics, Pod: podOf})
 	return err
+}
+
+// checkSpec asks every kind of backend what no runner of it could make sense of.
+func checkSpec(s *specpb.ProfileSpec) error {
+	if err := kube.CheckSpec(s); err != nil {
+		return err
+	}
+	return local.CheckSpec(s)
 }
 
 // bootstrap makes what a server needs to be there, and keeps the admin token in the data directory.

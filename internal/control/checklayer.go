@@ -30,9 +30,21 @@ func (s *Service) checkLayer(e *fault.Error, at string, l *spec.Layer) {
 	}
 }
 
+// checkZoneOnly refuses what only zone defaults may set, in a layer of something else.
+func checkZoneOnly(e *fault.Error, at string, l *spec.Layer) {
+	for _, leaf := range l.Leaves() {
+		if leaf.Field.ZoneOnly {
+			e.WithField(at+"."+leaf.Field.PathOf(leaf.Key), "only the defaults of a zone may set it: berm zone put")
+		}
+	}
+}
+
 // checkSpecOf is checkLayer for an object that has one layer.
 func (s *Service) checkSpecOf(what, at string, l *spec.Layer) error {
 	e := fault.Invalidf(fault.ReasonFieldInvalid, "invalid %s", what)
+	if what != "zone" {
+		checkZoneOnly(e, at, l)
+	}
 	s.checkLayer(e, at, l)
 	return orNil(e)
 }

@@ -38,6 +38,7 @@ type ProfileSpec struct {
 	Network          *Network               `protobuf:"bytes,8,opt,name=network,proto3" json:"network,omitempty"`
 	Pod              *Pod                   `protobuf:"bytes,9,opt,name=pod,proto3" json:"pod,omitempty"`
 	Guardrails       *Guardrails            `protobuf:"bytes,10,opt,name=guardrails,proto3" json:"guardrails,omitempty"`
+	ImageSources     *ImageSources          `protobuf:"bytes,11,opt,name=image_sources,json=imageSources,proto3" json:"image_sources,omitempty"`
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -142,6 +143,112 @@ func (x *ProfileSpec) GetGuardrails() *Guardrails {
 	return nil
 }
 
+func (x *ProfileSpec) GetImageSources() *ImageSources {
+	if x != nil {
+		return x.ImageSources
+	}
+	return nil
+}
+
+// ImageSources say what image references stand for. They decide where content comes from, not what may run: guardrails judge the
+// reference that was asked for, and a digest means the same content wherever it comes from.
+type ImageSources struct {
+	state         protoimpl.MessageState   `protogen:"open.v1"`
+	Aliases       map[string]string        `protobuf:"bytes,1,rep,name=aliases,proto3" json:"aliases,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Mirrors       map[string]*ImageMirrors `protobuf:"bytes,2,rep,name=mirrors,proto3" json:"mirrors,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImageSources) Reset() {
+	*x = ImageSources{}
+	mi := &file_berm_spec_profile_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImageSources) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImageSources) ProtoMessage() {}
+
+func (x *ImageSources) ProtoReflect() protoreflect.Message {
+	mi := &file_berm_spec_profile_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImageSources.ProtoReflect.Descriptor instead.
+func (*ImageSources) Descriptor() ([]byte, []int) {
+	return file_berm_spec_profile_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *ImageSources) GetAliases() map[string]string {
+	if x != nil {
+		return x.Aliases
+	}
+	return nil
+}
+
+func (x *ImageSources) GetMirrors() map[string]*ImageMirrors {
+	if x != nil {
+		return x.Mirrors
+	}
+	return nil
+}
+
+// ImageMirrors is one value of the map of mirrors.
+type ImageMirrors struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Hosts         []string               `protobuf:"bytes,1,rep,name=hosts,proto3" json:"hosts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImageMirrors) Reset() {
+	*x = ImageMirrors{}
+	mi := &file_berm_spec_profile_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImageMirrors) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImageMirrors) ProtoMessage() {}
+
+func (x *ImageMirrors) ProtoReflect() protoreflect.Message {
+	mi := &file_berm_spec_profile_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImageMirrors.ProtoReflect.Descriptor instead.
+func (*ImageMirrors) Descriptor() ([]byte, []int) {
+	return file_berm_spec_profile_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *ImageMirrors) GetHosts() []string {
+	if x != nil {
+		return x.Hosts
+	}
+	return nil
+}
+
 // ResourceDefaults are Kubernetes quantities. A request is never above its limit.
 type ResourceDefaults struct {
 	state                 protoimpl.MessageState `protogen:"open.v1"`
@@ -158,7 +265,7 @@ type ResourceDefaults struct {
 
 func (x *ResourceDefaults) Reset() {
 	*x = ResourceDefaults{}
-	mi := &file_berm_spec_profile_proto_msgTypes[1]
+	mi := &file_berm_spec_profile_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -170,7 +277,7 @@ func (x *ResourceDefaults) String() string {
 func (*ResourceDefaults) ProtoMessage() {}
 
 func (x *ResourceDefaults) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_spec_profile_proto_msgTypes[1]
+	mi := &file_berm_spec_profile_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -183,7 +290,7 @@ func (x *ResourceDefaults) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResourceDefaults.ProtoReflect.Descriptor instead.
 func (*ResourceDefaults) Descriptor() ([]byte, []int) {
-	return file_berm_spec_profile_proto_rawDescGZIP(), []int{1}
+	return file_berm_spec_profile_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *ResourceDefaults) GetCpuRequest() string {
@@ -247,7 +354,7 @@ type Gpu struct {
 
 func (x *Gpu) Reset() {
 	*x = Gpu{}
-	mi := &file_berm_spec_profile_proto_msgTypes[2]
+	mi := &file_berm_spec_profile_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -259,7 +366,7 @@ func (x *Gpu) String() string {
 func (*Gpu) ProtoMessage() {}
 
 func (x *Gpu) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_spec_profile_proto_msgTypes[2]
+	mi := &file_berm_spec_profile_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -272,7 +379,7 @@ func (x *Gpu) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Gpu.ProtoReflect.Descriptor instead.
 func (*Gpu) Descriptor() ([]byte, []int) {
-	return file_berm_spec_profile_proto_rawDescGZIP(), []int{2}
+	return file_berm_spec_profile_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Gpu) GetCount() int64 {
@@ -309,7 +416,7 @@ type Namespace struct {
 
 func (x *Namespace) Reset() {
 	*x = Namespace{}
-	mi := &file_berm_spec_profile_proto_msgTypes[3]
+	mi := &file_berm_spec_profile_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -321,7 +428,7 @@ func (x *Namespace) String() string {
 func (*Namespace) ProtoMessage() {}
 
 func (x *Namespace) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_spec_profile_proto_msgTypes[3]
+	mi := &file_berm_spec_profile_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -334,7 +441,7 @@ func (x *Namespace) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Namespace.ProtoReflect.Descriptor instead.
 func (*Namespace) Descriptor() ([]byte, []int) {
-	return file_berm_spec_profile_proto_rawDescGZIP(), []int{3}
+	return file_berm_spec_profile_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Namespace) GetStrategy() string {
@@ -376,7 +483,7 @@ type Network struct {
 
 func (x *Network) Reset() {
 	*x = Network{}
-	mi := &file_berm_spec_profile_proto_msgTypes[4]
+	mi := &file_berm_spec_profile_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -388,7 +495,7 @@ func (x *Network) String() string {
 func (*Network) ProtoMessage() {}
 
 func (x *Network) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_spec_profile_proto_msgTypes[4]
+	mi := &file_berm_spec_profile_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -401,7 +508,7 @@ func (x *Network) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Network.ProtoReflect.Descriptor instead.
 func (*Network) Descriptor() ([]byte, []int) {
-	return file_berm_spec_profile_proto_rawDescGZIP(), []int{4}
+	return file_berm_spec_profile_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Network) GetEgress() *Egress {
@@ -430,7 +537,7 @@ type Egress struct {
 
 func (x *Egress) Reset() {
 	*x = Egress{}
-	mi := &file_berm_spec_profile_proto_msgTypes[5]
+	mi := &file_berm_spec_profile_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -442,7 +549,7 @@ func (x *Egress) String() string {
 func (*Egress) ProtoMessage() {}
 
 func (x *Egress) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_spec_profile_proto_msgTypes[5]
+	mi := &file_berm_spec_profile_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -455,7 +562,7 @@ func (x *Egress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Egress.ProtoReflect.Descriptor instead.
 func (*Egress) Descriptor() ([]byte, []int) {
-	return file_berm_spec_profile_proto_rawDescGZIP(), []int{5}
+	return file_berm_spec_profile_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Egress) GetDefault() string {
@@ -491,7 +598,7 @@ type EgressMode struct {
 
 func (x *EgressMode) Reset() {
 	*x = EgressMode{}
-	mi := &file_berm_spec_profile_proto_msgTypes[6]
+	mi := &file_berm_spec_profile_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -503,7 +610,7 @@ func (x *EgressMode) String() string {
 func (*EgressMode) ProtoMessage() {}
 
 func (x *EgressMode) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_spec_profile_proto_msgTypes[6]
+	mi := &file_berm_spec_profile_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -516,7 +623,7 @@ func (x *EgressMode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EgressMode.ProtoReflect.Descriptor instead.
 func (*EgressMode) Descriptor() ([]byte, []int) {
-	return file_berm_spec_profile_proto_rawDescGZIP(), []int{6}
+	return file_berm_spec_profile_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *EgressMode) GetType() string {
@@ -552,7 +659,7 @@ type Ingress struct {
 
 func (x *Ingress) Reset() {
 	*x = Ingress{}
-	mi := &file_berm_spec_profile_proto_msgTypes[7]
+	mi := &file_berm_spec_profile_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -564,7 +671,7 @@ func (x *Ingress) String() string {
 func (*Ingress) ProtoMessage() {}
 
 func (x *Ingress) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_spec_profile_proto_msgTypes[7]
+	mi := &file_berm_spec_profile_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -577,7 +684,7 @@ func (x *Ingress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ingress.ProtoReflect.Descriptor instead.
 func (*Ingress) Descriptor() ([]byte, []int) {
-	return file_berm_spec_profile_proto_rawDescGZIP(), []int{7}
+	return file_berm_spec_profile_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Ingress) GetDefault() string {
@@ -614,7 +721,7 @@ type IngressMode struct {
 
 func (x *IngressMode) Reset() {
 	*x = IngressMode{}
-	mi := &file_berm_spec_profile_proto_msgTypes[8]
+	mi := &file_berm_spec_profile_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -626,7 +733,7 @@ func (x *IngressMode) String() string {
 func (*IngressMode) ProtoMessage() {}
 
 func (x *IngressMode) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_spec_profile_proto_msgTypes[8]
+	mi := &file_berm_spec_profile_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -639,7 +746,7 @@ func (x *IngressMode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IngressMode.ProtoReflect.Descriptor instead.
 func (*IngressMode) Descriptor() ([]byte, []int) {
-	return file_berm_spec_profile_proto_rawDescGZIP(), []int{8}
+	return file_berm_spec_profile_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *IngressMode) GetScope() string {
@@ -680,7 +787,7 @@ type IngressService struct {
 
 func (x *IngressService) Reset() {
 	*x = IngressService{}
-	mi := &file_berm_spec_profile_proto_msgTypes[9]
+	mi := &file_berm_spec_profile_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -692,7 +799,7 @@ func (x *IngressService) String() string {
 func (*IngressService) ProtoMessage() {}
 
 func (x *IngressService) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_spec_profile_proto_msgTypes[9]
+	mi := &file_berm_spec_profile_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -705,7 +812,7 @@ func (x *IngressService) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IngressService.ProtoReflect.Descriptor instead.
 func (*IngressService) Descriptor() ([]byte, []int) {
-	return file_berm_spec_profile_proto_rawDescGZIP(), []int{9}
+	return file_berm_spec_profile_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *IngressService) GetServiceType() string {
@@ -726,7 +833,7 @@ type IngressRoute struct {
 
 func (x *IngressRoute) Reset() {
 	*x = IngressRoute{}
-	mi := &file_berm_spec_profile_proto_msgTypes[10]
+	mi := &file_berm_spec_profile_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -738,7 +845,7 @@ func (x *IngressRoute) String() string {
 func (*IngressRoute) ProtoMessage() {}
 
 func (x *IngressRoute) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_spec_profile_proto_msgTypes[10]
+	mi := &file_berm_spec_profile_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -751,7 +858,7 @@ func (x *IngressRoute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IngressRoute.ProtoReflect.Descriptor instead.
 func (*IngressRoute) Descriptor() ([]byte, []int) {
-	return file_berm_spec_profile_proto_rawDescGZIP(), []int{10}
+	return file_berm_spec_profile_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *IngressRoute) GetControllerName() string {
@@ -779,7 +886,7 @@ type Pod struct {
 
 func (x *Pod) Reset() {
 	*x = Pod{}
-	mi := &file_berm_spec_profile_proto_msgTypes[11]
+	mi := &file_berm_spec_profile_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -791,7 +898,7 @@ func (x *Pod) String() string {
 func (*Pod) ProtoMessage() {}
 
 func (x *Pod) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_spec_profile_proto_msgTypes[11]
+	mi := &file_berm_spec_profile_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -804,7 +911,7 @@ func (x *Pod) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pod.ProtoReflect.Descriptor instead.
 func (*Pod) Descriptor() ([]byte, []int) {
-	return file_berm_spec_profile_proto_rawDescGZIP(), []int{11}
+	return file_berm_spec_profile_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Pod) GetMetadata() *PodMetadata {
@@ -832,7 +939,7 @@ type PodMetadata struct {
 
 func (x *PodMetadata) Reset() {
 	*x = PodMetadata{}
-	mi := &file_berm_spec_profile_proto_msgTypes[12]
+	mi := &file_berm_spec_profile_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -844,7 +951,7 @@ func (x *PodMetadata) String() string {
 func (*PodMetadata) ProtoMessage() {}
 
 func (x *PodMetadata) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_spec_profile_proto_msgTypes[12]
+	mi := &file_berm_spec_profile_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -857,7 +964,7 @@ func (x *PodMetadata) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PodMetadata.ProtoReflect.Descriptor instead.
 func (*PodMetadata) Descriptor() ([]byte, []int) {
-	return file_berm_spec_profile_proto_rawDescGZIP(), []int{12}
+	return file_berm_spec_profile_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *PodMetadata) GetAnnotations() map[string]string {
@@ -878,7 +985,7 @@ var File_berm_spec_profile_proto protoreflect.FileDescriptor
 
 const file_berm_spec_profile_proto_rawDesc = "" +
 	"\n" +
-	"\x17berm/spec/profile.proto\x12\tberm.spec\x1a\x1aberm/spec/guardrails.proto\x1a\x17berm/spec/options.proto\x1a\x1cgoogle/protobuf/struct.proto\"\xf8\x0e\n" +
+	"\x17berm/spec/profile.proto\x12\tberm.spec\x1a\x1aberm/spec/guardrails.proto\x1a\x17berm/spec/options.proto\x1a\x1cgoogle/protobuf/struct.proto\"\x99\x10\n" +
 	"\vProfileSpec\x12~\n" +
 	"\x0fcontainer_image\x18\x01 \x01(\tBP\x8a\xb2\x19L\n" +
 	"\x1cImage of the main container.\x10\x03r\t\n" +
@@ -920,12 +1027,34 @@ const file_berm_spec_profile_proto_rawDesc = "" +
 	"guardrails\x18\n" +
 	" \x01(\v2\x15.berm.spec.GuardrailsB`\x8a\xb2\x19\\\n" +
 	"WExplicit limits on what a request may ask for. They are never widened by a later layer.\xb8\x01\x01R\n" +
-	"guardrails\x1a?\n" +
+	"guardrails\x12\x9e\x01\n" +
+	"\rimage_sources\x18\v \x01(\v2\x17.berm.spec.ImageSourcesB`\x8a\xb2\x19\\\n" +
+	"ZWhere images come from. What the runner's owner says about the same name counts before it.R\fimageSources\x1a?\n" +
 	"\x11NodeSelectorEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\x12\n" +
 	"\x10_container_imageB\x10\n" +
-	"\x0e_runtime_class\"\x92\f\n" +
+	"\x0e_runtime_class\"\xc0\x06\n" +
+	"\fImageSources\x12\xc2\x02\n" +
+	"\aaliases\x18\x01 \x03(\v2$.berm.spec.ImageSources.AliasesEntryB\x81\x02\x8a\xb2\x19\xfc\x01\n" +
+	"TWhat a reference stands for: another one, or `host`. A reference by digest has none.\x10\x03\x18\x03P\x80\x02r\t\n" +
+	"\x05local\x10\x01rO\n" +
+	"\x04kube\x10\x02\x1aEthe nodes of the cluster pull images, as their own configuration saysr\b\n" +
+	"\x04fake\x10\x02z4{\"python:3.11\": \"registry.example/base/python:3.11\"}\xc8\x01\x01R\aaliases\x12\xd9\x02\n" +
+	"\amirrors\x18\x02 \x03(\v2$.berm.spec.ImageSources.MirrorsEntryB\x98\x02\x8a\xb2\x19\x93\x02\n" +
+	"tRegistries that have what another one has, by its host. They are asked before it, and must be allowed on the runner.P@r\t\n" +
+	"\x05local\x10\x01rO\n" +
+	"\x04kube\x10\x02\x1aEthe nodes of the cluster pull images, as their own configuration saysr\b\n" +
+	"\x04fake\x10\x02z0{docker.io: {hosts: [mirror.example/dockerhub]}}\xc8\x01\x01R\amirrors\x1a:\n" +
+	"\fAliasesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1aS\n" +
+	"\fMirrorsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12-\n" +
+	"\x05value\x18\x02 \x01(\v2\x17.berm.spec.ImageMirrorsR\x05value:\x028\x01\"\x80\x01\n" +
+	"\fImageMirrors\x12p\n" +
+	"\x05hosts\x18\x01 \x03(\tBZ\x8a\xb2\x19V\n" +
+	"1HOST or HOST/PREFIX, the first to be asked first.\x10\x03P\bz\x1a[mirror.example/dockerhub]\xa0\x01\x01R\x05hosts\"\x92\f\n" +
 	"\x10ResourceDefaults\x12\x89\x01\n" +
 	"\vcpu_request\x18\x01 \x01(\tBc\x8a\xb2\x19_\n" +
 	"\x1bCPU reserved for a sandbox.\x10\x01r\x18\n" +
@@ -1126,54 +1255,62 @@ func file_berm_spec_profile_proto_rawDescGZIP() []byte {
 	return file_berm_spec_profile_proto_rawDescData
 }
 
-var file_berm_spec_profile_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_berm_spec_profile_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_berm_spec_profile_proto_goTypes = []any{
 	(*ProfileSpec)(nil),      // 0: berm.spec.ProfileSpec
-	(*ResourceDefaults)(nil), // 1: berm.spec.ResourceDefaults
-	(*Gpu)(nil),              // 2: berm.spec.Gpu
-	(*Namespace)(nil),        // 3: berm.spec.Namespace
-	(*Network)(nil),          // 4: berm.spec.Network
-	(*Egress)(nil),           // 5: berm.spec.Egress
-	(*EgressMode)(nil),       // 6: berm.spec.EgressMode
-	(*Ingress)(nil),          // 7: berm.spec.Ingress
-	(*IngressMode)(nil),      // 8: berm.spec.IngressMode
-	(*IngressService)(nil),   // 9: berm.spec.IngressService
-	(*IngressRoute)(nil),     // 10: berm.spec.IngressRoute
-	(*Pod)(nil),              // 11: berm.spec.Pod
-	(*PodMetadata)(nil),      // 12: berm.spec.PodMetadata
-	nil,                      // 13: berm.spec.ProfileSpec.NodeSelectorEntry
-	nil,                      // 14: berm.spec.Egress.ModesEntry
-	nil,                      // 15: berm.spec.Ingress.ModesEntry
-	nil,                      // 16: berm.spec.PodMetadata.AnnotationsEntry
-	nil,                      // 17: berm.spec.PodMetadata.LabelsEntry
-	(*Guardrails)(nil),       // 18: berm.spec.Guardrails
-	(*structpb.Struct)(nil),  // 19: google.protobuf.Struct
+	(*ImageSources)(nil),     // 1: berm.spec.ImageSources
+	(*ImageMirrors)(nil),     // 2: berm.spec.ImageMirrors
+	(*ResourceDefaults)(nil), // 3: berm.spec.ResourceDefaults
+	(*Gpu)(nil),              // 4: berm.spec.Gpu
+	(*Namespace)(nil),        // 5: berm.spec.Namespace
+	(*Network)(nil),          // 6: berm.spec.Network
+	(*Egress)(nil),           // 7: berm.spec.Egress
+	(*EgressMode)(nil),       // 8: berm.spec.EgressMode
+	(*Ingress)(nil),          // 9: berm.spec.Ingress
+	(*IngressMode)(nil),      // 10: berm.spec.IngressMode
+	(*IngressService)(nil),   // 11: berm.spec.IngressService
+	(*IngressRoute)(nil),     // 12: berm.spec.IngressRoute
+	(*Pod)(nil),              // 13: berm.spec.Pod
+	(*PodMetadata)(nil),      // 14: berm.spec.PodMetadata
+	nil,                      // 15: berm.spec.ProfileSpec.NodeSelectorEntry
+	nil,                      // 16: berm.spec.ImageSources.AliasesEntry
+	nil,                      // 17: berm.spec.ImageSources.MirrorsEntry
+	nil,                      // 18: berm.spec.Egress.ModesEntry
+	nil,                      // 19: berm.spec.Ingress.ModesEntry
+	nil,                      // 20: berm.spec.PodMetadata.AnnotationsEntry
+	nil,                      // 21: berm.spec.PodMetadata.LabelsEntry
+	(*Guardrails)(nil),       // 22: berm.spec.Guardrails
+	(*structpb.Struct)(nil),  // 23: google.protobuf.Struct
 }
 var file_berm_spec_profile_proto_depIdxs = []int32{
-	1,  // 0: berm.spec.ProfileSpec.resource_defaults:type_name -> berm.spec.ResourceDefaults
-	13, // 1: berm.spec.ProfileSpec.node_selector:type_name -> berm.spec.ProfileSpec.NodeSelectorEntry
-	3,  // 2: berm.spec.ProfileSpec.namespace:type_name -> berm.spec.Namespace
-	4,  // 3: berm.spec.ProfileSpec.network:type_name -> berm.spec.Network
-	11, // 4: berm.spec.ProfileSpec.pod:type_name -> berm.spec.Pod
-	18, // 5: berm.spec.ProfileSpec.guardrails:type_name -> berm.spec.Guardrails
-	2,  // 6: berm.spec.ResourceDefaults.gpu:type_name -> berm.spec.Gpu
-	5,  // 7: berm.spec.Network.egress:type_name -> berm.spec.Egress
-	7,  // 8: berm.spec.Network.ingress:type_name -> berm.spec.Ingress
-	14, // 9: berm.spec.Egress.modes:type_name -> berm.spec.Egress.ModesEntry
-	15, // 10: berm.spec.Ingress.modes:type_name -> berm.spec.Ingress.ModesEntry
-	9,  // 11: berm.spec.IngressMode.service:type_name -> berm.spec.IngressService
-	10, // 12: berm.spec.IngressMode.ingress:type_name -> berm.spec.IngressRoute
-	12, // 13: berm.spec.Pod.metadata:type_name -> berm.spec.PodMetadata
-	19, // 14: berm.spec.Pod.spec:type_name -> google.protobuf.Struct
-	16, // 15: berm.spec.PodMetadata.annotations:type_name -> berm.spec.PodMetadata.AnnotationsEntry
-	17, // 16: berm.spec.PodMetadata.labels:type_name -> berm.spec.PodMetadata.LabelsEntry
-	6,  // 17: berm.spec.Egress.ModesEntry.value:type_name -> berm.spec.EgressMode
-	8,  // 18: berm.spec.Ingress.ModesEntry.value:type_name -> berm.spec.IngressMode
-	19, // [19:19] is the sub-list for method output_type
-	19, // [19:19] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	3,  // 0: berm.spec.ProfileSpec.resource_defaults:type_name -> berm.spec.ResourceDefaults
+	15, // 1: berm.spec.ProfileSpec.node_selector:type_name -> berm.spec.ProfileSpec.NodeSelectorEntry
+	5,  // 2: berm.spec.ProfileSpec.namespace:type_name -> berm.spec.Namespace
+	6,  // 3: berm.spec.ProfileSpec.network:type_name -> berm.spec.Network
+	13, // 4: berm.spec.ProfileSpec.pod:type_name -> berm.spec.Pod
+	22, // 5: berm.spec.ProfileSpec.guardrails:type_name -> berm.spec.Guardrails
+	1,  // 6: berm.spec.ProfileSpec.image_sources:type_name -> berm.spec.ImageSources
+	16, // 7: berm.spec.ImageSources.aliases:type_name -> berm.spec.ImageSources.AliasesEntry
+	17, // 8: berm.spec.ImageSources.mirrors:type_name -> berm.spec.ImageSources.MirrorsEntry
+	4,  // 9: berm.spec.ResourceDefaults.gpu:type_name -> berm.spec.Gpu
+	7,  // 10: berm.spec.Network.egress:type_name -> berm.spec.Egress
+	9,  // 11: berm.spec.Network.ingress:type_name -> berm.spec.Ingress
+	18, // 12: berm.spec.Egress.modes:type_name -> berm.spec.Egress.ModesEntry
+	19, // 13: berm.spec.Ingress.modes:type_name -> berm.spec.Ingress.ModesEntry
+	11, // 14: berm.spec.IngressMode.service:type_name -> berm.spec.IngressService
+	12, // 15: berm.spec.IngressMode.ingress:type_name -> berm.spec.IngressRoute
+	14, // 16: berm.spec.Pod.metadata:type_name -> berm.spec.PodMetadata
+	23, // 17: berm.spec.Pod.spec:type_name -> google.protobuf.Struct
+	20, // 18: berm.spec.PodMetadata.annotations:type_name -> berm.spec.PodMetadata.AnnotationsEntry
+	21, // 19: berm.spec.PodMetadata.labels:type_name -> berm.spec.PodMetadata.LabelsEntry
+	2,  // 20: berm.spec.ImageSources.MirrorsEntry.value:type_name -> berm.spec.ImageMirrors
+	8,  // 21: berm.spec.Egress.ModesEntry.value:type_name -> berm.spec.EgressMode
+	10, // 22: berm.spec.Ingress.ModesEntry.value:type_name -> berm.spec.IngressMode
+	23, // [23:23] is the sub-list for method output_type
+	23, // [23:23] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_berm_spec_profile_proto_init() }
@@ -1184,17 +1321,17 @@ func file_berm_spec_profile_proto_init() {
 	file_berm_spec_guardrails_proto_init()
 	file_berm_spec_options_proto_init()
 	file_berm_spec_profile_proto_msgTypes[0].OneofWrappers = []any{}
-	file_berm_spec_profile_proto_msgTypes[1].OneofWrappers = []any{}
 	file_berm_spec_profile_proto_msgTypes[3].OneofWrappers = []any{}
 	file_berm_spec_profile_proto_msgTypes[5].OneofWrappers = []any{}
 	file_berm_spec_profile_proto_msgTypes[7].OneofWrappers = []any{}
+	file_berm_spec_profile_proto_msgTypes[9].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_berm_spec_profile_proto_rawDesc), len(file_berm_spec_profile_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   18,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -25,7 +25,7 @@ func (b *Backend) check(w *backend.Work) error {
 	if w.Launch.GetForkOf() != "" {
 		fields = append(fields, b.forkable(w, o)...)
 	}
-	if err := b.checkImage(w, o); err != nil {
+	if err := b.checkImage(o); err != nil {
 		other = join(other, err)
 	}
 	if err := b.checkNetwork(o); err != nil {
@@ -56,8 +56,8 @@ func join(first *fault.Error, err error) *fault.Error {
 }
 
 // checkImage finds what a launch would find, up to the content of layers and of registries, which are not asked.
-func (b *Backend) checkImage(w *backend.Work, o *order) error {
-	f, err := b.find(w, o)
+func (b *Backend) checkImage(o *order) error {
+	f, err := b.find(o)
 	if err != nil {
 		e := fault.From(err).Clone()
 		if len(e.Fields) == 0 {

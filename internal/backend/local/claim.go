@@ -27,7 +27,7 @@ func (b *Backend) take(w *backend.Work) (*slot, *core.WarmVerdict) {
 		return nil, nil
 	}
 	o, _ := read(w, b.machine) // Create has seen that nothing of it is refused.
-	image, err := b.imageNow(w, o)
+	image, err := b.imageNow(o)
 	if err != nil {
 		image = "" // The start will say so.
 	}
@@ -46,7 +46,7 @@ func (b *Backend) needsOwn(w *backend.Work, o *order) string {
 	if b.cannotBind != "" {
 		return "mounted_files: " + b.cannotBind
 	}
-	found, err := b.find(w, o)
+	found, err := b.find(o)
 	for _, f := range files {
 		if err == nil && found.Host && !inTmpfs(f.GetPath()) {
 			return "mounted_files: " + f.GetPath() + " is outside of the private file systems of the image host, which need a root of their own for it"

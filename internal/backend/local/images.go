@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 
+	specpb "github.com/bermhq/berm/gen/berm/spec"
 	"github.com/bermhq/berm/internal/backend"
 	"github.com/bermhq/berm/internal/backend/local/library"
 	"github.com/bermhq/berm/internal/core"
@@ -21,12 +22,33 @@ import (
 // flushed: when the machine goes down, so does the sandbox.
 const imageName = "image.json"
 
-// names are the aliases and mirrors that the layers of a work give.
-func namesOf(*backend.Work) library.Names { return library.Names{} }
+// namesOf are the aliases and mirrors of a work's zone.
+func namesOf(w *backend.Work) (library.Names, error) { return zoneNames("zone "+w.ZoneName, w.Spec) }
+
+func zoneNames(owner string, s *specpb.ProfileSpec) (library.Names, error) {
+	from := s.GetImageSources()
+	if len(from.GetAliases())+len(from.GetMirrors()) == 0 {
+		return library.Names{}, nil
+	}
+	mirrors := make(map[string][]string, len(from.GetMirrors()))
+	for host, m := range from.GetMirrors() {
+		mirrors[host] = m.GetHosts()
+	}
+	return library.ParseNames(owner, from.GetAliases(), mirrors, false)
+}
+
+// CheckSpec reports what of a spec no runner of this kind could make sense of, whatever its machine: nil, or one violation.
+func CheckSpec(s *specpb.ProfileSpec) error {
+	_, err := zoneNames("the zone", s)
+	if err == nil {
+		return nil
+	}
+	return fault.From(err).Clone().WithField("image_sources", "%s", fault.From(err).Message)
+}
 
 // find says what the image of a work is, as far as it is known without a registry.
-func (b *Backend) find(w *backend.Work, o *order) (*library.Found, error) {
-	f, err := b.library.Find(o.image, namesOf(w))
+func (b *Backend) find(o *order) (*library.Found, error) {
+	f, err := b.library.Find(o.image, o.names)
 	if err != nil || f.Host {
 		return f, err
 	}
@@ -46,7 +68,7 @@ func (b *Backend) mounts(ref string) error {
 func (b *Backend) fetch(ctx context.Context, s *sandbox, o *order) (*library.Got, error) {
 	pulling := &pullEvent{b: b, s: s, ref: o.image}
 	got, err := b.library.Get(ctx, library.Request{
-		Ref: o.image, Extra: namesOf(s.work), Prefer: b.chosen(s), Use: true, Pulling: pulling.begin, Report: pulling.report,
+		Ref: o.image, Extra: o.names, Prefer: b.chosen(s), Use: true, Pulling: pulling.begin, Report: pulling.report,
 	})
 	if err != nil {
 		return nil, imageFault(err)

@@ -12,12 +12,15 @@ import (
 	"github.com/bermhq/berm/internal/backend/local/bundle"
 	"github.com/bermhq/berm/internal/backend/local/disk"
 	"github.com/bermhq/berm/internal/backend/local/image"
+	"github.com/bermhq/berm/internal/backend/local/library"
 	"github.com/bermhq/berm/internal/core/fault"
 )
 
 // order is a work as this backend understands it: only what it acts on.
 type order struct {
-	image   string
+	image string
+	// names are what the zone makes of image references.
+	names   library.Names
 	runtime string
 	limits  bundle.Limits
 	// diskBytes is how much the sandbox may write to its own file systems; 0: they are in memory.
@@ -62,6 +65,10 @@ func read(w *backend.Work, m machine) (*order, []fault.Field) {
 	o := &order{image: w.Spec.GetContainerImage(), runtime: w.Spec.GetRuntimeClass()}
 	if o.image == "" {
 		o.image = image.Host
+	}
+	var err error
+	if o.names, err = namesOf(w); err != nil {
+		r.refuse("image_sources", "%s", fault.From(err).Message)
 	}
 	r.id(w.SandboxID)
 	o.limits = r.limits(w.Spec.GetResourceDefaults(), m)

@@ -76,7 +76,7 @@ func (b *Backend) prepareSlot(ctx context.Context, p backend.Pool) (_ *slot, err
 	if err != nil {
 		return nil, err
 	}
-	if s.content, err = b.imageNow(w, s.order); err != nil {
+	if s.content, err = b.imageNow(s.order); err != nil {
 		return nil, err
 	}
 	if s.content == "" || img.Image != nil && img.Image.Digest != s.content {
@@ -99,8 +99,8 @@ func isSlot(name string) bool { return strings.HasPrefix(name, slotPrefix) }
 
 // imageNow says what the image of a work is now: prepared sandboxes of other content are not handed out. It is "" where only a registry
 // could tell.
-func (b *Backend) imageNow(w *backend.Work, o *order) (string, error) {
-	f, err := b.find(w, o)
+func (b *Backend) imageNow(o *order) (string, error) {
+	f, err := b.find(o)
 	switch {
 	case err != nil:
 		return "", imageFault(err)

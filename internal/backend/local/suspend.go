@@ -80,7 +80,7 @@ func (b *Backend) forkable(w *backend.Work, o *order) []fault.Field {
 	case o.image != was.image:
 		return refuse("it has image %s, and the profile of today says %s", was.image, o.image)
 	}
-	if f, err := b.find(source.work, was); err != nil || !f.Host {
+	if f, err := b.find(was); err != nil || !f.Host {
 		return refuse("forks work with image host alone: what a sandbox wrote over another image is not saved with its memory")
 	}
 	if limitsDisk(source.work) || limitsDisk(w) {

@@ -1,6 +1,7 @@
 package local
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -39,6 +40,12 @@ func TestVerdicts(t *testing.T) {
 		"network.ingress.default":                   {`{"network":{"ingress":{"default":"m"}}}`, refusal("network.ingress.selected")},
 		"network.ingress.selected":                  {`{"network":{"ingress":{"selected":"m"}}}`, refusal("network.ingress.selected")},
 		"pod.spec":                                  {`{"pod":{"spec":{"hostPID":true}}}`, refusal("pod.spec.hostPID")},
+		"image_sources.aliases": {`{"imageSources":{"aliases":{"a:1":"b:2"}}}`, func(o *order, _ []fault.Field) bool {
+			return o.names.Aliases["index.docker.io/library/a:1"].Image == "b:2"
+		}},
+		"image_sources.mirrors": {`{"imageSources":{"mirrors":{"docker.io":{"hosts":["m.example/hub"]}}}}`, func(o *order, _ []fault.Field) bool {
+			return slices.Equal(o.names.Mirrors["index.docker.io"], []string{"m.example/hub"})
+		}},
 	}
 	seen := map[string]bool{}
 	for _, f := range spec.Fields() {

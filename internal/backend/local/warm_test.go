@@ -339,7 +339,7 @@ func TestWarmImage(t *testing.T) {
 	b.until("new ones are prepared from the new image", func() bool {
 		r := b.ready()
 		o, _ := read(again, b.machine)
-		now, err := b.imageNow(again, o)
+		now, err := b.imageNow(o)
 		return err == nil && len(r) == 1 && r[0].content == now
 	})
 }

@@ -83,6 +83,8 @@ type Field struct {
 	Sensitive bool
 	// Guardrail: bounds requests; combined over all layers by Meet, never cleared.
 	Guardrail bool
+	// ZoneOnly: refused outside of zone defaults.
+	ZoneOnly bool
 	// Additive: a request adds entries to the map instead of replacing it.
 	Additive bool
 	Meet     specpb.Meet
