@@ -180,8 +180,8 @@ func imageEvent(ref string, g *library.Got, e core.Event) core.Event {
 		e.Attrs["index"] = g.Index
 	}
 	switch {
-	case g.Cached():
-		e.Message = ref + " is present"
+	case g.Cached() && g.Source == "":
+		e.Message = ref + " is present, from " + g.From
 	case g.Source != "":
 		e.Message = fmt.Sprintf("%s was pulled from %s: %d bytes", ref, g.Source, g.Downloaded)
 		e.Attrs["downloaded"] = strconv.FormatInt(g.Downloaded, 10)
