@@ -23,7 +23,7 @@ func TestOnlyZonesSayWhereImagesComeFrom(t *testing.T) {
 	_, _, err = w.svc.UpdateProfile(w.ctx(), w.admin, "a", control.ProfilePatch{Mask: []string{"spec"}, Profile: control.ProfileInput{Spec: w.layer(sources)}})
 	wantFault(t, err, fault.Invalid, fault.ReasonFieldInvalid, "spec."+path)
 	err = w.bind("r1", core.Binding{ProfileID: p.ID, Default: true, Overrides: w.layer(sources)})
-	wantFault(t, err, fault.Invalid, fault.ReasonFieldInvalid, "profile_bindings[0].overrides_json."+path)
+	wantFault(t, err, fault.Invalid, fault.ReasonBindingsInvalid, "profile_bindings[0].overrides_json."+path)
 	w.must(w.bind("r1", core.Binding{ProfileID: p.ID, Default: true}))
 
 	_, _, err = w.svc.PutZone(w.ctx(), w.admin, "us", control.ZoneInput{Defaults: w.layer(sources)})

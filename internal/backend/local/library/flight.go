@@ -131,10 +131,19 @@ func (l *Library) join(r reference, from []source) (fl *flight, first bool, err 
 // leave ends a pull that nobody waits for any more, and what it holds of one that is over.
 func (l *Library) leave(fl *flight) {
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	if fl.waiters--; fl.waiters == 0 {
+	fl.waiters--
+	last := fl.waiters == 0
+	if last {
 		fl.cancel()
 		close(fl.left)
+	}
+	l.mu.Unlock()
+	select {
+	case <-fl.done:
+		if last {
+			fl.hold.Release()
+		}
+	default: // Its own goroutine lets go.
 	}
 }
 
