@@ -22,6 +22,9 @@ var (
 	Machine6 = netip.MustParseAddr("2a02:8109:7::2")
 	World4   = netip.MustParseAddr("192.168.7.1")
 	World6   = netip.MustParseAddr("2a02:8109:7::1")
+	// Another host on that network; all others of it do not exist.
+	Neighbour4 = netip.MustParseAddr("192.168.7.3")
+	Neighbour6 = netip.MustParseAddr("2a02:8109:7::3")
 )
 
 // Uplink is the machine's link to the world.
@@ -95,7 +98,7 @@ func (w *World) connect() {
 	defer there.Close()
 	address(t, here, Uplink, Machine4, Machine6)
 	address(t, there, "lo")
-	address(t, there, Uplink, World4, World6)
+	address(t, there, Uplink, World4, World6, Neighbour4, Neighbour6)
 	up, err := here.LinkByName(Uplink)
 	must(t, err)
 	lo, err := there.LinkByName("lo")
