@@ -177,3 +177,17 @@ func (r *busyReader) Close() error {
 	r.over()
 	return r.ReadCloser.Close()
 }
+
+// busyLogs is output that counts as traffic while somebody reads it.
+type busyLogs struct {
+	backend.LogReader
+	over func()
+	stop func() bool
+}
+
+// Close ends the reading.
+func (r *busyLogs) Close() error {
+	r.stop()
+	r.over()
+	return r.LogReader.Close()
+}

@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/bermhq/berm/internal/backend"
 	"github.com/bermhq/berm/internal/backend/fake"
 	"github.com/bermhq/berm/internal/control"
 	"github.com/bermhq/berm/internal/core"
@@ -84,6 +85,12 @@ func TestTraffic(t *testing.T) {
 			every(50*time.Second, func() {
 				w.must(w.svc.WriteFile(w.ctx(), w.user, id, "/tmp/a", 0o644, strings.NewReader("x")))
 			})
+		},
+		"output that is followed": func(w *world, id string) {
+			r, err := w.svc.Logs(w.ctx(), w.user, id, backend.LogQuery{Follow: true})
+			w.must(err)
+			time.Sleep(span)
+			w.must(r.Close())
 		},
 		"the network": func(w *world, id string) {
 			bytes := int64(0)

@@ -31,11 +31,18 @@ func (s *Service) Logs(ctx context.Context, p core.Principal, id string, q backe
 		return nil, s.unreachable(row, since)
 	}
 	failpoint.Hit(fpLogs)
+	over := s.busy(id)
 	r, err := link.Logs(ctx, id, q)
+	if err != nil {
+		over()
+	}
 	if fault.Is(err, fault.NotFound) && fault.HasReason(err, fault.ReasonSandboxNotFound) {
 		return nil, s.noOutput(ctx, p.OrgID, id, err)
 	}
-	return r, err
+	if err != nil {
+		return nil, err
+	}
+	return &busyLogs{LogReader: r, over: over, stop: context.AfterFunc(ctx, over)}, nil
 }
 
 func checkLogs(q backend.LogQuery) error {
