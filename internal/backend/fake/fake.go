@@ -38,6 +38,8 @@ type Config struct {
 	UnknownImages []string
 	// LogLimit is how much output of a main program is kept, in bytes; 0 is 1 MiB.
 	LogLimit int64
+	// Saves says that sandboxes can be suspended and forked: a fork is a sandbox like any other here.
+	Saves bool
 	// Refuse reports the fields of a work that this backend refuses, for Check. Nil: none.
 	Refuse func(*backend.Work) []fault.Field
 }
@@ -109,7 +111,7 @@ func (b *Backend) Info() backend.Info {
 
 // Check reports what Config.Refuse refuses.
 func (b *Backend) Check(w *backend.Work) error {
-	if w.Launch.GetForkOf() != "" {
+	if w.Launch.GetForkOf() != "" && !b.cfg.Saves {
 		return errNoCheckpoint()
 	}
 	if b.cfg.Refuse == nil {
