@@ -162,6 +162,7 @@ func (r *bares) run(b *testing.B) time.Duration {
 		if err != nil {
 			b.Fatal(err)
 		}
+		cmd.Stderr = new(bytes.Buffer) // Left out it would be /dev/null, whose owner crun would change to the container's root.
 		if err := cmd.Start(); err != nil {
 			b.Fatal(err)
 		}
