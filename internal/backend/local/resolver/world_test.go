@@ -129,7 +129,12 @@ func newWorld(t testing.TB, change ...func(*Config)) *world {
 			t.Error(err)
 		}
 	})
-	if w.at, err = w.Listen(t.Context(), netip.MustParseAddrPort("127.0.0.1:0")); err != nil {
+	for range 20 { // A port that is free for UDP may be taken for TCP.
+		if w.at, err = w.Listen(t.Context(), netip.MustParseAddrPort("127.0.0.1:0")); err == nil {
+			break
+		}
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
 	return w
@@ -257,14 +262,18 @@ type outside struct {
 func newOutside(t testing.TB) *outside {
 	t.Helper()
 	o := &outside{zone: map[string][]dns.RR{}}
-	pc, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	o.at = pc.LocalAddr().(*net.UDPAddr).AddrPort()
-	l, err := net.Listen("tcp", o.at.String())
-	if err != nil {
-		t.Fatal(err)
+	var pc net.PacketConn
+	var l net.Listener
+	for l == nil { // A port that is free for UDP may be taken for TCP.
+		var err error
+		if pc, err = net.ListenPacket("udp", "127.0.0.1:0"); err != nil {
+			t.Fatal(err)
+		}
+		o.at = pc.LocalAddr().(*net.UDPAddr).AddrPort()
+		if l, err = net.Listen("tcp", o.at.String()); err != nil {
+			l = nil
+			_ = pc.Close()
+		}
 	}
 	for _, s := range []*dns.Server{{PacketConn: pc, Handler: o.on("udp")}, {Listener: l, Handler: o.on("tcp")}} {
 		started := make(chan struct{})
