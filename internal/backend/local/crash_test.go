@@ -23,16 +23,18 @@ import (
 	"github.com/bermhq/berm/internal/shim"
 )
 
-// Environment of the process that TestCrash kills: its state directory, a layout, and the shim.
+// Environment of the process that TestCrash kills: its state directory, a layout, a registry, and the shim.
 const (
-	crashDir    = "BERM_LOCAL_CRASH_DIR"
-	crashLayout = "BERM_LOCAL_CRASH_LAYOUT"
-	crashShim   = "BERM_LOCAL_CRASH_SHIM"
+	crashDir      = "BERM_LOCAL_CRASH_DIR"
+	crashLayout   = "BERM_LOCAL_CRASH_LAYOUT"
+	crashRegistry = "BERM_LOCAL_CRASH_REGISTRY"
+	crashShim     = "BERM_LOCAL_CRASH_SHIM"
 )
 
 // crashIDs are the sandboxes of the scenario, with the exit code that they alone can have.
 const (
 	crashIdle, crashShort, crashImage = "crash-idle", "crash-short", "crash-image"
+	crashPulled                       = "crash-pulled"
 	crashProgram, crashMissing        = "crash-program", "crash-missing"
 	crashWarm, crashWarmShort         = "crash-warm", "crash-warm-short"
 	crashWarmProgram                  = "crash-warm-program"
@@ -50,6 +52,11 @@ func crashScenario() error {
 		Dir: os.Getenv(crashDir), RunnerName: "crash", Runtimes: []string{"crun"}, Shim: os.Getenv(crashShim),
 		Images: map[string]string{"tool": "oci:" + os.Getenv(crashLayout)}, Logger: slog.New(slog.DiscardHandler),
 	}
+	host := os.Getenv(crashRegistry)
+	var err error
+	if cfg.ImageFile, err = nearFile(host); err != nil {
+		return err
+	}
 	b, err := New(ctx, cfg)
 	if err != nil {
 		return err
@@ -64,12 +71,12 @@ func crashScenario() error {
 		}
 		time.Sleep(time.Millisecond)
 	}
-	for _, w := range crashWorks() {
+	for _, w := range crashWorks(host) {
 		if err := b.Create(ctx, w); err != nil {
 			return err
 		}
 	}
-	for _, id := range []string{crashIdle, crashImage, crashWarm} {
+	for _, id := range []string{crashIdle, crashImage, crashPulled, crashWarm} {
 		if _, err := b.await(ctx, id); err != nil {
 			return err
 		}
@@ -84,16 +91,21 @@ func crashScenario() error {
 			return err
 		}
 	}
-	if err := b.Stop(ctx, crashImage, time.Second, core.EndStopped); err != nil {
-		return err
+	for _, id := range []string{crashImage, crashPulled} {
+		if err := b.Stop(ctx, id, time.Second, core.EndStopped); err != nil {
+			return err
+		}
+		if err := crashEnd(ctx, b, id); err != nil {
+			return err
+		}
 	}
-	if err := crashEnd(ctx, b, crashImage); err != nil {
-		return err
-	}
-	for _, id := range []string{crashShort, crashImage} {
+	for _, id := range []string{crashShort, crashImage, crashPulled} {
 		if err := b.Delete(ctx, id); err != nil {
 			return err
 		}
+	}
+	if _, err := b.RemoveImage(ctx, crashRef(host), true); err != nil {
+		return err
 	}
 	if err := b.Close(); err != nil {
 		return err
@@ -105,7 +117,12 @@ func crashScenario() error {
 	return b.Close()
 }
 
-func crashWorks() []*backend.Work {
+// crashRef is the image that the scenario pulls, and removes at its end.
+func crashRef(host string) string { return host + "/team/pulled:v1" }
+
+func crashWorks(host string) []*backend.Work {
+	pulled := imageWork(crashRef(host))
+	pulled.SandboxID = crashPulled
 	idle, short, img := work("sleep", "infinity"), work("sh", "-c", fmt.Sprintf("exit %d", crashCode)), imageWork("tool")
 	program, missing := work("no-such-program"), imageWork("no-such-image")
 	idle.SandboxID, short.SandboxID, img.SandboxID, program.SandboxID, missing.SandboxID = crashIdle, crashShort, crashImage, crashProgram, crashMissing
@@ -114,7 +131,7 @@ func crashWorks() []*backend.Work {
 	warm := warmWork(crashWarm, "sleep", "infinity")
 	warm.Launch.MountedFiles = []*specpb.MountedFile{{Path: "/tmp/f", Content: []byte("x")}}
 	return []*backend.Work{
-		idle, short, img, program, missing, warm,
+		idle, short, img, pulled, program, missing, warm,
 		warmWork(crashWarmShort, "sh", "-c", fmt.Sprintf("exit %d", crashCode)), warmWork(crashWarmProgram, "no-such-program"),
 	}
 }
@@ -133,7 +150,14 @@ func crashEnd(ctx context.Context, b *Backend, id string) error {
 func TestCrash(t *testing.T) {
 	networktest.New(t)
 	l := imagetest.New(t)
-	l.Add(imagetest.Image{Layers: [][]byte{buildTool(t)}, Config: v1.Config{Cmd: []string{"/bin/tool", "idle"}}})
+	tool := buildTool(t)
+	l.Add(imagetest.Image{Layers: [][]byte{tool}, Config: v1.Config{Cmd: []string{"/bin/tool", "idle"}}})
+	// One layer of the image that is pulled is its own, and goes with it.
+	reg, remote := imagetest.Serve(t), imagetest.New(t)
+	remote.Add(imagetest.Image{
+		Name: "v1", Layers: [][]byte{tool, imagetest.Tar(t, imagetest.File("own", "x"))}, Compress: true, Config: v1.Config{Cmd: []string{"/bin/tool", "idle"}},
+	})
+	reg.Push("team/pulled", remote)
 	// The shim's client has failpoints in the server too. The first hit of those is a probe's, a later one a sandbox's.
 	points := slices.Concat(Failpoints(), shim.Failpoints())
 	for _, p := range shim.Failpoints() {
@@ -145,6 +169,7 @@ func TestCrash(t *testing.T) {
 				Dir: t.TempDir(), RunnerName: "crash", Runtimes: []string{"crun"}, Shim: shimPath, Images: map[string]string{"tool": "oci:" + l.Dir},
 				Logger: slog.New(slog.DiscardHandler),
 			}}
+			near(t, reg)(&b.cfg)
 			// Also what a scenario that fails leaves is cleaned up.
 			t.Cleanup(func() {
 				if b.Backend == nil {
@@ -152,7 +177,7 @@ func TestCrash(t *testing.T) {
 				}
 				b.finish()
 			})
-			out, err := crashAt(t, b.cfg.Dir, l.Dir, point)
+			out, err := crashAt(t, b.cfg.Dir, l.Dir, reg.Host, point)
 			if err != nil && !strings.Contains(err.Error(), "killed") {
 				t.Fatalf("the scenario failed by itself: %v\n%s", err, out)
 			}
@@ -169,10 +194,10 @@ func TestCrash(t *testing.T) {
 }
 
 // crashAt runs the scenario in a process of its own.
-func crashAt(t *testing.T, dir, layout, point string) (string, error) {
+func crashAt(t *testing.T, dir, layout, host, point string) (string, error) {
 	t.Helper()
 	cmd := exec.Command("/proc/self/exe", "-test.run", "^$")
-	cmd.Env = append(os.Environ(), crashDir+"="+dir, crashLayout+"="+layout, crashShim+"="+shimPath, failpoint.EnvSpec+"="+point)
+	cmd.Env = append(os.Environ(), crashDir+"="+dir, crashLayout+"="+layout, crashRegistry+"="+host, crashShim+"="+shimPath, failpoint.EnvSpec+"="+point)
 	// A group of its own: shims must survive that the server's is killed, and nothing else may be hit.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	out, err := cmd.CombinedOutput()
@@ -184,7 +209,7 @@ func crashCheck(t *testing.T, b *testBackend) {
 	t.Helper()
 	for id := range b.snapshot() {
 		o := b.await(id, "it settled", func(o *backend.Observation) bool {
-			return o.Phase == backend.PhaseEnded || (o.Phase == backend.PhaseRunning || o.Phase == backend.PhasePaused) && (id == crashIdle || id == crashWarm || id == crashImage && !b.stopped(id))
+			return o.Phase == backend.PhaseEnded || (o.Phase == backend.PhaseRunning || o.Phase == backend.PhasePaused) && (id == crashIdle || id == crashWarm || (id == crashImage || id == crashPulled) && !b.stopped(id))
 		})
 		if o.Phase == backend.PhasePaused {
 			// The pause was done and not told any more: it is told now, and can be ended.

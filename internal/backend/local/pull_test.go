@@ -9,14 +9,28 @@ import (
 
 	"github.com/bermhq/berm/internal/backend"
 	"github.com/bermhq/berm/internal/backend/local/image/imagetest"
+	"github.com/bermhq/berm/internal/backend/local/library"
 	"github.com/bermhq/berm/internal/core"
+	"github.com/bermhq/berm/internal/specfile"
 )
 
 // near lets a registry on loopback be pulled from.
 func near(t testing.TB, r *imagetest.Registry) func(*Config) {
-	return func(c *Config) {
-		c.ImageFile = images(t, "allow: ["+r.Host+"]\nregistries:\n  "+r.Host+": {private: true, insecure: true}\n")
+	t.Helper()
+	file, err := nearFile(r.Host)
+	if err != nil {
+		t.Fatal(err)
 	}
+	return func(c *Config) { c.ImageFile = file }
+}
+
+// nearFile is the file of an operator who allows one registry on loopback.
+func nearFile(host string) (*library.File, error) {
+	n, err := specfile.Parse([]byte("allow: [" + host + "]\nregistries:\n  " + host + ": {private: true, insecure: true}\n"))
+	if err != nil {
+		return nil, err
+	}
+	return library.Decode(n, "/")
 }
 
 // TestPullAndRun: a launch pulls its image, the next one of the same has it, and one by the digest that was recorded too, without the
