@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -124,7 +125,7 @@ func bytesText(n int64) string {
 func (s *session) imageRemoveCmd() *cobra.Command {
 	var runner string
 	var force bool
-	c := runnerFlag(&cobra.Command{
+	c := runnerFlag(s.outputFlag(&cobra.Command{
 		Use: "rm IMAGE…", Aliases: []string{"remove", "delete"}, Short: "Remove images by name or digest, and what no other needs", Args: args(1, -1, "at least one image"),
 		Long: "Remove images. A name goes, and with the last one the image; an image named by digest, or by the first 6 digits or more of one, goes with all\nits names. Pinned images and those in use are refused without --force.",
 		RunE: s.with(func(ctx context.Context, c *client.Client, a []string) error {
@@ -132,24 +133,38 @@ func (s *session) imageRemoveCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			gone := []proto.Message{}
 			for _, image := range a {
-				done, err := c.Images().DeleteImage(ctx, &bermv1.DeleteImageRequest{Runner: id, Image: image, Force: force})
-				if err != nil {
-					return err
+				done, failed := c.Images().DeleteImage(ctx, &bermv1.DeleteImageRequest{Runner: id, Image: image, Force: force})
+				if err = failed; err != nil {
+					break
 				}
-				what := strings.Join(done.GetNames(), ", ")
-				if what == "" {
-					what = done.GetDigest()
-				}
-				kept := ""
-				if done.GetDigest() == "" {
-					kept = "; the image has other names and stays"
-				}
-				fmt.Fprintf(s.Err, "%s removed, %s freed%s\n", clean(what), bytesText(done.GetFreedBytes()), kept)
+				gone = append(gone, done)
+				s.tellRemoved(done)
 			}
-			return nil
+			// What went before one that did not is answered all the same.
+			if s.output == "json" || s.output == "yaml" {
+				err = errors.Join(err, s.emit(gone, nil))
+			}
+			return err
 		}),
-	}, &runner)
+	}), &runner)
 	c.Flags().BoolVar(&force, "force", false, "also what is pinned or in use; content in use goes when that ends")
 	return c
+}
+
+// tellRemoved says what went, for people.
+func (s *session) tellRemoved(done *bermv1.DeleteImageResponse) {
+	if s.output == "json" || s.output == "yaml" {
+		return
+	}
+	what := strings.Join(done.GetNames(), ", ")
+	if what == "" {
+		what = done.GetDigest()
+	}
+	kept := ""
+	if done.GetDigest() == "" {
+		kept = "; the image has other names and stays"
+	}
+	fmt.Fprintf(s.Err, "%s removed, %s freed%s\n", clean(what), bytesText(done.GetFreedBytes()), kept)
 }

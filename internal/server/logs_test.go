@@ -239,6 +239,7 @@ func TestOwnStreamLogs(t *testing.T) {
 func TestShutdownEndsLogs(t *testing.T) {
 	w := newWorld(t)
 	id := w.prints("echo first; sleep infinity")
+	defer w.fakes["r1"].Exit(id, 0)
 	s := w.logs(w.user, &v1beta2pb.LogStreamInit{SandboxId: id, Follow: true})
 	own, err := bermv1rpc.NewLogServiceClient(w.dial(w.addr, w.user)).StreamLogs(w.ctx(), &bermv1.StreamLogsRequest{SandboxId: id, Follow: true})
 	w.must(err)
