@@ -284,7 +284,7 @@ says "command that does not exist" 125 'command "nosuch" not found in PATH' /usr
 refused "command that does not exist, by the API" 400 POST "$S/$LIVE/exec" '{"command": ["nosuch"]}' CWSANDBOX_COMMAND_NOT_FOUND nosuch PATH
 refused "no command" 400 POST "$S/$LIVE/exec" '{"command": []}' command
 says "file that does not exist" 5 '/nope: no such file' -- berm cp "$LIVE:/nope" -
-says "folder in place of a file" 6 '/tmp: it is a directory' -- berm cp "$LIVE:/tmp" -
+says "folder in place of a file" 2 '/tmp: it is a directory' -- berm cp "$LIVE:/tmp" -
 says "place that cannot be written" 6 '/usr/x: read-only file system' -- berm cp "$WORK/agent.yaml" "$LIVE:/usr/x"
 refused "sandbox that does not exist" 404 GET "$S/$NOBODY" '' CWSANDBOX_SANDBOX_NOT_FOUND "$NOBODY"
 says "sandbox that does not exist, by the CLI" 125 "sandbox \"$NOBODY\" does not exist" -- berm exec "$NOBODY" -- true

@@ -217,7 +217,7 @@ func (n *Network) tryTable(guests []*guest, keep bool) error {
 		if g.scope != "" && !scopes[g.scope] {
 			scopes[g.scope] = true
 			for _, s := range []*nftables.Set{g.chains.scope4, g.chains.scope6} {
-				if err := n.k.conn.AddSet(s, nil); err != nil {
+				if err := n.k.addSet(s, nil); err != nil {
 					return err
 				}
 			}

@@ -45,7 +45,7 @@ func (n *Network) addChains(g *guest) error {
 		if s == nil || n.scopes[g.scope] != nil {
 			continue
 		}
-		if err := n.k.conn.AddSet(s, nil); err != nil {
+		if err := n.k.addSet(s, nil); err != nil {
 			return err
 		}
 	}

@@ -125,7 +125,7 @@ func (k *kernel) ranges(chain string, ranges []netip.Prefix, verdict any) error 
 			continue
 		}
 		s := &nftables.Set{Table: k.t, Anonymous: true, Constant: true, Interval: true, KeyType: addrType(six)}
-		if err := k.conn.AddSet(s, elements); err != nil {
+		if err := k.addSet(s, elements); err != nil {
 			return err
 		}
 		k.rule(chain, family(six), destination(six, reg1), lookup(s), verdict)

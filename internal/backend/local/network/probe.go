@@ -75,7 +75,7 @@ func (n *Network) probeRules(six bool) error {
 		g := &guest{policy: p, addr4: b.addr4(0), addr6: b.addr6(0), chains: k.chainsOf(p, "probe")}
 		for _, s := range []*nftables.Set{g.chains.scope4, g.chains.scope6} {
 			if s != nil {
-				if err := k.conn.AddSet(s, nil); err != nil {
+				if err := k.addSet(s, nil); err != nil {
 					return err
 				}
 			}

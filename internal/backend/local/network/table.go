@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
@@ -32,6 +33,16 @@ type kernel struct {
 	conn        *nftables.Conn
 	t           *nftables.Table
 	sets        sets
+}
+
+// setNumbers guards the numbers that the library gives to sets, which it counts for all connections together.
+var setNumbers sync.Mutex
+
+// addSet puts the making of a set into the batch.
+func (k *kernel) addSet(s *nftables.Set, elements []nftables.SetElement) error {
+	setNumbers.Lock()
+	defer setNumbers.Unlock()
+	return k.conn.AddSet(s, elements)
 }
 
 // sets are the sets and maps of the table.
@@ -122,7 +133,7 @@ func (k *kernel) wipe() {
 func (k *kernel) begin() error {
 	k.conn.AddTable(k.t)
 	for _, s := range k.sets.all() {
-		if err := k.conn.AddSet(s, nil); err != nil {
+		if err := k.addSet(s, nil); err != nil {
 			return err
 		}
 	}
