@@ -301,8 +301,8 @@ gone() { # NAME CODE-WANTED CODE
 "$BERM" run -- yes 2>"$WORK/pipe.err" | head -n 1 >/dev/null
 gone "the reader of the output" 141 "${PIPESTATUS[0]}"
 for signal in HUP INT TERM; do
-  # Job control gives the command a process group, in which INT is not ignored.
-  set -m; "$BERM" run -- sh -c 'echo here; exec sleep 1000' >"$WORK/run.out" 2>&1 & CALLER=$!; set +m
+  # Job control gives the command a process group, in which INT is not ignored; HUP is, where the tests are run by nohup.
+  set -m; env --default-signal="$signal" "$BERM" run -- sh -c 'echo here; exec sleep 1000' >"$WORK/run.out" 2>&1 & CALLER=$!; set +m
   for _ in {1..100}; do grep -q here "$WORK/run.out" && break; sleep 0.05; done
   kill -$signal "$CALLER"; wait "$CALLER"
   gone "a caller that gets SIG$signal" 130 $?
