@@ -75,14 +75,22 @@ func (d *daemon) openMain(c Contact) error {
 	return nil
 }
 
+// mayRead takes back the deadline that an earlier letting go has set, unless the init lets go again: that one must not be lost.
+func (d *daemon) mayRead(file *os.File) bool {
+	d.handlersMu.Lock()
+	defer d.handlersMu.Unlock()
+	return d.leaving == "" && file.SetReadDeadline(time.Time{}) == nil
+}
+
 // sendMain sends what the main process prints on one stream, to its end.
 func (d *daemon) sendMain(s *stream, req wire.Request) {
 	file := d.printed[req.Stream]
-	if file != nil {
-		_ = file.SetReadDeadline(time.Time{})
-	}
 	if file == nil {
 		s.fail(wire.Errorf(wire.CodeInvalid, "stream %d: this init has no output to bring", req.Stream))
+		return
+	}
+	if !d.mayRead(file) {
+		_ = wire.Write(s, wire.TypeEnd, nil)
 		return
 	}
 	buf := make([]byte, wire.HeaderSize+wire.MaxChunk)

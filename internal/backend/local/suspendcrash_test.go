@@ -2,6 +2,7 @@ package local
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -42,17 +43,19 @@ func savesScenario(ctx context.Context) error {
 	if _, err := b.await(ctx, crashSaved); err != nil {
 		return err
 	}
-	// Where a shim dies, what follows fails: what is left then is looked at.
-	if err := b.Suspend(ctx, crashSaved); err != nil {
-		return nil //nolint:nilerr // as said
+	// Where a shim dies, what follows fails: it is told, and what is left then is looked at.
+	steps := []func() error{
+		func() error { return b.Suspend(ctx, crashSaved) },
+		func() error { return b.Resume(ctx, crashSaved) },
+		func() error { return b.Create(ctx, fork) },
+		func() error { _, err := b.await(ctx, crashFork); return err },
 	}
-	if err := b.Resume(ctx, crashSaved); err != nil {
-		return nil //nolint:nilerr // as said
+	for i, step := range steps {
+		if err := step(); err != nil {
+			fmt.Fprintf(os.Stderr, "step %d: %v\n", i, err)
+			return nil
+		}
 	}
-	if err := b.Create(ctx, fork); err != nil {
-		return err
-	}
-	_, _ = b.await(ctx, crashFork)
 	return b.Close()
 }
 
