@@ -20,7 +20,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // world is a registry on loopback with one image of two layers, and a library that may pull it.
 type world struct {
-	t   *testing.T
+	t   testing.TB
 	reg *imagetest.Registry
 	l   *imagetest.Layout
 	top v1.Descriptor
@@ -28,7 +28,7 @@ type world struct {
 	now time.Time
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t testing.TB) *world {
 	w := &world{t: t, reg: imagetest.Serve(t), l: imagetest.New(t), now: time.Now()}
 	w.top = w.l.Add(imagetest.Image{Name: "v1", Compress: true, Config: v1.Config{Cmd: []string{"/a"}}, Layers: [][]byte{
 		imagetest.Tar(t, imagetest.File("a", "lower")), imagetest.Tar(t, imagetest.File("b", "upper")),

@@ -9,6 +9,7 @@ import (
 	"github.com/bermhq/berm/internal/core/fault"
 )
 
+// challenge makes the registry ask for a token of a realm, or for a password.
 func (w *world) challenge(header string, ok func(*http.Request) bool) {
 	w.registry.Wrap(func(real http.Handler) http.Handler {
 		return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
@@ -22,6 +23,7 @@ func (w *world) challenge(header string, ok func(*http.Request) bool) {
 	})
 }
 
+// TestCredentials: they come from the file, reach the registry or its token server, and nobody else.
 func TestCredentials(t *testing.T) {
 	const user, password = "robot", "s3cret-of-robot"
 	t.Run("basic", func(t *testing.T) {
@@ -122,6 +124,7 @@ func TestCredentials(t *testing.T) {
 	})
 }
 
+// TestSecretsStayIn: whatever a registry makes of credentials, they are in no message; nor is what would move a terminal's cursor.
 func TestSecretsStayIn(t *testing.T) {
 	const user, password = "robot", "s3cret-of-robot"
 	w := newWorld(t)
@@ -155,6 +158,7 @@ func TestSecretsStayIn(t *testing.T) {
 	}
 }
 
+// TestCredentialFiles: what is wrong with a file is said, and not what is in it.
 func TestCredentialFiles(t *testing.T) {
 	w := newWorld(t)
 	for name, text := range map[string]string{

@@ -2,6 +2,7 @@ package registry
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"time"
 
@@ -42,7 +43,18 @@ func (b *budget) pull(ctx context.Context) error {
 	if b.pulls == nil {
 		return nil
 	}
-	return b.pulls.Wait(ctx)
+	err := b.pulls.Wait(ctx)
+	if err != nil && ctx.Err() == nil { // The limiter knows that the time of the pull would be over before its turn.
+		return &crowdedError{b.pulls.Burst()}
+	}
+	return err
+}
+
+// crowdedError is a manifest that was not asked for, because too many others are to be asked for before it.
+type crowdedError struct{ perMinute int }
+
+func (e *crowdedError) Error() string {
+	return fmt.Sprintf("more pulls wait for it than its max_pulls_per_minute of %d lets pass in the time of a pull", e.perMinute)
 }
 
 // cool notes that a registry asked to be left alone for a while: every pull of it waits, not only the one that was told.

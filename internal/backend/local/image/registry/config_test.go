@@ -11,6 +11,7 @@ import (
 	"github.com/bermhq/berm/internal/core/fault"
 )
 
+// TestConfig: what makes no sense is refused before anything is pulled.
 func TestConfig(t *testing.T) {
 	for name, cfg := range map[string]Config{
 		"no host":         {Hosts: map[string]Host{"https://x": {}}},
@@ -48,6 +49,7 @@ func TestConfig(t *testing.T) {
 	}
 }
 
+// TestTLS: a certificate that nobody vouches for is refused; with its authority listed it is trusted.
 func TestTLS(t *testing.T) {
 	l := imagetest.New(t)
 	l.Add(imagetest.Image{Name: "v1", Layers: [][]byte{imagetest.Tar(t)}})
@@ -70,6 +72,7 @@ func TestTLS(t *testing.T) {
 	}
 }
 
+// TestNoProxy: a proxy of the environment is not used, since it would hide which address is connected to.
 func TestNoProxy(t *testing.T) {
 	tr, err := (&Client{}).transport(Host{})
 	if err != nil {

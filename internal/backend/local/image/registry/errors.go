@@ -148,11 +148,14 @@ func (s *Session) failed(ctx context.Context, what string, err error) error {
 		block  *blockedError
 		lied   *lieError
 		disk   *diskError
+		crowd  *crowdedError
 		answer *transport.Error
 	)
 	switch {
 	case errors.As(err, &disk):
 		return disk.err
+	case errors.As(err, &crowd):
+		return pull(fault.Exhausted, "%s", crowd).WithHint("pull later, or let more pass: the registry's section in the file of berm serve --images")
 	case errors.As(err, &block):
 		why := block.why
 		if strings.Count(err.Error(), "Get ") > 1 {

@@ -98,6 +98,11 @@ func (g *guard) RoundTrip(r *http.Request) (*http.Response, error) {
 	if r.Context().Value(forLayer{}) == nil {
 		resp.Body = &boundedBody{ReadCloser: resp.Body, left: MaxManifestBytes}
 	}
+	if resp.StatusCode == http.StatusTooManyRequests {
+		// Here, whoever asked: of what a token server answers, go-containerregistry passes on no header.
+		defer resp.Body.Close()
+		return nil, checkStatus(resp, http.StatusOK)
+	}
 	return resp, nil
 }
 

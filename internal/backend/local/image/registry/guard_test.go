@@ -12,7 +12,6 @@ import (
 )
 
 // TestClassify: every spelling of an address that must not be reached without having been listed, or at all.
-
 func TestClassify(t *testing.T) {
 	closed := closures()
 	for want, list := range map[reach][]string{
@@ -36,9 +35,7 @@ func TestClassify(t *testing.T) {
 }
 
 // TestUnlisted: a registry on this machine, under every spelling that leads there, is not spoken to unless it is listed. The
-
 // address is what counts, so that a name which resolves there is the same.
-
 func TestUnlisted(t *testing.T) {
 	w := newWorld(t)
 	_, port, err := net.SplitHostPort(w.registry.Host)
@@ -76,7 +73,6 @@ func TestUnlisted(t *testing.T) {
 }
 
 // openHost opens a repository of a host that may be none.
-
 func (w *world) openHost(host string) (*Session, error) {
 	repo, err := repository(host + "/team/tool")
 	if err != nil {
@@ -86,9 +82,7 @@ func (w *world) openHost(host string) (*Session, error) {
 }
 
 // TestRebinding: the address is checked when the socket connects. A resolver that says one thing to a check and another to a
-
 // connection gains nothing, because nothing asks it twice.
-
 func TestRebinding(t *testing.T) {
 	w := newWorld(t)
 	c := w.client()
@@ -107,7 +101,6 @@ func TestRebinding(t *testing.T) {
 }
 
 // TestRedirects: where a registry may send us. Being listed helps the registry and not what it points to.
-
 func TestRedirects(t *testing.T) {
 	w := newWorld(t)
 	inner, headers := recorder(t, func(rw http.ResponseWriter, _ *http.Request) { rw.Write(w.data) })
@@ -160,16 +153,7 @@ func port(t *testing.T, host string) string {
 	return p
 }
 
-// challenge makes the registry ask for a token of a realm, or for a password.
-
-// TestCredentials: they come from the file, reach the registry or its token server, and nobody else.
-
-// TestSecretsStayIn: whatever a registry makes of credentials, they are in no message; nor is what would move a terminal's cursor.
-
-// TestCredentialFiles: what is wrong with a file is said, and not what is in it.
-
 // TestUnreachable: without a network a pull fails in the time for a connection, and says why.
-
 func TestUnreachable(t *testing.T) {
 	w := newWorld(t)
 	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
@@ -186,9 +170,3 @@ func TestUnreachable(t *testing.T) {
 		}
 	}
 }
-
-// TestConfig: what makes no sense is refused before anything is pulled.
-
-// TestTLS: a certificate that nobody vouches for is refused; with its authority listed it is trusted.
-
-// TestNoProxy: a proxy of the environment is not used, since it would hide which address is connected to.

@@ -16,6 +16,7 @@ import (
 	"github.com/bermhq/berm/internal/core/fault"
 )
 
+// TestLies: a registry whose answers are not what they must be. Nothing of it is kept, and the message says what is wrong.
 func TestLies(t *testing.T) {
 	for name, c := range map[string]struct {
 		answer func(w *world) http.HandlerFunc
@@ -62,6 +63,7 @@ func TestLies(t *testing.T) {
 	}
 }
 
+// TestManifestLies: the same for what is read into memory.
 func TestManifestLies(t *testing.T) {
 	for name, c := range map[string]struct {
 		kind   string
@@ -98,6 +100,7 @@ func TestManifestLies(t *testing.T) {
 	}
 }
 
+// TestEndless: answers without an end, where no layer is read.
 func TestEndless(t *testing.T) {
 	w := newWorld(t)
 	s := w.session()
@@ -119,6 +122,7 @@ func TestEndless(t *testing.T) {
 	}
 }
 
+// TestStalls: a registry that stops, at each stage. The pull ends in the time that is named, and says so.
 func TestStalls(t *testing.T) {
 	hang := func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
 	t.Run("before the first answer", func(t *testing.T) {
@@ -151,6 +155,7 @@ func TestStalls(t *testing.T) {
 	}
 }
 
+// drip answers with first bytes at once, and then with one at a time.
 func drip(rw http.ResponseWriter, r *http.Request, first int) {
 	flush := rw.(http.Flusher).Flush
 	rw.Write(make([]byte, first))
@@ -167,6 +172,7 @@ func drip(rw http.ResponseWriter, r *http.Request, first int) {
 	}
 }
 
+// TestCanceled: the caller's end is the caller's, whatever the registry does.
 func TestCanceled(t *testing.T) {
 	w := newWorld(t)
 	s := w.session()

@@ -16,16 +16,6 @@ import (
 	"github.com/bermhq/berm/internal/core/fault"
 )
 
-// quick are limits that a test can wait for.
-
-// world is a registry with one image, and a client that may reach it.
-
-// open opens the repository, wherever it is told to be.
-
-// download downloads the layer and returns what is in the file.
-
-// blobs changes what the registry answers for blobs.
-
 func TestPull(t *testing.T) {
 	w := newWorld(t)
 	s := w.session()
@@ -56,7 +46,6 @@ func TestPull(t *testing.T) {
 }
 
 // TestMissing: what a registry does not have is told as missing, with what to look at.
-
 func TestMissing(t *testing.T) {
 	w := newWorld(t)
 	s := w.session()
@@ -70,26 +59,7 @@ func TestMissing(t *testing.T) {
 	}
 }
 
-// TestLies: a registry whose answers are not what they must be. Nothing of it is kept, and the message says what is wrong.
-
-// TestManifestLies: the same for what is read into memory.
-
-// TestEndless: answers without an end, where no layer is read.
-
-// TestStalls: a registry that stops, at each stage. The pull ends in the time that is named, and says so.
-
-// drip answers with first bytes at once, and then with one at a time.
-
-// TestCanceled: the caller's end is the caller's, whatever the registry does.
-
-// TestResume: a download goes on where it was broken off, in one process and after another's death, and starts anew where the
-
-// registry or what is there does not allow that.
-
-// TestAgain: what may pass is asked for again, as long as the registry says and no longer than it may; what will not is not.
-
 // TestBudget: no more downloads at a time than the registry is asked for, and no more bytes a second.
-
 func TestBudget(t *testing.T) {
 	w := newWorld(t)
 	w.cfg.Hosts[w.registry.Host] = Host{Private: true, Insecure: true, MaxDownloads: 2}
@@ -138,9 +108,3 @@ func TestBandwidth(t *testing.T) {
 		t.Errorf("%d bytes in %s, at %d bytes a second they take %s", len(w.data), time.Since(at), perSecond, least)
 	}
 }
-
-// basicAuth is the header that a user sends.
-
-// authFile writes credentials in Docker's form.
-
-// recorder is a server that remembers the headers that it was sent.

@@ -11,6 +11,8 @@ import (
 	"testing"
 )
 
+// TestResume: a download goes on where it was broken off, in one process and after another's death, and starts anew where the
+// registry or what is there does not allow that.
 func TestResume(t *testing.T) {
 	cut := func(w *world, at int) func(http.Handler) http.Handler {
 		var once atomic.Bool
@@ -72,6 +74,7 @@ func TestResume(t *testing.T) {
 	})
 }
 
+// TestAgain: what may pass is asked for again, as long as the registry says and no longer than it may; what will not is not.
 func TestAgain(t *testing.T) {
 	for name, c := range map[string]struct {
 		code, failures int

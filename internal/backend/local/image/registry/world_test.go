@@ -22,6 +22,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
+// quick are limits that a test can wait for.
 func quick() Limits {
 	return Limits{
 		Connect: time.Second, Header: 300 * time.Millisecond, Manifest: 2 * time.Second, Stall: 150 * time.Millisecond, StallBytes: 1024,
@@ -29,6 +30,7 @@ func quick() Limits {
 	}
 }
 
+// world is a registry with one image, and a client that may reach it.
 type world struct {
 	t        testing.TB
 	registry *imagetest.Registry
@@ -61,13 +63,34 @@ func (w *world) client() *Client {
 	return c
 }
 
+// open opens the repository, wherever it is told to be.
 func (w *world) open(host string) (*Session, error) {
 	w.t.Helper()
-	repo, err := name.NewRepository(host + "/team/tool")
+	return openWith(w.t, w.client(), host)
+}
+
+// openWith opens the repository with a client that others have too; with does and expects no error.
+func (w *world) openWith(c *Client) (*Session, error) {
+	w.t.Helper()
+	return openWith(w.t, c, w.registry.Host)
+}
+
+func (w *world) with(c *Client) *Session {
+	w.t.Helper()
+	s, err := w.openWith(c)
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	return w.client().Open(w.t.Context(), repo)
+	return s
+}
+
+func openWith(t testing.TB, c *Client, host string) (*Session, error) {
+	t.Helper()
+	repo, err := name.NewRepository(host + "/team/tool")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c.Open(t.Context(), repo)
 }
 
 func (w *world) session() *Session {
@@ -79,6 +102,7 @@ func (w *world) session() *Session {
 	return s
 }
 
+// download downloads the layer and returns what is in the file.
 func (w *world) download(s *Session) ([]byte, error) {
 	w.t.Helper()
 	path := filepath.Join(w.t.TempDir(), "part")
@@ -90,6 +114,7 @@ func (w *world) download(s *Session) ([]byte, error) {
 	return data, err
 }
 
+// blobs changes what the registry answers for blobs.
 func (w *world) blobs(f http.HandlerFunc) {
 	w.registry.Wrap(func(real http.Handler) http.Handler {
 		return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
@@ -114,6 +139,7 @@ func must(data []byte, err error) []byte {
 	return data
 }
 
+// basicAuth is the header that a user sends.
 func basicAuth(user, password string) string {
 	return "Basic " + base64.StdEncoding.EncodeToString([]byte(user+":"+password))
 }
@@ -129,6 +155,7 @@ func writeFile(t *testing.T, text string) string {
 	return path
 }
 
+// authFile writes credentials in Docker's form.
 func authFile(t *testing.T, host, user, password string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "config.json")
@@ -139,6 +166,7 @@ func authFile(t *testing.T, host, user, password string) string {
 	return path
 }
 
+// recorder is a server that remembers the headers that it was sent.
 func recorder(t *testing.T, answer http.HandlerFunc) (url string, headers func() []http.Header) {
 	t.Helper()
 	var seen []http.Header
