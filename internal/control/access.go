@@ -17,6 +17,7 @@ func roleOf(method string) (core.Role, bool) {
 		return core.RoleUser, true
 	case "CreateProfile", "UpdateProfile", "DeleteProfile",
 		"CreateRunner", "UpdateRunner", "DeleteRunner", "ApplyRunnerUpdate",
+		"AddBinding", "UpdateBinding", "RemoveBinding", "SetDefaultBinding",
 		"PutZone", "DeleteZone",
 		"ListImages", "PullImage", "RemoveImage", "ImportImage",
 		"CreateToken", "ListTokens", "RevokeToken":

@@ -162,6 +162,13 @@ func (s *Service) UpdateRunner(ctx context.Context, p core.Principal, ref string
 	if err := s.allow(p, "UpdateRunner"); err != nil {
 		return nil, nil, err
 	}
+	return s.updateRunner(ctx, p, ref, func(store.Tx, *core.Runner) (RunnerPatch, error) { return patch, nil })
+}
+
+// updateRunner makes a patch from the runner that is there and writes what it comes to, in one transaction.
+func (s *Service) updateRunner(
+	ctx context.Context, p core.Principal, ref string, edit func(tx store.Tx, current *core.Runner) (RunnerPatch, error),
+) (*RunnerView, []string, error) {
 	var (
 		view     *RunnerView
 		warnings []string
@@ -173,6 +180,10 @@ func (s *Service) UpdateRunner(ctx context.Context, p core.Principal, ref string
 			return err
 		}
 		current, err := runnerFrom(o)
+		if err != nil {
+			return err
+		}
+		patch, err := edit(tx, current)
 		if err != nil {
 			return err
 		}

@@ -26,24 +26,31 @@ func (s *Service) viewWith(ctx context.Context, r store.Reader, o *store.Object,
 	if err != nil {
 		return nil, err
 	}
-	view := &RunnerView{Runner: runner, Status: s.statusOf(runner), BindingNames: make([]string, len(runner.Bindings))}
+	view := &RunnerView{Runner: runner, Status: s.statusOf(runner)}
 	if view.Status.Live, err = r.CountLive(ctx, runner.ID); err != nil {
 		return nil, err
 	}
+	view.BindingNames, err = bindingNames(ctx, r, runner, names)
+	return view, err
+}
+
+// bindingNames returns what launches select the bindings of a runner by. known are the names of profiles that were looked up already.
+func bindingNames(ctx context.Context, r store.Reader, runner *core.Runner, known map[string]string) ([]string, error) {
+	names := make([]string, len(runner.Bindings))
 	for i, b := range runner.Bindings {
-		if view.BindingNames[i] = b.Alias; b.Alias != "" {
+		if names[i] = b.Alias; b.Alias != "" {
 			continue
 		}
-		name, known := names[b.ProfileID]
-		if !known {
+		name, ok := known[b.ProfileID]
+		if !ok {
 			profile, err := readProfile(ctx, r, runner.OrgID, b.ProfileID)
 			if err != nil {
 				return nil, err
 			}
 			name = profile.DisplayName
-			names[b.ProfileID] = name
+			known[b.ProfileID] = name
 		}
-		view.BindingNames[i] = name
+		names[i] = name
 	}
-	return view, nil
+	return names, nil
 }

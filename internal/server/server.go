@@ -75,7 +75,7 @@ func New(cfg Config) (*Server, error) {
 	chain := edge.New(edge.Config{Authenticate: cfg.Control.Authenticate, Logger: cfg.Logger, Now: cfg.Now, NewID: cfg.NewID})
 	configure := controlplane.New(cfg.Control, cfg.Version)
 	onDrain := func(f func()) func() bool { return s.port.OnDrain(f) }
-	own := bermv1.New(cfg.Control, cfg.Pod, onDrain)
+	own := bermv1.New(cfg.Control, configure, cfg.Pod, onDrain)
 	run := dataplane.New(dataplane.Config{Control: cfg.Control, Now: cfg.Now, OnDrain: onDrain})
 	routes, err := s.routes(chain, configure, own, run)
 	if err != nil {

@@ -41,6 +41,7 @@ const (
 	ReasonRunnerExists        = "RUNNER_EXISTS"
 	ReasonRunnerHasSandboxes  = "RUNNER_HAS_SANDBOXES"
 	ReasonBindingsInvalid     = "BINDINGS_INVALID"
+	ReasonBindingNotFound     = "BINDING_NOT_FOUND"
 	ReasonZoneInUse           = "ZONE_IN_USE"
 	ReasonZoneNotFound        = "ZONE_NOT_FOUND"
 	ReasonEtagMismatch        = "ETAG_MISMATCH"

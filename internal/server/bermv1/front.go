@@ -16,6 +16,7 @@ import (
 	"github.com/bermhq/berm/internal/control"
 	"github.com/bermhq/berm/internal/core"
 	"github.com/bermhq/berm/internal/core/plan"
+	"github.com/bermhq/berm/internal/server/controlplane"
 	"github.com/bermhq/berm/internal/server/rest"
 	"github.com/bermhq/berm/internal/server/startreq"
 )
@@ -29,21 +30,23 @@ type PodFunc func(p core.Principal, pl *plan.Plan) (json.RawMessage, error)
 // Front serves berm.v1. It is safe for concurrent use.
 type Front struct {
 	control *control.Service
+	runners *controlplane.Front
 	pod     PodFunc
 	onDrain func(func()) func() bool
 	table   *startreq.Table
 }
 
-// New returns the front of a control service. pod renders the pods of plans; nil refuses to. onDrain calls a function when the
+// New returns the front of a control service. runners is the front that runners have there: they look the same here. pod renders the pods of plans; nil refuses to. onDrain calls a function when the
 // server has no more time for streams; the result takes it back.
-func New(c *control.Service, pod PodFunc, onDrain func(func()) (stop func() bool)) *Front {
-	return &Front{control: c, pod: pod, onDrain: onDrain, table: startreq.NewTable()}
+func New(c *control.Service, runners *controlplane.Front, pod PodFunc, onDrain func(func()) (stop func() bool)) *Front {
+	return &Front{control: c, runners: runners, pod: pod, onDrain: onDrain, table: startreq.NewTable()}
 }
 
 // Register registers the gRPC form with the function given.
 func (f *Front) Register(register func(*grpc.ServiceDesc, any)) {
 	register(&bermv1rpc.ExplainService_ServiceDesc, &explainService{Front: f})
 	register(&bermv1rpc.AbilityService_ServiceDesc, &abilityService{Front: f})
+	register(&bermv1rpc.BindingService_ServiceDesc, &bindingService{Front: f})
 	register(&bermv1rpc.CheckpointService_ServiceDesc, &checkpointService{Front: f})
 	register(&bermv1rpc.FileService_ServiceDesc, &fileService{Front: f})
 	register(&bermv1rpc.LogService_ServiceDesc, &logService{Front: f})
@@ -65,7 +68,7 @@ func (f *Front) Route(rt *rest.Router) {
 
 // Gateway returns the rest of the REST form.
 func (f *Front) Gateway(ctx context.Context) (http.Handler, error) {
-	mux, err := rest.NewGateway("berm.v1.ExplainService", "berm.v1.ImageService", "berm.v1.AbilityService", "berm.v1.CheckpointService", "berm.v1.OrgService", "berm.v1.TokenService", "berm.v1.RevisionService")
+	mux, err := rest.NewGateway("berm.v1.ExplainService", "berm.v1.ImageService", "berm.v1.AbilityService", "berm.v1.BindingService", "berm.v1.CheckpointService", "berm.v1.OrgService", "berm.v1.TokenService", "berm.v1.RevisionService")
 	if err != nil {
 		return nil, err
 	}
@@ -75,6 +78,9 @@ func (f *Front) Gateway(ctx context.Context) (http.Handler, error) {
 		},
 		func(ctx context.Context, mux *runtime.ServeMux) error {
 			return bermv1rpc.RegisterAbilityServiceHandlerServer(ctx, mux, &abilityService{Front: f})
+		},
+		func(ctx context.Context, mux *runtime.ServeMux) error {
+			return bermv1rpc.RegisterBindingServiceHandlerServer(ctx, mux, &bindingService{Front: f})
 		},
 		func(ctx context.Context, mux *runtime.ServeMux) error {
 			return bermv1rpc.RegisterCheckpointServiceHandlerServer(ctx, mux, &checkpointService{Front: f})

@@ -19,9 +19,9 @@ func pageFrom(m interface {
 	return control.Page{Size: int(m.GetPageSize()), Token: m.GetPageToken()}
 }
 
-// maskFrom returns the paths of an update over gRPC: those of its mask, or without one the fields that are present in object.
+// MaskFrom returns the paths of an update over gRPC: those of its mask, or without one the fields that are present in object.
 // An update without a mask that sets what the server makes is refused.
-func maskFrom(mask *fieldmaskpb.FieldMask, allowed []string, e *rest.Envelope, object proto.Message, implied func() []string, wrong *rest.Problems) []string {
+func MaskFrom(mask *fieldmaskpb.FieldMask, allowed []string, e *rest.Envelope, object proto.Message, implied func() []string, wrong *rest.Problems) []string {
 	paths, err := spec.ParseMask(strings.Join(mask.GetPaths(), ","), allowed)
 	wrong.Merge(err)
 	if err != nil || len(paths) > 0 {

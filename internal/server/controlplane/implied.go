@@ -10,8 +10,8 @@ import (
 // Without a mask an update replaces exactly what its body holds: each scalar, list and map that is there. What is beside it
 // in the same message stays. An empty object replaces a message as a whole.
 
-// presentPaths returns the paths of the keys in an object, down to the fields that a mask may name.
-func presentPaths(n *tree.Node, md protoreflect.MessageDescriptor, at string, leaf func(path string) bool) []string {
+// PresentPaths returns the paths of the keys in an object, down to the fields that a mask may name.
+func PresentPaths(n *tree.Node, md protoreflect.MessageDescriptor, at string, leaf func(path string) bool) []string {
 	var paths []string
 	for _, k := range n.Keys {
 		fd := md.Fields().ByName(protoreflect.Name(k.Name))
@@ -23,7 +23,7 @@ func presentPaths(n *tree.Node, md protoreflect.MessageDescriptor, at string, le
 		}
 		path := tree.Join(at, string(fd.Name()))
 		if k.Value.Kind == tree.Object && len(k.Value.Keys) > 0 && fd.Message() != nil && !fd.IsMap() && !leaf(path) {
-			paths = append(paths, presentPaths(k.Value, fd.Message(), path, leaf)...)
+			paths = append(paths, PresentPaths(k.Value, fd.Message(), path, leaf)...)
 			continue
 		}
 		paths = append(paths, path)

@@ -68,9 +68,9 @@ func (s *profileService) UpdateProfileTemplate(ctx context.Context, r *v1beta2pb
 	e := rest.EnvelopeOf("profile_template", m, wrong)
 	layer, err := specLayer(m.GetSpec(), "profile_template.spec")
 	wrong.Merge(err)
-	mask := maskFrom(r.GetUpdateMask(), control.ProfilePaths(), e, m, func() []string {
+	mask := MaskFrom(r.GetUpdateMask(), control.ProfilePaths(), e, m, func() []string {
 		top := func(string) bool { return true }
-		paths := presentPaths(rest.Without(e.Object, "spec", "etag"), m.ProtoReflect().Descriptor(), "", top)
+		paths := PresentPaths(rest.Without(e.Object, "spec", "etag"), m.ProtoReflect().Descriptor(), "", top)
 		return append(paths, specPaths(e.Object.Get("spec"), layer)...)
 	}, wrong)
 	if err := wrong.Fault(); err != nil {

@@ -103,7 +103,7 @@ func decodeProfilePatch(n *tree.Node, query map[string]string, id string) (*cont
 	layer := layerOf(e, wrong)
 	mask := e.MaskPaths(query, control.ProfilePaths(), md, func() []string {
 		isMap := func(string) bool { return true }
-		paths := presentPaths(rest.Without(e.Object, "spec", "etag"), md, "", isMap)
+		paths := PresentPaths(rest.Without(e.Object, "spec", "etag"), md, "", isMap)
 		return append(paths, specPaths(e.Object.Get("spec"), layer)...)
 	}, wrong)
 	if err := wrong.Fault(); err != nil {

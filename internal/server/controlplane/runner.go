@@ -41,8 +41,8 @@ func configured(r *core.Runner) (*v1beta2pb.Runner, error) {
 	return m, nil
 }
 
-// runnerMessage returns a runner with what is known of its process.
-func (f *Front) runnerMessage(v *control.RunnerView, warnings []string) (*v1beta2pb.Runner, error) {
+// RunnerMessage returns a runner with what is known of its process.
+func (f *Front) RunnerMessage(v *control.RunnerView, warnings []string) (*v1beta2pb.Runner, error) {
 	r, st := v.Runner, v.Status
 	m, err := configured(r)
 	if err != nil {
@@ -70,12 +70,12 @@ func (f *Front) runnerMessage(v *control.RunnerView, warnings []string) (*v1beta
 	return m, nil
 }
 
-// messageOr is runnerMessage of the result of a use case.
+// messageOr is RunnerMessage of the result of a use case.
 func (f *Front) messageOr(v *control.RunnerView, err error) (*v1beta2pb.Runner, error) {
 	if err != nil {
 		return nil, err
 	}
-	return f.runnerMessage(v, nil)
+	return f.RunnerMessage(v, nil)
 }
 
 // RunnerConfiguration returns what a revision of a runner configures, in the form of its REST resource.
@@ -99,7 +99,7 @@ func RunnerConfiguration(r *core.Runner) (*tree.Node, error) {
 }
 
 func (f *Front) runnerNode(v *control.RunnerView, warnings []string) (*tree.Node, error) {
-	m, err := f.runnerMessage(v, warnings)
+	m, err := f.RunnerMessage(v, warnings)
 	if err != nil {
 		return nil, err
 	}
@@ -211,13 +211,16 @@ func runnerInput(m *v1beta2pb.Runner, wrong *rest.Problems) control.RunnerInput 
 		ClusterID: id.GetClusterId(), ClusterName: id.GetClusterName(), GroupID: id.GetRunnerGroupId(), Managed: managed,
 	}
 	for i, b := range m.GetProfileBindings() {
-		overrides, err := overridesLayer(b.GetOverridesJson(), fmt.Sprintf("runner.profile_bindings[%d].overrides_json", i))
-		wrong.Merge(err)
-		in.Bindings = append(in.Bindings, core.Binding{
-			ProfileID: b.GetProfileTemplateId(), Alias: b.GetProfileName(), Default: b.GetIsDefault(), Overrides: overrides, Warm: b.GetWarm().GetSize(),
-		})
+		in.Bindings = append(in.Bindings, BindingInput(b, fmt.Sprintf("runner.profile_bindings[%d]", i), wrong))
 	}
 	return in
+}
+
+// BindingInput returns what a message says about a binding. at is where the message stands, for what is added to wrong.
+func BindingInput(b *v1beta2pb.RunnerProfileBinding, at string, wrong *rest.Problems) core.Binding {
+	overrides, err := overridesLayer(b.GetOverridesJson(), at+".overrides_json")
+	wrong.Merge(err)
+	return core.Binding{ProfileID: b.GetProfileTemplateId(), Alias: b.GetProfileName(), Default: b.GetIsDefault(), Overrides: overrides, Warm: b.GetWarm().GetSize()}
 }
 
 // overridesLayer reads layer 3, nil for none.

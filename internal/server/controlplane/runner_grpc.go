@@ -35,7 +35,7 @@ func (s *runnerService) CreateManagedRunner(ctx context.Context, r *v1beta2pb.Cr
 	if err != nil {
 		return nil, err
 	}
-	return s.front.runnerMessage(v, warnings)
+	return s.front.RunnerMessage(v, warnings)
 }
 
 func (s *runnerService) GetRunner(ctx context.Context, r *v1beta2pb.GetRunnerRequest) (*v1beta2pb.Runner, error) {
@@ -49,7 +49,7 @@ func (s *runnerService) ListRunners(ctx context.Context, r *v1beta2pb.ListRunner
 	}
 	out := &v1beta2pb.ListRunnersResponse{NextPageToken: next}
 	for _, v := range list {
-		m, err := s.front.runnerMessage(v, nil)
+		m, err := s.front.RunnerMessage(v, nil)
 		if err != nil {
 			return nil, err
 		}
@@ -62,8 +62,8 @@ func (s *runnerService) UpdateManagedRunner(ctx context.Context, r *v1beta2pb.Up
 	wrong := &rest.Problems{}
 	m := r.GetRunner()
 	e := rest.EnvelopeOf("runner", m, wrong)
-	mask := maskFrom(r.GetUpdateMask(), control.RunnerPaths(), e, m, func() []string {
-		return presentPaths(rest.Without(e.Object, "etag"), m.ProtoReflect().Descriptor(), "", runnerLeaf)
+	mask := MaskFrom(r.GetUpdateMask(), control.RunnerPaths(), e, m, func() []string {
+		return PresentPaths(rest.Without(e.Object, "etag"), m.ProtoReflect().Descriptor(), "", runnerLeaf)
 	}, wrong)
 	in := runnerInput(m, wrong)
 	if err := wrong.Fault(); err != nil {
@@ -74,7 +74,7 @@ func (s *runnerService) UpdateManagedRunner(ctx context.Context, r *v1beta2pb.Up
 	if err != nil {
 		return nil, err
 	}
-	return s.front.runnerMessage(v, warnings)
+	return s.front.RunnerMessage(v, warnings)
 }
 
 func (s *runnerService) DeleteManagedRunner(ctx context.Context, r *v1beta2pb.DeleteManagedRunnerRequest) (*v1beta2pb.DeleteManagedRunnerResponse, error) {

@@ -100,7 +100,7 @@ func decodeRunnerPatch(n *tree.Node, query map[string]string, id string) (*contr
 	}
 	md := m.GetRunner().ProtoReflect().Descriptor()
 	mask := e.MaskPaths(query, control.RunnerPaths(), md, func() []string {
-		return presentPaths(rest.Without(e.Object, "etag"), md, "", runnerLeaf)
+		return PresentPaths(rest.Without(e.Object, "etag"), md, "", runnerLeaf)
 	}, wrong)
 	in := runnerInput(m.GetRunner(), wrong)
 	if err := wrong.Fault(); err != nil {
