@@ -39,7 +39,12 @@ func (n *Network) Adopt(living []Request) (lost []string, err error) {
 		return lost, err
 	}
 	failpoint.Hit(failAdopted)
-	err = errors.Join(n.sweepSpaces(guests), n.closeForbidden(""))
+	taken := map[ends]bool{}
+	for _, s := range n.stale {
+		taken[s.g.to(s.a)] = true
+	}
+	n.stale = nil
+	err = errors.Join(n.sweepSpaces(guests), n.closeForbidden(taken))
 	n.background(n.watch)
 	return lost, errors.Join(err, n.startNames())
 }
@@ -174,6 +179,10 @@ func (n *Network) writeTable(guests []*guest) error {
 	err := n.tryTable(guests, len(guests) > 0)
 	if err != nil && len(guests) > 0 { // Of another version: what it counted and answered is lost, nothing else.
 		n.log.Warn("the rules of an earlier server could not be taken over; they are made anew", "error", err)
+		for _, g := range guests {
+			g.pins = nil
+		}
+		n.stale = nil
 		err = n.tryTable(guests, false)
 	}
 	if err != nil {
@@ -186,17 +195,16 @@ func (n *Network) writeTable(guests []*guest) error {
 	for _, s := range n.stale {
 		err = errors.Join(err, n.k.unpin(s.g, []netip.Addr{s.a}))
 	}
-	n.stale = nil
 	return err
 }
 
 // tryTable writes the table in one step: the rules before hold until all of it is there.
-func (n *Network) tryTable(guests []*guest, keep bool) error {
+func (n *Network) tryTable(guests []*guest, keep bool) (err error) {
+	defer n.k.dropOn(&err)
 	if keep {
 		if err := n.k.clear(); err != nil {
 			return err
 		}
-		var err error
 		if n.ways.opened4, err = n.k.links(n.k.sets.opened4); err != nil {
 			return err
 		}

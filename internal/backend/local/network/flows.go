@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -63,9 +64,12 @@ func closeFlows(which func(flow) bool) error {
 	return errors.Join(errs...)
 }
 
-// closeForbidden closes connections that sandboxes began and that their policies do not allow any more; of one sandbox, or of
-// all for "".
-func (n *Network) closeForbidden(id string) error {
+// ends are the two ends of a flow.
+type ends struct{ source, destination netip.Addr }
+
+// closeForbidden closes connections that sandboxes began and that their policies do not allow any more. One that a name allowed when it
+// began goes on after the answer is over, unless its address was taken back or is closed now.
+func (n *Network) closeForbidden(taken map[ends]bool) error {
 	return closeFlows(func(f flow) bool {
 		n.mu.Lock()
 		defer n.mu.Unlock()
@@ -76,12 +80,27 @@ func (n *Network) closeForbidden(id string) error {
 		if !ok { // The gateway's own, or of nobody.
 			return !n.gateway(f.source)
 		}
-		if id != "" && g.ID != id {
-			return false
-		}
 		i := g.policy.Decide(f.asked(), n.live(g))
-		return i < 0 || !g.policy.Rules[i].Allow
+		if i < 0 {
+			return true
+		}
+		r := &g.policy.Rules[i]
+		lasts := r.Kind == egress.KindAny && g.named() && !taken[ends{f.source, f.destination}]
+		return !r.Allow && !lasts
 	})
+}
+
+// named reports whether a guest may reach what was answered for names.
+func (g *guest) named() bool {
+	return slices.ContainsFunc(g.policy.Rules, func(r egress.Rule) bool { return r.Kind == egress.KindName })
+}
+
+// to is the flow from a guest to an address.
+func (g *guest) to(a netip.Addr) ends {
+	if a.Is4() {
+		return ends{g.addr4, a}
+	}
+	return ends{g.addr6, a}
 }
 
 // gateway reports whether an address is one of the gateways. mu is held.

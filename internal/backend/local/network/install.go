@@ -22,7 +22,8 @@ type shared struct {
 const maxIdle = 16
 
 // install gives a guest its rules, in one step. mu is held.
-func (n *Network) install(g *guest) error {
+func (n *Network) install(g *guest) (err error) {
+	defer n.k.dropOn(&err)
 	if err := n.addChains(g); err != nil {
 		return err
 	}
@@ -71,7 +72,8 @@ func (n *Network) hold(g *guest) {
 }
 
 // uninstall takes a guest's rules away, in one step: its link is then unknown, and nothing comes through. mu is held.
-func (n *Network) uninstall(g *guest) error {
+func (n *Network) uninstall(g *guest) (err error) {
+	defer n.k.dropOn(&err)
 	if err := n.k.delGuest(g); err != nil {
 		return err
 	}
@@ -123,7 +125,8 @@ func (n *Network) expire(last *guest) []string {
 }
 
 // change gives a guest another policy: what it may newly reach, and what it may not any more, in one step. mu is held.
-func (n *Network) change(g *guest, old chains) error {
+func (n *Network) change(g *guest, old chains) (err error) {
+	defer n.k.dropOn(&err)
 	if old.policy == g.chains.policy {
 		return nil
 	}
@@ -133,7 +136,7 @@ func (n *Network) change(g *guest, old chains) error {
 	link := ifname(n.link(g.slot))
 	del := []nftables.SetElement{{Key: link, VerdictData: &expr.Verdict{Kind: expr.VerdictGoto, Chain: old.policy}}}
 	add := []nftables.SetElement{{Key: link, VerdictData: &expr.Verdict{Kind: expr.VerdictGoto, Chain: g.chains.policy}}}
-	err := errors.Join(n.k.conn.SetDeleteElements(n.k.sets.policy, del), n.k.conn.SetAddElements(n.k.sets.policy, add))
+	err = errors.Join(n.k.conn.SetDeleteElements(n.k.sets.policy, del), n.k.conn.SetAddElements(n.k.sets.policy, add))
 	err = errors.Join(err, n.k.delMachine(link, old), n.k.addMachine(link, g.chains))
 	if err != nil {
 		return err

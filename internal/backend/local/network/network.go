@@ -47,7 +47,7 @@ type Network struct {
 	// chains counts the sandboxes of each policy chain, scopes are the members of each scope.
 	chains map[string]*shared
 	scopes map[string]map[*guest]bool
-	// stale are pins to take back once the rules are there.
+	// stale are pins of an earlier server that are taken back once the rules are there, and their connections after that.
 	stale []stalePin
 }
 

@@ -119,15 +119,17 @@ func (n *Network) Unpin(sandbox netip.Addr, name string) error {
 	if len(gone) == 0 {
 		return err
 	}
-	return errors.Join(err, n.closeForbidden(g.ID))
+	taken := map[ends]bool{}
+	for _, a := range gone {
+		taken[g.to(a)] = true
+	}
+	return errors.Join(err, n.closeForbidden(taken))
 }
 
 // pinKey is how the kernel knows an address answered to a guest.
 func (g *guest) pinKey(a netip.Addr) []byte {
-	if a.Is4() {
-		return slices.Concat(g.addr4.AsSlice(), a.AsSlice())
-	}
-	return slices.Concat(g.addr6.AsSlice(), a.AsSlice())
+	e := g.to(a)
+	return slices.Concat(e.source.AsSlice(), e.destination.AsSlice())
 }
 
 func (k *kernel) pinSet(a netip.Addr) *nftables.Set {

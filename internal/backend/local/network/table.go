@@ -147,11 +147,23 @@ func (k *kernel) begin() error {
 }
 
 // commit gives everything since the last commit to the kernel: all of it holds then, or nothing.
-func (k *kernel) commit() error {
+func (k *kernel) commit() (err error) {
+	defer k.dropOn(&err)
 	if err := k.conn.Flush(); err != nil {
 		return fmt.Errorf("nftables: %w", err)
 	}
 	return nil
+}
+
+// dropOn forgets, after an error, what is in the batch: it would be done with the next commit, which is somebody else's. What the
+// library holds against a connection it holds for ever, so that goes as well. It is deferred by whoever adds to a batch.
+func (k *kernel) dropOn(err *error) {
+	if *err == nil {
+		return
+	}
+	if conn, e := nftables.New(nftables.WithSockOptions(roomy)); e == nil { // Nothing is opened before there is something to say.
+		k.conn = conn
+	}
 }
 
 // remove takes the table away.

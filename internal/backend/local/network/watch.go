@@ -81,7 +81,7 @@ func (n *Network) refresh() error {
 	if err != nil || !changed {
 		return err
 	}
-	return n.closeForbidden("")
+	return n.closeForbidden(nil)
 }
 
 // follow changes the rules, and reports whether there was anything to change.
