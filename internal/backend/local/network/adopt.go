@@ -135,7 +135,7 @@ func (n *Network) forgetStray(slot int) error {
 
 // sweepAll removes what all sandboxes shared, when none lives.
 func (n *Network) sweepAll() error {
-	k, err := newKernel(n.names, n.block, n.cfg.Connections)
+	k, err := newKernel(n.names, n.block, &n.cfg)
 	if err != nil {
 		return err
 	}

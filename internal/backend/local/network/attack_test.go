@@ -224,6 +224,61 @@ func TestConnections(t *testing.T) {
 	}
 }
 
+// TestConnectionsTogether: what all sandboxes have together is bounded too, whoever has it, so that the machine's table is never theirs
+// alone. A flow is one however many packets it sends without an answer, and whoever ends one makes room.
+func TestConnectionsTogether(t *testing.T) {
+	w := networktest.New(t)
+	n := open(t, w, func(c *Config) { c.Connections, c.AllConnections = 3, 5 })
+	a, b, c := n.attach("a", mode("internet")), n.attach("b", mode("internet")), n.attach("c", mode("internet"))
+	var held []*networktest.Conn
+	defer func() {
+		for _, c := range held {
+			c.Close()
+		}
+	}()
+	for _, from := range []*Attachment{a, a, a, b} {
+		conn, err := networktest.Connect(from.Namespace, netip.MustParseAddrPort("1.1.1.1:443"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		held = append(held, conn)
+	}
+	var flow net.Conn
+	var err error
+	networktest.In(t, b.Namespace, func() { flow, err = net.Dial("udp", "1.1.1.1:4000") }) //nolint:noctx // a datagram socket waits for nothing
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer flow.Close()
+	for range 50 {
+		if _, err := flow.Write([]byte("nobody answers")); err != nil && !errors.Is(err, unix.ECONNREFUSED) {
+			t.Fatal(err)
+		}
+	}
+	n.check(b, map[string]error{"1.1.1.1:443": unix.ECONNREFUSED})
+	n.check(c, map[string]error{"1.1.1.1:443": unix.ECONNREFUSED})
+	if err := held[0].Talk(patience); err != nil {
+		t.Errorf("what was open: %v", err)
+	}
+	for _, id := range []string{"b", "c"} {
+		if denied, err := n.Denied(id); err != nil || denied[ReasonTogether] != 1 || denied[ReasonConnections] != 0 {
+			t.Errorf("denied to %s: %v %v", id, denied, err)
+		}
+	}
+	held[0].Close()
+	held = held[1:]
+	n.until(func() bool { return n.reaches(c, "1.1.1.1:443") == nil })
+}
+
+// TestInParts: the parts hold as many as they are to, and none is longer than the kernel may walk.
+func TestInParts(t *testing.T) {
+	for all, want := range map[int][2]uint32{1: {1, 1}, 5: {1, 5}, 1024: {1, 1024}, 1025: {2, 512}, 1 << 16: {64, 1024}, MaxAllConnections: {1024, 1024}} {
+		if parts, share := inParts(all); parts != want[0] || share != want[1] || int(parts*share) > all {
+			t.Errorf("%d: %d parts of %d", all, parts, share)
+		}
+	}
+}
+
 // TestQuestions: questions to the resolver are bounded like connections, and leave those alone.
 func TestQuestions(t *testing.T) {
 	w := networktest.New(t)

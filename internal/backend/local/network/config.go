@@ -21,6 +21,8 @@ type Config struct {
 	Denied []netip.Prefix
 	// Connections is how many connections a sandbox may have at a time; 0 is DefaultConnections.
 	Connections int
+	// AllConnections is how many all sandboxes together may have; 0 is half of what the machine's table holds.
+	AllConnections int
 	// BytesPerSecond bounds what a sandbox sends, and what it receives; 0 is no bound.
 	BytesPerSecond uint64
 	// Pool is how many namespaces are prepared ahead; 0 is DefaultPool, less than 0 none.
@@ -62,6 +64,10 @@ const (
 	DefaultConnections = 1024
 	// MaxConnections is the most that can be asked for: the kernel walks them all at each new one.
 	MaxConnections = 16384
+	// MaxAllConnections is the most that can be asked for of all sandboxes together.
+	MaxAllConnections = 1 << 20
+	// DefaultAllConnections is how many that is where the machine does not tell the size of its table.
+	DefaultAllConnections = 1 << 16
 	// DefaultPool is how many namespaces are prepared ahead.
 	DefaultPool = 8
 	// MaxPool is the most: each costs the kernel a few hundred kilobytes.

@@ -75,7 +75,7 @@ func (n *testNetwork) checkClean() {
 			n.t.Errorf("a link is left: %s", l.Attrs().Name)
 		}
 	}
-	k, err := newKernel(n.names, block{}, 1)
+	k, err := newKernel(n.names, block{}, &Config{Connections: 1, AllConnections: 1})
 	if err != nil {
 		n.t.Fatal(err)
 	}

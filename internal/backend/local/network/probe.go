@@ -57,7 +57,7 @@ func (n *Network) probeRules(six bool) error {
 	if six {
 		b.Range6 = nth(netip.MustParsePrefix(DefaultRange6), blockBits6, 0)
 	}
-	k, err := newKernel(n.names, b, n.cfg.Connections)
+	k, err := newKernel(n.names, b, &n.cfg)
 	if err != nil {
 		return err
 	}

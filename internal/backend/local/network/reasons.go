@@ -11,6 +11,8 @@ const (
 	ReasonSource Reason = "source"
 	// ReasonConnections: the sandbox had as many connections as it may have.
 	ReasonConnections Reason = "connections"
+	// ReasonTogether: all sandboxes had as many connections as they may have together.
+	ReasonTogether Reason = "all-connections"
 	// ReasonUnknown: nothing is known of the sandbox: it is being made, or has ended.
 	ReasonUnknown Reason = "unknown"
 	// ReasonQuestions: the sandbox asked for names faster than it may.
@@ -23,7 +25,7 @@ func reasons() []Reason {
 		ReasonSource, ReasonConnections, ReasonUnknown, Reason(egress.KindAny), Reason(egress.KindPorts), Reason(egress.KindProtocols),
 		Reason(egress.ClassDenied), Reason(egress.ClassMetadata), Reason(egress.ClassMachine), Reason(egress.ClassSandboxes),
 		Reason(egress.ClassTranslated), Reason(egress.ClassSpecial), Reason(egress.ClassLinkLocal), Reason(egress.ClassPrivate), Reason(egress.ClassOnLink),
-		ReasonQuestions,
+		ReasonQuestions, ReasonTogether,
 	}
 }
 

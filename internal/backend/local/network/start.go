@@ -22,12 +22,17 @@ func (c *Config) complete() error {
 	if c.Connections == 0 {
 		c.Connections = DefaultConnections
 	}
+	if c.AllConnections == 0 {
+		c.AllConnections = halfOfTable()
+	}
 	if c.Pool == 0 {
 		c.Pool = DefaultPool
 	}
 	switch {
 	case c.Connections < 1 || c.Connections > MaxConnections:
 		return fmt.Errorf("%d connections for each sandbox: want 1 to %d", c.Connections, MaxConnections)
+	case c.AllConnections < 1 || c.AllConnections > MaxAllConnections:
+		return fmt.Errorf("%d connections for all sandboxes together: want 1 to %d", c.AllConnections, MaxAllConnections)
 	case c.Pool > MaxPool:
 		return fmt.Errorf("%d network namespaces prepared ahead: at most %d", c.Pool, MaxPool)
 	case c.BytesPerSecond > 0 && c.BytesPerSecond < MinBytesPerSecond:
@@ -114,7 +119,7 @@ func (n *Network) setUp(living []*guest) (err error) {
 		return err
 	}
 	n.around, n.mtu = *a, a.mtu
-	if n.k, err = newKernel(n.names, n.block, n.cfg.Connections); err != nil {
+	if n.k, err = newKernel(n.names, n.block, &n.cfg); err != nil {
 		return err
 	}
 	if err := n.writeTable(living); err != nil {
@@ -147,7 +152,7 @@ func (n *Network) tearDownLocked() error {
 	k := n.k
 	if k == nil {
 		var err error
-		if k, err = newKernel(n.names, n.block, n.cfg.Connections); err != nil {
+		if k, err = newKernel(n.names, n.block, &n.cfg); err != nil {
 			return err
 		}
 	}

@@ -19,6 +19,7 @@ import (
 //	  known     let established connections through; new ones go to the chain of the sandbox's policy
 //	  policy-…  the rules of an egress.Policy, in their order; shared by the sandboxes that have it
 //	  allowed   let through, up to the limit of connections; asked, the same for the resolver
+//	  together  up to the limit of all sandboxes together
 //	  deny-…    count for the sandbox and the reason, and refuse
 //	input       from a sandbox to the machine: its resolver, and what a policy opens of the machine; from elsewhere to a
 //	            gateway: nothing
@@ -29,10 +30,11 @@ import (
 type kernel struct {
 	names
 	block
-	connections uint32
-	conn        *nftables.Conn
-	t           *nftables.Table
-	sets        sets
+	// connections bounds each sandbox, share is what all together have in each part of the flows, of which there are parts.
+	connections, share, parts uint32
+	conn                      *nftables.Conn
+	t                         *nftables.Table
+	sets                      sets
 }
 
 // setNumbers guards the numbers that the library gives to sets, which it counts for all connections together.
@@ -56,6 +58,8 @@ type sets struct {
 	// denied counts, by link and reason; counted holds the connections of each link, asked those to the resolver, which are many and
 	// short.
 	denied, counted, asked *nftables.Set
+	// together holds the connections of all links, by parts.
+	together *nftables.Set
 	// pace is how fast each link sends datagrams to the resolver.
 	pace *nftables.Set
 	// opened4 and opened6 are links of the machine on which this backend switched forwarding on, guarded4 and guarded6 those
@@ -70,6 +74,7 @@ const (
 	chainOther   = "protocols"
 	chainAllowed = "allowed"
 	chainAsked   = "asked"
+	chainAll     = "together"
 	chainRefuse  = "refuse"
 	chainInput   = "machine"
 	chainTo      = "to"
@@ -78,12 +83,13 @@ const (
 // deniedSlots is how many counters of denied connections there may be.
 const deniedSlots = 1 << 16
 
-func newKernel(n names, b block, connections int) (*kernel, error) {
+func newKernel(n names, b block, c *Config) (*kernel, error) {
 	conn, err := nftables.New(nftables.WithSockOptions(roomy))
 	if err != nil {
 		return nil, err
 	}
-	k := &kernel{names: n, block: b, connections: uint32(connections), conn: conn}
+	k := &kernel{names: n, block: b, connections: uint32(c.Connections), conn: conn}
+	k.parts, k.share = inParts(c.AllConnections)
 	k.t = &nftables.Table{Name: n.table, Family: nftables.TableFamilyINet}
 	link := nftables.TypeIFName
 	set := func(name string, key nftables.SetDatatype) *nftables.Set {
@@ -104,7 +110,7 @@ func newKernel(n names, b block, connections int) (*kernel, error) {
 		policy:  verdicts("policy"), machine: verdicts("machine"),
 		pins4: pins("pins4", nftables.TypeIPAddr), pins6: pins("pins6", nftables.TypeIP6Addr),
 		denied: dynamic("denied", nftables.MustConcatSetType(link, nftables.TypeMark)), counted: dynamic("connections", link), asked: dynamic("questions", link),
-		pace:    dynamic("pace", link),
+		together: dynamic("together", nftables.TypeMark), pace: dynamic("pace", link),
 		opened4: set("opened4", link), opened6: set("opened6", link), guarded4: set("guarded4", link), guarded6: set("guarded6", link),
 	}
 	return k, nil
@@ -119,7 +125,7 @@ func roomy(c *netlink.Conn) error {
 
 func (s *sets) all() []*nftables.Set {
 	return []*nftables.Set{
-		s.source4, s.source6, s.policy, s.machine, s.pins4, s.pins6, s.denied, s.counted, s.asked, s.pace, s.opened4, s.opened6, s.guarded4, s.guarded6,
+		s.source4, s.source6, s.policy, s.machine, s.pins4, s.pins6, s.denied, s.counted, s.asked, s.together, s.pace, s.opened4, s.opened6, s.guarded4, s.guarded6,
 	}
 }
 
@@ -137,7 +143,7 @@ func (k *kernel) begin() error {
 			return err
 		}
 	}
-	for _, name := range []string{chainFrom, chainKnown, chainOther, chainAllowed, chainAsked, chainRefuse, chainInput, chainTo} {
+	for _, name := range []string{chainFrom, chainKnown, chainOther, chainAllowed, chainAsked, chainAll, chainRefuse, chainInput, chainTo} {
 		k.chain(name)
 	}
 	k.refusals()
@@ -246,12 +252,10 @@ func (k *kernel) common() {
 	k.rule(chainOther, goTo(Reason("protocols").chain()))
 
 	for chain, s := range map[string]*nftables.Set{chainAllowed: k.sets.counted, chainAsked: k.sets.asked} {
-		over := &expr.Dynset{SrcRegKey: reg1, SetName: s.Name, SetID: s.ID, Operation: uint32(unix.NFT_DYNSET_OP_ADD), Exprs: []expr.Any{
-			&expr.Connlimit{Count: k.connections, Flags: expr.NFT_CONNLIMIT_F_INV},
-		}}
-		k.rule(chain, meta(expr.MetaKeyIIFNAME), over, goTo(ReasonConnections.chain()))
-		k.rule(chain, accept())
+		k.rule(chain, meta(expr.MetaKeyIIFNAME), over(s, reg1, k.connections), goTo(ReasonConnections.chain()))
+		k.rule(chain, goTo(chainAll))
 	}
+	k.together()
 
 	// All sandboxes share the resolver's socket: one that floods it would keep the others from being heard. The limit is above what the
 	// resolver answers, and what is over it is dropped, not refused: to refuse takes as long as to answer.
