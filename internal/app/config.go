@@ -46,6 +46,8 @@ type Config struct {
 	OCIRuntimes []string
 	// Network is how sandboxes are connected.
 	Network Network
+	// Limits bound what is open at a time of the API.
+	Limits Limits
 	// OutputRetention is how long output of main processes is kept after the end, OutputLimit how much of each, in bytes.
 	OutputRetention time.Duration
 	OutputLimit     int64

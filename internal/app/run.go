@@ -102,7 +102,7 @@ func (a *app) start(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	a.server, err = server.New(server.Config{Control: a.control, Logger: a.log, TLS: a.listeners.tls, Version: a.cfg.Version, Metrics: metrics, Pod: podOf})
+	a.server, err = server.New(server.Config{Control: a.control, Logger: a.log, TLS: a.listeners.tls, Limits: a.limits(), Version: a.cfg.Version, Metrics: metrics, Pod: podOf})
 	return err
 }
 

@@ -70,6 +70,10 @@ func TestUsageErrorsSayWhatToDo(t *testing.T) {
 		{[]string{"plan", "-f", "-", "--runner", "x", "--url", "http://127.0.0.1:1"}, 2, []string{"--request and --runner exclude each other"}},
 		{[]string{"runner", "create", "x", "-f", "-", "--zone", "z", "--url", "http://127.0.0.1:1"}, 2, []string{"--file and --zone exclude each other"}},
 		{[]string{"serve", "--log-format", "xml"}, 2, []string{"text or json"}},
+		{[]string{"serve", "--max-connections", "0"}, 2, []string{"--max-connections 0", "1 to"}},
+		{[]string{"serve", "--max-calls", "-1"}, 2, []string{"--max-calls -1", "1 to"}},
+		{[]string{"serve", "--max-calls", "10", "--max-calls-per-token", "11"}, 2, []string{"--max-calls-per-token 11", "1 to 10"}},
+		{[]string{"serve", "--all-sandbox-connections", "-1"}, 2, []string{"--all-sandbox-connections -1", "1 to"}},
 		{[]string{"context", "use", "nowhere"}, 5, []string{"no context"}},
 		{[]string{"context", "set", "x", "--url", "ftp://x"}, 2, []string{"not the URL of a server", "http://HOST:PORT"}},
 	} {

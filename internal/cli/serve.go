@@ -21,6 +21,7 @@ func (s *session) serveCmd() *cobra.Command {
 	var verbose, failpoints bool
 	var logFormat, images string
 	var net networkFlags
+	var limits limitFlags
 	c := &cobra.Command{
 		Use:   "serve",
 		Short: "Run a server: the whole product on one machine",
@@ -51,6 +52,9 @@ bound as its default, and the token of the administrator is written to DIR/admin
 				return err
 			}
 			if cfg.Network, err = net.read(); err != nil {
+				return err
+			}
+			if cfg.Limits, err = limits.read(); err != nil {
 				return err
 			}
 			level := slog.LevelInfo
@@ -87,6 +91,7 @@ bound as its default, and the token of the administrator is written to DIR/admin
 	f.StringVar(&cfg.Runtime, "runtime", "", "name of the default OCI runtime (default: crun, else runc, else runsc)")
 	f.StringArrayVar(&cfg.OCIRuntimes, "oci-runtime", nil, "OCI runtime NAME=PATH[,kind=crun|runc|runsc][,flag=--FLAG]... that profiles may name as runtime_class, repeatable")
 	net.bind(f)
+	limits.bind(f)
 	f.DurationVar(&cfg.OutputRetention, "output-retention", app.DefaultOutputRetention, "how long output of main processes is kept after their sandbox has ended")
 	f.Int64Var(&cfg.OutputLimit, "output-limit", app.DefaultOutputLimit, "bytes of output kept of each main process; older output is discarded")
 	f.BoolVarP(&verbose, "verbose", "v", false, "log every call")

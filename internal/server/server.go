@@ -44,12 +44,23 @@ type Config struct {
 	TLS *tls.Config
 	// MaxBodyBytes bounds REST bodies; 0 means port.DefaultMaxBody.
 	MaxBodyBytes int64
+	// Limits bound what is open at a time.
+	Limits Limits
 	// Version is that of the software, which runners of this server share.
 	Version string
 	// Metrics are served to operators; nil serves none.
 	Metrics *telemetry.Metrics
 	// Pod renders the pods of plans; nil refuses to.
 	Pod bermv1.PodFunc
+}
+
+// Limits are how much is open at a time; 0 is the default of each.
+type Limits struct {
+	// Connections is how many connections both listeners together have: port.DefaultMaxConnections.
+	Connections int
+	// Calls is how many calls are under way, streams among them: edge.DefaultMaxCalls. CallsPerToken is how many of one token:
+	// half of them.
+	Calls, CallsPerToken int
 }
 
 // Server serves one control service. Its methods are safe for concurrent use.
@@ -72,7 +83,7 @@ func New(cfg Config) (*Server, error) {
 		cfg.NewID = uuid.NewString
 	}
 	s := &Server{control: cfg.Control, metrics: cfg.Metrics, newID: cfg.NewID}
-	chain := edge.New(edge.Config{Authenticate: cfg.Control.Authenticate, Logger: cfg.Logger, Now: cfg.Now, NewID: cfg.NewID})
+	chain := edge.New(edge.Config{Authenticate: cfg.Control.Authenticate, Logger: cfg.Logger, Now: cfg.Now, NewID: cfg.NewID, MaxCalls: cfg.Limits.Calls, MaxCallsPerToken: cfg.Limits.CallsPerToken})
 	configure := controlplane.New(cfg.Control, cfg.Version)
 	onDrain := func(f func()) func() bool { return s.port.OnDrain(f) }
 	own := bermv1.New(cfg.Control, configure, cfg.Pod, onDrain)
@@ -82,7 +93,7 @@ func New(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	s.port = port.New(port.Config{
-		Chain: chain, REST: routes, TLS: cfg.TLS, Logger: cfg.Logger, MaxBody: cfg.MaxBodyBytes,
+		Chain: chain, REST: routes, TLS: cfg.TLS, Logger: cfg.Logger, MaxBody: cfg.MaxBodyBytes, MaxConnections: cfg.Limits.Connections,
 		Register: func(r grpc.ServiceRegistrar) {
 			register := func(desc *grpc.ServiceDesc, impl any) { chain.Register(r, desc, impl) }
 			configure.Register(register)

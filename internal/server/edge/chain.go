@@ -3,8 +3,9 @@
 //  1. recover: a panic becomes an internal error of this call, never the end of the process
 //  2. request id: made here, never taken from the caller, returned as x-request-id
 //  3. access log: one line when the call ends; never tokens, bodies or query strings
-//  4. authenticate: from the Authorization header alone, before a byte of the body is read
-//  5. the handler; what it returns becomes a status in package wire, in the form of the transport
+//  4. count: no more calls are under way than this server takes, and then, no more of one token
+//  5. authenticate: from the Authorization header alone, before a byte of the body is read
+//  6. the handler; what it returns becomes a status in package wire, in the form of the transport
 //
 // Chain.Run is that order, written once. Register and HTTP lead each transport through it. Nothing about a call is taken from
 // the Host header or from X-Forwarded headers.
@@ -26,7 +27,7 @@ import (
 	"github.com/bermhq/berm/internal/server/wire"
 )
 
-// Config is what a Chain needs; all of it is required.
+// Config is what a Chain needs; all of it is required, but for the limits.
 type Config struct {
 	// Authenticate returns who a token belongs to. Unknown, expired and revoked tokens are Unauthenticated.
 	Authenticate func(ctx context.Context, secret string) (core.Principal, error)
@@ -34,13 +35,20 @@ type Config struct {
 	Now          func() time.Time
 	// NewID makes request ids.
 	NewID func() string
+	// MaxCalls and MaxCallsPerToken bound the calls under way; 0 is DefaultMaxCalls, and half of those.
+	MaxCalls, MaxCallsPerToken int
 }
 
 // Chain leads calls to handlers. It is safe for concurrent use.
-type Chain struct{ cfg Config }
+type Chain struct {
+	cfg   Config
+	calls *calls
+}
 
 // New returns a chain.
-func New(cfg Config) *Chain { return &Chain{cfg: cfg} }
+func New(cfg Config) *Chain {
+	return &Chain{cfg: cfg, calls: newCalls(cfg.MaxCalls, cfg.MaxCallsPerToken)}
+}
 
 // Call describes a call to the chain.
 type Call struct {
@@ -108,6 +116,11 @@ func (c *Chain) Run(ctx context.Context, call *Call, handle func(context.Context
 const RequestIDHeader = "x-request-id"
 
 func (c *Chain) authenticated(ctx context.Context, s *state, call *Call, handle func(context.Context) error) error {
+	leave, err := c.calls.enter()
+	if err != nil {
+		return err
+	}
+	defer leave()
 	secret, err := bearer(call.Authorization)
 	if err != nil {
 		return err
@@ -115,6 +128,11 @@ func (c *Chain) authenticated(ctx context.Context, s *state, call *Call, handle 
 	if s.principal, err = c.cfg.Authenticate(ctx, secret); err != nil {
 		return err
 	}
+	leaveAs, err := c.calls.enterAs(s.principal)
+	if err != nil {
+		return err
+	}
+	defer leaveAs()
 	return handle(ctx)
 }
 

@@ -65,6 +65,8 @@ type Config struct {
 	Logger *slog.Logger
 	// MaxBody bounds REST bodies, in bytes; 0 means DefaultMaxBody.
 	MaxBody int64
+	// MaxConnections bounds the connections of both listeners together; 0 means DefaultMaxConnections.
+	MaxConnections int
 }
 
 // Port serves one configuration. Its methods are safe for concurrent use.
@@ -73,6 +75,7 @@ type Port struct {
 	// shared is behind net/http, native has its own listener. They are two servers because only the second can stop gracefully.
 	shared, native *grpc.Server
 	http           *http.Server
+	crowd          *crowd
 	draining       atomic.Bool
 	drain          <-chan struct{}
 	onDrain        func(func()) func() bool
@@ -84,9 +87,13 @@ func New(cfg Config) *Port {
 	if cfg.MaxBody <= 0 {
 		cfg.MaxBody = DefaultMaxBody
 	}
+	if cfg.MaxConnections <= 0 {
+		cfg.MaxConnections = DefaultMaxConnections
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	p := &Port{
-		cfg: cfg, drain: ctx.Done(), startDrain: cancel,
+		crowd: newCrowd(cfg.MaxConnections, cfg.TLS == nil, cfg.Logger),
+		cfg:   cfg, drain: ctx.Done(), startDrain: cancel,
 		onDrain: func(f func()) func() bool { return context.AfterFunc(ctx, f) },
 	}
 	p.shared = p.grpcServer()
@@ -149,6 +156,7 @@ func IsGRPC(r *http.Request) bool {
 // Serve serves the shared port until Shutdown, and returns nil then.
 func (p *Port) Serve(l net.Listener) error {
 	var err error
+	l = p.crowd.bound(l)
 	if p.cfg.TLS != nil {
 		err = p.http.ServeTLS(l, "", "")
 	} else {
@@ -162,7 +170,7 @@ func (p *Port) Serve(l net.Listener) error {
 
 // ServeGRPC serves gRPC alone until Shutdown, and returns nil then.
 func (p *Port) ServeGRPC(l net.Listener) error {
-	err := p.native.Serve(l)
+	err := p.native.Serve(p.crowd.bound(l))
 	if errors.Is(err, grpc.ErrServerStopped) {
 		return nil
 	}
@@ -206,6 +214,7 @@ func (p *Port) Shutdown(ctx context.Context) error {
 	// Last: the server behind net/http has no graceful stop, it ends its calls at once.
 	p.shared.Stop()
 	<-done
+	p.crowd.running.Wait()
 	p.startDrain() // releases what waits for it
 	return err
 }

@@ -111,9 +111,9 @@ type fixture struct {
 }
 
 // start serves a stub on loopback; encrypted with the certificate of httptest when secure.
-func start(t *testing.T, secure bool) *fixture {
+func start(t *testing.T, secure bool, change ...func(*port.Config)) *fixture {
 	t.Helper()
-	f := build(t, secure)
+	f := build(t, secure, change...)
 	f.addr = serve(t, listen(t), f.port.Serve)
 	f.nativeAt = serve(t, listen(t), f.port.ServeGRPC)
 	f.url = map[bool]string{false: "http://", true: "https://"}[secure] + f.addr
@@ -126,10 +126,13 @@ func start(t *testing.T, secure bool) *fixture {
 }
 
 // build makes a port that does not listen yet.
-func build(t *testing.T, secure bool) *fixture {
+func build(t *testing.T, secure bool, change ...func(*port.Config)) *fixture {
 	t.Helper()
 	f := &fixture{stub: &stub{}}
 	cfg := port.Config{Logger: slog.New(slog.DiscardHandler), MaxBody: 1 << 20}
+	for _, c := range change {
+		c(&cfg)
+	}
 	chain := edge.New(edge.Config{
 		Logger: cfg.Logger, Now: time.Now, NewID: func() string { return "id-1" },
 		Authenticate: func(_ context.Context, secret string) (core.Principal, error) {
