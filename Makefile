@@ -32,6 +32,7 @@ scenarios: deps-test build ## the mission's statements, bad input, and streams, 
 	test/scenarios/mission.sh
 	test/scenarios/bad_input.sh
 	test/scenarios/streams.sh
+	test/scenarios/copy.sh
 
 crash: deps-test build ## kill the server at every failpoint
 	test/crash/run.sh

@@ -25,7 +25,7 @@ import (
 const copyChunk = 32<<10 - 128
 
 type copyFlags struct {
-	setuid, links, quiet bool
+	setuid, links, quiet, resume bool
 }
 
 func (s *session) cpCmd() *cobra.Command {
@@ -39,7 +39,10 @@ SOURCE/. copies what is in a directory.
 
 Modes and times are kept, set-user-id bits only with --setuid. Symbolic links are copied as links and never followed; out of a
 sandbox, those that lead out of what is copied are left out unless --links is given. Pipes, sockets and devices are left out. Each file
-is replaced whole or not at all. The sandbox needs neither tar nor a shell.`,
+is replaced whole or not at all. The sandbox needs neither tar nor a shell.
+
+A copy whose connection breaks goes on by itself where it was, when the server can be reached again soon. What is there of one that was
+interrupted otherwise is gone on with by --resume, if it still is the beginning of the source.`,
 		Args: args(2, 2, "a source and a destination"),
 		RunE: s.with(func(ctx context.Context, c *client.Client, a []string) error {
 			fromBox, from := splitRemote(a[0])
@@ -57,6 +60,7 @@ is replaced whole or not at all. The sandbox needs neither tar nor a shell.`,
 	f := c.Flags()
 	f.BoolVar(&flags.setuid, "setuid", false, "keep set-user-id and set-group-id bits")
 	f.BoolVar(&flags.links, "links", false, "copy links that lead out of what is copied, out of a sandbox too")
+	f.BoolVar(&flags.resume, "resume", false, "go on with an earlier copy that was interrupted; what is there already is not copied again")
 	f.BoolVarP(&flags.quiet, "quiet", "q", false, "show no progress and no summary")
 	return c
 }
@@ -91,6 +95,9 @@ func (s *session) copyIn(ctx context.Context, c *client.Client, local, id, to st
 		return unreadable(local, err)
 	}
 	defer func() { _ = dir.Close() }()
+	if !info.IsDir() {
+		return s.fileIn(ctx, c, dir, name, &upload{id: id, to: to, as: as, local: local}, flags)
+	}
 	ctx, cancel := context.WithCancel(ctx) // Without the end of our side, the server takes no archive for whole.
 	defer cancel()
 	stream, err := c.Files().WriteArchive(ctx)
@@ -177,6 +184,11 @@ func localSource(local string, isDir bool) (dir *os.Root, name, as string, err e
 }
 
 func (s *session) copyOut(ctx context.Context, c *client.Client, id, from, local string, flags copyFlags) error {
+	if wantsFile(from, local) {
+		if err := s.fileOut(ctx, c, &download{id: id, from: from, local: local}, flags); !fault.HasReason(err, fault.ReasonFileIsDirectory) {
+			return err
+		}
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	stream, err := c.Files().ReadArchive(ctx, &bermv1.ReadArchiveRequest{SandboxId: id, Path: from})
@@ -306,7 +318,9 @@ type copyProgress struct {
 	quiet   bool
 	entries int
 	bytes   int64
-	pace    pace
+	// before is how much was there from an earlier attempt.
+	before int64
+	pace   pace
 }
 
 func (s *session) progressOf(flags copyFlags, what string) *copyProgress {
@@ -326,6 +340,18 @@ func (p *copyProgress) left(name, why string) {
 	fmt.Fprintf(p.s.Err, "left out %s: %s\n", clean(name), clean(why))
 }
 
+// begin begins an attempt to copy a file, of which a part is there.
+func (p *copyProgress) begin(before int64) { p.entries, p.bytes, p.before = 1, 0, before }
+
+// say tells what happens meanwhile.
+func (p *copyProgress) say(format string, args ...any) {
+	if p.quiet {
+		return
+	}
+	p.clear()
+	fmt.Fprintf(p.s.Err, "%s\n", clean(fmt.Sprintf(format, args...)))
+}
+
 func (p *copyProgress) clear() {
 	if p.live {
 		fmt.Fprint(p.s.Err, "\r\x1b[K")
@@ -343,9 +369,12 @@ func (p *copyProgress) end(err error) error {
 
 // String tells how much was copied, and on a terminal how fast.
 func (p *copyProgress) String() string {
-	text := fmt.Sprintf("%d entries, %s", p.entries, byteText(p.bytes))
+	text := fmt.Sprintf("%d entries, %s", p.entries, byteText(p.before+p.bytes))
 	if p.entries == 1 {
-		text = byteText(p.bytes)
+		text = byteText(p.before + p.bytes)
+	}
+	if p.before > 0 {
+		text += fmt.Sprintf(", %s of it from before", byteText(p.before))
 	}
 	if rate := p.pace.rate(p.bytes); p.live && rate > 0 {
 		text += fmt.Sprintf(" (%s/s)", byteText(rate))

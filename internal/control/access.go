@@ -12,7 +12,7 @@ func roleOf(method string) (core.Role, bool) {
 		"GetRunner", "ListRunners", "RunnerRevisions",
 		"GetZone", "ListZones",
 		"WhoAmI", "ListOrgs",
-		"Launch", "Plan", "Get", "List", "Stop", "Pause", "Suspend", "Resume", "Fork", "Delete", "Wait", "Exec", "Logs", "ReadArchive", "WriteArchive", "ReadFile", "WriteFile", "Explain", "Submitted", "Network", "ExplainNetwork", "PlanNetwork",
+		"Launch", "Plan", "Get", "List", "Stop", "Pause", "Suspend", "Resume", "Fork", "Delete", "Wait", "Exec", "Logs", "ReadArchive", "WriteArchive", "ReadFile", "WriteFile", "ReadFileFrom", "WriteFileFrom", "FileState", "Explain", "Submitted", "Network", "ExplainNetwork", "PlanNetwork",
 		"AvailableRunners", "AvailableRunner", "AvailableProfiles", "AvailableProfile":
 		return core.RoleUser, true
 	case "CreateProfile", "UpdateProfile", "DeleteProfile",

@@ -21,8 +21,13 @@ func (s *Service) ReadArchive(ctx context.Context, p core.Principal, id, path st
 		return nil, err
 	}
 	failpoint.Hit(fpReadArchive)
+	over := s.busy(id)
 	r, err := link.ReadArchive(ctx, id, path)
-	return r, withPath(s.linkFault(ctx, p.OrgID, id, err), path)
+	if err != nil {
+		over()
+		return nil, withPath(s.linkFault(ctx, p.OrgID, id, err), path)
+	}
+	return &busyReader{ReadCloser: r, over: over}, nil
 }
 
 // WriteArchive unpacks an archive in a running sandbox: below path under name where path is a directory, else as path. Errors
@@ -39,5 +44,6 @@ func (s *Service) WriteArchive(ctx context.Context, p core.Principal, id, path, 
 		return err
 	}
 	failpoint.Hit(fpWriteArchive)
+	defer s.busy(id)()
 	return withPath(s.linkFault(ctx, p.OrgID, id, link.WriteArchive(ctx, id, path, name, r)), path)
 }

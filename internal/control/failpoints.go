@@ -39,6 +39,9 @@ const (
 	fpWriteArchive      = "control.before-write-archive"
 	fpReadFile          = "control.before-read-file"
 	fpWriteFile         = "control.before-write-file"
+	fpReadFileFrom      = "control.before-read-file-from"
+	fpWriteFileFrom     = "control.before-write-file-from"
+	fpFileState         = "control.before-file-state"
 	fpImagePull         = "control.before-image-pull"
 	fpImageRemove       = "control.before-image-remove"
 	fpImageImport       = "control.before-image-import"
@@ -54,6 +57,6 @@ func Failpoints() []string {
 		fpProfileInsert, fpProfileUpdate, fpProfileDelete, fpRunnerInsert, fpRunnerUpdate, fpRunnerDelete, fpRunnerDrained,
 		fpZonePut, fpZoneDelete, fpOrgInsert, fpTokenInsert, fpTokenRevoke, fpBootstrap, fpCapacity,
 		fpLaunchCommit, fpLaunchCommitted, fpApplied, fpStatusCommit, fpStatusCommitted, fpStop, fpStopped, fpPause, fpPaused, fpSuspend, fpSuspended, fpResume, fpResumed, fpCleanup, fpCleaned,
-		fpCollect, fpExec, fpLogs, fpReadArchive, fpWriteArchive, fpReadFile, fpWriteFile, fpRecovered, fpSetPools, fpFirstPassObserved,
+		fpCollect, fpExec, fpLogs, fpReadArchive, fpWriteArchive, fpReadFile, fpWriteFile, fpReadFileFrom, fpWriteFileFrom, fpFileState, fpRecovered, fpSetPools, fpFirstPassObserved,
 	}
 }

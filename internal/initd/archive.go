@@ -110,23 +110,11 @@ func openTree(p string) (dir *os.Root, name string, info fs.FileInfo, err error)
 
 // openPlace opens the directory that an archive goes to, making what is missing, and returns the name that it gets there.
 func openPlace(p, name string) (*os.Root, string, error) {
-	if werr := checkPath(p); werr != nil {
-		return nil, "", werr
-	}
-	if strings.ContainsAny(name, "/\x00") || name == "." || name == ".." {
-		return nil, "", fileError(p, wire.CodeInvalid, fmt.Sprintf("%.80q is no name", name))
-	}
-	p, err := followEnd(p)
+	at, name, err := placeOf(p, name)
 	if err != nil {
 		return nil, "", err
 	}
-	var st unix.Stat_t
-	err = unix.Lstat(p, &st)
-	isDir := err == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR || err != nil && strings.HasSuffix(p, "/")
-	at := p
-	if !isDir {
-		at, name = path.Dir(p), path.Base(p)
-	} else if name == "" {
+	if name == "" {
 		name = "."
 	}
 	fd, err := openDir(at) // It makes what is missing, and refuses pseudo file systems.
@@ -136,6 +124,25 @@ func openPlace(p, name string) (*os.Root, string, error) {
 	closeFD(fd)
 	dir, err := openRoot(at)
 	return dir, name, err
+}
+
+// placeOf returns the directory that what is written to p goes to, and its name there: where p is a directory, the one given.
+func placeOf(p, name string) (at, as string, err error) {
+	if werr := checkPath(p); werr != nil {
+		return "", "", werr
+	}
+	if strings.ContainsAny(name, "/\x00") || name == "." || name == ".." {
+		return "", "", fileError(p, wire.CodeInvalid, fmt.Sprintf("%.80q is no name", name))
+	}
+	if p, err = followEnd(p); err != nil {
+		return "", "", err
+	}
+	var st unix.Stat_t
+	err = unix.Lstat(p, &st)
+	if err == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR || err != nil && strings.HasSuffix(p, "/") {
+		return p, name, nil
+	}
+	return path.Dir(p), path.Base(p), nil
 }
 
 // followEnd follows links at the end of a path; one that leads nowhere stays what it says.

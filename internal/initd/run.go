@@ -49,6 +49,8 @@ type daemon struct {
 	mainFiles [2]int
 	files     files
 	archives  chan struct{}
+	partials  partials
+	digests   chan struct{}
 	// spawning orders what the start of a process needs of the file system.
 	spawning sync.Mutex
 
@@ -99,7 +101,7 @@ func Run(c Contact) int {
 		return 1
 	}
 	d := &daemon{
-		reaper: reap.New(newForker().fork), contact: c, oomScore: childScore(), endsInput: c.dial == "" || endsTerminalInput(), empty: emptyInput(), dir: "/", files: make(files, maxFileCalls), archives: make(chan struct{}, maxArchives), env: mergeEnv(nil, nil),
+		reaper: reap.New(newForker().fork), contact: c, oomScore: childScore(), endsInput: c.dial == "" || endsTerminalInput(), empty: emptyInput(), dir: "/", files: make(files, maxFileCalls), archives: make(chan struct{}, maxArchives), digests: make(chan struct{}, maxDigests), env: mergeEnv(nil, nil),
 		mainEnded: make(chan syscall.WaitStatus, 1), stopped: make(chan struct{}), mainOver: make(chan struct{}), orphaned: make(chan struct{}), commands: map[*execution]struct{}{}, lingering: make(chan struct{}, maxLingering),
 	}
 	if err := d.openMain(c); err != nil {
@@ -285,6 +287,12 @@ func (d *daemon) dispatch(s *stream, req wire.Request) {
 		d.readArchive(s, req)
 	case wire.OpWriteArchive:
 		d.writeArchive(s, req)
+	case wire.OpReadFrom:
+		d.readFrom(s, req)
+	case wire.OpWriteFrom:
+		d.writeFrom(s, req)
+	case wire.OpFileState:
+		d.fileState(s, req)
 	case wire.OpStop:
 		d.stop()
 		_ = wire.Write(s, wire.TypeOK, nil)

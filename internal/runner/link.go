@@ -46,6 +46,7 @@ type Link interface {
 	WriteFile(ctx context.Context, id, path string, mode uint32, r io.Reader) error
 	ReadArchive(ctx context.Context, id, path string) (io.ReadCloser, error)
 	WriteArchive(ctx context.Context, id, path, name string, r io.Reader) error
+	backend.Transfers
 	Logs(ctx context.Context, id string, q backend.LogQuery) (backend.LogReader, error)
 	// SetPools replaces the pools of prepared sandboxes. A pool whose layers do not give its digest: Precondition, DIGEST_MISMATCH,
 	// and nothing changes.

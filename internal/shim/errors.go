@@ -19,6 +19,8 @@ var reasons = map[wire.Code]struct {
 	wire.CodeNotFound:        {fault.NotFound, fault.ReasonFileNotFound},
 	wire.CodeIsDirectory:     {fault.Precondition, fault.ReasonFileIsDirectory},
 	wire.CodeTooLarge:        {fault.Precondition, fault.ReasonFileTooLarge},
+	wire.CodeChanged:         {fault.Conflict, fault.ReasonFileChanged},
+	wire.CodeBusy:            {fault.Conflict, fault.ReasonFileBusy},
 	wire.CodeIOFailed:        {fault.Precondition, fault.ReasonFileIOFailed},
 	wire.CodeInvalid:         {fault.Invalid, fault.ReasonInvalidRequest},
 	wire.CodeExhausted:       {fault.Exhausted, fault.ReasonLimitExceeded},

@@ -14,6 +14,21 @@ import (
 // FileInfo describes a file at the moment it was opened.
 type FileInfo = wire.FileInfo
 
+// FileState is how far writing a file came.
+type FileState = wire.FileState
+
+// Upload is what WriteFrom writes.
+type Upload struct {
+	// Name is what the file is called in a directory that is there.
+	Name string
+	// Mode and ModTime are what the file gets. A zero ModTime is now.
+	Mode    uint32
+	ModTime time.Time
+	// Size is what the whole file has, Offset what is there of it; Prefix is the SHA-256 digest of that.
+	Size, Offset int64
+	Prefix       []byte
+}
+
 // WriteOptions refines WriteFile.
 type WriteOptions struct {
 	// Mode is the permission of a new file, 0 is 0644; an existing file keeps its own.
@@ -34,6 +49,30 @@ func (c *Client) ReadFile(ctx context.Context, path string, limit int64) (io.Rea
 func (c *Client) ReadArchive(ctx context.Context, path string) (io.ReadCloser, error) {
 	r, _, err := c.read(ctx, wire.Request{Op: wire.OpReadArchive, Path: path})
 	return r, err
+}
+
+// ReadFrom opens a regular file of the sandbox at an offset, the content before which has the SHA-256 digest prefix. The reader
+// yields what the file had when it was opened, and fails when that is not there any more. A file that begins otherwise, or is
+// shorter: Conflict, FILE_CHANGED.
+func (c *Client) ReadFrom(ctx context.Context, path string, offset int64, prefix []byte) (io.ReadCloser, FileInfo, error) {
+	return c.read(ctx, wire.Request{Op: wire.OpReadFrom, Path: path, Offset: offset, Prefix: prefix})
+}
+
+// FileState tells how far WriteFrom of a path came.
+func (c *Client) FileState(ctx context.Context, path, name string) (FileState, error) {
+	var state FileState
+	err := c.call(ctx, wire.Request{Op: wire.OpFileState, Path: path, Name: name}, &state)
+	return state, err
+}
+
+// WriteFrom writes what r holds behind what an earlier WriteFrom left, or a file from its beginning on. It takes its place when
+// all is there; until then what was there stays. When r fails or the caller goes away, what came stays to be gone on with. A
+// beginning that is not what Upload says: Conflict, FILE_CHANGED; one that somebody else writes: Conflict, FILE_BUSY. An error
+// of r is returned as it is.
+func (c *Client) WriteFrom(ctx context.Context, path string, u Upload, r io.Reader) error {
+	return c.write(ctx, wire.Request{
+		Op: wire.OpWriteFrom, Path: path, Name: u.Name, Mode: u.Mode, ModTime: u.ModTime, Size: u.Size, Offset: u.Offset, Prefix: u.Prefix,
+	}, r)
 }
 
 func (c *Client) read(ctx context.Context, req wire.Request) (io.ReadCloser, FileInfo, error) {

@@ -112,4 +112,31 @@ func (m *machine) copies(id string) {
 		}
 	}
 	_, _ = to.CloseAndRecv()
+	m.transfers(ctx, c, id)
+}
+
+// transfers moves a file out of a sandbox and into it again, so that it could be gone on with.
+func (m *machine) transfers(ctx context.Context, c *client.Client, id string) {
+	_, _ = c.Files().GetFileState(ctx, &bermv1.GetFileStateRequest{SandboxId: id, Path: "/tmp/moved"})
+	from, err := c.Files().ReadFile(ctx, &bermv1.ReadFileRequest{SandboxId: id, Path: "/etc/hosts"})
+	if err != nil {
+		return
+	}
+	first, err := from.Recv()
+	if err != nil {
+		return
+	}
+	to, err := c.Files().WriteFile(ctx)
+	if err != nil {
+		return
+	}
+	init := &bermv1.WriteFileInit{SandboxId: id, Path: "/tmp/moved", Resumable: &bermv1.ResumableWrite{Size: first.GetInfo().GetSize()}}
+	err = to.Send(&bermv1.WriteFileRequest{Request: &bermv1.WriteFileRequest_Init{Init: init}})
+	for err == nil {
+		var piece *bermv1.ReadFileResponse
+		if piece, err = from.Recv(); err == nil {
+			err = to.Send(&bermv1.WriteFileRequest{Request: &bermv1.WriteFileRequest_Data{Data: piece.GetData()}})
+		}
+	}
+	_, _ = to.CloseAndRecv()
 }

@@ -12,6 +12,7 @@ import (
 	_ "google.golang.org/genproto/googleapis/api/annotations"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -401,8 +402,10 @@ type WriteFileInit struct {
 	SandboxId string                 `protobuf:"bytes,1,opt,name=sandbox_id,json=sandboxId,proto3" json:"sandbox_id,omitempty"`
 	// An absolute path.
 	Path string `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
-	// Permission bits of a new file; 0 is 0644. One that is there keeps its own.
-	Mode          uint32 `protobuf:"varint,3,opt,name=mode,proto3" json:"mode,omitempty"`
+	// Permission bits of a new file; 0 is 0644. One that is there keeps its own, unless resumable is set.
+	Mode uint32 `protobuf:"varint,3,opt,name=mode,proto3" json:"mode,omitempty"`
+	// Makes it a write that can be gone on with when it breaks off.
+	Resumable     *ResumableWrite `protobuf:"bytes,4,opt,name=resumable,proto3" json:"resumable,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -458,6 +461,443 @@ func (x *WriteFileInit) GetMode() uint32 {
 	return 0
 }
 
+func (x *WriteFileInit) GetResumable() *ResumableWrite {
+	if x != nil {
+		return x.Resumable
+	}
+	return nil
+}
+
+// ResumableWrite is a write whose beginning stays in the sandbox for an hour when the stream breaks off, under a name of its own
+// beside the file, for another that goes on with it. Until it is whole, what was there before stays.
+type ResumableWrite struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As in WriteArchiveInit: one component, for a path that is a directory.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// What the whole file has, in bytes. A stream that brings more or less is refused.
+	Size int64 `protobuf:"varint,2,opt,name=size,proto3" json:"size,omitempty"`
+	// How much of it is there already, in bytes, by FileState; data is what follows. 0 begins anew, whatever is there.
+	Offset int64 `protobuf:"varint,3,opt,name=offset,proto3" json:"offset,omitempty"`
+	// The SHA-256 digest of the content before offset, 32 bytes; required with an offset. If what is there is anything else, nothing is
+	// written: ABORTED, reason FILE_CHANGED.
+	PrefixSha256 []byte `protobuf:"bytes,4,opt,name=prefix_sha256,json=prefixSha256,proto3" json:"prefix_sha256,omitempty"`
+	// The file's modification time.
+	ModifiedAt    *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=modified_at,json=modifiedAt,proto3" json:"modified_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResumableWrite) Reset() {
+	*x = ResumableWrite{}
+	mi := &file_berm_v1_file_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResumableWrite) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResumableWrite) ProtoMessage() {}
+
+func (x *ResumableWrite) ProtoReflect() protoreflect.Message {
+	mi := &file_berm_v1_file_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResumableWrite.ProtoReflect.Descriptor instead.
+func (*ResumableWrite) Descriptor() ([]byte, []int) {
+	return file_berm_v1_file_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *ResumableWrite) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ResumableWrite) GetSize() int64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *ResumableWrite) GetOffset() int64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
+func (x *ResumableWrite) GetPrefixSha256() []byte {
+	if x != nil {
+		return x.PrefixSha256
+	}
+	return nil
+}
+
+func (x *ResumableWrite) GetModifiedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ModifiedAt
+	}
+	return nil
+}
+
+// FileInfo is what a file is, without its content.
+type FileInfo struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// In bytes.
+	Size int64 `protobuf:"varint,1,opt,name=size,proto3" json:"size,omitempty"`
+	// Permission bits and the three above them.
+	Mode          uint32                 `protobuf:"varint,2,opt,name=mode,proto3" json:"mode,omitempty"`
+	ModifiedAt    *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=modified_at,json=modifiedAt,proto3" json:"modified_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FileInfo) Reset() {
+	*x = FileInfo{}
+	mi := &file_berm_v1_file_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FileInfo) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FileInfo) ProtoMessage() {}
+
+func (x *FileInfo) ProtoReflect() protoreflect.Message {
+	mi := &file_berm_v1_file_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FileInfo.ProtoReflect.Descriptor instead.
+func (*FileInfo) Descriptor() ([]byte, []int) {
+	return file_berm_v1_file_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *FileInfo) GetSize() int64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *FileInfo) GetMode() uint32 {
+	if x != nil {
+		return x.Mode
+	}
+	return 0
+}
+
+func (x *FileInfo) GetModifiedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ModifiedAt
+	}
+	return nil
+}
+
+// GetFileStateRequest asks how far writing a file came.
+type GetFileStateRequest struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	SandboxId string                 `protobuf:"bytes,1,opt,name=sandbox_id,json=sandboxId,proto3" json:"sandbox_id,omitempty"`
+	// path and name are those of the write.
+	Path          string `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
+	Name          string `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetFileStateRequest) Reset() {
+	*x = GetFileStateRequest{}
+	mi := &file_berm_v1_file_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetFileStateRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetFileStateRequest) ProtoMessage() {}
+
+func (x *GetFileStateRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berm_v1_file_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetFileStateRequest.ProtoReflect.Descriptor instead.
+func (*GetFileStateRequest) Descriptor() ([]byte, []int) {
+	return file_berm_v1_file_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *GetFileStateRequest) GetSandboxId() string {
+	if x != nil {
+		return x.SandboxId
+	}
+	return ""
+}
+
+func (x *GetFileStateRequest) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *GetFileStateRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+// FileState is how far writing a file came.
+type FileState struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The regular file that is there, complete; absent where there is none.
+	File *FileInfo `protobuf:"bytes,1,opt,name=file,proto3" json:"file,omitempty"`
+	// How much a write that broke off has left, in bytes; 0 is nothing. The sandbox can change it: only its digest says what it is.
+	PartialSize int64 `protobuf:"varint,2,opt,name=partial_size,json=partialSize,proto3" json:"partial_size,omitempty"`
+	// A resumable write of the file is under way.
+	Busy          bool `protobuf:"varint,3,opt,name=busy,proto3" json:"busy,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FileState) Reset() {
+	*x = FileState{}
+	mi := &file_berm_v1_file_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FileState) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FileState) ProtoMessage() {}
+
+func (x *FileState) ProtoReflect() protoreflect.Message {
+	mi := &file_berm_v1_file_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FileState.ProtoReflect.Descriptor instead.
+func (*FileState) Descriptor() ([]byte, []int) {
+	return file_berm_v1_file_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *FileState) GetFile() *FileInfo {
+	if x != nil {
+		return x.File
+	}
+	return nil
+}
+
+func (x *FileState) GetPartialSize() int64 {
+	if x != nil {
+		return x.PartialSize
+	}
+	return 0
+}
+
+func (x *FileState) GetBusy() bool {
+	if x != nil {
+		return x.Busy
+	}
+	return false
+}
+
+// ReadFileRequest names a file and where to begin.
+type ReadFileRequest struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	SandboxId string                 `protobuf:"bytes,1,opt,name=sandbox_id,json=sandboxId,proto3" json:"sandbox_id,omitempty"`
+	// An absolute path.
+	Path string `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
+	// Where to begin, in bytes.
+	Offset int64 `protobuf:"varint,3,opt,name=offset,proto3" json:"offset,omitempty"`
+	// The SHA-256 digest of the content before offset, 32 bytes; required with an offset. Of a file that is shorter, or begins otherwise,
+	// nothing is sent: ABORTED, reason FILE_CHANGED.
+	PrefixSha256  []byte `protobuf:"bytes,4,opt,name=prefix_sha256,json=prefixSha256,proto3" json:"prefix_sha256,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReadFileRequest) Reset() {
+	*x = ReadFileRequest{}
+	mi := &file_berm_v1_file_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReadFileRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReadFileRequest) ProtoMessage() {}
+
+func (x *ReadFileRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berm_v1_file_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReadFileRequest.ProtoReflect.Descriptor instead.
+func (*ReadFileRequest) Descriptor() ([]byte, []int) {
+	return file_berm_v1_file_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *ReadFileRequest) GetSandboxId() string {
+	if x != nil {
+		return x.SandboxId
+	}
+	return ""
+}
+
+func (x *ReadFileRequest) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *ReadFileRequest) GetOffset() int64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
+func (x *ReadFileRequest) GetPrefixSha256() []byte {
+	if x != nil {
+		return x.PrefixSha256
+	}
+	return nil
+}
+
+// ReadFileResponse is info, once and first, and then data, as much as the file had when it was opened. The file is whole when the
+// stream ends with OK, and only then.
+type ReadFileResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Response:
+	//
+	//	*ReadFileResponse_Info
+	//	*ReadFileResponse_Data
+	Response      isReadFileResponse_Response `protobuf_oneof:"response"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReadFileResponse) Reset() {
+	*x = ReadFileResponse{}
+	mi := &file_berm_v1_file_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReadFileResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReadFileResponse) ProtoMessage() {}
+
+func (x *ReadFileResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berm_v1_file_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReadFileResponse.ProtoReflect.Descriptor instead.
+func (*ReadFileResponse) Descriptor() ([]byte, []int) {
+	return file_berm_v1_file_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *ReadFileResponse) GetResponse() isReadFileResponse_Response {
+	if x != nil {
+		return x.Response
+	}
+	return nil
+}
+
+func (x *ReadFileResponse) GetInfo() *FileInfo {
+	if x != nil {
+		if x, ok := x.Response.(*ReadFileResponse_Info); ok {
+			return x.Info
+		}
+	}
+	return nil
+}
+
+func (x *ReadFileResponse) GetData() []byte {
+	if x != nil {
+		if x, ok := x.Response.(*ReadFileResponse_Data); ok {
+			return x.Data
+		}
+	}
+	return nil
+}
+
+type isReadFileResponse_Response interface {
+	isReadFileResponse_Response()
+}
+
+type ReadFileResponse_Info struct {
+	Info *FileInfo `protobuf:"bytes,1,opt,name=info,proto3,oneof"`
+}
+
+type ReadFileResponse_Data struct {
+	Data []byte `protobuf:"bytes,2,opt,name=data,proto3,oneof"`
+}
+
+func (*ReadFileResponse_Info) isReadFileResponse_Response() {}
+
+func (*ReadFileResponse_Data) isReadFileResponse_Response() {}
+
 // WriteFileResponse says that the file is in place.
 type WriteFileResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -467,7 +907,7 @@ type WriteFileResponse struct {
 
 func (x *WriteFileResponse) Reset() {
 	*x = WriteFileResponse{}
-	mi := &file_berm_v1_file_proto_msgTypes[7]
+	mi := &file_berm_v1_file_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -479,7 +919,7 @@ func (x *WriteFileResponse) String() string {
 func (*WriteFileResponse) ProtoMessage() {}
 
 func (x *WriteFileResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_v1_file_proto_msgTypes[7]
+	mi := &file_berm_v1_file_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -492,14 +932,14 @@ func (x *WriteFileResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteFileResponse.ProtoReflect.Descriptor instead.
 func (*WriteFileResponse) Descriptor() ([]byte, []int) {
-	return file_berm_v1_file_proto_rawDescGZIP(), []int{7}
+	return file_berm_v1_file_proto_rawDescGZIP(), []int{13}
 }
 
 var File_berm_v1_file_proto protoreflect.FileDescriptor
 
 const file_berm_v1_file_proto_rawDesc = "" +
 	"\n" +
-	"\x12berm/v1/file.proto\x12\aberm.v1\x1a\x1fgoogle/api/field_behavior.proto\"Q\n" +
+	"\x12berm/v1/file.proto\x12\aberm.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"Q\n" +
 	"\x12ReadArchiveRequest\x12\"\n" +
 	"\n" +
 	"sandbox_id\x18\x01 \x01(\tB\x03\xe0A\x02R\tsandboxId\x12\x17\n" +
@@ -519,12 +959,45 @@ const file_berm_v1_file_proto_rawDesc = "" +
 	"\x10WriteFileRequest\x12,\n" +
 	"\x04init\x18\x01 \x01(\v2\x16.berm.v1.WriteFileInitH\x00R\x04init\x12\x14\n" +
 	"\x04data\x18\x02 \x01(\fH\x00R\x04dataB\t\n" +
-	"\arequest\"e\n" +
+	"\arequest\"\xa1\x01\n" +
 	"\rWriteFileInit\x12\"\n" +
 	"\n" +
 	"sandbox_id\x18\x01 \x01(\tB\x03\xe0A\x02R\tsandboxId\x12\x17\n" +
 	"\x04path\x18\x02 \x01(\tB\x03\xe0A\x02R\x04path\x12\x17\n" +
-	"\x04mode\x18\x03 \x01(\rB\x03\xe0A\x01R\x04mode\"\x13\n" +
+	"\x04mode\x18\x03 \x01(\rB\x03\xe0A\x01R\x04mode\x12:\n" +
+	"\tresumable\x18\x04 \x01(\v2\x17.berm.v1.ResumableWriteB\x03\xe0A\x01R\tresumable\"\xcb\x01\n" +
+	"\x0eResumableWrite\x12\x17\n" +
+	"\x04name\x18\x01 \x01(\tB\x03\xe0A\x01R\x04name\x12\x17\n" +
+	"\x04size\x18\x02 \x01(\x03B\x03\xe0A\x02R\x04size\x12\x1b\n" +
+	"\x06offset\x18\x03 \x01(\x03B\x03\xe0A\x01R\x06offset\x12(\n" +
+	"\rprefix_sha256\x18\x04 \x01(\fB\x03\xe0A\x01R\fprefixSha256\x12@\n" +
+	"\vmodified_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampB\x03\xe0A\x01R\n" +
+	"modifiedAt\"o\n" +
+	"\bFileInfo\x12\x12\n" +
+	"\x04size\x18\x01 \x01(\x03R\x04size\x12\x12\n" +
+	"\x04mode\x18\x02 \x01(\rR\x04mode\x12;\n" +
+	"\vmodified_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"modifiedAt\"k\n" +
+	"\x13GetFileStateRequest\x12\"\n" +
+	"\n" +
+	"sandbox_id\x18\x01 \x01(\tB\x03\xe0A\x02R\tsandboxId\x12\x17\n" +
+	"\x04path\x18\x02 \x01(\tB\x03\xe0A\x02R\x04path\x12\x17\n" +
+	"\x04name\x18\x03 \x01(\tB\x03\xe0A\x01R\x04name\"i\n" +
+	"\tFileState\x12%\n" +
+	"\x04file\x18\x01 \x01(\v2\x11.berm.v1.FileInfoR\x04file\x12!\n" +
+	"\fpartial_size\x18\x02 \x01(\x03R\vpartialSize\x12\x12\n" +
+	"\x04busy\x18\x03 \x01(\bR\x04busy\"\x95\x01\n" +
+	"\x0fReadFileRequest\x12\"\n" +
+	"\n" +
+	"sandbox_id\x18\x01 \x01(\tB\x03\xe0A\x02R\tsandboxId\x12\x17\n" +
+	"\x04path\x18\x02 \x01(\tB\x03\xe0A\x02R\x04path\x12\x1b\n" +
+	"\x06offset\x18\x03 \x01(\x03B\x03\xe0A\x01R\x06offset\x12(\n" +
+	"\rprefix_sha256\x18\x04 \x01(\fB\x03\xe0A\x01R\fprefixSha256\"]\n" +
+	"\x10ReadFileResponse\x12'\n" +
+	"\x04info\x18\x01 \x01(\v2\x11.berm.v1.FileInfoH\x00R\x04info\x12\x14\n" +
+	"\x04data\x18\x02 \x01(\fH\x00R\x04dataB\n" +
+	"\n" +
+	"\bresponse\"\x13\n" +
 	"\x11WriteFileResponseB+Z)github.com/bermhq/berm/gen/berm/v1;bermv1b\x06proto3"
 
 var (
@@ -539,25 +1012,37 @@ func file_berm_v1_file_proto_rawDescGZIP() []byte {
 	return file_berm_v1_file_proto_rawDescData
 }
 
-var file_berm_v1_file_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_berm_v1_file_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_berm_v1_file_proto_goTypes = []any{
-	(*ReadArchiveRequest)(nil),   // 0: berm.v1.ReadArchiveRequest
-	(*ReadArchiveResponse)(nil),  // 1: berm.v1.ReadArchiveResponse
-	(*WriteArchiveRequest)(nil),  // 2: berm.v1.WriteArchiveRequest
-	(*WriteArchiveInit)(nil),     // 3: berm.v1.WriteArchiveInit
-	(*WriteArchiveResponse)(nil), // 4: berm.v1.WriteArchiveResponse
-	(*WriteFileRequest)(nil),     // 5: berm.v1.WriteFileRequest
-	(*WriteFileInit)(nil),        // 6: berm.v1.WriteFileInit
-	(*WriteFileResponse)(nil),    // 7: berm.v1.WriteFileResponse
+	(*ReadArchiveRequest)(nil),    // 0: berm.v1.ReadArchiveRequest
+	(*ReadArchiveResponse)(nil),   // 1: berm.v1.ReadArchiveResponse
+	(*WriteArchiveRequest)(nil),   // 2: berm.v1.WriteArchiveRequest
+	(*WriteArchiveInit)(nil),      // 3: berm.v1.WriteArchiveInit
+	(*WriteArchiveResponse)(nil),  // 4: berm.v1.WriteArchiveResponse
+	(*WriteFileRequest)(nil),      // 5: berm.v1.WriteFileRequest
+	(*WriteFileInit)(nil),         // 6: berm.v1.WriteFileInit
+	(*ResumableWrite)(nil),        // 7: berm.v1.ResumableWrite
+	(*FileInfo)(nil),              // 8: berm.v1.FileInfo
+	(*GetFileStateRequest)(nil),   // 9: berm.v1.GetFileStateRequest
+	(*FileState)(nil),             // 10: berm.v1.FileState
+	(*ReadFileRequest)(nil),       // 11: berm.v1.ReadFileRequest
+	(*ReadFileResponse)(nil),      // 12: berm.v1.ReadFileResponse
+	(*WriteFileResponse)(nil),     // 13: berm.v1.WriteFileResponse
+	(*timestamppb.Timestamp)(nil), // 14: google.protobuf.Timestamp
 }
 var file_berm_v1_file_proto_depIdxs = []int32{
-	3, // 0: berm.v1.WriteArchiveRequest.init:type_name -> berm.v1.WriteArchiveInit
-	6, // 1: berm.v1.WriteFileRequest.init:type_name -> berm.v1.WriteFileInit
-	2, // [2:2] is the sub-list for method output_type
-	2, // [2:2] is the sub-list for method input_type
-	2, // [2:2] is the sub-list for extension type_name
-	2, // [2:2] is the sub-list for extension extendee
-	0, // [0:2] is the sub-list for field type_name
+	3,  // 0: berm.v1.WriteArchiveRequest.init:type_name -> berm.v1.WriteArchiveInit
+	6,  // 1: berm.v1.WriteFileRequest.init:type_name -> berm.v1.WriteFileInit
+	7,  // 2: berm.v1.WriteFileInit.resumable:type_name -> berm.v1.ResumableWrite
+	14, // 3: berm.v1.ResumableWrite.modified_at:type_name -> google.protobuf.Timestamp
+	14, // 4: berm.v1.FileInfo.modified_at:type_name -> google.protobuf.Timestamp
+	8,  // 5: berm.v1.FileState.file:type_name -> berm.v1.FileInfo
+	8,  // 6: berm.v1.ReadFileResponse.info:type_name -> berm.v1.FileInfo
+	7,  // [7:7] is the sub-list for method output_type
+	7,  // [7:7] is the sub-list for method input_type
+	7,  // [7:7] is the sub-list for extension type_name
+	7,  // [7:7] is the sub-list for extension extendee
+	0,  // [0:7] is the sub-list for field type_name
 }
 
 func init() { file_berm_v1_file_proto_init() }
@@ -573,13 +1058,17 @@ func file_berm_v1_file_proto_init() {
 		(*WriteFileRequest_Init)(nil),
 		(*WriteFileRequest_Data)(nil),
 	}
+	file_berm_v1_file_proto_msgTypes[12].OneofWrappers = []any{
+		(*ReadFileResponse_Info)(nil),
+		(*ReadFileResponse_Data)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_berm_v1_file_proto_rawDesc), len(file_berm_v1_file_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   8,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -27,29 +27,39 @@ var File_berm_v1_file_service_proto protoreflect.FileDescriptor
 
 const file_berm_v1_file_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1aberm/v1/file_service.proto\x12\aberm.v1\x1a\x12berm/v1/file.proto2\xee\x01\n" +
+	"\x1aberm/v1/file_service.proto\x12\aberm.v1\x1a\x12berm/v1/file.proto2\xf3\x02\n" +
 	"\vFileService\x12J\n" +
 	"\vReadArchive\x12\x1b.berm.v1.ReadArchiveRequest\x1a\x1c.berm.v1.ReadArchiveResponse0\x01\x12M\n" +
-	"\fWriteArchive\x12\x1c.berm.v1.WriteArchiveRequest\x1a\x1d.berm.v1.WriteArchiveResponse(\x01\x12D\n" +
+	"\fWriteArchive\x12\x1c.berm.v1.WriteArchiveRequest\x1a\x1d.berm.v1.WriteArchiveResponse(\x01\x12A\n" +
+	"\bReadFile\x12\x18.berm.v1.ReadFileRequest\x1a\x19.berm.v1.ReadFileResponse0\x01\x12@\n" +
+	"\fGetFileState\x12\x1c.berm.v1.GetFileStateRequest\x1a\x12.berm.v1.FileState\x12D\n" +
 	"\tWriteFile\x12\x19.berm.v1.WriteFileRequest\x1a\x1a.berm.v1.WriteFileResponse(\x01B1Z/github.com/bermhq/berm/gen/berm/v1rpc;bermv1rpcb\x06proto3"
 
 var file_berm_v1_file_service_proto_goTypes = []any{
 	(*v1.ReadArchiveRequest)(nil),   // 0: berm.v1.ReadArchiveRequest
 	(*v1.WriteArchiveRequest)(nil),  // 1: berm.v1.WriteArchiveRequest
-	(*v1.WriteFileRequest)(nil),     // 2: berm.v1.WriteFileRequest
-	(*v1.ReadArchiveResponse)(nil),  // 3: berm.v1.ReadArchiveResponse
-	(*v1.WriteArchiveResponse)(nil), // 4: berm.v1.WriteArchiveResponse
-	(*v1.WriteFileResponse)(nil),    // 5: berm.v1.WriteFileResponse
+	(*v1.ReadFileRequest)(nil),      // 2: berm.v1.ReadFileRequest
+	(*v1.GetFileStateRequest)(nil),  // 3: berm.v1.GetFileStateRequest
+	(*v1.WriteFileRequest)(nil),     // 4: berm.v1.WriteFileRequest
+	(*v1.ReadArchiveResponse)(nil),  // 5: berm.v1.ReadArchiveResponse
+	(*v1.WriteArchiveResponse)(nil), // 6: berm.v1.WriteArchiveResponse
+	(*v1.ReadFileResponse)(nil),     // 7: berm.v1.ReadFileResponse
+	(*v1.FileState)(nil),            // 8: berm.v1.FileState
+	(*v1.WriteFileResponse)(nil),    // 9: berm.v1.WriteFileResponse
 }
 var file_berm_v1_file_service_proto_depIdxs = []int32{
 	0, // 0: berm.v1.FileService.ReadArchive:input_type -> berm.v1.ReadArchiveRequest
 	1, // 1: berm.v1.FileService.WriteArchive:input_type -> berm.v1.WriteArchiveRequest
-	2, // 2: berm.v1.FileService.WriteFile:input_type -> berm.v1.WriteFileRequest
-	3, // 3: berm.v1.FileService.ReadArchive:output_type -> berm.v1.ReadArchiveResponse
-	4, // 4: berm.v1.FileService.WriteArchive:output_type -> berm.v1.WriteArchiveResponse
-	5, // 5: berm.v1.FileService.WriteFile:output_type -> berm.v1.WriteFileResponse
-	3, // [3:6] is the sub-list for method output_type
-	0, // [0:3] is the sub-list for method input_type
+	2, // 2: berm.v1.FileService.ReadFile:input_type -> berm.v1.ReadFileRequest
+	3, // 3: berm.v1.FileService.GetFileState:input_type -> berm.v1.GetFileStateRequest
+	4, // 4: berm.v1.FileService.WriteFile:input_type -> berm.v1.WriteFileRequest
+	5, // 5: berm.v1.FileService.ReadArchive:output_type -> berm.v1.ReadArchiveResponse
+	6, // 6: berm.v1.FileService.WriteArchive:output_type -> berm.v1.WriteArchiveResponse
+	7, // 7: berm.v1.FileService.ReadFile:output_type -> berm.v1.ReadFileResponse
+	8, // 8: berm.v1.FileService.GetFileState:output_type -> berm.v1.FileState
+	9, // 9: berm.v1.FileService.WriteFile:output_type -> berm.v1.WriteFileResponse
+	5, // [5:10] is the sub-list for method output_type
+	0, // [0:5] is the sub-list for method input_type
 	0, // [0:0] is the sub-list for extension type_name
 	0, // [0:0] is the sub-list for extension extendee
 	0, // [0:0] is the sub-list for field type_name

@@ -24,6 +24,8 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	FileService_ReadArchive_FullMethodName  = "/berm.v1.FileService/ReadArchive"
 	FileService_WriteArchive_FullMethodName = "/berm.v1.FileService/WriteArchive"
+	FileService_ReadFile_FullMethodName     = "/berm.v1.FileService/ReadFile"
+	FileService_GetFileState_FullMethodName = "/berm.v1.FileService/GetFileState"
 	FileService_WriteFile_FullMethodName    = "/berm.v1.FileService/WriteFile"
 )
 
@@ -38,6 +40,10 @@ type FileServiceClient interface {
 	// Unpacks an archive in a running sandbox. Each file is written whole or not at all; a stream that breaks off leaves those that
 	// were complete.
 	WriteArchive(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[v1.WriteArchiveRequest, v1.WriteArchiveResponse], error)
+	// Reads a file of a running sandbox, from any offset on.
+	ReadFile(ctx context.Context, in *v1.ReadFileRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[v1.ReadFileResponse], error)
+	// Tells how far writing a file came.
+	GetFileState(ctx context.Context, in *v1.GetFileStateRequest, opts ...grpc.CallOption) (*v1.FileState, error)
 	// Writes a file of a running sandbox, all of it or not at all.
 	WriteFile(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[v1.WriteFileRequest, v1.WriteFileResponse], error)
 }
@@ -82,9 +88,38 @@ func (c *fileServiceClient) WriteArchive(ctx context.Context, opts ...grpc.CallO
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type FileService_WriteArchiveClient = grpc.ClientStreamingClient[v1.WriteArchiveRequest, v1.WriteArchiveResponse]
 
+func (c *fileServiceClient) ReadFile(ctx context.Context, in *v1.ReadFileRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[v1.ReadFileResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &FileService_ServiceDesc.Streams[2], FileService_ReadFile_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[v1.ReadFileRequest, v1.ReadFileResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type FileService_ReadFileClient = grpc.ServerStreamingClient[v1.ReadFileResponse]
+
+func (c *fileServiceClient) GetFileState(ctx context.Context, in *v1.GetFileStateRequest, opts ...grpc.CallOption) (*v1.FileState, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(v1.FileState)
+	err := c.cc.Invoke(ctx, FileService_GetFileState_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *fileServiceClient) WriteFile(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[v1.WriteFileRequest, v1.WriteFileResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &FileService_ServiceDesc.Streams[2], FileService_WriteFile_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &FileService_ServiceDesc.Streams[3], FileService_WriteFile_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -106,6 +141,10 @@ type FileServiceServer interface {
 	// Unpacks an archive in a running sandbox. Each file is written whole or not at all; a stream that breaks off leaves those that
 	// were complete.
 	WriteArchive(grpc.ClientStreamingServer[v1.WriteArchiveRequest, v1.WriteArchiveResponse]) error
+	// Reads a file of a running sandbox, from any offset on.
+	ReadFile(*v1.ReadFileRequest, grpc.ServerStreamingServer[v1.ReadFileResponse]) error
+	// Tells how far writing a file came.
+	GetFileState(context.Context, *v1.GetFileStateRequest) (*v1.FileState, error)
 	// Writes a file of a running sandbox, all of it or not at all.
 	WriteFile(grpc.ClientStreamingServer[v1.WriteFileRequest, v1.WriteFileResponse]) error
 	mustEmbedUnimplementedFileServiceServer()
@@ -123,6 +162,12 @@ func (UnimplementedFileServiceServer) ReadArchive(*v1.ReadArchiveRequest, grpc.S
 }
 func (UnimplementedFileServiceServer) WriteArchive(grpc.ClientStreamingServer[v1.WriteArchiveRequest, v1.WriteArchiveResponse]) error {
 	return status.Error(codes.Unimplemented, "method WriteArchive not implemented")
+}
+func (UnimplementedFileServiceServer) ReadFile(*v1.ReadFileRequest, grpc.ServerStreamingServer[v1.ReadFileResponse]) error {
+	return status.Error(codes.Unimplemented, "method ReadFile not implemented")
+}
+func (UnimplementedFileServiceServer) GetFileState(context.Context, *v1.GetFileStateRequest) (*v1.FileState, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetFileState not implemented")
 }
 func (UnimplementedFileServiceServer) WriteFile(grpc.ClientStreamingServer[v1.WriteFileRequest, v1.WriteFileResponse]) error {
 	return status.Error(codes.Unimplemented, "method WriteFile not implemented")
@@ -166,6 +211,35 @@ func _FileService_WriteArchive_Handler(srv interface{}, stream grpc.ServerStream
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type FileService_WriteArchiveServer = grpc.ClientStreamingServer[v1.WriteArchiveRequest, v1.WriteArchiveResponse]
 
+func _FileService_ReadFile_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(v1.ReadFileRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(FileServiceServer).ReadFile(m, &grpc.GenericServerStream[v1.ReadFileRequest, v1.ReadFileResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type FileService_ReadFileServer = grpc.ServerStreamingServer[v1.ReadFileResponse]
+
+func _FileService_GetFileState_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(v1.GetFileStateRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(FileServiceServer).GetFileState(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: FileService_GetFileState_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(FileServiceServer).GetFileState(ctx, req.(*v1.GetFileStateRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _FileService_WriteFile_Handler(srv interface{}, stream grpc.ServerStream) error {
 	return srv.(FileServiceServer).WriteFile(&grpc.GenericServerStream[v1.WriteFileRequest, v1.WriteFileResponse]{ServerStream: stream})
 }
@@ -179,7 +253,12 @@ type FileService_WriteFileServer = grpc.ClientStreamingServer[v1.WriteFileReques
 var FileService_ServiceDesc = grpc.ServiceDesc{
 	ServiceName: "berm.v1.FileService",
 	HandlerType: (*FileServiceServer)(nil),
-	Methods:     []grpc.MethodDesc{},
+	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "GetFileState",
+			Handler:    _FileService_GetFileState_Handler,
+		},
+	},
 	Streams: []grpc.StreamDesc{
 		{
 			StreamName:    "ReadArchive",
@@ -190,6 +269,11 @@ var FileService_ServiceDesc = grpc.ServiceDesc{
 			StreamName:    "WriteArchive",
 			Handler:       _FileService_WriteArchive_Handler,
 			ClientStreams: true,
+		},
+		{
+			StreamName:    "ReadFile",
+			Handler:       _FileService_ReadFile_Handler,
+			ServerStreams: true,
 		},
 		{
 			StreamName:    "WriteFile",

@@ -48,12 +48,13 @@ func Run(t *testing.T, open func(t *testing.T) backend.Backend, opts Options) {
 		"terminal":  (*suite).testTerminal,
 		"files":     (*suite).testFiles,
 		"archives":  (*suite).testArchives,
+		"transfers": (*suite).testTransfers,
 		"logs":      (*suite).testLogs,
 		"observe":   (*suite).testObserve,
 		"warm":      (*suite).testWarm,
 		"restart":   (*suite).testRestart,
 	}
-	for _, name := range []string{"info", "lifecycle", "stop", "pause", "delete", "exec", "streams", "terminal", "files", "archives", "logs", "observe", "warm", "restart"} {
+	for _, name := range []string{"info", "lifecycle", "stop", "pause", "delete", "exec", "streams", "terminal", "files", "archives", "transfers", "logs", "observe", "warm", "restart"} {
 		if name == "restart" && opts.Reopen == nil {
 			continue // a promise that this backend does not make
 		}

@@ -19,6 +19,8 @@ import (
 type files struct {
 	mu      sync.Mutex
 	entries map[string]*file
+	// parts are the beginnings of files whose writing broke off, by path.
+	parts map[string]*part
 }
 
 type file struct {
@@ -30,7 +32,7 @@ type file struct {
 }
 
 func newFiles(mounted []*specpb.MountedFile, now time.Time) *files {
-	f := &files{entries: map[string]*file{}}
+	f := &files{entries: map[string]*file{}, parts: map[string]*part{}}
 	for _, d := range []string{"/", "/tmp", "/home", "/root", "/workspace"} {
 		f.entries[d] = &file{dir: true, mode: 0o755, at: now}
 	}

@@ -65,5 +65,7 @@ const (
 	ReasonStreamTruncated     = "STREAM_TRUNCATED"
 	ReasonReplayGap           = "REPLAY_GAP"
 	ReasonResumeOffset        = "INVALID_RESUME_OFFSET"
+	ReasonFileChanged         = "FILE_CHANGED"
+	ReasonFileBusy            = "FILE_BUSY"
 	ReasonSessionNotFound     = "SESSION_NOT_FOUND"
 )

@@ -91,6 +91,17 @@ func (s *fileService) WriteFile(stream grpc.ClientStreamingServer[bermv1.WriteFi
 	if mode == 0 {
 		mode = defaultMode
 	}
+	if init.GetResumable() != nil {
+		u, err := resumable(mode, init.GetResumable())
+		if err != nil {
+			return err
+		}
+		err = s.control.WriteFileFrom(ctx, edge.Principal(ctx), init.GetSandboxId(), init.GetPath(), u, in)
+		if err != nil {
+			return drained(ctx, err)
+		}
+		return stream.SendAndClose(&bermv1.WriteFileResponse{})
+	}
 	if err := s.control.WriteFile(ctx, edge.Principal(ctx), init.GetSandboxId(), init.GetPath(), mode, in); err != nil {
 		return drained(ctx, err)
 	}

@@ -32,9 +32,11 @@ func passageOf(op wire.Op) passage {
 			down: types(wire.TypeStarted, wire.TypeStdout, wire.TypeStderr, wire.TypeCredit),
 			last: types(wire.TypeExit, wire.TypeError),
 		}
-	case wire.OpReadFile, wire.OpReadArchive:
+	case wire.OpReadFile, wire.OpReadArchive, wire.OpReadFrom:
 		return passage{down: types(wire.TypeOK, wire.TypeData), last: types(wire.TypeEnd, wire.TypeError)}
-	default: // write_file and write_archive: OK comes twice, when it can begin and when it is done; the client closes then.
+	case wire.OpFileState:
+		return passage{last: types(wire.TypeOK, wire.TypeError)}
+	default: // write_file, write_archive and write_from: OK comes twice, when it can begin and when it is done; the client closes then.
 		return passage{
 			up: types(wire.TypeData, wire.TypeEnd), down: types(wire.TypeOK), last: types(wire.TypeError),
 		}

@@ -137,7 +137,7 @@ func samePeer(c *net.UnixConn) error {
 
 func (s *sandbox) dispatch(c *client, req wire.Request) {
 	switch req.Op {
-	case wire.OpExec, wire.OpReadFile, wire.OpWriteFile, wire.OpReadArchive, wire.OpWriteArchive:
+	case wire.OpExec, wire.OpReadFile, wire.OpWriteFile, wire.OpReadArchive, wire.OpWriteArchive, wire.OpReadFrom, wire.OpWriteFrom, wire.OpFileState:
 		s.relay(c, req)
 	case wire.OpCheckpoint:
 		s.answerPause(c, func() *wire.Error { return s.checkpoint(req.Path) })

@@ -17,6 +17,10 @@ const (
 	// OpReadArchive and OpWriteArchive move a directory or a file as an archive (package archive).
 	OpReadArchive  Op = "read_archive"
 	OpWriteArchive Op = "write_archive"
+	// OpReadFrom, OpWriteFrom and OpFileState move a file so that what broke off can be gone on with.
+	OpReadFrom  Op = "read_from"
+	OpWriteFrom Op = "write_from"
+	OpFileState Op = "file_state"
 
 	// OpSetup is the shim's first request to the init; OpMain starts the main process, and its stream then stays open
 	// until the init ends. Neither is accepted from the server.
@@ -70,7 +74,7 @@ type Request struct {
 	Height uint16 `json:"height,omitempty"`
 	Stdin  bool   `json:"stdin,omitempty"`
 
-	// Name: write_archive; what the archive is called in a directory that is there.
+	// Name: write_archive, write_from, file_state; what it is called in a directory that is there.
 	Name string `json:"name,omitempty"`
 	// Path: files and archives. Limit is the most bytes that may be read or written.
 	Path  string `json:"path,omitempty"`
@@ -89,16 +93,32 @@ type Request struct {
 	// Stream: main_output.
 	Stream Stream `json:"stream,omitempty"`
 
-	// Offset and Follow: output.
+	// Offset: output, read_from, write_from. Follow: output.
 	Offset int64 `json:"offset,omitempty"`
 	Follow bool  `json:"follow,omitempty"`
+
+	// Prefix: read_from and write_from with an offset; the SHA-256 digest of the content before it.
+	Prefix []byte `json:"prefix,omitempty"`
+	// Size and ModTime: write_from; of the whole file.
+	Size    int64     `json:"size,omitempty"`
+	ModTime time.Time `json:"mod_time,omitzero"`
 }
 
-// FileInfo is the first reply of read_file.
+// FileInfo is the first reply of read_file and read_from.
 type FileInfo struct {
 	Size    int64     `json:"size"`
 	Mode    uint32    `json:"mode"`
 	ModTime time.Time `json:"mod_time"`
+}
+
+// FileState is the reply of file_state.
+type FileState struct {
+	// File is the regular file that is there, nil for none.
+	File *FileInfo `json:"file,omitempty"`
+	// Partial is how many bytes a write that broke off has left.
+	Partial int64 `json:"partial,omitempty"`
+	// Busy: a write is under way.
+	Busy bool `json:"busy,omitempty"`
 }
 
 // OutputInfo is the first reply of output.
@@ -132,7 +152,11 @@ const (
 	CodeNotFound         Code = "NOT_FOUND"
 	CodeIsDirectory      Code = "IS_DIRECTORY"
 	CodeTooLarge         Code = "TOO_LARGE"
-	CodeIOFailed         Code = "IO_FAILED"
+	// CodeChanged: a file does not begin with what the request says.
+	CodeChanged Code = "CHANGED"
+	// CodeBusy: somebody else is just writing the file.
+	CodeBusy     Code = "BUSY"
+	CodeIOFailed Code = "IO_FAILED"
 	// CodeInvalid: the request makes no sense; nothing was tried.
 	CodeInvalid Code = "INVALID"
 	// CodeExhausted: a named limit of the shim or the init is reached.

@@ -18,6 +18,9 @@
 //	            any time. A connection that ends without End leaves what was there before.
 //	read_archive, write_archive
 //	            as read_file and write_file, with an archive for content.
+//	read_from, write_from
+//	            as read_file and write_file, from an offset on. A write_from that ends without End leaves what came, for
+//	            another one to go on with, beside what was there before.
 //	output      OK with OutputInfo, then Output frames; End when no more will come.
 //	others      OK or Error.
 //
