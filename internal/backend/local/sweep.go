@@ -13,6 +13,7 @@ import (
 
 	"github.com/bermhq/berm/internal/backend/local/image"
 	"github.com/bermhq/berm/internal/shim/cgroup"
+	"github.com/bermhq/berm/internal/shim/oci"
 )
 
 // sweep removes what belongs to no sandbox that is known: processes and control groups, mounts, boxes, bundles, what the
@@ -79,13 +80,13 @@ func (b *Backend) sweepRuntimes(stale func(string) bool) error {
 	}
 	for _, e := range entries {
 		root := filepath.Join(dir, e.Name())
-		ids, e := stales(stale, root)
+		left, e := stales(func(entry string) bool { return stale(oci.IDOf(entry)) }, root)
 		err = errors.Join(err, e)
-		for _, id := range ids {
-			if strings.HasPrefix(id, ".") {
+		for _, entry := range left {
+			if strings.HasPrefix(entry, ".") {
 				continue // A cache of the runtime's own.
 			}
-			err = errors.Join(err, os.RemoveAll(filepath.Join(root, id)))
+			err = errors.Join(err, os.RemoveAll(filepath.Join(root, entry)))
 		}
 	}
 	return err

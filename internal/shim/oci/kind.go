@@ -55,7 +55,16 @@ func (k Kind) runArgs() []string {
 // stateFiles is a pattern of what the runtime keeps of a container, below its root.
 func (k Kind) stateFiles(id string) string {
 	if k == Runsc {
-		return id + "_sandbox:*"
+		return id + runscState + "*"
 	}
+	return id
+}
+
+// runscState is what gVisor puts between the container's id and the rest, in the names of its files. No id has a colon.
+const runscState = "_sandbox:"
+
+// IDOf returns the container that an entry of a runtime's root belongs to.
+func IDOf(entry string) string {
+	id, _, _ := strings.Cut(entry, runscState)
 	return id
 }
