@@ -55,7 +55,10 @@ func Open(dir string, offset int64) (*Reader, error) {
 	}
 	for i := len(list) - 1; i >= 0; i-- {
 		if list[i] <= r.offset {
-			return r, r.open(list[i])
+			if err := r.open(list[i]); !errors.Is(err, io.EOF) {
+				return r, err
+			}
+			return r, nil
 		}
 	}
 	return r, nil
@@ -67,6 +70,8 @@ func (r *Reader) Session() string { return r.session }
 // Offset returns the offset of the next byte wanted.
 func (r *Reader) Offset() int64 { return r.offset }
 
+// open goes to the segment at base; io.EOF while that was made and its header not yet written, which is for ever where the writer, or
+// the machine, went down in between.
 func (r *Reader) open(base int64) error {
 	f, err := os.Open(filepath.Join(r.dir, name(base)))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -78,9 +83,6 @@ func (r *Reader) open(base int64) error {
 	h := make([]byte, headerSize)
 	if _, err := f.ReadAt(h, 0); err != nil {
 		f.Close()
-		if errors.Is(err, io.EOF) { // Made, and its header not yet written.
-			return nil
-		}
 		return err
 	}
 	session, got, err := parseHeader(h)
@@ -189,7 +191,9 @@ func (r *Reader) advance() error {
 		if i == 0 && base > r.offset {
 			return &GapError{First: base} // Overtaken: segments between were removed.
 		}
-		return r.open(base)
+		if err := r.open(base); !errors.Is(err, io.EOF) {
+			return err
+		}
 	}
 	return io.EOF
 }

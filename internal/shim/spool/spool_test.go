@@ -245,6 +245,52 @@ func TestTornTail(t *testing.T) {
 	}
 }
 
+// TestHeadlessSegment: a segment whose header never came to the disk ends the reading, and hides nothing behind it.
+func TestHeadlessSegment(t *testing.T) {
+	w, dir := create(t, spool.MinLimit)
+	piece := bytes.Repeat([]byte("x"), wire.MaxChunk)
+	for range 2 * spool.MinLimit / 8 / len(piece) * 3 / 2 {
+		if err := w.Append(wire.Stdout, piece); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.Close()
+	entries, err := os.ReadDir(dir)
+	if err != nil || len(entries) < 3 {
+		t.Fatalf("%d segments, %v", len(entries), err)
+	}
+	if err := os.Truncate(filepath.Join(dir, entries[len(entries)-1].Name()), 0); err != nil {
+		t.Fatal(err)
+	}
+	count := func() (n int) {
+		r, err := spool.Open(dir, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		for {
+			o, err := r.Next()
+			if errors.Is(err, io.EOF) {
+				return n
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			n += len(o.Data)
+		}
+	}
+	whole := len(entries) - 1
+	if n := count(); n != whole*len(piece) {
+		t.Errorf("%d bytes of %d whole segments", n, whole)
+	}
+	if err := os.Truncate(filepath.Join(dir, entries[1].Name()), 0); err != nil {
+		t.Fatal(err)
+	}
+	if n := count(); n != (whole-1)*len(piece) {
+		t.Errorf("%d bytes of %d whole segments", n, whole-1)
+	}
+}
+
 func TestForeignSegment(t *testing.T) {
 	_, dir := create(t, spool.MinLimit)
 	path := filepath.Join(dir, fmt.Sprintf("%020d.out", 0))
