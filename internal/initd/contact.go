@@ -75,11 +75,16 @@ func (d *daemon) openMain(c Contact) error {
 	return nil
 }
 
-// mayRead takes back the deadline that an earlier letting go has set, unless the init lets go again: that one must not be lost.
+// mayRead takes back the deadline that an earlier letting go has set, unless the init lets go again: that one must not be lost. Who may
+// read is waited for by the next, until bringing is done.
 func (d *daemon) mayRead(file *os.File) bool {
 	d.handlersMu.Lock()
 	defer d.handlersMu.Unlock()
-	return d.leaving == "" && file.SetReadDeadline(time.Time{}) == nil
+	if d.leaving != "" || file.SetReadDeadline(time.Time{}) != nil {
+		return false
+	}
+	d.bringing.add()
+	return true
 }
 
 // sendMain sends what the main process prints on one stream, to its end.
@@ -93,6 +98,8 @@ func (d *daemon) sendMain(s *stream, req wire.Request) {
 		_ = wire.Write(s, wire.TypeEnd, nil)
 		return
 	}
+	defer d.bringing.done()
+	s.over() // It ends when all else has, and not before that is sure.
 	buf := make([]byte, wire.HeaderSize+wire.MaxChunk)
 	for {
 		n, err := file.Read(buf[wire.HeaderSize:])

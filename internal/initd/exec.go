@@ -30,7 +30,11 @@ func (d *daemon) exec(s *stream, req wire.Request) {
 		return
 	}
 	defer x.close()
-	d.enlist(x)
+	if !d.enlist(x) {
+		x.endSaved()
+		<-x.child.done
+		return
+	}
 	defer d.dismiss(x)
 	if err := wire.WriteJSON(s, wire.TypeStarted, wire.Started{PID: x.child.pid}); err != nil {
 		x.kill()

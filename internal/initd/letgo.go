@@ -16,9 +16,9 @@ import (
 // A checkpoint saves all of a sandbox but what it holds of the host: so before one, the init ends what goes over its connection,
 // hangs up, and dials until a shim answers again. That may be in another sandbox, of another day.
 const (
-	// letGoTimeout is how long commands and files may take to end.
+	// letGoTimeout is how long commands and files may take to end. The shim waits longer than that and wordTimeout.
 	letGoTimeout = 5 * time.Second
-	// wordTimeout bounds one frame.
+	// wordTimeout bounds one frame, and what is left to bring of the output.
 	wordTimeout = time.Second
 	// redialPause is the pause between two attempts, maxRedials how many there are: a minute of the sandbox's own time, which
 	// stands still while it is saved.
@@ -63,11 +63,16 @@ func (d *daemon) stay() {
 	d.leaving = ""
 }
 
-// enlist and dismiss keep the list of commands that run.
-func (d *daemon) enlist(x *execution) {
+// enlist and dismiss keep the list of commands that run. A command that was just being started when the init lets go is not on it: its
+// caller is told false, and ends it.
+func (d *daemon) enlist(x *execution) (stays bool) {
 	d.handlersMu.Lock()
 	defer d.handlersMu.Unlock()
+	if d.leaving != "" {
+		return false
+	}
 	d.commands[x] = struct{}{}
+	return true
 }
 
 func (d *daemon) dismiss(x *execution) {
@@ -76,7 +81,8 @@ func (d *daemon) dismiss(x *execution) {
 	delete(d.commands, x)
 }
 
-// letGo ends every command and the bringing of output, and answers when nothing is under way. The shim hangs up then.
+// letGo ends every command and then the bringing of output, and answers when nothing is under way. The shim hangs up then. Whatever
+// does not end keeps the init where it is: then output is brought as before, and commands can be run again.
 func (d *daemon) letGo(s *stream, req wire.Request) {
 	if d.contact.dial == "" || req.Token == "" {
 		s.fail(wire.Errorf(wire.CodeInvalid, "this init cannot come back"))
@@ -91,27 +97,80 @@ func (d *daemon) letGo(s *stream, req wire.Request) {
 	d.leaving = req.Token
 	running := slices.Collect(maps.Keys(d.commands))
 	d.handlersMu.Unlock()
+	gone := make(chan struct{})
+	go func() { _, _ = s.frames.Read(); close(gone) }()
 	for _, x := range running {
-		_ = x.stream.SetWriteDeadline(time.Now().Add(wordTimeout)) // Its caller may not be reading.
-		x.stream.fail(wire.Errorf(wire.CodeNotRunning, "the sandbox was saved while the command ran: the command was ended"))
-		x.kill()
+		go x.endSaved() // Side by side: each caller may be one who does not read.
 	}
-	for _, file := range d.printed {
-		_ = file.SetReadDeadline(time.Unix(1, 0))
-	}
-	if !within(&d.errands, letGoTimeout) {
+	if !d.errands.within(letGoTimeout) {
 		d.stay()
 		s.fail(wire.Errorf(wire.CodeExhausted, "commands or files of the sandbox did not end within %v", letGoTimeout))
+		return
+	}
+	if isClosed(gone) { // It took too long for who asked: nobody would hang up.
+		d.stay()
+		return
+	}
+	d.interrupt(time.Unix(1, 0))
+	if !d.bringing.within(wordTimeout) {
+		d.interrupt(time.Time{})
+		d.stay()
+		s.fail(wire.Errorf(wire.CodeExhausted, "what the main process printed could not be brought within %v", wordTimeout))
 		return
 	}
 	_ = wire.Write(s, wire.TypeOK, nil)
 }
 
-func within(g *sync.WaitGroup, limit time.Duration) bool {
-	done := make(chan struct{})
-	go func() { g.Wait(); close(done) }()
-	wait(done, limit)
-	return isClosed(done)
+// interrupt sets until when output is waited for.
+func (d *daemon) interrupt(at time.Time) {
+	for _, file := range d.printed {
+		_ = file.SetReadDeadline(at)
+	}
+}
+
+// endSaved ends a command because the sandbox is being saved.
+func (x *execution) endSaved() {
+	_ = x.stream.SetWriteDeadline(time.Now().Add(wordTimeout)) // Its caller may not be reading.
+	x.stream.fail(wire.Errorf(wire.CodeNotRunning, "the sandbox was saved while the command ran: the command was ended"))
+	x.kill()
+}
+
+// tally counts what is under way. It may be counted up while somebody waits for none, which a sync.WaitGroup forbids.
+type tally struct {
+	mu   sync.Mutex
+	n    int
+	none chan struct{} // closed when there is none; nil while nobody waits
+}
+
+func (t *tally) add() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.n++
+}
+
+func (t *tally) done() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.n--; t.n == 0 && t.none != nil {
+		close(t.none)
+		t.none = nil
+	}
+}
+
+// within reports whether there was a moment without any in time.
+func (t *tally) within(limit time.Duration) bool {
+	t.mu.Lock()
+	if t.n == 0 {
+		t.mu.Unlock()
+		return true
+	}
+	if t.none == nil {
+		t.none = make(chan struct{})
+	}
+	none := t.none
+	t.mu.Unlock()
+	wait(none, limit)
+	return isClosed(none)
 }
 
 // awaitMain tells, over a later connection, how the main process ended.

@@ -59,10 +59,11 @@ type daemon struct {
 	ending     bool
 	handlers   sync.WaitGroup
 	// leaving is the token with which the init will come back, while it lets go of its shim; commands are the executions that
-	// end then, errands all requests that must be over.
+	// end then, errands all requests that must be over, and bringing those that bring output, which end last.
 	leaving  string
 	commands map[*execution]struct{}
-	errands  sync.WaitGroup
+	errands  tally
+	bringing tally
 
 	// What commands get unless their request says otherwise.
 	defaultsMu sync.Mutex
@@ -156,8 +157,8 @@ func (d *daemon) handle(s *stream) {
 		s.hangUp()
 		return
 	}
-	d.errands.Add(1)
-	s.over = sync.OnceFunc(d.errands.Done)
+	d.errands.add()
+	s.over = sync.OnceFunc(d.errands.done)
 	d.handlers.Go(func() {
 		defer s.over()
 		d.serve(s)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/bermhq/berm/internal/failpoint"
@@ -16,8 +17,8 @@ import (
 )
 
 const (
-	// letGoTimeout bounds how long the init may take to let go: a little more than it takes itself.
-	letGoTimeout = 7 * time.Second
+	// letGoTimeout bounds how long the init may take to let go: more than it takes itself, for it may have little CPU time.
+	letGoTimeout = 15 * time.Second
 	// checkpointTimeout bounds the saving of one sandbox; all of its memory is written.
 	checkpointTimeout = 2 * time.Minute
 	// leftTimeout is how long process 1 may take to end once it was saved.
@@ -126,6 +127,7 @@ func (s *sandbox) part(token string) *wire.Error {
 	if !within(&s.copies, letGoTimeout) {
 		s.logf("output is still on its way from an init that lets go")
 	}
+	g.parted.Store(true)
 	_ = g.session.Close()
 	return nil
 }
@@ -138,14 +140,7 @@ func (s *sandbox) write(dir string, c *shim.Checkpoint) *wire.Error {
 		err = s.seeLeft()
 	}
 	if err == nil {
-		c.At = time.Now().UTC()
-		err = shim.WriteCheckpoint(dir, *c)
-	}
-	if err == nil {
-		s.mu.Lock()
-		s.pid = 0
-		s.mu.Unlock()
-		return nil
+		return s.seal(dir, c)
 	}
 	s.logf("checkpoint: %v%s", err, shim.RuntimeLog(s.cfg.Dir))
 	werr := wire.Errorf(wire.CodeNotSaved, "the sandbox could not be saved: %s", firstLine(err.Error()))
@@ -160,8 +155,26 @@ func (s *sandbox) write(dir string, c *shim.Checkpoint) *wire.Error {
 		}
 	}
 	s.logf("a sandbox that could not be saved does not answer any more: it is ended")
-	s.killNow()
+	s.killNow("it could not be saved, and did not answer any more afterwards")
 	return werr
+}
+
+// seal writes the record of a sandbox that is saved and has ended. Where there is no room for it, it goes on from what was saved at
+// once: nobody else would bring it back.
+func (s *sandbox) seal(dir string, c *shim.Checkpoint) *wire.Error {
+	s.mu.Lock()
+	s.pid = 0
+	s.mu.Unlock()
+	c.At = time.Now().UTC()
+	err := shim.WriteCheckpoint(dir, *c)
+	if err == nil {
+		return nil
+	}
+	s.logf("checkpoint: %v", err)
+	if back := s.goOn(dir, c.Token); back != nil {
+		return back
+	}
+	return wire.Errorf(wire.CodeNotSaved, "the sandbox could not be saved: %s", firstLine(err.Error()))
 }
 
 // leave sets whether process 1 is expected to end. Taken back, it reports whether it has ended all the same: then the sandbox has.
@@ -230,7 +243,7 @@ func (s *sandbox) goOn(dir, token string) *wire.Error {
 
 // failed ends a sandbox that could not be brought back.
 func (s *sandbox) failed(werr *wire.Error) {
-	s.killNow()
+	s.killNow(werr.Message)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.pid == 0 || s.record.OnDisk {
@@ -241,12 +254,12 @@ func (s *sandbox) failed(werr *wire.Error) {
 	}
 }
 
-// killNow ends process 1, if there is one.
-func (s *sandbox) killNow() {
+// killNow ends process 1, if there is one, because of what became of its saving.
+func (s *sandbox) killNow(why string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.pid != 0 {
-		s.reaper.Kill(s.pid, false, 9)
+	if s.pid != 0 && s.reaper.Kill(s.pid, false, syscall.SIGKILL) {
+		s.givenUp = why
 	}
 }
 
@@ -273,6 +286,10 @@ func (s *sandbox) restore(dir, token string) *wire.Error {
 	}
 	s.mu.Lock()
 	s.record.OnDisk = false
+	if s.stopping { // A kill that was due while there was no process 1 had nobody to kill.
+		s.timer.Stop()
+		s.timer = time.AfterFunc(time.Until(s.deadline), s.kill)
+	}
 	s.mu.Unlock()
 	return s.reconvene(m, token)
 }

@@ -120,10 +120,13 @@ func (s *sandbox) finish(reserve *shim.ExitFile, f finale) {
 func (s *sandbox) describe(f finale) shim.Exit {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	ws := f.status
+	if f.lived() && s.givenUp != "" && ws.Signaled() { // The code of that signal is not the main process's.
+		f.lost = s.givenUp
+	}
 	if !f.lived() {
 		return s.unobserved(f)
 	}
-	ws := f.status
 	code, signal := int32(ws.ExitStatus()), 0
 	if ws.Signaled() {
 		signal = int(ws.Signal())

@@ -29,6 +29,8 @@ type guest struct {
 	// mainExit is how the main process ended, as the init has it; told is closed when it has said so, or will not any more.
 	mainExit atomic.Pointer[wire.Exit]
 	told     chan struct{}
+	// parted says that the shim hung up, because the sandbox is being saved.
+	parted atomic.Bool
 }
 
 func newGuest(conn net.Conn) (*guest, error) {

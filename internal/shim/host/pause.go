@@ -80,6 +80,9 @@ func (s *sandbox) resume() *wire.Error {
 		return nil
 	}
 	if s.onDisk() {
+		if isClosed(s.stop) { // It ends where it is, or has.
+			return errStopping()
+		}
 		return s.recall()
 	}
 	if err := s.cfg.Cgroup.Thaw(); err != nil {
@@ -93,8 +96,12 @@ func (s *sandbox) resume() *wire.Error {
 func (s *sandbox) recordPause(at time.Time) *wire.Error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.stopping && !at.IsZero() {
+	switch {
+	case at.IsZero():
+	case s.stopping:
 		return errStopping()
+	case s.over:
+		return wire.Errorf(wire.CodeNotRunning, "the sandbox has ended")
 	}
 	before := s.record.PausedAt
 	s.record.PausedAt = at

@@ -54,9 +54,10 @@ func (s *sandbox) relay(c *client, req wire.Request) {
 	if !s.awaitRunning(c) {
 		return
 	}
-	stream, err := s.inside().ask(req)
+	g := s.inside()
+	stream, err := g.ask(req)
 	if err != nil {
-		c.fail(s.brokenOff(err))
+		c.fail(s.brokenOff(g, err))
 		return
 	}
 	defer hangUp(stream)
@@ -78,11 +79,11 @@ func (s *sandbox) relay(c *client, req wire.Request) {
 			_, _ = io.Copy(io.Discard, stream)
 		}
 	case err != nil:
-		c.fail(s.brokenOff(err))
+		c.fail(s.brokenOff(g, err))
 	}
 }
 
-// awaitRunning lets requests wait while the sandbox starts.
+// awaitRunning lets requests wait while the sandbox starts, or is being paused, saved or brought back.
 func (s *sandbox) awaitRunning(c *client) bool {
 	if isClosed(s.ended) {
 		c.fail(wire.Errorf(wire.CodeNotRunning, "the sandbox has ended"))
@@ -90,11 +91,13 @@ func (s *sandbox) awaitRunning(c *client) bool {
 	}
 	select {
 	case <-s.running:
-		if s.paused() {
+		s.pausing.Lock()
+		paused := s.paused()
+		s.pausing.Unlock()
+		if paused {
 			c.fail(errPaused())
-			return false
 		}
-		return true
+		return !paused
 	case <-s.ended:
 		c.fail(wire.Errorf(wire.CodeNotRunning, "the sandbox did not start"))
 		return false
@@ -102,8 +105,11 @@ func (s *sandbox) awaitRunning(c *client) bool {
 }
 
 // brokenOff says why the init's answer is missing.
-func (s *sandbox) brokenOff(err error) *wire.Error {
-	if isClosed(s.inside().gone()) || isClosed(s.ended) || errors.Is(err, yamux.ErrSessionShutdown) {
+func (s *sandbox) brokenOff(g *guest, err error) *wire.Error {
+	if g.parted.Load() && !isClosed(s.ended) {
+		return wire.Errorf(wire.CodeNotRunning, "the sandbox was saved before the request was done")
+	}
+	if isClosed(g.gone()) || isClosed(s.ended) || errors.Is(err, yamux.ErrSessionShutdown) {
 		return wire.Errorf(wire.CodeNotRunning, "the sandbox ended before the request was done")
 	}
 	if errors.Is(err, io.EOF) {

@@ -107,6 +107,8 @@ type sandbox struct {
 	stopping bool
 	over     bool // process 1 has ended
 	killed   bool // the shim sent SIGKILL
+	// givenUp is why the shim sent it without a stop, "" when it did not.
+	givenUp string
 	// main is the main process's command, unstarted why a prepared sandbox could not start it.
 	main      []string
 	unstarted *wire.Error
