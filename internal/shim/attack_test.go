@@ -309,10 +309,41 @@ func TestTooManyRequests(t *testing.T) {
 		}
 		return nil
 	})
-	for _, c := range held {
+	// Whoever fills it so does not keep it from being looked at, and stopped.
+	if _, err := s.client.Info(t.Context()); err != nil {
+		t.Error(err)
+	}
+	for _, c := range held[1:] {
 		c.Close()
 	}
 	eventually(t, "it works again", func() error { _, err := s.exec("true"); return err })
+}
+
+// TestStopOfTheBusy: a sandbox that serves as many requests as it can is stopped like any other.
+func TestStopOfTheBusy(t *testing.T) {
+	s := start(t, "crun")
+	for range host.MaxConns {
+		c, err := dialShim(s.cfg.Dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if err := wire.WriteJSON(c, wire.TypeRequest, wire.Request{Version: wire.Version, Op: wire.OpOutput, Follow: true}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := wire.NewReader(c).Read(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := s.exec("true"); !fault.Is(err, fault.Exhausted) {
+		t.Errorf("a command: %v", err)
+	}
+	if err := s.client.Stop(t.Context(), 0); err != nil {
+		t.Fatal(err)
+	}
+	if e, err := s.client.Wait(t.Context()); err != nil || e.Reason != shim.ReasonStopped {
+		t.Errorf("%+v, %v", e, err)
+	}
 }
 
 // What reaches the socket of the shim without being a request is refused, and the shim goes on.

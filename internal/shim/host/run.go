@@ -125,6 +125,8 @@ type sandbox struct {
 	stop, running, ended, removed, forgotten chan struct{}
 	stopOnce, forgetOnce                     sync.Once
 	exit                                     shim.Exit
+	// lasting bounds the requests that last.
+	lasting chan struct{}
 	// unattended is closed when the state directory is gone, and with it everybody who could ask.
 	unattended chan struct{}
 }
@@ -180,7 +182,7 @@ func newSandbox(dir string) (*sandbox, error) {
 		main: cfg.Main, prepared: make(chan struct{}), beginning: beginning{done: make(chan struct{})},
 		left: make(chan syscall.WaitStatus, 1), finales: make(chan finale, 1),
 		stop: make(chan struct{}), running: make(chan struct{}), ended: make(chan struct{}), removed: make(chan struct{}),
-		forgotten: make(chan struct{}), unattended: make(chan struct{}),
+		forgotten: make(chan struct{}), unattended: make(chan struct{}), lasting: make(chan struct{}, MaxConns),
 	}
 	s.reaper.KeepStrangers()
 	go s.reaper.Run()

@@ -18,8 +18,11 @@ import (
 )
 
 const (
-	// MaxConns is how many requests a shim serves at once.
+	// MaxConns is how many requests that last a shim serves at once: commands, files, output, waiting.
 	MaxConns = 1024
+	// spareConns is how many others may be there beside them, which are short: whoever has commands running must not keep the sandbox
+	// from being stopped.
+	spareConns = 64
 	// requestTimeout is how long a client may take to say what it wants.
 	requestTimeout = 10 * time.Second
 	// readBuffer is the read buffer of a connection, in bytes.
@@ -47,7 +50,7 @@ func listenAt(dir, name string, mode os.FileMode) (*net.UnixListener, error) {
 }
 
 func (s *sandbox) serve(l *net.UnixListener) {
-	slots := make(chan struct{}, MaxConns)
+	slots := make(chan struct{}, MaxConns+spareConns)
 	for {
 		c, err := l.AcceptUnix()
 		if err != nil {
@@ -62,7 +65,7 @@ func (s *sandbox) serve(l *net.UnixListener) {
 				<-slots
 			}()
 		default:
-			(&client{UnixConn: c}).fail(wire.Errorf(wire.CodeExhausted, "the sandbox serves %d requests already", MaxConns))
+			(&client{UnixConn: c}).fail(errBusy())
 			_ = c.Close()
 		}
 	}
@@ -135,7 +138,30 @@ func samePeer(c *net.UnixConn) error {
 	return nil
 }
 
+// lasts reports whether a request may go on for as long as who made it likes.
+func lasts(op wire.Op) bool {
+	switch op {
+	case wire.OpInfo, wire.OpStop, wire.OpSignal, wire.OpStats, wire.OpForget, wire.OpBegin, wire.OpPause, wire.OpResume, wire.OpSuspend, wire.OpCheckpoint:
+		return false
+	default:
+		return true
+	}
+}
+
+func errBusy() *wire.Error {
+	return wire.Errorf(wire.CodeExhausted, "the sandbox serves %d requests already", MaxConns)
+}
+
 func (s *sandbox) dispatch(c *client, req wire.Request) {
+	if lasts(req.Op) {
+		select {
+		case s.lasting <- struct{}{}:
+			defer func() { <-s.lasting }()
+		default:
+			c.fail(errBusy())
+			return
+		}
+	}
 	switch req.Op {
 	case wire.OpExec, wire.OpReadFile, wire.OpWriteFile, wire.OpReadArchive, wire.OpWriteArchive, wire.OpReadFrom, wire.OpWriteFrom, wire.OpFileState:
 		s.relay(c, req)
@@ -246,7 +272,10 @@ func (s *sandbox) sendOutput(c *client, req wire.Request) {
 		return
 	}
 	defer func() { _ = r.Close() }()
-	c.ok(wire.OutputInfo{Session: s.record.Session, End: total})
+	s.mu.Lock()
+	session := s.record.Session
+	s.mu.Unlock()
+	c.ok(wire.OutputInfo{Session: session, End: total})
 	if werr := s.follow(c, r, req.Follow); werr != nil {
 		c.fail(werr)
 		return
