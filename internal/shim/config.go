@@ -59,6 +59,10 @@ type Config struct {
 	Runtime      string   `json:"runtime"`
 	RuntimeKind  oci.Kind `json:"runtime_kind,omitempty"`
 	RuntimeFlags []string `json:"runtime_flags,omitempty"`
+	// Program is a sealed copy of Runtime (oci.Seal) for the shim to run instead; nil without one. Whoever has to clean up after the
+	// shim runs Runtime. Sealed says that there is one; set by Start.
+	Program *os.File `json:"-"`
+	Sealed  bool     `json:"sealed,omitempty"`
 	// RuntimeRoot is the runtime's state directory (--root), absolute.
 	RuntimeRoot string `json:"runtime_root"`
 	// Bundle is the OCI bundle, absolute.

@@ -22,6 +22,8 @@ const (
 	StatusFD = 3
 	// LockFD is the lock that a shim is born with.
 	LockFD = 4
+	// ProgramFD is the sealed copy of the runtime, where Config.Sealed says that there is one.
+	ProgramFD = 5
 	// logTail is how much of a log goes into an error message, in bytes.
 	logTail = 2 << 10
 )
@@ -47,7 +49,7 @@ var ErrDied = errors.New("it died without a word")
 // CWSANDBOX_COMMAND_NOT_FOUND and the like for the main command), exit.json has the same, and nothing is left running. When
 // ctx ends first, the start goes on without the caller, who can Connect, Stop or Inspect.
 func Start(ctx context.Context, binary string, cfg Config) (*Client, error) {
-	cfg.Version = ConfigVersion
+	cfg.Version, cfg.Sealed = ConfigVersion, cfg.Program != nil
 	if err := checkStart(&cfg); err != nil {
 		return nil, fault.Invalidf(fault.ReasonInvalidRequest, "shim configuration: %v", err)
 	}
@@ -59,7 +61,7 @@ func Start(ctx context.Context, binary string, cfg Config) (*Client, error) {
 	if err := replace(cfg.Dir, configName, cfg); err != nil {
 		return nil, unstarted(err)
 	}
-	status, err := fork(binary, cfg.Dir, lock)
+	status, err := fork(binary, &cfg, lock)
 	if err != nil {
 		return nil, unstarted(err)
 	}
@@ -93,23 +95,26 @@ func unstarted(err error) error {
 }
 
 // fork starts the shim in a session of its own, holding a copy of the lock, and returns the pipe that it reports on.
-func fork(binary, dir string, lock *os.File) (*os.File, error) {
+func fork(binary string, cfg *Config, lock *os.File) (*os.File, error) {
 	status, report, err := os.Pipe()
 	if err != nil {
 		return nil, err
 	}
 	defer report.Close()
-	log, err := os.OpenFile(filepath.Join(dir, shimLogName), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	log, err := os.OpenFile(filepath.Join(cfg.Dir, shimLogName), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
 		status.Close()
 		return nil, err
 	}
 	defer log.Close()
-	cmd := exec.Command(binary, "shim", "--state", dir)
+	cmd := exec.Command(binary, "shim", "--state", cfg.Dir)
 	cmd.Dir = "/"
 	cmd.Env = shimEnv()
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.ExtraFiles = []*os.File{report, lock}
+	if cfg.Sealed {
+		cmd.ExtraFiles = append(cmd.ExtraFiles, cfg.Program)
+	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	failpoint.Hit(failBeforeFork)
 	if err := cmd.Start(); err != nil {

@@ -187,9 +187,9 @@ func (b *Backend) Close() error {
 	b.discardAll(b.pools.empty())
 	late.Stop()
 	b.endReleases()
-	var err error
+	err := b.unseal()
 	if b.net != nil {
-		err = b.net.Close()
+		err = errors.Join(err, b.net.Close())
 	}
 	if b.library != nil {
 		b.library.Close()

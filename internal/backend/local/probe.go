@@ -56,7 +56,11 @@ func (b *Backend) probeOne(ctx context.Context, rt ociRuntime) (ociRuntime, erro
 	if rt.path, err = filepath.Abs(path); err != nil {
 		return rt, err
 	}
+	rt = b.sealed(rt)
 	if rt.seen, err = b.try(ctx, rt); err != nil {
+		if rt.program != nil {
+			err = errors.Join(err, rt.program.Close())
+		}
 		return rt, err
 	}
 	rt.seen.version = versionOf(ctx, rt.path)

@@ -1,6 +1,8 @@
 package local
 
 import (
+	"errors"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -20,6 +22,8 @@ type ociRuntime struct {
 	kind       oci.Kind
 	// flags are global flags that the operator gave.
 	flags []string
+	// program is a sealed copy of it, which starts run; nil where the runtime has no use for one, or does not run so.
+	program *os.File
 	// seen is what the probe found out.
 	seen probed
 }
@@ -97,4 +101,26 @@ func (rt ociRuntime) allFlags() []string {
 	// gVisor: loopback alone; sockets of the host may be dialled where a mount shows one, and none made, by which the init finds
 	// its shim; the filter of the bundle counts inside.
 	return append([]string{"--network=none", "--host-uds=open", "--oci-seccomp"}, rt.flags...)
+}
+
+// sealed returns the runtime with a sealed copy of its program, if it is of a kind that would make one at every start.
+func (b *Backend) sealed(rt ociRuntime) ociRuntime {
+	if !rt.kind.Reseals() {
+		return rt
+	}
+	var err error
+	if rt.program, err = oci.Seal(rt.path); err != nil {
+		b.log.Debug("a runtime is started from its file", "runtime", rt.name, "error", err)
+	}
+	return rt
+}
+
+// unseal gives the copies up.
+func (b *Backend) unseal() (err error) {
+	for _, rt := range b.runtimes {
+		if rt.program != nil {
+			err = errors.Join(err, rt.program.Close())
+		}
+	}
+	return err
 }

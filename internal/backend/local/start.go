@@ -144,7 +144,7 @@ func (b *Backend) bringUp(ctx context.Context, s *sandbox, o *order, img *librar
 func (b *Backend) shimConfig(slot string, rt ociRuntime) shim.Config {
 	cfg := shim.Config{
 		Dir: b.place.shimState(slot), ID: slot, Runtime: rt.path, RuntimeRoot: b.place.runtime(rt.name), Bundle: b.place.bundle(slot),
-		RuntimeKind: rt.kind, RuntimeFlags: rt.allFlags(), HideUnified: rt.kind == oci.Crun && b.machine.cgroup == cgroup.Hybrid,
+		RuntimeKind: rt.kind, RuntimeFlags: rt.allFlags(), Program: rt.program, HideUnified: rt.kind == oci.Crun && b.machine.cgroup == cgroup.Hybrid,
 		Cgroup:       cgroup.Group{Mode: b.machine.cgroup, Path: b.place.cgroup(slot), Base: b.place.cgroupBase()},
 		StartTimeout: startTimeout, OutputLimit: b.cfg.OutputLimit,
 	}

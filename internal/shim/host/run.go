@@ -21,6 +21,7 @@ import (
 	"github.com/bermhq/berm/internal/failpoint"
 	"github.com/bermhq/berm/internal/shim"
 	"github.com/bermhq/berm/internal/shim/fds"
+	"github.com/bermhq/berm/internal/shim/oci"
 	"github.com/bermhq/berm/internal/shim/reap"
 	"github.com/bermhq/berm/internal/shim/spool"
 	"github.com/bermhq/berm/internal/shim/wire"
@@ -154,11 +155,11 @@ func Run(dir string) int {
 
 func newSandbox(dir string) (*sandbox, error) {
 	lock := os.NewFile(shim.LockFD, "lock")
-	if err := settle(); err != nil {
-		return nil, err
-	}
 	cfg, err := shim.LoadConfig(dir)
 	if err != nil {
+		return nil, err
+	}
+	if err := settle(cfg); err != nil {
 		return nil, err
 	}
 	cfg = cfg.Defaults()
@@ -192,7 +193,12 @@ func newSandbox(dir string) (*sandbox, error) {
 }
 
 // settle makes the process a shim: nothing inherited but what Start passed, orphans of the sandbox become our children.
-func settle() error {
+func settle(cfg *shim.Config) (err error) {
+	if cfg.Sealed {
+		if cfg.Program, err = oci.HoldProgram(shim.ProgramFD); err != nil {
+			return fmt.Errorf("the runtime's sealed program: %w", err)
+		}
+	}
 	for _, fd := range []int{shim.StatusFD, shim.LockFD} {
 		unix.CloseOnExec(fd)
 	}

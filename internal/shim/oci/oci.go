@@ -56,6 +56,8 @@ type Container struct {
 	// Runtime, Root and Bundle are absolute paths.
 	Runtime, Root, Bundle string
 	ID                    string
+	// Program is a sealed copy of Runtime that is run instead, see Seal; nil without one.
+	Program *os.File
 	// Kind is the runtime's; Flags are global ones of its command line, before the verb.
 	Kind  Kind
 	Flags []string
@@ -171,14 +173,14 @@ func (c *Container) Clear() error {
 
 // call runs the runtime. verb names the call in errors.
 func (c *Container) call(verb string, args []string, files []uintptr, timeout time.Duration, onStart func(pid int)) error {
-	path, argv := c.Runtime, slices.Concat([]string{filepath.Base(c.Runtime), "--root", c.Root}, c.Flags, args)
+	path, argv := c.program(), slices.Concat([]string{filepath.Base(c.Runtime), "--root", c.Root}, c.Flags, args)
 	if hold := len(files) - 1; hold > 2 && c.Kind.Dials() {
 		path, argv = c.Holder, HoldArgs(hold, c.Runtime, argv)
 	}
 	attr := &syscall.ProcAttr{Dir: "/", Env: os.Environ(), Files: files, Sys: &syscall.SysProcAttr{Setsid: true}}
 	pid, done, err := c.start(path, argv, attr)
 	if err != nil {
-		return fmt.Errorf("%s: %w", path, err)
+		return fmt.Errorf("%s: %w", c.Runtime, err)
 	}
 	if onStart != nil {
 		onStart(pid)
@@ -193,6 +195,14 @@ func (c *Container) call(verb string, args []string, files []uintptr, timeout ti
 		<-done
 		return fmt.Errorf("%s %s did not finish within %v and was killed", filepath.Base(c.Runtime), verb, timeout)
 	}
+}
+
+// program is the path of what is run.
+func (c *Container) program() string {
+	if c.Program == nil {
+		return c.Runtime
+	}
+	return ProgramPath(c.Program)
 }
 
 func check(runtime, verb string, ws syscall.WaitStatus) error {
