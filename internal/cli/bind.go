@@ -186,11 +186,7 @@ func (s *session) sendBinding(ctx context.Context, c *client.Client, method, pat
 	if method == "DELETE" {
 		body = nil
 	}
-	var header []string
-	if reason != "" {
-		header = []string{"X-Berm-Reason", url.QueryEscape(reason)}
-	}
-	raw, err := c.REST(ctx, method, path, body, header...)
+	raw, err := c.REST(ctx, method, path, body, reasonHeader(reason)...)
 	if err != nil {
 		return err
 	}

@@ -44,9 +44,7 @@ func patch(ctx context.Context, c *client.Client, path, key string, n *tree.Node
 	if etag != "" {
 		header = append(header, "If-Match", etag)
 	}
-	if reason != "" {
-		header = append(header, "X-Berm-Reason", url.QueryEscape(reason))
-	}
+	header = append(header, reasonHeader(reason)...)
 	body := wrap(key, n)
 	if mask != "" {
 		body = append(body[:len(body)-1], `,"updateMask":`...)

@@ -19,8 +19,8 @@ const runnersPath = "/v1beta2/sandbox/managed-runners"
 
 func (s *session) runnerCmd() *cobra.Command {
 	return noun("runner", "Runners: where sandboxes run, and which profiles they bind",
-		s.runnerCreateCmd(), s.runnerGetCmd(), s.runnerDescribeCmd(), s.runnerListCmd(), s.runnerEditCmd(),
-		s.runnerBindCmd(), s.runnerUnbindCmd(), s.runnerSetDefaultCmd(), s.runnerDeleteCmd())
+		append(s.historyCmds("runner", "/berm/v1/runners"), s.runnerCreateCmd(), s.runnerGetCmd(), s.runnerDescribeCmd(), s.runnerListCmd(), s.runnerEditCmd(),
+			s.runnerBindCmd(), s.runnerUnbindCmd(), s.runnerSetDefaultCmd(), s.runnerDeleteCmd())...)
 }
 
 func (s *session) runnerCreateCmd() *cobra.Command {

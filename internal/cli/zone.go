@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"encoding/json"
-	"net/url"
 
 	"github.com/spf13/cobra"
 
@@ -14,7 +13,8 @@ import (
 const zonesPath = "/berm/v1/zones"
 
 func (s *session) zoneCmd() *cobra.Command {
-	return noun("zone", "Zones: the defaults beneath every profile", s.zoneListCmd(), s.zoneGetCmd(), s.zonePutCmd(), s.zoneDeleteCmd())
+	return noun("zone", "Zones: the defaults beneath every profile",
+		append(s.historyCmds("zone", zonesPath), s.zoneListCmd(), s.zoneGetCmd(), s.zonePutCmd(), s.zoneDeleteCmd())...)
 }
 
 func (s *session) zoneListCmd() *cobra.Command {
@@ -57,11 +57,7 @@ func (s *session) zonePutCmd() *cobra.Command {
 					return f.show(err)
 				}
 			}
-			var header []string
-			if reason != "" {
-				header = []string{"X-Berm-Reason", url.QueryEscape(reason)}
-			}
-			raw, err := c.REST(ctx, "PUT", client.Path(zonesPath+"/%s", a[0]), wrap("zone", without(f.root, "name")), header...)
+			raw, err := c.REST(ctx, "PUT", client.Path(zonesPath+"/%s", a[0]), wrap("zone", without(f.root, "name")), reasonHeader(reason)...)
 			if err != nil {
 				return f.show(err)
 			}

@@ -8,15 +8,16 @@ import (
 // roleOf is who may do what. Every use case is in it; a test walks the methods of Service and fails for one that is not.
 func roleOf(method string) (core.Role, bool) {
 	switch method {
-	case "GetProfile", "ListProfiles", "ProfileRevisions",
-		"GetRunner", "ListRunners", "RunnerRevisions",
-		"GetZone", "ListZones",
+	case "GetProfile", "ListProfiles", "ProfileRevisions", "DiffProfiles",
+		"GetRunner", "ListRunners", "RunnerRevisions", "DiffRunners",
+		"GetZone", "ListZones", "ZoneRevisions", "DiffZones",
 		"WhoAmI", "ListOrgs",
 		"Launch", "Plan", "Get", "List", "Stop", "Pause", "Suspend", "Resume", "Fork", "Delete", "Wait", "Exec", "Logs", "ReadArchive", "WriteArchive", "ReadFile", "WriteFile", "ReadFileFrom", "WriteFileFrom", "FileState", "Explain", "Submitted", "Network", "ExplainNetwork", "PlanNetwork",
 		"AvailableRunners", "AvailableRunner", "AvailableProfiles", "AvailableProfile":
 		return core.RoleUser, true
 	case "CreateProfile", "UpdateProfile", "DeleteProfile",
 		"CreateRunner", "UpdateRunner", "DeleteRunner", "ApplyRunnerUpdate",
+		"RollbackProfile", "RollbackRunner", "RollbackZone",
 		"AddBinding", "UpdateBinding", "RemoveBinding", "SetDefaultBinding",
 		"PutZone", "DeleteZone",
 		"ListImages", "PullImage", "RemoveImage", "ImportImage",

@@ -21,8 +21,8 @@ type BindingPatch struct {
 	Binding core.Binding
 }
 
-// BindingState is the state of a runner that an edit of one binding is made for, and why it is made.
-type BindingState struct {
+// EditState is the state of an object that an edit is made for, and why it is made.
+type EditState struct {
 	// Etag, when not empty, is the state that the caller has seen.
 	Etag   string
 	Reason string
@@ -30,7 +30,7 @@ type BindingState struct {
 
 // AddBinding attaches a profile to a runner. A default one takes that over from the one that has it. The second result holds
 // warnings. Each of these edits is one revision of the runner, checked as a whole list is.
-func (s *Service) AddBinding(ctx context.Context, p core.Principal, ref string, b core.Binding, st BindingState) (*RunnerView, []string, error) {
+func (s *Service) AddBinding(ctx context.Context, p core.Principal, ref string, b core.Binding, st EditState) (*RunnerView, []string, error) {
 	return s.editBindings(ctx, p, "AddBinding", ref, st, func(l *bindingList) error {
 		if b.Default {
 			l.clearDefault()
@@ -42,7 +42,7 @@ func (s *Service) AddBinding(ctx context.Context, p core.Principal, ref string, 
 }
 
 // UpdateBinding changes the binding of a name. That it be the default may be set, and is taken back only by setting it elsewhere.
-func (s *Service) UpdateBinding(ctx context.Context, p core.Principal, ref, name string, patch BindingPatch, st BindingState) (*RunnerView, []string, error) {
+func (s *Service) UpdateBinding(ctx context.Context, p core.Principal, ref, name string, patch BindingPatch, st EditState) (*RunnerView, []string, error) {
 	return s.editBindings(ctx, p, "UpdateBinding", ref, st, func(l *bindingList) error {
 		i, err := l.find(name)
 		if err != nil {
@@ -55,12 +55,12 @@ func (s *Service) UpdateBinding(ctx context.Context, p core.Principal, ref, name
 
 // RemoveBinding detaches the profile of a name. The last binding is refused; so is the default one, unless newDefault names the one
 // that becomes it. Sandboxes that run go on.
-func (s *Service) RemoveBinding(ctx context.Context, p core.Principal, ref, name, newDefault string, st BindingState) (*RunnerView, []string, error) {
+func (s *Service) RemoveBinding(ctx context.Context, p core.Principal, ref, name, newDefault string, st EditState) (*RunnerView, []string, error) {
 	return s.editBindings(ctx, p, "RemoveBinding", ref, st, func(l *bindingList) error { return l.remove(name, newDefault) })
 }
 
 // SetDefaultBinding makes the binding of a name that of launches that name no profile.
-func (s *Service) SetDefaultBinding(ctx context.Context, p core.Principal, ref, name string, st BindingState) (*RunnerView, []string, error) {
+func (s *Service) SetDefaultBinding(ctx context.Context, p core.Principal, ref, name string, st EditState) (*RunnerView, []string, error) {
 	return s.editBindings(ctx, p, "SetDefaultBinding", ref, st, func(l *bindingList) error {
 		i, err := l.find(name)
 		if err == nil {
@@ -72,7 +72,7 @@ func (s *Service) SetDefaultBinding(ctx context.Context, p core.Principal, ref, 
 
 // editBindings makes one change of a runner's list from the list that is there then, so that of two at once neither is lost.
 func (s *Service) editBindings(
-	ctx context.Context, p core.Principal, method, ref string, st BindingState, change func(*bindingList) error,
+	ctx context.Context, p core.Principal, method, ref string, st EditState, change func(*bindingList) error,
 ) (*RunnerView, []string, error) {
 	if err := s.allow(p, method); err != nil {
 		return nil, nil, err

@@ -25,7 +25,7 @@ func names(v *control.RunnerView) string {
 func TestEditOneBinding(t *testing.T) {
 	w := newWorld(t)
 	agent := w.newProfile("agent", `{"resource_defaults":{"memory_limit":"1Gi"}}`)
-	var none control.BindingState
+	var none control.EditState
 	is := func(want string) func(*control.RunnerView, []string, error) *control.RunnerView {
 		return func(v *control.RunnerView, _ []string, err error) *control.RunnerView {
 			t.Helper()
@@ -39,7 +39,7 @@ func TestEditOneBinding(t *testing.T) {
 	is("default* agent")(w.svc.AddBinding(w.ctx(), w.admin, "r1", core.Binding{ProfileID: agent.ID}, none))
 	is("default agent big*")(w.svc.AddBinding(w.ctx(), w.admin, "r1", core.Binding{
 		ProfileID: agent.ID, Alias: "big", Default: true, Overrides: w.layer(`{"resource_defaults":{"memory_limit":"2Gi"}}`),
-	}, control.BindingState{Reason: "more room"}))
+	}, control.EditState{Reason: "more room"}))
 	if sb := w.launch(nil); sb.ProfileName != "big" {
 		t.Errorf("the next launch ran under %s", sb.ProfileName)
 	}
@@ -67,7 +67,7 @@ func TestEditOneBinding(t *testing.T) {
 func TestEditOneBindingRefuses(t *testing.T) {
 	w := newWorld(t)
 	agent := w.newProfile("agent", `{"guardrails":{"resources":{"max_memory":"1Gi"}}}`)
-	var none control.BindingState
+	var none control.EditState
 	refused := func(code fault.Code, reason string, parts ...string) func(*control.RunnerView, []string, error) {
 		return func(_ *control.RunnerView, _ []string, err error) {
 			t.Helper()
@@ -78,7 +78,7 @@ func TestEditOneBindingRefuses(t *testing.T) {
 	w.must(err)
 	refused(fault.Denied, fault.ReasonRoleMissing)(w.svc.AddBinding(w.ctx(), w.user, "r1", core.Binding{ProfileID: agent.ID}, none))
 	refused(fault.NotFound, fault.ReasonRunnerNotFound)(w.svc.AddBinding(w.ctx(), w.admin, "r2", core.Binding{ProfileID: agent.ID}, none))
-	refused(fault.Conflict, fault.ReasonEtagMismatch)(w.svc.AddBinding(w.ctx(), w.admin, "r1", core.Binding{ProfileID: agent.ID}, control.BindingState{Etag: "old"}))
+	refused(fault.Conflict, fault.ReasonEtagMismatch)(w.svc.AddBinding(w.ctx(), w.admin, "r1", core.Binding{ProfileID: agent.ID}, control.EditState{Etag: "old"}))
 	refused(fault.Invalid, fault.ReasonBindingsInvalid, "binding.profile_name", "also the name of")(w.svc.AddBinding(w.ctx(), w.admin, "r1", core.Binding{ProfileID: w.profile.ID}, none))
 	refused(fault.Invalid, fault.ReasonBindingsInvalid, "binding.profile_template_id", "UUID")(w.svc.AddBinding(w.ctx(), w.admin, "r1", core.Binding{}, none))
 	refused(fault.Invalid, "OVERRIDE_WIDENS", "binding.overrides_json")(w.svc.AddBinding(w.ctx(), w.admin, "r1",
@@ -106,7 +106,7 @@ func TestConcurrentSingleBindings(t *testing.T) {
 	for i := range editors {
 		group.Go(func() {
 			b := core.Binding{ProfileID: w.profile.ID, Alias: fmt.Sprintf("b%d", i), Default: true}
-			if _, _, err := w.svc.AddBinding(w.ctx(), w.admin, "r1", b, control.BindingState{}); err != nil {
+			if _, _, err := w.svc.AddBinding(w.ctx(), w.admin, "r1", b, control.EditState{}); err != nil {
 				t.Errorf("binding %d: %v", i, err)
 			}
 		})

@@ -111,6 +111,13 @@ func (s *Service) UpdateProfile(ctx context.Context, p core.Principal, ref strin
 	if err := s.allow(p, "UpdateProfile"); err != nil {
 		return nil, nil, err
 	}
+	return s.updateProfile(ctx, p, ref, func(store.Tx, *core.Profile) (ProfilePatch, error) { return patch, nil })
+}
+
+// updateProfile makes a patch from the profile that is there and writes what it comes to, in one transaction.
+func (s *Service) updateProfile(
+	ctx context.Context, p core.Principal, ref string, edit func(tx store.Tx, current *core.Profile) (ProfilePatch, error),
+) (*core.Profile, []string, error) {
 	var (
 		profile  *core.Profile
 		warnings []string
@@ -118,6 +125,10 @@ func (s *Service) UpdateProfile(ctx context.Context, p core.Principal, ref strin
 	failpoint.Hit(fpProfileUpdate)
 	err := s.store.Update(ctx, func(tx store.Tx) error {
 		current, err := readProfile(ctx, tx, p.OrgID, ref)
+		if err != nil {
+			return err
+		}
+		patch, err := edit(tx, current)
 		if err != nil {
 			return err
 		}

@@ -27,22 +27,10 @@ func (s *Service) ProfileRevisions(ctx context.Context, p core.Principal, ref st
 	if err := s.allow(p, "ProfileRevisions"); err != nil {
 		return nil, "", err
 	}
-	objects, next, err := s.revisions(ctx, p, store.KindProfile, ref, page)
-	if fault.Is(err, fault.NotFound) {
-		return nil, "", fault.NotFoundf(fault.ReasonProfileNotFound, "profile %.80q does not exist", ref)
-	}
-	if err != nil {
-		return nil, "", err
-	}
-	out := make([]ProfileRevision, len(objects))
-	for i, o := range objects {
+	return revisionsOf(ctx, s, p, store.KindProfile, ref, page, func(o *store.Object) (ProfileRevision, error) {
 		profile, err := profileFrom(o)
-		if err != nil {
-			return nil, "", err
-		}
-		out[i] = ProfileRevision{Profile: profile, Deleted: o.Deleted}
-	}
-	return out, next, nil
+		return ProfileRevision{Profile: profile, Deleted: o.Deleted}, err
+	})
 }
 
 // RunnerRevisions lists the revisions of a runner, newest first; by UUID also those of a deleted one.
@@ -50,20 +38,42 @@ func (s *Service) RunnerRevisions(ctx context.Context, p core.Principal, ref str
 	if err := s.allow(p, "RunnerRevisions"); err != nil {
 		return nil, "", err
 	}
-	objects, next, err := s.revisions(ctx, p, store.KindRunner, ref, page)
-	if fault.Is(err, fault.NotFound) {
-		return nil, "", fault.NotFoundf(fault.ReasonRunnerNotFound, "runner %.80q does not exist", ref)
-	}
-	if err != nil {
+	return revisionsOf(ctx, s, p, store.KindRunner, ref, page, func(o *store.Object) (RunnerRevision, error) {
+		runner, err := runnerFrom(o)
+		return RunnerRevision{Runner: runner, Deleted: o.Deleted}, err
+	})
+}
+
+// ZoneRevision is one state that the defaults of a zone have had.
+type ZoneRevision struct {
+	Zone    *core.Zone
+	Deleted bool
+}
+
+// ZoneRevisions lists the revisions of a zone, newest first; by UUID also those of a deleted one.
+func (s *Service) ZoneRevisions(ctx context.Context, p core.Principal, ref string, page Page) ([]ZoneRevision, string, error) {
+	if err := s.allow(p, "ZoneRevisions"); err != nil {
 		return nil, "", err
 	}
-	out := make([]RunnerRevision, len(objects))
+	return revisionsOf(ctx, s, p, store.KindZone, ref, page, func(o *store.Object) (ZoneRevision, error) {
+		zone, err := zoneFrom(o)
+		return ZoneRevision{Zone: zone, Deleted: o.Deleted}, err
+	})
+}
+
+// revisionsOf reads a page of the revisions of an object.
+func revisionsOf[T any](
+	ctx context.Context, s *Service, p core.Principal, kind store.Kind, ref string, page Page, from func(*store.Object) (T, error),
+) ([]T, string, error) {
+	objects, next, err := s.revisions(ctx, p, kind, ref, page)
+	if err != nil {
+		return nil, "", noObject(kind, ref, err)
+	}
+	out := make([]T, len(objects))
 	for i, o := range objects {
-		runner, err := runnerFrom(o)
-		if err != nil {
+		if out[i], err = from(o); err != nil {
 			return nil, "", err
 		}
-		out[i] = RunnerRevision{Runner: runner, Deleted: o.Deleted}
 	}
 	return out, next, nil
 }

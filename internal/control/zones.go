@@ -33,18 +33,28 @@ func (s *Service) PutZone(ctx context.Context, p core.Principal, name string, in
 	if err := s.checkSpecOf("zone", "defaults", in.Defaults); err != nil {
 		return nil, nil, err
 	}
-	fresh := s.meta(p, in.Reason)
+	return s.putZone(ctx, p, name, func(store.Tx) (ZoneInput, error) { return in, nil })
+}
+
+// putZone writes defaults of a zone, in one transaction with what they are made from.
+func (s *Service) putZone(ctx context.Context, p core.Principal, name string, edit func(store.Tx) (ZoneInput, error)) (*core.Zone, []string, error) {
+	fresh := s.meta(p, "")
 	var (
 		zone     *core.Zone
 		warnings []string
 	)
 	failpoint.Hit(fpZonePut)
 	err := s.store.Update(ctx, func(tx store.Tx) error {
+		in, err := edit(tx)
+		if err != nil {
+			return err
+		}
 		current, err := findZone(ctx, tx, p.OrgID, name)
 		if err != nil {
 			return err
 		}
 		next := &core.Zone{Meta: fresh, Name: name, Defaults: in.Defaults}
+		next.Reason = in.Reason
 		if current == nil {
 			if in.Etag != "" {
 				return fault.New(fault.Conflict, fault.ReasonEtagMismatch, "zone %s does not exist any more", name)

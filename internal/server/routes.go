@@ -38,7 +38,7 @@ func (t *routes) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			"content type %.80q over %s is not served", r.Header.Get("Content-Type"), r.Proto).WithHint("gRPC needs HTTP/2 and the content type application/grpc")})
 	case path == metricsPath && t.metrics != nil:
 		t.metrics.ServeHTTP(w, r)
-	case strings.HasPrefix(path, controlplane.Prefix), path == zones, strings.HasPrefix(path, zones+"/"):
+	case strings.HasPrefix(path, controlplane.Prefix), path == zones, strings.HasPrefix(path, zones+"/") && !strings.Contains(path[len(zones)+1:], "/"):
 		t.byHand.ServeHTTP(w, r)
 	case strings.HasPrefix(path, "/v1beta2/"):
 		t.dataplane.ServeHTTP(w, r)

@@ -351,6 +351,458 @@ func (x *ListRunnerRevisionsResponse) GetNextPageToken() string {
 	return ""
 }
 
+// ListZoneRevisionsRequest asks for one page, newest first.
+type ListZoneRevisionsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// UUID, also of a deleted zone, or name.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// 0 means the default of the server.
+	PageSize int32 `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// Opaque; as the page before gave it.
+	PageToken     string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListZoneRevisionsRequest) Reset() {
+	*x = ListZoneRevisionsRequest{}
+	mi := &file_berm_v1_revision_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListZoneRevisionsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListZoneRevisionsRequest) ProtoMessage() {}
+
+func (x *ListZoneRevisionsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berm_v1_revision_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListZoneRevisionsRequest.ProtoReflect.Descriptor instead.
+func (*ListZoneRevisionsRequest) Descriptor() ([]byte, []int) {
+	return file_berm_v1_revision_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *ListZoneRevisionsRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ListZoneRevisionsRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListZoneRevisionsRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+// ListZoneRevisionsResponse is one page.
+type ListZoneRevisionsResponse struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Revisions []*Revision            `protobuf:"bytes,1,rep,name=revisions,proto3" json:"revisions,omitempty"`
+	// Empty on the last page.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListZoneRevisionsResponse) Reset() {
+	*x = ListZoneRevisionsResponse{}
+	mi := &file_berm_v1_revision_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListZoneRevisionsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListZoneRevisionsResponse) ProtoMessage() {}
+
+func (x *ListZoneRevisionsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berm_v1_revision_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListZoneRevisionsResponse.ProtoReflect.Descriptor instead.
+func (*ListZoneRevisionsResponse) Descriptor() ([]byte, []int) {
+	return file_berm_v1_revision_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *ListZoneRevisionsResponse) GetRevisions() []*Revision {
+	if x != nil {
+		return x.Revisions
+	}
+	return nil
+}
+
+func (x *ListZoneRevisionsResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+// DiffRevisionsRequest names two states of an object, or of two objects of a kind.
+type DiffRevisionsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// UUID, also of a deleted object, or name.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Revision to start from. 0: the one before `to`, or with `other_id` the last one.
+	From int32 `protobuf:"varint,2,opt,name=from,proto3" json:"from,omitempty"`
+	// Revision to arrive at. 0: the last one.
+	To int32 `protobuf:"varint,3,opt,name=to,proto3" json:"to,omitempty"`
+	// Another object of the same kind, of which `to` is a revision.
+	OtherId       string `protobuf:"bytes,4,opt,name=other_id,json=otherId,proto3" json:"other_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DiffRevisionsRequest) Reset() {
+	*x = DiffRevisionsRequest{}
+	mi := &file_berm_v1_revision_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DiffRevisionsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DiffRevisionsRequest) ProtoMessage() {}
+
+func (x *DiffRevisionsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berm_v1_revision_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DiffRevisionsRequest.ProtoReflect.Descriptor instead.
+func (*DiffRevisionsRequest) Descriptor() ([]byte, []int) {
+	return file_berm_v1_revision_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *DiffRevisionsRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *DiffRevisionsRequest) GetFrom() int32 {
+	if x != nil {
+		return x.From
+	}
+	return 0
+}
+
+func (x *DiffRevisionsRequest) GetTo() int32 {
+	if x != nil {
+		return x.To
+	}
+	return 0
+}
+
+func (x *DiffRevisionsRequest) GetOtherId() string {
+	if x != nil {
+		return x.OtherId
+	}
+	return ""
+}
+
+// DiffRevisionsResponse says what leads from one state to the other.
+type DiffRevisionsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// 0: the state before the first revision.
+	From int32 `protobuf:"varint,1,opt,name=from,proto3" json:"from,omitempty"`
+	To   int32 `protobuf:"varint,2,opt,name=to,proto3" json:"to,omitempty"`
+	// By path.
+	Changes       []*FieldChange `protobuf:"bytes,3,rep,name=changes,proto3" json:"changes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DiffRevisionsResponse) Reset() {
+	*x = DiffRevisionsResponse{}
+	mi := &file_berm_v1_revision_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DiffRevisionsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DiffRevisionsResponse) ProtoMessage() {}
+
+func (x *DiffRevisionsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berm_v1_revision_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DiffRevisionsResponse.ProtoReflect.Descriptor instead.
+func (*DiffRevisionsResponse) Descriptor() ([]byte, []int) {
+	return file_berm_v1_revision_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *DiffRevisionsResponse) GetFrom() int32 {
+	if x != nil {
+		return x.From
+	}
+	return 0
+}
+
+func (x *DiffRevisionsResponse) GetTo() int32 {
+	if x != nil {
+		return x.To
+	}
+	return 0
+}
+
+func (x *DiffRevisionsResponse) GetChanges() []*FieldChange {
+	if x != nil {
+		return x.Changes
+	}
+	return nil
+}
+
+// FieldChange is one difference.
+type FieldChange struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// In snake_case: "spec.resource_defaults.cpu_limit", "profile_bindings[NAME].overrides.tags".
+	Path string `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
+	// Unset: nothing was stated. Null: stated to have no value.
+	Old *structpb.Value `protobuf:"bytes,2,opt,name=old,proto3" json:"old,omitempty"`
+	New *structpb.Value `protobuf:"bytes,3,opt,name=new,proto3" json:"new,omitempty"`
+	// In words: "raised", "cleared: …".
+	Meaning       string `protobuf:"bytes,4,opt,name=meaning,proto3" json:"meaning,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FieldChange) Reset() {
+	*x = FieldChange{}
+	mi := &file_berm_v1_revision_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FieldChange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FieldChange) ProtoMessage() {}
+
+func (x *FieldChange) ProtoReflect() protoreflect.Message {
+	mi := &file_berm_v1_revision_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FieldChange.ProtoReflect.Descriptor instead.
+func (*FieldChange) Descriptor() ([]byte, []int) {
+	return file_berm_v1_revision_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *FieldChange) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *FieldChange) GetOld() *structpb.Value {
+	if x != nil {
+		return x.Old
+	}
+	return nil
+}
+
+func (x *FieldChange) GetNew() *structpb.Value {
+	if x != nil {
+		return x.New
+	}
+	return nil
+}
+
+func (x *FieldChange) GetMeaning() string {
+	if x != nil {
+		return x.Meaning
+	}
+	return ""
+}
+
+// RollbackRequest names a revision whose content is to be that of a new one.
+type RollbackRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// UUID or name.
+	Id       string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Revision int32  `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	// State of the object that the caller has seen; another current state is refused with ABORTED.
+	Etag          string `protobuf:"bytes,3,opt,name=etag,proto3" json:"etag,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RollbackRequest) Reset() {
+	*x = RollbackRequest{}
+	mi := &file_berm_v1_revision_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RollbackRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RollbackRequest) ProtoMessage() {}
+
+func (x *RollbackRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berm_v1_revision_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RollbackRequest.ProtoReflect.Descriptor instead.
+func (*RollbackRequest) Descriptor() ([]byte, []int) {
+	return file_berm_v1_revision_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *RollbackRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *RollbackRequest) GetRevision() int32 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *RollbackRequest) GetEtag() string {
+	if x != nil {
+		return x.Etag
+	}
+	return ""
+}
+
+// RollbackResponse is what is there then.
+type RollbackResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The current revision: a new one, unless the content was the same already.
+	Revision *Revision `protobuf:"bytes,1,opt,name=revision,proto3" json:"revision,omitempty"`
+	Etag     string    `protobuf:"bytes,2,opt,name=etag,proto3" json:"etag,omitempty"`
+	// As in the answer to an edit.
+	Warnings      []string `protobuf:"bytes,3,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RollbackResponse) Reset() {
+	*x = RollbackResponse{}
+	mi := &file_berm_v1_revision_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RollbackResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RollbackResponse) ProtoMessage() {}
+
+func (x *RollbackResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berm_v1_revision_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RollbackResponse.ProtoReflect.Descriptor instead.
+func (*RollbackResponse) Descriptor() ([]byte, []int) {
+	return file_berm_v1_revision_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *RollbackResponse) GetRevision() *Revision {
+	if x != nil {
+		return x.Revision
+	}
+	return nil
+}
+
+func (x *RollbackResponse) GetEtag() string {
+	if x != nil {
+		return x.Etag
+	}
+	return ""
+}
+
+func (x *RollbackResponse) GetWarnings() []string {
+	if x != nil {
+		return x.Warnings
+	}
+	return nil
+}
+
 var File_berm_v1_revision_proto protoreflect.FileDescriptor
 
 const file_berm_v1_revision_proto_rawDesc = "" +
@@ -378,7 +830,37 @@ const file_berm_v1_revision_proto_rawDesc = "" +
 	"page_token\x18\x03 \x01(\tB\x03\xe0A\x01R\tpageToken\"v\n" +
 	"\x1bListRunnerRevisionsResponse\x12/\n" +
 	"\trevisions\x18\x01 \x03(\v2\x11.berm.v1.RevisionR\trevisions\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageTokenB+Z)github.com/bermhq/berm/gen/berm/v1;bermv1b\x06proto3"
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"u\n" +
+	"\x18ListZoneRevisionsRequest\x12\x13\n" +
+	"\x02id\x18\x01 \x01(\tB\x03\xe0A\x02R\x02id\x12 \n" +
+	"\tpage_size\x18\x02 \x01(\x05B\x03\xe0A\x01R\bpageSize\x12\"\n" +
+	"\n" +
+	"page_token\x18\x03 \x01(\tB\x03\xe0A\x01R\tpageToken\"t\n" +
+	"\x19ListZoneRevisionsResponse\x12/\n" +
+	"\trevisions\x18\x01 \x03(\v2\x11.berm.v1.RevisionR\trevisions\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"y\n" +
+	"\x14DiffRevisionsRequest\x12\x13\n" +
+	"\x02id\x18\x01 \x01(\tB\x03\xe0A\x02R\x02id\x12\x17\n" +
+	"\x04from\x18\x02 \x01(\x05B\x03\xe0A\x01R\x04from\x12\x13\n" +
+	"\x02to\x18\x03 \x01(\x05B\x03\xe0A\x01R\x02to\x12\x1e\n" +
+	"\bother_id\x18\x04 \x01(\tB\x03\xe0A\x01R\aotherId\"k\n" +
+	"\x15DiffRevisionsResponse\x12\x12\n" +
+	"\x04from\x18\x01 \x01(\x05R\x04from\x12\x0e\n" +
+	"\x02to\x18\x02 \x01(\x05R\x02to\x12.\n" +
+	"\achanges\x18\x03 \x03(\v2\x14.berm.v1.FieldChangeR\achanges\"\x8f\x01\n" +
+	"\vFieldChange\x12\x12\n" +
+	"\x04path\x18\x01 \x01(\tR\x04path\x12(\n" +
+	"\x03old\x18\x02 \x01(\v2\x16.google.protobuf.ValueR\x03old\x12(\n" +
+	"\x03new\x18\x03 \x01(\v2\x16.google.protobuf.ValueR\x03new\x12\x18\n" +
+	"\ameaning\x18\x04 \x01(\tR\ameaning\"`\n" +
+	"\x0fRollbackRequest\x12\x13\n" +
+	"\x02id\x18\x01 \x01(\tB\x03\xe0A\x02R\x02id\x12\x1f\n" +
+	"\brevision\x18\x02 \x01(\x05B\x03\xe0A\x02R\brevision\x12\x17\n" +
+	"\x04etag\x18\x03 \x01(\tB\x03\xe0A\x01R\x04etag\"q\n" +
+	"\x10RollbackResponse\x12-\n" +
+	"\brevision\x18\x01 \x01(\v2\x11.berm.v1.RevisionR\brevision\x12\x12\n" +
+	"\x04etag\x18\x02 \x01(\tR\x04etag\x12\x1a\n" +
+	"\bwarnings\x18\x03 \x03(\tR\bwarningsB+Z)github.com/bermhq/berm/gen/berm/v1;bermv1b\x06proto3"
 
 var (
 	file_berm_v1_revision_proto_rawDescOnce sync.Once
@@ -392,26 +874,39 @@ func file_berm_v1_revision_proto_rawDescGZIP() []byte {
 	return file_berm_v1_revision_proto_rawDescData
 }
 
-var file_berm_v1_revision_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_berm_v1_revision_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_berm_v1_revision_proto_goTypes = []any{
 	(*Revision)(nil),                     // 0: berm.v1.Revision
 	(*ListProfileRevisionsRequest)(nil),  // 1: berm.v1.ListProfileRevisionsRequest
 	(*ListProfileRevisionsResponse)(nil), // 2: berm.v1.ListProfileRevisionsResponse
 	(*ListRunnerRevisionsRequest)(nil),   // 3: berm.v1.ListRunnerRevisionsRequest
 	(*ListRunnerRevisionsResponse)(nil),  // 4: berm.v1.ListRunnerRevisionsResponse
-	(*timestamppb.Timestamp)(nil),        // 5: google.protobuf.Timestamp
-	(*structpb.Struct)(nil),              // 6: google.protobuf.Struct
+	(*ListZoneRevisionsRequest)(nil),     // 5: berm.v1.ListZoneRevisionsRequest
+	(*ListZoneRevisionsResponse)(nil),    // 6: berm.v1.ListZoneRevisionsResponse
+	(*DiffRevisionsRequest)(nil),         // 7: berm.v1.DiffRevisionsRequest
+	(*DiffRevisionsResponse)(nil),        // 8: berm.v1.DiffRevisionsResponse
+	(*FieldChange)(nil),                  // 9: berm.v1.FieldChange
+	(*RollbackRequest)(nil),              // 10: berm.v1.RollbackRequest
+	(*RollbackResponse)(nil),             // 11: berm.v1.RollbackResponse
+	(*timestamppb.Timestamp)(nil),        // 12: google.protobuf.Timestamp
+	(*structpb.Struct)(nil),              // 13: google.protobuf.Struct
+	(*structpb.Value)(nil),               // 14: google.protobuf.Value
 }
 var file_berm_v1_revision_proto_depIdxs = []int32{
-	5, // 0: berm.v1.Revision.at:type_name -> google.protobuf.Timestamp
-	6, // 1: berm.v1.Revision.content:type_name -> google.protobuf.Struct
-	0, // 2: berm.v1.ListProfileRevisionsResponse.revisions:type_name -> berm.v1.Revision
-	0, // 3: berm.v1.ListRunnerRevisionsResponse.revisions:type_name -> berm.v1.Revision
-	4, // [4:4] is the sub-list for method output_type
-	4, // [4:4] is the sub-list for method input_type
-	4, // [4:4] is the sub-list for extension type_name
-	4, // [4:4] is the sub-list for extension extendee
-	0, // [0:4] is the sub-list for field type_name
+	12, // 0: berm.v1.Revision.at:type_name -> google.protobuf.Timestamp
+	13, // 1: berm.v1.Revision.content:type_name -> google.protobuf.Struct
+	0,  // 2: berm.v1.ListProfileRevisionsResponse.revisions:type_name -> berm.v1.Revision
+	0,  // 3: berm.v1.ListRunnerRevisionsResponse.revisions:type_name -> berm.v1.Revision
+	0,  // 4: berm.v1.ListZoneRevisionsResponse.revisions:type_name -> berm.v1.Revision
+	9,  // 5: berm.v1.DiffRevisionsResponse.changes:type_name -> berm.v1.FieldChange
+	14, // 6: berm.v1.FieldChange.old:type_name -> google.protobuf.Value
+	14, // 7: berm.v1.FieldChange.new:type_name -> google.protobuf.Value
+	0,  // 8: berm.v1.RollbackResponse.revision:type_name -> berm.v1.Revision
+	9,  // [9:9] is the sub-list for method output_type
+	9,  // [9:9] is the sub-list for method input_type
+	9,  // [9:9] is the sub-list for extension type_name
+	9,  // [9:9] is the sub-list for extension extendee
+	0,  // [0:9] is the sub-list for field type_name
 }
 
 func init() { file_berm_v1_revision_proto_init() }
@@ -425,7 +920,7 @@ func file_berm_v1_revision_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_berm_v1_revision_proto_rawDesc), len(file_berm_v1_revision_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   5,
+			NumMessages:   12,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

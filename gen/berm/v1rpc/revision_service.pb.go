@@ -28,24 +28,51 @@ var File_berm_v1_revision_service_proto protoreflect.FileDescriptor
 
 const file_berm_v1_revision_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1eberm/v1/revision_service.proto\x12\aberm.v1\x1a\x16berm/v1/revision.proto\x1a\x1cgoogle/api/annotations.proto2\xad\x02\n" +
+	"\x1eberm/v1/revision_service.proto\x12\aberm.v1\x1a\x16berm/v1/revision.proto\x1a\x1cgoogle/api/annotations.proto2\xf1\b\n" +
 	"\x0fRevisionService\x12\x8d\x01\n" +
 	"\x14ListProfileRevisions\x12$.berm.v1.ListProfileRevisionsRequest\x1a%.berm.v1.ListProfileRevisionsResponse\"(\x82\xd3\xe4\x93\x02\"\x12 /berm/v1/profiles/{id}/revisions\x12\x89\x01\n" +
-	"\x13ListRunnerRevisions\x12#.berm.v1.ListRunnerRevisionsRequest\x1a$.berm.v1.ListRunnerRevisionsResponse\"'\x82\xd3\xe4\x93\x02!\x12\x1f/berm/v1/runners/{id}/revisionsB1Z/github.com/bermhq/berm/gen/berm/v1rpc;bermv1rpcb\x06proto3"
+	"\x13ListRunnerRevisions\x12#.berm.v1.ListRunnerRevisionsRequest\x1a$.berm.v1.ListRunnerRevisionsResponse\"'\x82\xd3\xe4\x93\x02!\x12\x1f/berm/v1/runners/{id}/revisions\x12\x81\x01\n" +
+	"\x11ListZoneRevisions\x12!.berm.v1.ListZoneRevisionsRequest\x1a\".berm.v1.ListZoneRevisionsResponse\"%\x82\xd3\xe4\x93\x02\x1f\x12\x1d/berm/v1/zones/{id}/revisions\x12z\n" +
+	"\x14DiffProfileRevisions\x12\x1d.berm.v1.DiffRevisionsRequest\x1a\x1e.berm.v1.DiffRevisionsResponse\"#\x82\xd3\xe4\x93\x02\x1d\x12\x1b/berm/v1/profiles/{id}/diff\x12x\n" +
+	"\x13DiffRunnerRevisions\x12\x1d.berm.v1.DiffRevisionsRequest\x1a\x1e.berm.v1.DiffRevisionsResponse\"\"\x82\xd3\xe4\x93\x02\x1c\x12\x1a/berm/v1/runners/{id}/diff\x12t\n" +
+	"\x11DiffZoneRevisions\x12\x1d.berm.v1.DiffRevisionsRequest\x1a\x1e.berm.v1.DiffRevisionsResponse\" \x82\xd3\xe4\x93\x02\x1a\x12\x18/berm/v1/zones/{id}/diff\x12r\n" +
+	"\x0fRollbackProfile\x12\x18.berm.v1.RollbackRequest\x1a\x19.berm.v1.RollbackResponse\"*\x82\xd3\xe4\x93\x02$:\x01*\"\x1f/berm/v1/profiles/{id}/rollback\x12p\n" +
+	"\x0eRollbackRunner\x12\x18.berm.v1.RollbackRequest\x1a\x19.berm.v1.RollbackResponse\")\x82\xd3\xe4\x93\x02#:\x01*\"\x1e/berm/v1/runners/{id}/rollback\x12l\n" +
+	"\fRollbackZone\x12\x18.berm.v1.RollbackRequest\x1a\x19.berm.v1.RollbackResponse\"'\x82\xd3\xe4\x93\x02!:\x01*\"\x1c/berm/v1/zones/{id}/rollbackB1Z/github.com/bermhq/berm/gen/berm/v1rpc;bermv1rpcb\x06proto3"
 
 var file_berm_v1_revision_service_proto_goTypes = []any{
 	(*v1.ListProfileRevisionsRequest)(nil),  // 0: berm.v1.ListProfileRevisionsRequest
 	(*v1.ListRunnerRevisionsRequest)(nil),   // 1: berm.v1.ListRunnerRevisionsRequest
-	(*v1.ListProfileRevisionsResponse)(nil), // 2: berm.v1.ListProfileRevisionsResponse
-	(*v1.ListRunnerRevisionsResponse)(nil),  // 3: berm.v1.ListRunnerRevisionsResponse
+	(*v1.ListZoneRevisionsRequest)(nil),     // 2: berm.v1.ListZoneRevisionsRequest
+	(*v1.DiffRevisionsRequest)(nil),         // 3: berm.v1.DiffRevisionsRequest
+	(*v1.RollbackRequest)(nil),              // 4: berm.v1.RollbackRequest
+	(*v1.ListProfileRevisionsResponse)(nil), // 5: berm.v1.ListProfileRevisionsResponse
+	(*v1.ListRunnerRevisionsResponse)(nil),  // 6: berm.v1.ListRunnerRevisionsResponse
+	(*v1.ListZoneRevisionsResponse)(nil),    // 7: berm.v1.ListZoneRevisionsResponse
+	(*v1.DiffRevisionsResponse)(nil),        // 8: berm.v1.DiffRevisionsResponse
+	(*v1.RollbackResponse)(nil),             // 9: berm.v1.RollbackResponse
 }
 var file_berm_v1_revision_service_proto_depIdxs = []int32{
 	0, // 0: berm.v1.RevisionService.ListProfileRevisions:input_type -> berm.v1.ListProfileRevisionsRequest
 	1, // 1: berm.v1.RevisionService.ListRunnerRevisions:input_type -> berm.v1.ListRunnerRevisionsRequest
-	2, // 2: berm.v1.RevisionService.ListProfileRevisions:output_type -> berm.v1.ListProfileRevisionsResponse
-	3, // 3: berm.v1.RevisionService.ListRunnerRevisions:output_type -> berm.v1.ListRunnerRevisionsResponse
-	2, // [2:4] is the sub-list for method output_type
-	0, // [0:2] is the sub-list for method input_type
+	2, // 2: berm.v1.RevisionService.ListZoneRevisions:input_type -> berm.v1.ListZoneRevisionsRequest
+	3, // 3: berm.v1.RevisionService.DiffProfileRevisions:input_type -> berm.v1.DiffRevisionsRequest
+	3, // 4: berm.v1.RevisionService.DiffRunnerRevisions:input_type -> berm.v1.DiffRevisionsRequest
+	3, // 5: berm.v1.RevisionService.DiffZoneRevisions:input_type -> berm.v1.DiffRevisionsRequest
+	4, // 6: berm.v1.RevisionService.RollbackProfile:input_type -> berm.v1.RollbackRequest
+	4, // 7: berm.v1.RevisionService.RollbackRunner:input_type -> berm.v1.RollbackRequest
+	4, // 8: berm.v1.RevisionService.RollbackZone:input_type -> berm.v1.RollbackRequest
+	5, // 9: berm.v1.RevisionService.ListProfileRevisions:output_type -> berm.v1.ListProfileRevisionsResponse
+	6, // 10: berm.v1.RevisionService.ListRunnerRevisions:output_type -> berm.v1.ListRunnerRevisionsResponse
+	7, // 11: berm.v1.RevisionService.ListZoneRevisions:output_type -> berm.v1.ListZoneRevisionsResponse
+	8, // 12: berm.v1.RevisionService.DiffProfileRevisions:output_type -> berm.v1.DiffRevisionsResponse
+	8, // 13: berm.v1.RevisionService.DiffRunnerRevisions:output_type -> berm.v1.DiffRevisionsResponse
+	8, // 14: berm.v1.RevisionService.DiffZoneRevisions:output_type -> berm.v1.DiffRevisionsResponse
+	9, // 15: berm.v1.RevisionService.RollbackProfile:output_type -> berm.v1.RollbackResponse
+	9, // 16: berm.v1.RevisionService.RollbackRunner:output_type -> berm.v1.RollbackResponse
+	9, // 17: berm.v1.RevisionService.RollbackZone:output_type -> berm.v1.RollbackResponse
+	9, // [9:18] is the sub-list for method output_type
+	0, // [0:9] is the sub-list for method input_type
 	0, // [0:0] is the sub-list for extension type_name
 	0, // [0:0] is the sub-list for extension extendee
 	0, // [0:0] is the sub-list for field type_name

@@ -24,18 +24,39 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	RevisionService_ListProfileRevisions_FullMethodName = "/berm.v1.RevisionService/ListProfileRevisions"
 	RevisionService_ListRunnerRevisions_FullMethodName  = "/berm.v1.RevisionService/ListRunnerRevisions"
+	RevisionService_ListZoneRevisions_FullMethodName    = "/berm.v1.RevisionService/ListZoneRevisions"
+	RevisionService_DiffProfileRevisions_FullMethodName = "/berm.v1.RevisionService/DiffProfileRevisions"
+	RevisionService_DiffRunnerRevisions_FullMethodName  = "/berm.v1.RevisionService/DiffRunnerRevisions"
+	RevisionService_DiffZoneRevisions_FullMethodName    = "/berm.v1.RevisionService/DiffZoneRevisions"
+	RevisionService_RollbackProfile_FullMethodName      = "/berm.v1.RevisionService/RollbackProfile"
+	RevisionService_RollbackRunner_FullMethodName       = "/berm.v1.RevisionService/RollbackRunner"
+	RevisionService_RollbackZone_FullMethodName         = "/berm.v1.RevisionService/RollbackZone"
 )
 
 // RevisionServiceClient is the client API for RevisionService service.
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// RevisionService shows history.
+// RevisionService shows history, and goes back in it.
 type RevisionServiceClient interface {
 	// Lists the revisions of a profile.
 	ListProfileRevisions(ctx context.Context, in *v1.ListProfileRevisionsRequest, opts ...grpc.CallOption) (*v1.ListProfileRevisionsResponse, error)
 	// Lists the revisions of a runner, its bindings included.
 	ListRunnerRevisions(ctx context.Context, in *v1.ListRunnerRevisionsRequest, opts ...grpc.CallOption) (*v1.ListRunnerRevisionsResponse, error)
+	// Lists the revisions of a zone.
+	ListZoneRevisions(ctx context.Context, in *v1.ListZoneRevisionsRequest, opts ...grpc.CallOption) (*v1.ListZoneRevisionsResponse, error)
+	// Compares two states of profiles.
+	DiffProfileRevisions(ctx context.Context, in *v1.DiffRevisionsRequest, opts ...grpc.CallOption) (*v1.DiffRevisionsResponse, error)
+	// Compares two states of runners, bindings by name.
+	DiffRunnerRevisions(ctx context.Context, in *v1.DiffRevisionsRequest, opts ...grpc.CallOption) (*v1.DiffRevisionsResponse, error)
+	// Compares two states of zones.
+	DiffZoneRevisions(ctx context.Context, in *v1.DiffRevisionsRequest, opts ...grpc.CallOption) (*v1.DiffRevisionsResponse, error)
+	// Makes the content of an earlier revision that of a new one, checked as if it were written now.
+	RollbackProfile(ctx context.Context, in *v1.RollbackRequest, opts ...grpc.CallOption) (*v1.RollbackResponse, error)
+	// Makes the configuration of an earlier revision, its bindings included, that of a new one.
+	RollbackRunner(ctx context.Context, in *v1.RollbackRequest, opts ...grpc.CallOption) (*v1.RollbackResponse, error)
+	// Makes the defaults of an earlier revision those of a new one.
+	RollbackZone(ctx context.Context, in *v1.RollbackRequest, opts ...grpc.CallOption) (*v1.RollbackResponse, error)
 }
 
 type revisionServiceClient struct {
@@ -66,16 +87,100 @@ func (c *revisionServiceClient) ListRunnerRevisions(ctx context.Context, in *v1.
 	return out, nil
 }
 
+func (c *revisionServiceClient) ListZoneRevisions(ctx context.Context, in *v1.ListZoneRevisionsRequest, opts ...grpc.CallOption) (*v1.ListZoneRevisionsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(v1.ListZoneRevisionsResponse)
+	err := c.cc.Invoke(ctx, RevisionService_ListZoneRevisions_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *revisionServiceClient) DiffProfileRevisions(ctx context.Context, in *v1.DiffRevisionsRequest, opts ...grpc.CallOption) (*v1.DiffRevisionsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(v1.DiffRevisionsResponse)
+	err := c.cc.Invoke(ctx, RevisionService_DiffProfileRevisions_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *revisionServiceClient) DiffRunnerRevisions(ctx context.Context, in *v1.DiffRevisionsRequest, opts ...grpc.CallOption) (*v1.DiffRevisionsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(v1.DiffRevisionsResponse)
+	err := c.cc.Invoke(ctx, RevisionService_DiffRunnerRevisions_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *revisionServiceClient) DiffZoneRevisions(ctx context.Context, in *v1.DiffRevisionsRequest, opts ...grpc.CallOption) (*v1.DiffRevisionsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(v1.DiffRevisionsResponse)
+	err := c.cc.Invoke(ctx, RevisionService_DiffZoneRevisions_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *revisionServiceClient) RollbackProfile(ctx context.Context, in *v1.RollbackRequest, opts ...grpc.CallOption) (*v1.RollbackResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(v1.RollbackResponse)
+	err := c.cc.Invoke(ctx, RevisionService_RollbackProfile_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *revisionServiceClient) RollbackRunner(ctx context.Context, in *v1.RollbackRequest, opts ...grpc.CallOption) (*v1.RollbackResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(v1.RollbackResponse)
+	err := c.cc.Invoke(ctx, RevisionService_RollbackRunner_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *revisionServiceClient) RollbackZone(ctx context.Context, in *v1.RollbackRequest, opts ...grpc.CallOption) (*v1.RollbackResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(v1.RollbackResponse)
+	err := c.cc.Invoke(ctx, RevisionService_RollbackZone_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // RevisionServiceServer is the server API for RevisionService service.
 // All implementations must embed UnimplementedRevisionServiceServer
 // for forward compatibility.
 //
-// RevisionService shows history.
+// RevisionService shows history, and goes back in it.
 type RevisionServiceServer interface {
 	// Lists the revisions of a profile.
 	ListProfileRevisions(context.Context, *v1.ListProfileRevisionsRequest) (*v1.ListProfileRevisionsResponse, error)
 	// Lists the revisions of a runner, its bindings included.
 	ListRunnerRevisions(context.Context, *v1.ListRunnerRevisionsRequest) (*v1.ListRunnerRevisionsResponse, error)
+	// Lists the revisions of a zone.
+	ListZoneRevisions(context.Context, *v1.ListZoneRevisionsRequest) (*v1.ListZoneRevisionsResponse, error)
+	// Compares two states of profiles.
+	DiffProfileRevisions(context.Context, *v1.DiffRevisionsRequest) (*v1.DiffRevisionsResponse, error)
+	// Compares two states of runners, bindings by name.
+	DiffRunnerRevisions(context.Context, *v1.DiffRevisionsRequest) (*v1.DiffRevisionsResponse, error)
+	// Compares two states of zones.
+	DiffZoneRevisions(context.Context, *v1.DiffRevisionsRequest) (*v1.DiffRevisionsResponse, error)
+	// Makes the content of an earlier revision that of a new one, checked as if it were written now.
+	RollbackProfile(context.Context, *v1.RollbackRequest) (*v1.RollbackResponse, error)
+	// Makes the configuration of an earlier revision, its bindings included, that of a new one.
+	RollbackRunner(context.Context, *v1.RollbackRequest) (*v1.RollbackResponse, error)
+	// Makes the defaults of an earlier revision those of a new one.
+	RollbackZone(context.Context, *v1.RollbackRequest) (*v1.RollbackResponse, error)
 	mustEmbedUnimplementedRevisionServiceServer()
 }
 
@@ -91,6 +196,27 @@ func (UnimplementedRevisionServiceServer) ListProfileRevisions(context.Context, 
 }
 func (UnimplementedRevisionServiceServer) ListRunnerRevisions(context.Context, *v1.ListRunnerRevisionsRequest) (*v1.ListRunnerRevisionsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListRunnerRevisions not implemented")
+}
+func (UnimplementedRevisionServiceServer) ListZoneRevisions(context.Context, *v1.ListZoneRevisionsRequest) (*v1.ListZoneRevisionsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListZoneRevisions not implemented")
+}
+func (UnimplementedRevisionServiceServer) DiffProfileRevisions(context.Context, *v1.DiffRevisionsRequest) (*v1.DiffRevisionsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DiffProfileRevisions not implemented")
+}
+func (UnimplementedRevisionServiceServer) DiffRunnerRevisions(context.Context, *v1.DiffRevisionsRequest) (*v1.DiffRevisionsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DiffRunnerRevisions not implemented")
+}
+func (UnimplementedRevisionServiceServer) DiffZoneRevisions(context.Context, *v1.DiffRevisionsRequest) (*v1.DiffRevisionsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DiffZoneRevisions not implemented")
+}
+func (UnimplementedRevisionServiceServer) RollbackProfile(context.Context, *v1.RollbackRequest) (*v1.RollbackResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RollbackProfile not implemented")
+}
+func (UnimplementedRevisionServiceServer) RollbackRunner(context.Context, *v1.RollbackRequest) (*v1.RollbackResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RollbackRunner not implemented")
+}
+func (UnimplementedRevisionServiceServer) RollbackZone(context.Context, *v1.RollbackRequest) (*v1.RollbackResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RollbackZone not implemented")
 }
 func (UnimplementedRevisionServiceServer) mustEmbedUnimplementedRevisionServiceServer() {}
 func (UnimplementedRevisionServiceServer) testEmbeddedByValue()                         {}
@@ -149,6 +275,132 @@ func _RevisionService_ListRunnerRevisions_Handler(srv interface{}, ctx context.C
 	return interceptor(ctx, in, info, handler)
 }
 
+func _RevisionService_ListZoneRevisions_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(v1.ListZoneRevisionsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RevisionServiceServer).ListZoneRevisions(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RevisionService_ListZoneRevisions_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RevisionServiceServer).ListZoneRevisions(ctx, req.(*v1.ListZoneRevisionsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RevisionService_DiffProfileRevisions_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(v1.DiffRevisionsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RevisionServiceServer).DiffProfileRevisions(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RevisionService_DiffProfileRevisions_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RevisionServiceServer).DiffProfileRevisions(ctx, req.(*v1.DiffRevisionsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RevisionService_DiffRunnerRevisions_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(v1.DiffRevisionsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RevisionServiceServer).DiffRunnerRevisions(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RevisionService_DiffRunnerRevisions_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RevisionServiceServer).DiffRunnerRevisions(ctx, req.(*v1.DiffRevisionsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RevisionService_DiffZoneRevisions_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(v1.DiffRevisionsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RevisionServiceServer).DiffZoneRevisions(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RevisionService_DiffZoneRevisions_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RevisionServiceServer).DiffZoneRevisions(ctx, req.(*v1.DiffRevisionsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RevisionService_RollbackProfile_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(v1.RollbackRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RevisionServiceServer).RollbackProfile(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RevisionService_RollbackProfile_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RevisionServiceServer).RollbackProfile(ctx, req.(*v1.RollbackRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RevisionService_RollbackRunner_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(v1.RollbackRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RevisionServiceServer).RollbackRunner(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RevisionService_RollbackRunner_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RevisionServiceServer).RollbackRunner(ctx, req.(*v1.RollbackRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RevisionService_RollbackZone_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(v1.RollbackRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RevisionServiceServer).RollbackZone(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RevisionService_RollbackZone_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RevisionServiceServer).RollbackZone(ctx, req.(*v1.RollbackRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // RevisionService_ServiceDesc is the grpc.ServiceDesc for RevisionService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -163,6 +415,34 @@ var RevisionService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListRunnerRevisions",
 			Handler:    _RevisionService_ListRunnerRevisions_Handler,
+		},
+		{
+			MethodName: "ListZoneRevisions",
+			Handler:    _RevisionService_ListZoneRevisions_Handler,
+		},
+		{
+			MethodName: "DiffProfileRevisions",
+			Handler:    _RevisionService_DiffProfileRevisions_Handler,
+		},
+		{
+			MethodName: "DiffRunnerRevisions",
+			Handler:    _RevisionService_DiffRunnerRevisions_Handler,
+		},
+		{
+			MethodName: "DiffZoneRevisions",
+			Handler:    _RevisionService_DiffZoneRevisions_Handler,
+		},
+		{
+			MethodName: "RollbackProfile",
+			Handler:    _RevisionService_RollbackProfile_Handler,
+		},
+		{
+			MethodName: "RollbackRunner",
+			Handler:    _RevisionService_RollbackRunner_Handler,
+		},
+		{
+			MethodName: "RollbackZone",
+			Handler:    _RevisionService_RollbackZone_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

@@ -42,6 +42,7 @@ const (
 	ReasonRunnerHasSandboxes  = "RUNNER_HAS_SANDBOXES"
 	ReasonBindingsInvalid     = "BINDINGS_INVALID"
 	ReasonBindingNotFound     = "BINDING_NOT_FOUND"
+	ReasonRevisionNotFound    = "REVISION_NOT_FOUND"
 	ReasonZoneInUse           = "ZONE_IN_USE"
 	ReasonZoneNotFound        = "ZONE_NOT_FOUND"
 	ReasonEtagMismatch        = "ETAG_MISMATCH"

@@ -1,8 +1,12 @@
 package spec
 
 import (
+	"bytes"
+	"cmp"
 	"encoding/json"
 	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/bermhq/berm/internal/core/fault"
 	"github.com/bermhq/berm/internal/core/tree"
@@ -20,7 +24,51 @@ type Change struct {
 	NewState State `json:"-"`
 	// SameAmount says that both values are quantities of one amount in different words, such as "1" and "1000m".
 	SameAmount bool `json:"sameAmount,omitempty"`
+	// Grew is 1 or -1 where both values are amounts or whole numbers and the new one is larger or smaller.
+	Grew int `json:"-"`
+	// Plain says that the field is none of a spec: nothing lies beneath it.
+	Plain bool `json:"-"`
 }
+
+// Meaning says in words what a change of a field amounts to.
+func (c Change) Meaning() string {
+	switch {
+	case c.SameAmount:
+		return "the same amount in other words"
+	case c.Grew > 0:
+		return "raised"
+	case c.Grew < 0:
+		return "lowered"
+	case c.Plain && c.NewState == Absent:
+		return "removed"
+	case c.Plain && c.OldState == Absent:
+		return "added"
+	case c.NewState == Absent:
+		return "not stated any more: what lies beneath shows through"
+	case c.NewState == Cleared:
+		return "cleared: nothing from beneath shows through"
+	case c.OldState == Absent:
+		return "stated: hides what lies beneath"
+	case c.OldState == Cleared:
+		return "has a value again"
+	}
+	return "replaced"
+}
+
+// ChangeOf compares two values of a field that belongs to no spec, nil where there is none.
+func ChangeOf(path string, old, new json.RawMessage) (c Change, differ bool) {
+	c = Change{Path: path, Old: old, New: new, OldState: Set, NewState: Set, Grew: grew(old, new), Plain: true}
+	if old == nil {
+		c.OldState = Absent
+	}
+	if new == nil {
+		c.NewState = Absent
+	}
+	return c, !bytes.Equal(old, new)
+}
+
+// Compare orders changes by path.
+func (c Change) Compare(d Change) int { return strings.Compare(c.Path, d.Path) }
 
 // Diff returns what must change in old to make it new, by field. Values are compared by their canonical text.
 func Diff(old, new *Layer) []Change {
@@ -56,9 +104,21 @@ func change(x, y Leaf) Change {
 		c.New = y.JSON()
 	}
 	if x.datum != nil && y.datum != nil && x.datum.quantity && y.datum.quantity {
-		c.SameAmount = x.datum.amount == y.datum.amount
+		c.SameAmount, c.Grew = x.datum.amount == y.datum.amount, cmp.Compare(y.datum.amount, x.datum.amount)
+		return c
 	}
+	c.Grew = grew(c.Old, c.New)
 	return c
+}
+
+// grew compares two whole numbers.
+func grew(old, new json.RawMessage) int {
+	a, err := strconv.ParseInt(string(old), 10, 64)
+	b, err2 := strconv.ParseInt(string(new), 10, 64)
+	if err != nil || err2 != nil {
+		return 0
+	}
+	return cmp.Compare(b, a)
 }
 
 // Apply returns base with changes made: Apply(old, Diff(old, new)) is new. What the changes say the old values were does

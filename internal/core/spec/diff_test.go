@@ -16,7 +16,7 @@ func TestDiff(t *testing.T) {
 	raw := func(s string) json.RawMessage { return json.RawMessage(s) }
 	want := []spec.Change{
 		{Path: "resource_defaults.cpu_limit", Old: raw(`"1"`), New: raw(`"1000m"`), OldState: spec.Set, NewState: spec.Set, SameAmount: true},
-		{Path: "resource_defaults.memory_limit", Old: raw(`"1Gi"`), New: raw(`"2Gi"`), OldState: spec.Set, NewState: spec.Set},
+		{Path: "resource_defaults.memory_limit", Old: raw(`"1Gi"`), New: raw(`"2Gi"`), OldState: spec.Set, NewState: spec.Set, Grew: 1},
 		{Path: "node_selector", Old: raw(`null`), New: raw(`{}`), OldState: spec.Cleared, NewState: spec.Set},
 		{Path: "tags", Old: raw(`["a"]`), New: raw(`null`), OldState: spec.Set, NewState: spec.Cleared},
 		{Path: "pod.spec", Old: raw(`{}`), OldState: spec.Set},

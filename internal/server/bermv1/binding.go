@@ -53,8 +53,8 @@ func (s *bindingService) SetDefaultBinding(ctx context.Context, r *bermv1.SetDef
 	return s.runner(s.control.SetDefaultBinding(ctx, edge.Principal(ctx), r.GetId(), r.GetProfileName(), stateOf(ctx, r)))
 }
 
-func stateOf(ctx context.Context, r interface{ GetEtag() string }) control.BindingState {
-	return control.BindingState{Etag: r.GetEtag(), Reason: rest.ReasonOf(ctx)}
+func stateOf(ctx context.Context, r interface{ GetEtag() string }) control.EditState {
+	return control.EditState{Etag: r.GetEtag(), Reason: rest.ReasonOf(ctx)}
 }
 
 func (s *bindingService) runner(v *control.RunnerView, warnings []string, err error) (*v1beta2pb.Runner, error) {

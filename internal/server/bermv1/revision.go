@@ -56,3 +56,28 @@ func revision(m core.Meta, deleted bool, content *tree.Node) *bermv1.Revision {
 		Revision: m.Revision, By: m.UpdatedBy, At: wire.Time(m.UpdatedAt), Reason: m.Reason, Content: wire.Struct(content.JSON()), Deleted: deleted,
 	}
 }
+
+func (s *revisionService) ListZoneRevisions(ctx context.Context, r *bermv1.ListZoneRevisionsRequest) (*bermv1.ListZoneRevisionsResponse, error) {
+	list, next, err := s.control.ZoneRevisions(ctx, edge.Principal(ctx), r.GetId(), pageOf(r))
+	if err != nil {
+		return nil, err
+	}
+	out := &bermv1.ListZoneRevisionsResponse{NextPageToken: next}
+	for _, rev := range list {
+		content, err := zoneConfiguration(rev.Zone)
+		if err != nil {
+			return nil, err
+		}
+		out.Revisions = append(out.Revisions, revision(rev.Zone.Meta, rev.Deleted, content))
+	}
+	return out, nil
+}
+
+// zoneConfiguration returns what a revision of a zone configures, in the form of its REST resource.
+func zoneConfiguration(z *core.Zone) (*tree.Node, error) {
+	n, err := zoneNode(z, nil)
+	if err != nil {
+		return nil, err
+	}
+	return &tree.Node{Kind: tree.Object, Keys: []tree.Key{{Name: "defaults", Value: n.Get("defaults")}}}, nil
+}
