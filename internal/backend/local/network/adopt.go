@@ -39,12 +39,16 @@ func (n *Network) Adopt(living []Request) (lost []string, err error) {
 		return lost, err
 	}
 	failpoint.Hit(failAdopted)
-	taken := map[ends]bool{}
-	for _, s := range n.stale {
-		taken[s.g.to(s.a)] = true
+	goesOn := lastNone
+	if !n.anew {
+		taken := map[ends]bool{}
+		for _, s := range n.stale {
+			taken[s.g.to(s.a)] = true
+		}
+		goesOn = lastBut(taken)
 	}
 	n.stale = nil
-	err = errors.Join(n.sweepSpaces(guests), n.closeForbidden(taken))
+	err = errors.Join(n.sweepSpaces(guests), n.closeForbidden(goesOn))
 	n.background(n.watch)
 	return lost, errors.Join(err, n.startNames())
 }
@@ -182,7 +186,7 @@ func (n *Network) writeTable(guests []*guest) error {
 		for _, g := range guests {
 			g.pins = nil
 		}
-		n.stale = nil
+		n.stale, n.anew = nil, true
 		err = n.tryTable(guests, false)
 	}
 	if err != nil {

@@ -67,9 +67,17 @@ func closeFlows(which func(flow) bool) error {
 // ends are the two ends of a flow.
 type ends struct{ source, destination netip.Addr }
 
-// closeForbidden closes connections that sandboxes began and that their policies do not allow any more. One that a name allowed when it
-// began goes on after the answer is over, unless its address was taken back or is closed now.
-func (n *Network) closeForbidden(taken map[ends]bool) error {
+// lasting says of a connection to what no rule but a name opens whether it goes on when the answer is over.
+type lasting func(ends) bool
+
+func lastAll(ends) bool  { return true }
+func lastNone(ends) bool { return false }
+func lastBut(some map[ends]bool) lasting {
+	return func(e ends) bool { return !some[e] }
+}
+
+// closeForbidden closes connections that sandboxes began and that their policies do not allow any more.
+func (n *Network) closeForbidden(goesOn lasting) error {
 	return closeFlows(func(f flow) bool {
 		n.mu.Lock()
 		defer n.mu.Unlock()
@@ -85,8 +93,7 @@ func (n *Network) closeForbidden(taken map[ends]bool) error {
 			return true
 		}
 		r := &g.policy.Rules[i]
-		lasts := r.Kind == egress.KindAny && g.named() && !taken[ends{f.source, f.destination}]
-		return !r.Allow && !lasts
+		return !r.Allow && !(r.Kind == egress.KindAny && g.named() && goesOn(ends{f.source, f.destination}))
 	})
 }
 

@@ -2,11 +2,16 @@ package network
 
 import (
 	"errors"
+	"net"
 	"net/netip"
+	"os"
+	"slices"
 	"testing"
+	"time"
 
 	"github.com/google/nftables"
 	"github.com/vishvananda/netlink"
+	"golang.org/x/net/ipv4"
 	"golang.org/x/sys/unix"
 
 	specpb "github.com/bermhq/berm/gen/berm/spec"
@@ -125,4 +130,98 @@ func connectBoth(a *Attachment, one, two netip.AddrPort) (x, y *networktest.Conn
 	}
 	y, err = networktest.Connect(a.Namespace, two)
 	return x, y, err
+}
+
+// TestRulesRemoved: whoever takes away the rules of the whole machine does not open it for long, and nothing that began meanwhile goes on.
+func TestRulesRemoved(t *testing.T) {
+	w := networktest.New(t)
+	n := open(t, w)
+	w.Listen("", netip.IPv6Unspecified(), 80)
+	a, b := n.attach("a", mode("internet")), n.attach("b", listing("a.example"))
+	own := netip.AddrPortFrom(networktest.Machine4, 80)
+	one := netip.MustParseAddrPort("1.1.1.1:443")
+	if err := n.Pin(b.Addr4, "a.example", []netip.Addr{one.Addr()}, 0); err != nil {
+		t.Fatal(err)
+	}
+	n.mu.Lock() // So that nothing is made anew before there is a connection.
+	conn, err := nftables.New()
+	if err == nil {
+		conn.FlushRuleset()
+		err = conn.Flush()
+	}
+	var open *networktest.Conn
+	if err == nil {
+		open, err = networktest.Connect(a.Namespace, own)
+	}
+	n.mu.Unlock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer open.Close()
+	n.until(func() bool { return n.reaches(a, own.String()) != nil })
+	n.until(func() bool { return open.Talk(patience) != nil })
+	n.check(a, map[string]error{own.String(): unix.ECONNREFUSED, "10.0.0.1:443": unix.ECONNREFUSED, one.String(): nil, "[2606:4700::1]:443": nil})
+	n.until(func() bool { return n.reaches(b, one.String()) == nil }) // What was answered follows the rules.
+	n.check(b, map[string]error{"93.184.215.14:443": unix.ECONNREFUSED})
+	n.check(n.attach("c", mode("internet")), map[string]error{one.String(): nil, own.String(): unix.ECONNREFUSED})
+}
+
+// TestOthersErrors: a sandbox says nothing about connections that are not its own, whatever it quotes; about its own it does.
+func TestOthersErrors(t *testing.T) {
+	w := networktest.New(t)
+	n := open(t, w)
+	a := n.attach("a", mode("internet"))
+	udp := func(to netip.AddrPort) *net.UDPConn {
+		c, err := net.DialUDP("udp4", nil, net.UDPAddrFromAddrPort(to))
+		if err == nil {
+			_, err = c.Write([]byte("hello"))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = c.Close() })
+		return c
+	}
+	hears := func(c *net.UDPConn, within time.Duration) error {
+		if err := c.SetReadDeadline(time.Now().Add(within)); err != nil {
+			t.Fatal(err)
+		}
+		_, err := c.Read(make([]byte, 16))
+		return err
+	}
+	// Nobody listens at that port of the sandbox, which its kernel says.
+	if err := hears(udp(netip.AddrPortFrom(a.Addr4, 9999)), patience); !errors.Is(err, unix.ECONNREFUSED) {
+		t.Errorf("a sandbox says that nobody listens: %v", err)
+	}
+	to := netip.MustParseAddrPort("1.1.1.1:80")
+	machines := udp(to)
+	from := machines.LocalAddr().(*net.UDPAddr).AddrPort()
+	quoted := ipv4.Header{Version: 4, Len: ipv4.HeaderLen, TotalLen: ipv4.HeaderLen + 13, TTL: 60, Protocol: unix.IPPROTO_UDP, Src: from.Addr().AsSlice(), Dst: to.Addr().AsSlice()}
+	head, err := quoted.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	message := slices.Concat([]byte{3, 3, 0, 0, 0, 0, 0, 0}, head, big16(from.Port()), big16(to.Port()), []byte{0, 13, 0, 0})
+	sum := checksum(message)
+	message[2], message[3] = byte(sum>>8), byte(sum)
+	networktest.SendRaw(t, a.Namespace, a.Addr4, from.Addr(), unix.IPPROTO_ICMP, message)
+	// What comes after it has arrived.
+	if err := hears(udp(netip.AddrPortFrom(a.Addr4, 9998)), patience); !errors.Is(err, unix.ECONNREFUSED) {
+		t.Fatal(err)
+	}
+	if err := hears(machines, 10*time.Millisecond); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("a sandbox ended what the machine had with somebody else: %v", err)
+	}
+}
+
+// checksum is that of IP and ICMP.
+func checksum(data []byte) uint16 {
+	sum := uint32(0)
+	for i := 0; i+1 < len(data); i += 2 {
+		sum += uint32(data[i])<<8 | uint32(data[i+1])
+	}
+	for sum > 0xffff {
+		sum = sum>>16 + sum&0xffff
+	}
+	return ^uint16(sum)
 }

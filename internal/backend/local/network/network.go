@@ -49,6 +49,8 @@ type Network struct {
 	scopes map[string]map[*guest]bool
 	// stale are pins of an earlier server that are taken back once the rules are there, and their connections after that.
 	stale []stalePin
+	// anew says that there were no rules to take over: what went on meanwhile, nothing decided about.
+	anew bool
 }
 
 var _ Names = (*Network)(nil)

@@ -123,7 +123,7 @@ func (n *Network) Unpin(sandbox netip.Addr, name string) error {
 	for _, a := range gone {
 		taken[g.to(a)] = true
 	}
-	return errors.Join(err, n.closeForbidden(taken))
+	return errors.Join(err, n.closeForbidden(lastBut(taken)))
 }
 
 // pinKey is how the kernel knows an address answered to a guest.

@@ -39,13 +39,13 @@ func digest(p *egress.Policy, scope string) string {
 		Scope string
 	}{rules, scope}) // Marshalling these cannot fail.
 	sum := sha256.Sum256(data)
-	return hex.EncodeToString(sum[:8])
+	return hex.EncodeToString(sum[:16])
 }
 
 // scopeSets are the sets of a scope, by its name.
 func (k *kernel) scopeSets(scope string) (four, six *nftables.Set) {
 	sum := sha256.Sum256([]byte(scope))
-	name := hex.EncodeToString(sum[:8])
+	name := hex.EncodeToString(sum[:16])
 	return &nftables.Set{Table: k.t, Name: "scope4-" + name, KeyType: nftables.TypeIPAddr, Size: deniedSlots},
 		&nftables.Set{Table: k.t, Name: "scope6-" + name, KeyType: nftables.TypeIP6Addr, Size: deniedSlots}
 }

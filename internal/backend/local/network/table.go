@@ -240,7 +240,8 @@ func (k *kernel) common() {
 	k.rule(chainFrom, family(true), meta(expr.MetaKeyIIFNAME), source(true, reg2), lookup(k.sets.source6), goTo(chainKnown))
 	k.rule(chainFrom, goTo(ReasonSource.chain()))
 
-	k.established(chainKnown)
+	k.rule(chainKnown, state(expr.CtStateBitESTABLISHED), accept())
+	k.ownErrors()
 	k.rule(chainKnown, state(expr.CtStateBitINVALID), drop())
 	k.rule(chainKnown, dispatch(k.sets.policy))
 	k.rule(chainKnown, goTo(ReasonUnknown.chain()))
@@ -274,6 +275,21 @@ func (k *kernel) common() {
 
 	k.established(chainTo)
 	k.rule(chainTo, drop())
+}
+
+// ownErrors lets through what a sandbox says about connections that it is an end of. Connection tracking takes for related whatever
+// quotes a packet that it knows: about connections of the machine, or of a neighbour, a sandbox has nothing to say.
+func (k *kernel) ownErrors() {
+	for _, six := range []bool{false, true} {
+		own, proto := k.sets.source4, byte(unix.IPPROTO_ICMP)
+		if six {
+			own, proto = k.sets.source6, unix.IPPROTO_ICMPV6
+		}
+		for _, end := range []expr.CtKey{expr.CtKeySRC, expr.CtKeyDST} { // As who began it asked for it.
+			k.rule(chainKnown, family(six), protocol(proto), state(expr.CtStateBitRELATED),
+				meta(expr.MetaKeyIIFNAME), &expr.Ct{Register: reg2, Key: end}, lookup(own), accept())
+		}
+	}
 }
 
 // established lets through what belongs to a connection that was let through, and errors about it.

@@ -1,6 +1,7 @@
 package network
 
 import (
+	"errors"
 	"net/netip"
 	"time"
 
@@ -10,9 +11,10 @@ import (
 
 // watch keeps the rules true to what is around the machine, until the network is closed.
 func (n *Network) watch() {
-	changed := make(chan struct{}, 1)
+	changed, gone := make(chan struct{}, 1), make(chan struct{}, 1)
 	stop := n.subscribe(changed)
 	defer stop()
+	defer n.missRules(gone)()
 	every := time.NewTicker(lookEvery)
 	defer every.Stop()
 	for {
@@ -20,6 +22,7 @@ func (n *Network) watch() {
 		case <-n.ctx.Done():
 			return
 		case <-every.C:
+		case <-gone:
 		case <-changed:
 			select { // More may follow: a link comes with addresses and routes.
 			case <-time.After(settleTime):
@@ -47,12 +50,7 @@ func (n *Network) subscribe(changed chan<- struct{}) (stop func()) {
 		failed(err)
 		close(routes)
 	}
-	tell := func() {
-		select {
-		case changed <- struct{}{}:
-		default:
-		}
-	}
+	tell := func() { wake(changed) }
 	n.background(func() {
 		for u := range addrs {
 			if p, ok := netipx.FromStdIPNet(&u.LinkAddress); !ok || !n.ours(p.Addr()) {
@@ -74,14 +72,29 @@ func (n *Network) subscribe(changed chan<- struct{}) (stop func()) {
 	return func() { close(done) }
 }
 
+// wake tells who waits, once however often it is called.
+func wake(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
 // refresh looks around, and where that changed gives each sandbox the rules for it: new connections that are now closed are refused, and
 // those that live are closed.
 func (n *Network) refresh() error {
+	restored, err := n.restore()
+	if err != nil {
+		return err
+	}
 	changed, err := n.follow()
+	if restored {
+		return errors.Join(err, n.closeForbidden(lastNone))
+	}
 	if err != nil || !changed {
 		return err
 	}
-	return n.closeForbidden(nil)
+	return n.closeForbidden(lastAll)
 }
 
 // follow changes the rules, and reports whether there was anything to change.
