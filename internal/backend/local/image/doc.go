@@ -29,7 +29,7 @@ const (
 	MaxBlobBytes = 16 << 30
 	// MaxImageBytes is the most file content of an image, over all layers, in bytes.
 	MaxImageBytes = 32 << 30
-	// MaxEntries is the most entries of one layer.
+	// MaxEntries is the most entries of one layer, directories that none of them describes included.
 	MaxEntries = 2 << 20
 	// MaxRatio is how many bytes a compressed byte may become, once RatioFrom bytes came out. Deflate reaches 1032.
 	MaxRatio = 200
@@ -39,6 +39,8 @@ const (
 	MaxName = 4095
 	// MaxComponent is the longest element of such a path, in bytes.
 	MaxComponent = 255
+	// MaxDirectoryNames is how long the paths of all directories of a layer may be together, in bytes: they are kept in memory.
+	MaxDirectoryNames = 64 << 20
 	// MaxDepth is how many elements it may have.
 	MaxDepth = 256
 	// MaxID is the largest owner; a sandbox maps 65536 ids.

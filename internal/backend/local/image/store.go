@@ -25,8 +25,8 @@ import (
 const (
 	// tempPrefix marks layers that are being unpacked.
 	tempPrefix = "tmp-"
-	// zstdWindow is the most memory that a zstd layer may ask for, in bytes.
-	zstdWindow = 128 << 20
+	// MaxWindow is the most memory that a zstd stream may ask for, in bytes.
+	MaxWindow = 128 << 20
 )
 
 // Store keeps unpacked layers by the digest of their archive. A layer is there completely or not at all. It is safe for
@@ -239,7 +239,7 @@ func decompress(r io.Reader, mt types.MediaType) (io.Reader, func(), error) {
 		}
 		return z, func() { _ = z.Close() }, nil
 	case len(head) == 4 && string(head) == "\x28\xb5\x2f\xfd":
-		z, err := zstd.NewReader(br, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(zstdWindow))
+		z, err := zstd.NewReader(br, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(MaxWindow))
 		if err != nil {
 			return nil, nil, readError(err)
 		}

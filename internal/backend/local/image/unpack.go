@@ -35,8 +35,12 @@ type unpacker struct {
 	budget  int64
 	bytes   int64
 	entries int
+	// written is how much was written to the disk since its room was looked at.
+	written int64
 	// dirs are directories whose times are set at the end, when nothing is written into them any more.
 	dirs []dirTime
+	// named is how long the names of those are together, in bytes.
+	named int
 }
 
 type dirTime struct {
@@ -68,13 +72,24 @@ func (u *unpacker) run(r io.Reader) error {
 		if err != nil {
 			return readError(err)
 		}
-		if u.entries++; u.entries > MaxEntries {
-			return bad("it has more than %d entries", MaxEntries)
+		if err := u.count(); err != nil {
+			return err
 		}
 		if err := u.entry(h, t); err != nil {
 			return err
 		}
 	}
+}
+
+// count counts one entry more: of the archive, or a directory that it has not and that is made.
+func (u *unpacker) count() error {
+	if u.entries++; u.entries > MaxEntries {
+		return bad("it has more than %d entries", MaxEntries)
+	}
+	if u.entries%roomEntries == 0 {
+		return room(u.root)
+	}
+	return nil
 }
 
 // entry writes one entry.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -308,6 +309,20 @@ func TestBombs(t *testing.T) {
 			u.entries = MaxEntries
 			return u.run(bytes.NewReader(zeros))
 		},
+		"too many directories on the way": func(dir string) error {
+			u, err := newUnpacker(dir, 1<<30)
+			must(t, err)
+			defer u.close()
+			u.entries = MaxEntries - 3
+			return u.run(bytes.NewReader(imagetest.Tar(t, imagetest.File("a/b/c/f", ""))))
+		},
+		"too long names of directories": func(dir string) error {
+			u, err := newUnpacker(dir, 1<<30)
+			must(t, err)
+			defer u.close()
+			u.named = MaxDirectoryNames - 3
+			return u.run(bytes.NewReader(imagetest.Tar(t, imagetest.Dir("abc"), imagetest.Dir("d"))))
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			err := run(t.TempDir())
@@ -316,6 +331,45 @@ func TestBombs(t *testing.T) {
 				t.Errorf("got %v, want the archive to be blamed", err)
 			}
 		})
+	}
+}
+
+// TestZerosTakeNoRoom: a file of zeros takes none of the disk, and is as long as it says.
+func TestZerosTakeNoRoom(t *testing.T) {
+	const size = 8 << 20
+	content := strings.Repeat("\x00", size/2) + "x" + strings.Repeat("\x00", size/2-1)
+	dir := t.TempDir()
+	u, err := newUnpacker(dir, 1<<30)
+	must(t, err)
+	defer u.close()
+	must(t, u.run(bytes.NewReader(imagetest.Tar(t, imagetest.File("zeros", content)))))
+	got, err := os.ReadFile(filepath.Join(dir, "zeros"))
+	if err != nil || string(got) != content || u.bytes != size {
+		t.Errorf("%d bytes, counted %d (%v)", len(got), u.bytes, err)
+	}
+	var st unix.Stat_t
+	must(t, unix.Stat(filepath.Join(dir, "zeros"), &st))
+	if taken := st.Blocks * 512; taken > size/4 {
+		t.Errorf("it takes %d bytes", taken)
+	}
+}
+
+// TestRoom: images do not fill the disk to the last.
+func TestRoom(t *testing.T) {
+	dir := t.TempDir()
+	must(t, unix.Mount("tmpfs", dir, "tmpfs", 0, "size=1m,nr_inodes=100"))
+	t.Cleanup(func() { must(t, unix.Unmount(dir, 0)) })
+	if err := Room(dir, 900<<10); err != nil {
+		t.Errorf("what finds room: %v", err)
+	}
+	if err := Room(dir, 1<<20); !errors.Is(err, unix.ENOSPC) {
+		t.Errorf("what fills it: %v", err)
+	}
+	for i := range 96 {
+		must(t, os.WriteFile(filepath.Join(dir, strconv.Itoa(i)), nil, 0o600))
+	}
+	if err := Room(dir, 0); !errors.Is(err, unix.ENOSPC) {
+		t.Errorf("without files left: %v", err)
 	}
 }
 

@@ -69,6 +69,9 @@ func (u *unpacker) makeDirs(name string) (*os.File, error) {
 		}
 		err = unix.Mkdirat(int(parent.Fd()), base, 0o755)
 		parent.Close()
+		if err == nil {
+			err = u.count()
+		}
 		if err != nil && !errors.Is(err, unix.EEXIST) {
 			return nil, err
 		}
@@ -78,7 +81,10 @@ func (u *unpacker) makeDirs(name string) (*os.File, error) {
 
 // pathError blames the archive when its own links or files are in the way, else the machine.
 func pathError(name string, err error) error {
+	var already *archiveError
 	switch {
+	case errors.As(err, &already):
+		return err
 	case errors.Is(err, unix.ELOOP), errors.Is(err, unix.EXDEV):
 		return bad("entry below %q: a symbolic link is on the way", name)
 	case errors.Is(err, unix.ENOTDIR):
@@ -145,6 +151,9 @@ func (u *unpacker) directory(parent *os.File, dir, base string, h *tar.Header) e
 			return err
 		}
 	}
+	if u.named += len(name); u.named > MaxDirectoryNames {
+		return bad("the paths of its directories have more than %d bytes together", MaxDirectoryNames)
+	}
 	u.dirs = append(u.dirs, dirTime{name, h.ModTime})
 	return u.metadata(f, h)
 }
@@ -207,8 +216,12 @@ func (u *unpacker) regular(parent *os.File, base string, h *tar.Header, content 
 	}
 	f := os.NewFile(uintptr(fd), h.Name)
 	defer f.Close()
-	n, err := io.Copy(f, content)
+	w := &sparse{f: f, root: u.root, written: &u.written}
+	n, err := io.Copy(w, content)
 	u.bytes += n
+	if err == nil {
+		err = f.Truncate(n)
+	}
 	if err != nil {
 		var disk *os.PathError
 		if errors.As(err, &disk) {

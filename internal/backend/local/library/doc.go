@@ -36,6 +36,8 @@ const (
 	MaxImportBytes = 32 << 30
 	// MaxImportEntries is the most files of such an archive.
 	MaxImportEntries = 64 << 10
+	// importLooks is how many of them go by before it is looked whether the disk has room.
+	importLooks = 256
 
 	// parallelLayers is how many layers of one pull are downloaded at a time; the registry's budget may allow fewer.
 	parallelLayers = 4

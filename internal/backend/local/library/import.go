@@ -117,7 +117,7 @@ func (a *archive) read(ctx context.Context, r io.Reader) error {
 		}
 		plain = z
 	case string(head) == "\x28\xb5\x2f\xfd":
-		z, err := zstd.NewReader(in, zstd.WithDecoderConcurrency(1))
+		z, err := zstd.NewReader(in, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(image.MaxWindow))
 		if err != nil {
 			return err
 		}
@@ -138,6 +138,14 @@ func (a *archive) read(ctx context.Context, r io.Reader) error {
 		}
 		if n >= MaxImportEntries {
 			return bad("it has more than %d entries", MaxImportEntries)
+		}
+		if len(h.Name) > image.MaxName || len(h.Linkname) > image.MaxName {
+			return bad("entry %.64q…: a name of more than %d bytes", h.Name, image.MaxName)
+		}
+		if n%importLooks == 0 {
+			if err := image.Room(a.dir, 0); err != nil {
+				return err
+			}
 		}
 		name := path.Clean("/" + h.Name)
 		switch h.Typeflag {

@@ -125,6 +125,8 @@ func TestImportRefusals(t *testing.T) {
 		"hostile layer":      {packed(t, hostile.Dir), "x", ".."},
 		"another machine's":  {packed(t, foreign.Dir), "x", "linux/mips"},
 		"spoiled manifest":   {packed(t, spoiled.Dir), "x", d.Digest.Hex},
+		"a long name":        {imagetest.Tar(t, imagetest.File(strings.Repeat("n/", 3000)+"f", "x")), "x", "a name of more than"},
+		"a long link":        {imagetest.Tar(t, imagetest.Symlink("l", strings.Repeat("n/", 3000)+"f")), "x", "a name of more than"},
 		"links in a circle":  {loop, "x", "neither"},
 		"outside":            {imagetest.Tar(t, imagetest.Symlink("index.json", "/etc/passwd"), imagetest.File("x", "y")), "x", "neither"},
 		"missing layer":      {imagetest.Tar(t, imagetest.File("c", "{}"), imagetest.File("manifest.json", `[{"Config":"c","RepoTags":["a:1"],"Layers":["nope"]}]`)), "", "nope"},

@@ -2,6 +2,7 @@ package library
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"net/http"
@@ -12,6 +13,7 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
+	"golang.org/x/sys/unix"
 
 	"github.com/bermhq/berm/internal/backend/local/image/imagetest"
 	"github.com/bermhq/berm/internal/core/fault"
@@ -213,6 +215,35 @@ func TestLies(t *testing.T) {
 				t.Errorf("%v %v %v", l.images, l.names, l.held)
 			}
 		})
+	}
+}
+
+// TestNoRoom: what would fill the disk is not even downloaded, and it is said which disk.
+func TestNoRoom(t *testing.T) {
+	w := newWorld(t)
+	if err := errors.Join(os.Mkdir(w.cfg.Dir, 0o700), unix.Mount("tmpfs", w.cfg.Dir, "tmpfs", 0, "size=1m")); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(w.cfg.Dir, 0); err != nil {
+			t.Error(err)
+		}
+	})
+	big := make([]byte, 2<<20)
+	_, _ = rand.Read(big)
+	w.l.Add(imagetest.Image{Name: "big", Layers: [][]byte{imagetest.Tar(t, imagetest.File("big", string(big)))}})
+	w.reg.Push("team/tool", w.l)
+	l := w.open()
+	defer l.Close()
+	_, err := l.Get(t.Context(), Request{Ref: w.ref(":big")})
+	if !fault.Is(err, fault.Exhausted) || !strings.Contains(fmt.Sprint(err), "disk of the runner is full") {
+		t.Errorf("got %v", err)
+	}
+	if _, parts, _ := w.layersOn(); parts > 0 {
+		t.Errorf("%d downloads were begun", parts)
+	}
+	if g := w.get(l, w.ref(":v1")); g.Unpacked.Entries != 2 {
+		t.Errorf("what finds room: %+v", g)
 	}
 }
 

@@ -130,6 +130,9 @@ func (l *Library) fetchLayers(ctx context.Context, fl *flight, session *registry
 		}
 	}
 	fl.update(func(p *Progress) { p.Layers, p.Total = len(missing), total })
+	if err := image.Room(l.place.dir, total); err != nil {
+		return err
+	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(parallelLayers)
 	u := &unpacking{left: image.MaxImageBytes}
