@@ -61,7 +61,7 @@ func (e *crowdedError) Error() string {
 func (b *budget) cool(d time.Duration, why error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if until := time.Now().Add(d); d > 0 && until.After(b.rest) {
+	if until := time.Now().Add(min(d, MaxRest)); d > 0 && until.After(b.rest) {
 		b.rest, b.why = until, why
 	}
 }

@@ -15,6 +15,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 	"github.com/google/go-containerregistry/pkg/v1/types"
+	lru "github.com/hashicorp/golang-lru/v2/simplelru"
 
 	"github.com/bermhq/berm/internal/core/egress"
 	"github.com/bermhq/berm/internal/core/fault"
@@ -26,9 +27,11 @@ type Client struct {
 	closed []egress.Closed
 
 	mu sync.Mutex
-	// transports and budgets are by host of the registry that is pulled from.
+	// transports and budgets are by host of the registry that is pulled from: of those with settings of their own. The others have one
+	// transport, and of their budgets so many are kept: whoever launches names hosts.
 	transports map[string]*http.Transport
 	budgets    map[string]*budget
+	others     *lru.LRU[string, *budget]
 }
 
 // New returns a client. An error is an Invalid fault: a configuration that makes no sense, or names files that do not.
@@ -37,7 +40,11 @@ func New(cfg Config) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Client{cfg: checked, closed: closures(), transports: map[string]*http.Transport{}, budgets: map[string]*budget{}}, nil
+	others, err := lru.NewLRU[string, *budget](MaxOtherHosts, nil)
+	if err != nil {
+		return nil, err
+	}
+	return &Client{cfg: checked, closed: closures(), transports: map[string]*http.Transport{}, budgets: map[string]*budget{}, others: others}, nil
 }
 
 // Close lets connections go. No pull may be under way.
@@ -118,6 +125,9 @@ const userAgent = "berm"
 func (c *Client) reach(host string) (http.RoundTripper, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if _, listed := c.cfg.Hosts[host]; !listed {
+		host = ""
+	}
 	t, ok := c.transports[host]
 	if !ok {
 		var err error
@@ -132,10 +142,19 @@ func (c *Client) reach(host string) (http.RoundTripper, error) {
 func (c *Client) budget(host string) *budget {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	b, ok := c.budgets[host]
-	if !ok {
-		b = newBudget(c.cfg.Hosts[host])
+	h, listed := c.cfg.Hosts[host]
+	b := c.budgets[host]
+	if !listed {
+		b, _ = c.others.Get(host)
+	}
+	switch {
+	case b != nil:
+	case listed:
+		b = newBudget(h)
 		c.budgets[host] = b
+	default:
+		b = newBudget(h)
+		c.others.Add(host, b)
 	}
 	return b
 }

@@ -28,6 +28,10 @@ const (
 	MaxCredentialsBytes = 1 << 20
 	// MaxErrorText is how much of what a registry says about an error is passed on, in bytes.
 	MaxErrorText = 512
+	// MaxOtherHosts is of how many registries without settings of their own it is remembered what is asked of them.
+	MaxOtherHosts = 1024
+	// MaxRest is how long a registry is left alone at most, however long it asks for.
+	MaxRest = time.Hour
 	// DefaultMaxDownloads is how many layers are downloaded from one registry at a time.
 	DefaultMaxDownloads = 4
 	// MaxDownloads is the most that a configuration may ask for.
