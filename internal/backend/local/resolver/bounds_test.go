@@ -143,6 +143,18 @@ func TestUnderWay(t *testing.T) {
 	}
 }
 
+// TestShares: it takes many sandboxes to use up what all have together.
+func TestShares(t *testing.T) {
+	for what, all := range map[string]int{"questions under way": MaxQuestions, "questions to servers": MaxExchanges} {
+		if all < 32*MaxSandboxQuestions {
+			t.Errorf("%s: %d sandboxes keep all others from %d", what, all/MaxSandboxQuestions, all)
+		}
+	}
+	if MaxDatagramBytes < MaxReplyBytes {
+		t.Errorf("servers are told of %d bytes, and %d are taken", MaxReplyBytes, MaxDatagramBytes)
+	}
+}
+
 // TestConnections: connections are bounded, and what comes over them.
 func TestConnections(t *testing.T) {
 	w := newWorld(t)

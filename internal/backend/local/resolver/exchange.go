@@ -55,7 +55,7 @@ func overUDP(ctx context.Context, server netip.AddrPort, q *dns.Msg, data []byte
 	if _, err := conn.Write(data); err != nil {
 		return nil, err
 	}
-	buf := make([]byte, dns.MaxMsgSize)
+	buf := make([]byte, MaxDatagramBytes)
 	for range MaxStrays {
 		n, err := conn.Read(buf)
 		if err != nil {

@@ -72,8 +72,11 @@ const (
 	ServerPatience = 2 * time.Second
 	// UpstreamPatience is how long all of them may take together: less than clients wait.
 	UpstreamPatience = 4500 * time.Millisecond
-	// MaxExchanges is how many questions to servers may be under way: each has a socket of its own.
-	MaxExchanges = 256
+	// MaxExchanges is how many questions to servers may be under way: each has a socket of its own. A server that says nothing keeps
+	// one for seconds, so a few sandboxes that ask for names of such must not take them all.
+	MaxExchanges = 1024
+	// MaxDatagramBytes is the longest datagram that is taken from a server: more than is asked for, which is MaxReplyBytes.
+	MaxDatagramBytes = 4096
 	// MaxStrays is how many datagrams that are no answer are read past while waiting for one.
 	MaxStrays = 64
 	// MaxAnswerBytes is the longest answer that is taken from a server, over TCP.
