@@ -397,7 +397,12 @@ func TestReuse(t *testing.T) {
 	}
 	for i := range 2 * n.block.slots() { // Until its address comes round.
 		id := fmt.Sprint("next-", i)
-		a := n.attach(id, m)
+		var a *Attachment
+		n.until(func() (there bool) { // What is left of the one before goes in the background.
+			var err error
+			a, err = n.Attach(Request{ID: id, Mode: "m", Egress: m, Org: "o"})
+			return err == nil
+		})
 		if a.Addr4 == first.Addr4 {
 			if denied, err := n.Denied(id); err != nil || len(denied) > 0 {
 				t.Errorf("denied from the beginning: %v %v", denied, err)
