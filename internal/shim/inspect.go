@@ -27,8 +27,9 @@ const (
 // State is the answer of Inspect.
 type State struct {
 	Status Status
-	// Record is nil when the shim had not come so far.
-	Record *Record
+	// Record is nil when the shim had not come so far. Unreadable: it is nil because what is there cannot be read.
+	Record     *Record
+	Unreadable bool
 	// Exit is set for StatusExited.
 	Exit *Exit
 	// Attended says that a shim, or its runtime, holds the state directory.
@@ -49,7 +50,7 @@ func Inspect(dir string) (State, error) {
 	}
 	var broken error
 	if s.Record, broken = ReadRecord(dir); broken != nil {
-		s.Record = nil // A record that cannot be read says nothing; the lock and the exit record still do.
+		s.Record, s.Unreadable = nil, true // A record that cannot be read says nothing; the lock and the exit record still do.
 	}
 	s.Status = statusOf(s, hasConfig(dir))
 	return s, nil

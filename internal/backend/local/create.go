@@ -100,7 +100,9 @@ func (b *Backend) acceptNew(w *backend.Work, v *core.WarmVerdict) (err error) {
 	}
 	defer func() {
 		if err != nil {
-			b.ids.release(ids)
+			if remains := (*remainsError)(nil); !errors.As(err, &remains) { // The next server would find them.
+				b.ids.release(ids)
+			}
 			b.log.Warn("a sandbox was not accepted", "sandbox", w.SandboxID, "error", err)
 			err = b.told(b.storeFault(w.SandboxID, err))
 		}

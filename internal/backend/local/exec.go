@@ -154,5 +154,5 @@ func cpuMillis(used, over time.Duration) int64 {
 	if over <= 0 || used < 0 {
 		return 0
 	}
-	return int64(used) * 1000 / int64(over)
+	return int64(float64(used) / float64(over) * 1000) // The product of integers would be too large after 106 days of CPU time.
 }

@@ -71,6 +71,9 @@ const (
 	startTimeout = 60 * time.Second
 	// startPoll is how often a start under an earlier server's shim is looked at.
 	startPoll = 20 * time.Millisecond
+	// adoptPatience is how long a server that starts waits for the shim of one sandbox, which may be saving it, before it goes on
+	// with the others.
+	adoptPatience = 2 * time.Second
 	// cleanTimeout bounds one attempt to remove what a dead shim left.
 	cleanTimeout = 30 * time.Second
 	// minPrepareRetry and maxPrepareRetry bound the pause after preparing a sandbox failed; it doubles each time.

@@ -147,7 +147,7 @@ func (b *Backend) recoverStarted(f *found, state shim.State) {
 		b.adopt(f, state)
 	case state.Status == shim.StatusStarting:
 		b.spawn(func() { b.awaitOrphan(f) })
-	case state.Record == nil:
+	case state.Record == nil && !state.Unreadable:
 		// No shim ever wrote a word, and none is there: nothing of it ran.
 		b.startAgain(f)
 	default:
@@ -157,9 +157,15 @@ func (b *Backend) recoverStarted(f *found, state shim.State) {
 
 // adopt watches a sandbox that runs.
 func (b *Backend) adopt(f *found, state shim.State) {
-	client, err := shim.Connect(b.ctx, b.place.shimState(f.slot))
+	ctx, cancel := context.WithTimeout(b.ctx, adoptPatience)
+	defer cancel()
+	client, err := shim.Connect(ctx, b.place.shimState(f.slot))
+	var now shim.Record
+	if err == nil { // What the shim says, not what it had written when it was looked at: it may just be pausing the sandbox.
+		now, err = client.Info(ctx)
+	}
 	if err != nil {
-		// It has ended since it was looked at, or its shim does not answer: waiting tells.
+		// It has ended since it was looked at, or its shim is busy or does not answer: waiting tells.
 		b.spawn(func() { b.awaitOrphan(f) })
 		return
 	}
@@ -168,9 +174,8 @@ func (b *Backend) adopt(f *found, state shim.State) {
 	f.mu.Unlock()
 	at := state.Record.StartedAt
 	b.publish(f.sandbox, backend.Observation{Phase: backend.PhaseRunning, At: at, StartedAt: at, Events: []core.Event{{Name: "started", At: at}}})
-	// What the shim says now, not what it had written when it was looked at: it may just be pausing the sandbox.
-	if r, err := client.Info(b.ctx); err == nil && !r.PausedAt.IsZero() {
-		b.publish(f.sandbox, paused(r.PausedAt))
+	if !now.PausedAt.IsZero() {
+		b.publish(f.sandbox, paused(now.PausedAt))
 	}
 	stop := f.stopping()
 	if stop != nil {
@@ -183,9 +188,13 @@ func (b *Backend) adopt(f *found, state shim.State) {
 	})
 }
 
-// awaitOrphan waits until a shim that is starting a sandbox has done so, or is gone.
+// awaitOrphan waits until a shim that is starting a sandbox has done so, or is gone, or answers again.
 func (b *Backend) awaitOrphan(f *found) {
 	dir := b.place.shimState(f.slot)
+	select {
+	case <-time.After(startPoll):
+	case <-b.ctx.Done():
+	}
 	state, err := b.settled(dir)
 	switch {
 	case b.ctx.Err() != nil:
@@ -196,7 +205,7 @@ func (b *Backend) awaitOrphan(f *found) {
 		b.endExited(f.sandbox, *state.Exit)
 	case state.Status == shim.StatusRunning, state.Status == shim.StatusStopping:
 		b.adopt(f, state)
-	case state.Record == nil && state.Status != shim.StatusStarting:
+	case state.Record == nil && !state.Unreadable && state.Status != shim.StatusStarting:
 		b.startAgain(f)
 	default:
 		b.endLost(f.sandbox)

@@ -3,6 +3,7 @@ package local
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"sync"
 	"time"
 
@@ -36,7 +37,7 @@ type sandbox struct {
 	mu sync.Mutex
 	// last is the last observation published.
 	last backend.Observation
-	// told are the events published so far: a handful.
+	// told are the events published so far, the last of each name: a handful.
 	told []core.Event
 	// stop is set once a stop was recorded; grace is how long from then.
 	stop  *stopRecord
@@ -64,7 +65,7 @@ func (b *Backend) publish(s *sandbox, o backend.Observation) {
 		o.At = b.cfg.Now()
 	}
 	if s.id == "" { // A slot is nobody's: nobody is told.
-		s.told = append(s.told, b.toldOf(o).Events...)
+		s.remember(b.toldOf(o).Events)
 		return
 	}
 	if rank(o.Phase) < rank(s.last.Phase) {
@@ -78,10 +79,21 @@ func (b *Backend) publish(s *sandbox, o backend.Observation) {
 	o.Submitted = s.submitted
 	o = b.toldOf(o)
 	s.last = o
-	s.told = append(s.told, o.Events...)
+	s.remember(o.Events)
 	b.hub.publish(o)
 	if o.Phase != backend.PhaseCreating {
 		s.leaveCreating(o.Phase)
+	}
+}
+
+// remember notes events that were told. Whoever pauses and resumes a sandbox all day has the last of each remembered.
+func (s *sandbox) remember(events []core.Event) {
+	for _, e := range events {
+		if i := slices.IndexFunc(s.told, func(t core.Event) bool { return t.Name == e.Name }); i >= 0 {
+			s.told[i] = e
+		} else {
+			s.told = append(s.told, e)
+		}
 	}
 }
 

@@ -52,7 +52,10 @@ func (b *Backend) prepareSlot(ctx context.Context, p backend.Pool) (_ *slot, err
 	defer func() {
 		if err != nil {
 			s.unwatch()
-			err = errors.Join(err, b.removeSlot(b.releases, s.slot))
+			if left := b.removeSlot(b.releases, s.slot); left != nil { // Something of it may live, with its ids, on its image.
+				err = errors.Join(err, left)
+				return
+			}
 			b.letGo(s.sandbox)
 			b.ids.release(ids)
 		}

@@ -30,7 +30,9 @@ func (b *Backend) begin(s *sandbox) {
 func (b *Backend) beginWith(s *sandbox, start func(context.Context) error) {
 	ctx, cancel := context.WithCancel(b.ctx)
 	s.mu.Lock()
-	s.cancelStart = cancel
+	if s.cancelStart = cancel; s.stop != nil { // It came before there was anything to cancel.
+		cancel()
+	}
 	s.mu.Unlock()
 	b.spawn(func() {
 		defer cancel()
