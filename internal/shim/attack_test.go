@@ -249,6 +249,17 @@ func TestAttackFakeInit(t *testing.T) {
 		}
 		wantExit(t, s, s.wait(), shim.ReasonStopped, 137, 9)
 	})
+	t.Run("opens", func(t *testing.T) {
+		s := fake(t, "opens")
+		s.mustStart()
+		if _, err := s.exec("true"); err == nil {
+			t.Error("a command ran")
+		}
+		if err := smallProcess(s.shimPID()); err != nil {
+			t.Errorf("the shim takes what it did not ask for: %v", err)
+		}
+		s.stop()
+	})
 	t.Run("flood", func(t *testing.T) {
 		s := fake(t, "flood")
 		s.mustStart()

@@ -38,6 +38,8 @@ func newGuest(conn net.Conn) (*guest, error) {
 	if err != nil {
 		return nil, err
 	}
+	// Requests go one way. What the other side opens is refused, or it could fill this process with what nobody takes.
+	go func() { _ = session.GoAway() }()
 	return &guest{session: session, told: make(chan struct{})}, nil
 }
 

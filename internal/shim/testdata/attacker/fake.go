@@ -30,12 +30,33 @@ func fakeInit(how string) {
 		fmt.Println(err)
 		os.Exit(1)
 	}
+	if how == "opens" {
+		go open(session)
+	}
 	for {
 		s, err := session.AcceptStream()
 		if err != nil {
 			return
 		}
 		go lie(s, how)
+	}
+}
+
+// filled is closed when open has done what it could.
+var filled = make(chan struct{})
+
+// open makes requests of its own, and sends as much with each as may be on the way.
+func open(session *yamux.Session) {
+	defer close(filled)
+	for range 200 {
+		s, err := session.OpenStream()
+		if err != nil {
+			return
+		}
+		_ = s.SetWriteDeadline(time.Now().Add(time.Second))
+		if _, err := s.Write(make([]byte, 256<<10)); err != nil {
+			return
+		}
 	}
 }
 
@@ -105,6 +126,8 @@ func misbehave(s *yamux.Stream, how string, op wire.Op) {
 		}
 	case "bad json":
 		_ = wire.Write(s, first, []byte(`{"pid": "not a number`))
+	case "opens":
+		<-filled
 	case "deaf", "liar":
 		time.Sleep(time.Hour)
 	}
