@@ -3,6 +3,8 @@ package local
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,18 +21,19 @@ import (
 	"github.com/bermhq/berm/internal/shim/oci"
 )
 
-// BenchmarkFirstOutput measures, in turn and in one run, the time from Create to the first output of a command in the new
-// sandbox, made for it or from a full warm pool, and what the bare runtime takes for the same configuration with the command as its
-// process.
+// BenchmarkFirstOutput measures, in turn and in one run, the time from Create to the first output: of a command in the new
+// sandbox, made for it (exec) or from a full warm pool (warm), and of its main process, which its logs have (main). The bare runtime runs
+// the command as its process, with the same configuration.
 func BenchmarkFirstOutput(b *testing.B) {
 	for _, runtime := range []string{"crun", "runc"} {
 		b.Run(runtime, func(b *testing.B) {
 			be := open(b, withRuntime(runtime))
 			bare := newBare(b, be, runtime)
-			var ours, theirs, warm []time.Duration
+			var ours, printed, theirs, warm []time.Duration
 			for b.Loop() {
 				theirs = append(theirs, bare.run(b))
 				ours = append(ours, firstOutput(b, be, work()))
+				printed = append(printed, firstOutput(b, be, work("/bin/echo", "hi")))
 				b.StopTimer()
 				be.warmUp(warmWork(""), 1)
 				b.StartTimer()
@@ -40,10 +43,12 @@ func BenchmarkFirstOutput(b *testing.B) {
 				be.noPools()
 				b.StartTimer()
 			}
-			report(b, "berm", ours)
+			report(b, "exec", ours)
+			report(b, "main", printed)
 			report(b, "bare", theirs)
 			report(b, "warm", warm)
-			b.ReportMetric(float64(percentile(ours, 50)-percentile(theirs, 50))/1e6, "diff-p50-ms")
+			b.ReportMetric(float64(percentile(ours, 50)-percentile(theirs, 50))/1e6, "exec-diff-p50-ms")
+			b.ReportMetric(float64(percentile(printed, 50)-percentile(theirs, 50))/1e6, "main-diff-p50-ms")
 			b.ReportMetric(0, "ns/op")
 		})
 	}
@@ -67,20 +72,11 @@ func BenchmarkExec(b *testing.B) {
 
 func firstOutput(b *testing.B, be *testBackend, w *backend.Work) time.Duration {
 	at := time.Now()
-	if err := be.Create(b.Context(), w); err != nil {
+	if err := begin(b, be, w); err != nil {
 		b.Fatal(err)
-	}
-	p, err := be.Exec(b.Context(), w.SandboxID, backend.Exec{Argv: []string{"echo", "hi"}})
-	if err != nil {
-		b.Fatal(err)
-	}
-	f, err := p.Recv()
-	if err != nil || string(f.Data) != "hi\n" {
-		b.Fatalf("%q %v", f.Data, err)
 	}
 	took := time.Since(at)
 	b.StopTimer()
-	_ = p.Close()
 	if err := be.Stop(b.Context(), w.SandboxID, 0, core.EndDeleted); err != nil {
 		b.Fatal(err)
 	}
@@ -92,10 +88,48 @@ func firstOutput(b *testing.B, be *testBackend, w *backend.Work) time.Duration {
 	return took
 }
 
-// bare runs a runtime by itself.
-type bare struct{ container oci.Container }
+// begin makes a sandbox and returns when its first output has arrived: its main process's, or, without one, that of a command.
+func begin(b *testing.B, be *testBackend, w *backend.Work) error {
+	if err := be.Create(b.Context(), w); err != nil {
+		return err
+	}
+	var data []byte
+	if w.Launch.GetCommand() != "" {
+		l, err := be.Logs(b.Context(), w.SandboxID, backend.LogQuery{Follow: true})
+		if err != nil {
+			return err
+		}
+		f, err := l.Recv()
+		if err != nil {
+			return err
+		}
+		data = f.Data
+		defer l.Close()
+	} else {
+		p, err := be.Exec(b.Context(), w.SandboxID, backend.Exec{Argv: []string{"echo", "hi"}})
+		if err != nil {
+			return err
+		}
+		f, err := p.Recv()
+		if err != nil {
+			return err
+		}
+		data = f.Data
+		defer p.Close()
+	}
+	if string(data) != "hi\n" {
+		return fmt.Errorf("%q was printed", data)
+	}
+	return nil
+}
 
-func newBare(b *testing.B, be *testBackend, runtime string) *bare {
+// bare runs a runtime by itself. before is what is made for it first, within what is measured, after what is taken away afterwards.
+type bare struct {
+	container     oci.Container
+	before, after func() error
+}
+
+func newBare(b *testing.B, be *testBackend, runtime string, change ...func(*specs.Spec)) *bare {
 	skeleton, err := be.host.Current()
 	if err != nil {
 		b.Fatal(err)
@@ -113,13 +147,17 @@ func newBare(b *testing.B, be *testBackend, runtime string) *bare {
 	x.bundle.Root = skeleton.Path
 	spec := bundle.Spec(&x.bundle)
 	spec.Process.Args = []string{"/bin/echo", "hi"}
+	for _, f := range change {
+		f(spec)
+	}
 	dir := filepath.Join(be.place.run, "bare")
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		b.Fatal(err)
 	}
 	writeSpec(b, dir, spec)
 	b.Cleanup(func() { os.RemoveAll(dir) })
-	return &bare{oci.Container{Runtime: be.runtimes[runtime].path, HideUnified: be.shimConfig("bare", be.runtimes[runtime]).HideUnified, Root: filepath.Join(dir, "state"), Bundle: dir, ID: "bare"}}
+	nothing := func() error { return nil }
+	return &bare{before: nothing, after: nothing, container: oci.Container{Runtime: be.runtimes[runtime].path, HideUnified: be.shimConfig("bare", be.runtimes[runtime]).HideUnified, Root: filepath.Join(dir, "state"), Bundle: dir, ID: "bare"}}
 }
 
 func writeSpec(b *testing.B, dir string, spec *specs.Spec) {
@@ -132,13 +170,13 @@ func writeSpec(b *testing.B, dir string, spec *specs.Spec) {
 	}
 }
 
-// run returns the time from the start of the runtime to the first output. The mount namespace that crun needs on a machine
+// run returns the time from the start of the runtime, or of what is made for it, to the first output. The mount namespace that crun needs on a machine
 // with both cgroup versions is made by a shell that waits, outside of what is measured.
 func (r *bare) run(b *testing.B) time.Duration {
 	cmd := exec.Command(r.container.Runtime, "--root", r.container.Root, "run", "--bundle", r.container.Bundle, r.container.ID)
 	if r.container.HideUnified {
 		script := "umount -l /sys/fs/cgroup/unified; read x; exec " + r.container.Runtime + " --root " + r.container.Root + " run --bundle " + r.container.Bundle + " " + r.container.ID
-		cmd = exec.Command("unshare", "-m", "sh", "-c", "echo ready; "+script)
+		cmd = exec.Command("unshare", "-m", "--propagation", "slave", "sh", "-c", "echo ready; "+script)
 	}
 	in, err := cmd.StdinPipe()
 	if err != nil {
@@ -151,7 +189,10 @@ func (r *bare) run(b *testing.B) time.Duration {
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	at := time.Now()
-	if err := cmd.Start(); err != nil {
+	if !r.container.HideUnified {
+		err = r.before()
+	}
+	if err := errors.Join(err, cmd.Start()); err != nil {
 		b.Fatal(err)
 	}
 	buf := make([]byte, 64)
@@ -159,6 +200,9 @@ func (r *bare) run(b *testing.B) time.Duration {
 		_, _ = out.Read(buf)
 		time.Sleep(3 * time.Millisecond) // the unmount
 		at = time.Now()
+		if err := r.before(); err != nil {
+			b.Fatal(err)
+		}
 		_, _ = in.Write([]byte("\n"))
 	}
 	n, err := out.Read(buf)
@@ -169,6 +213,9 @@ func (r *bare) run(b *testing.B) time.Duration {
 	b.StopTimer()
 	if err := cmd.Wait(); err != nil {
 		b.Fatalf("%v %s", err, stderr.String())
+	}
+	if err := r.after(); err != nil {
+		b.Fatal(err)
 	}
 	b.StartTimer()
 	return took

@@ -11,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/bermhq/berm/internal/backend"
 	"github.com/bermhq/berm/internal/core"
 )
 
@@ -21,21 +20,25 @@ const (
 	burstCommands  = 50
 )
 
-// BenchmarkBurst measures the time from the first Create to the last first output of 100 sandboxes that are asked for at once, and
-// in turn with it what the bare runtime takes for the same 100.
+// BenchmarkBurst measures the time from the first Create to the last first output of 100 sandboxes that are asked for at once: of a
+// command in each (exec), or of the main process of each (main), as in BenchmarkFirstOutput; and in turn with it what the bare runtime
+// takes for the same 100.
 func BenchmarkBurst(b *testing.B) {
 	for _, runtime := range []string{"crun", "runc"} {
 		b.Run(runtime, func(b *testing.B) {
 			be := open(b, withRuntime(runtime))
 			bares := newBares(b, be, runtime)
-			var ours, theirs []time.Duration
+			var ours, printed, theirs []time.Duration
 			for b.Loop() {
 				theirs = append(theirs, bares.run(b))
 				ours = append(ours, burst(b, be))
+				printed = append(printed, burst(b, be, "/bin/echo", "hi"))
 			}
-			report(b, "berm", ours)
+			report(b, "exec", ours)
+			report(b, "main", printed)
 			report(b, "bare", theirs)
-			b.ReportMetric(float64(percentile(ours, 50))/float64(percentile(theirs, 50)), "ratio-p50")
+			b.ReportMetric(float64(percentile(ours, 50))/float64(percentile(theirs, 50)), "exec-ratio-p50")
+			b.ReportMetric(float64(percentile(printed, 50))/float64(percentile(theirs, 50)), "main-ratio-p50")
 			b.ReportMetric(0, "ns/op")
 		})
 	}
@@ -67,26 +70,16 @@ func BenchmarkExecBurst(b *testing.B) {
 	b.ReportMetric(0, "ns/op")
 }
 
-func burst(b *testing.B, be *testBackend) time.Duration {
+func burst(b *testing.B, be *testBackend, command ...string) time.Duration {
 	ids := make([]string, burstSandboxes)
 	var all sync.WaitGroup
 	at := time.Now()
 	for i := range ids {
-		w := work()
+		w := work(command...)
 		ids[i] = w.SandboxID
 		all.Go(func() {
-			if err := be.Create(b.Context(), w); err != nil {
+			if err := begin(b, be, w); err != nil {
 				b.Error(err)
-				return
-			}
-			p, err := be.Exec(b.Context(), w.SandboxID, backend.Exec{Argv: []string{"echo", "hi"}})
-			if err != nil {
-				b.Error(err)
-				return
-			}
-			defer p.Close()
-			if f, err := p.Recv(); err != nil || string(f.Data) != "hi\n" {
-				b.Errorf("%q %v", f.Data, err)
 			}
 		})
 	}
