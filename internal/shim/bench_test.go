@@ -109,7 +109,7 @@ func BenchmarkBareStart(b *testing.B) {
 			begin := time.Now()
 			done := make(chan error, 1)
 			go func() {
-				done <- s.cfg.Container(oci.Spawn).Run(shim.PIDFile(s.cfg.Dir), oci.Stdio{Console: w, Socket: w, Stdout: w, Stderr: w, Hold: w}, patience, nil)
+				done <- s.cfg.Container(oci.Spawn).Run(s.cfg.PIDFile(), oci.Stdio{Console: w, Socket: w, Stdout: w, Stderr: w, Hold: w}, patience)
 			}()
 			text := make([]byte, 3)
 			if _, err := io.ReadFull(r, text); err != nil || string(text) != "hi\n" {

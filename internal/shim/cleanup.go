@@ -81,7 +81,7 @@ const selfPath = "/proc/self/exe"
 // Container returns what the runtime needs to know of the sandbox.
 func (c *Config) Container(spawn oci.Spawner) *oci.Container {
 	return &oci.Container{
-		Runtime: c.Runtime, Program: c.Program, Root: c.RuntimeRoot, Bundle: c.Bundle, ID: c.ID, Log: filepath.Join(c.Dir, runtimeLogName),
+		Runtime: c.Runtime, Program: c.Program, Root: c.RuntimeRoot, Bundle: c.Bundle, ID: c.ID, Log: c.runtimeLog(),
 		Kind: c.RuntimeKind, Flags: c.RuntimeFlags, Holder: selfPath, HideUnified: c.HideUnified, Spawn: spawn,
 	}
 }

@@ -35,15 +35,16 @@ const BinaryMode = 0o711
 
 // Names in the state directory.
 const (
-	configName     = "config.json"
-	lockName       = "lock"
-	stateName      = "state.json"
-	exitName       = "exit.json"
-	socketName     = "shim.sock"
-	outputName     = "output"
-	pidName        = "pid"
-	runtimeLogName = "runtime.log"
-	shimLogName    = "shim.log"
+	configName  = "config.json"
+	lockName    = "lock"
+	stateName   = "state.json"
+	exitName    = "exit.json"
+	socketName  = "shim.sock"
+	outputName  = "output"
+	shimLogName = "shim.log"
+	// pidName and runtimeLogName are in the bundle's directory.
+	pidName        = "berm-pid"
+	runtimeLogName = "berm-runtime.log"
 )
 
 // Config is what a shim runs. It is written once, as config.json, and never changes.
@@ -67,6 +68,8 @@ type Config struct {
 	RuntimeRoot string `json:"runtime_root"`
 	// Bundle is the OCI bundle, absolute.
 	Bundle string `json:"bundle"`
+	// Owner is who process 1 is on the host, as config.json of the bundle says; nil leaves it to the shim to read that.
+	Owner *oci.Identity `json:"owner,omitempty"`
 	// Cgroup says where config.json's cgroupsPath is found.
 	Cgroup cgroup.Group `json:"cgroup"`
 	// Meet is the absolute path, on the host, of a socket that the shim listens on until the init has dialled it: for kinds

@@ -16,8 +16,9 @@
 //	exit.json     how it ended (Exit). Exists if and only if the end was observed, or the start failed.
 //	shim.sock     where the shim listens (package wire), mode 0600.
 //	output/       what the main process printed (package spool).
-//	runtime.log   what the OCI runtime logged; shim.log: what the shim itself had to say.
-//	pid           the runtime's pid file.
+//	shim.log      what the shim itself had to say.
+//
+// What the runtime writes (its pid file and its log) is beside the bundle.
 //
 // All are replaced by a rename, so that a process killed at any moment leaves the old or the new one. exit.json is also
 // flushed to the disk, file and directory, before the end is told on any connection: it is the only record that still means

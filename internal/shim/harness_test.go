@@ -233,7 +233,7 @@ func (s *sandbox) ctx() context.Context {
 
 func (s *sandbox) logs() string {
 	var b strings.Builder
-	for _, name := range []string{"shim.log", "runtime.log", "exit.json", "state.json"} {
+	for _, name := range []string{"shim.log", "exit.json", "state.json", filepath.Join("..", filepath.Base(s.cfg.Bundle), "berm-runtime.log")} {
 		data, err := os.ReadFile(filepath.Join(s.cfg.Dir, name))
 		if err == nil {
 			fmt.Fprintf(&b, "%s: %s\n", name, bytes.TrimSpace(data))

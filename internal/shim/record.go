@@ -42,10 +42,8 @@ type Record struct {
 	ID      string `json:"id"`
 	Phase   Phase  `json:"phase"`
 	// Boot is the machine's boot id: process ids of another boot mean nothing.
-	Boot string `json:"boot"`
-	// ShimPID is the shim's. RuntimePID is that of the runtime while it starts the sandbox.
-	ShimPID    int `json:"shim_pid"`
-	RuntimePID int `json:"runtime_pid,omitempty"`
+	Boot    string `json:"boot"`
+	ShimPID int    `json:"shim_pid"`
 	// PID is process 1 of the sandbox as the host sees it, and PIDStart its start time in clock ticks since boot, which
 	// together with Boot names it for good.
 	PID       int       `json:"pid,omitempty"`

@@ -133,7 +133,7 @@ func (b *Backend) bringUp(ctx context.Context, s *sandbox, o *order, img *librar
 	}
 	s.submit(config)
 	told := b.shimConfig(s.slot, rt)
-	told.Prepared, told.Restore = how.prepared, how.restore
+	told.Prepared, told.Restore, told.Owner = how.prepared, how.restore, x.owner()
 	if !how.prepared {
 		told.Env, told.WorkDir, told.Main = x.envOf(o), x.dir, x.mainOf(o)
 	}
@@ -205,6 +205,14 @@ type boxed struct {
 	dir string
 	// entrypoint and cmd are the image's.
 	entrypoint, cmd []string
+}
+
+// owner is who process 1 is on the machine; nil for a user of an image that has no id there, which the shim refuses.
+func (x *boxed) owner() *oci.Identity {
+	if max(x.bundle.UID, x.bundle.GID) >= bundle.IDsPerSandbox {
+		return nil
+	}
+	return &oci.Identity{UID: int(x.bundle.IDBase + x.bundle.UID), GID: int(x.bundle.IDBase + x.bundle.GID)}
 }
 
 // envOf and mainOf return environment and main process of a launch.

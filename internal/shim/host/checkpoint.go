@@ -142,7 +142,7 @@ func (s *sandbox) write(dir string, c *shim.Checkpoint) *wire.Error {
 	if err == nil {
 		return s.seal(dir, c)
 	}
-	s.logf("checkpoint: %v%s", err, shim.RuntimeLog(s.cfg.Dir))
+	s.logf("checkpoint: %v%s", err, s.cfg.RuntimeLog())
 	werr := wire.Errorf(wire.CodeNotSaved, "the sandbox could not be saved: %s", firstLine(err.Error()))
 	if s.leave(false) { // It is gone.
 		return werr
@@ -270,13 +270,13 @@ func (s *sandbox) restore(dir, token string) *wire.Error {
 		return wire.Errorf(wire.CodeInternal, "%v", err)
 	}
 	defer m.end()
-	_ = os.Remove(shim.PIDFile(s.cfg.Dir))
+	_ = os.Remove(s.cfg.PIDFile())
 	s.reaper.KeepStrangers()
 	stdio, err := s.console(&words{ended: make(chan struct{})})
 	if err != nil {
 		return wire.Errorf(wire.CodeInternal, "%v", err)
 	}
-	err = s.cfg.Container(s.reaper.Spawn).Restore(dir, shim.PIDFile(s.cfg.Dir), stdio.Stdio, s.cfg.StartTimeout, s.setRuntimePID)
+	err = s.cfg.Container(s.reaper.Spawn).Restore(dir, s.cfg.PIDFile(), stdio.Stdio, s.cfg.StartTimeout)
 	stdio.close()
 	if err != nil {
 		return wire.Errorf(wire.CodeStartFailed, "the sandbox could not be restored: %s", firstLine(err.Error()))

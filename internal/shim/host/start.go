@@ -37,7 +37,7 @@ func (s *sandbox) start(prior error) *wire.Error {
 	answer := make(chan *wire.Error, 1)
 	go func() { answer <- s.converse(m) }()
 	failpoint.Hit(failBeforeRun)
-	err = s.cfg.Container(s.reaper.Spawn).Run(shim.PIDFile(s.cfg.Dir), stdio.Stdio, s.cfg.StartTimeout, s.setRuntimePID)
+	err = s.cfg.Container(s.reaper.Spawn).Run(s.cfg.PIDFile(), stdio.Stdio, s.cfg.StartTimeout)
 	stdio.close()
 	failpoint.Hit(failAfterRun)
 	if err != nil {
@@ -168,7 +168,7 @@ func (s *sandbox) console(said *words) (*plumbing, error) {
 
 // pipe returns a pipe that process 1 can open: so that processes inside can open /dev/stdout, for one.
 func (s *sandbox) pipe() (r, w *os.File, err error) {
-	owner, err := oci.Owner(s.cfg.Bundle)
+	owner, err := s.owner()
 	if err != nil {
 		return nil, nil, err
 	}
@@ -181,18 +181,17 @@ func (s *sandbox) pipe() (r, w *os.File, err error) {
 	return r, w, nil
 }
 
-func (s *sandbox) setRuntimePID(pid int) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.record.RuntimePID = pid
-	if err := shim.WriteRecord(s.cfg.Dir, s.record); err != nil {
-		s.logf("record the runtime's pid: %v", err)
+// owner is who process 1 is on the host.
+func (s *sandbox) owner() (oci.Identity, error) {
+	if s.cfg.Owner != nil {
+		return *s.cfg.Owner, nil
 	}
+	return oci.Owner(s.cfg.Bundle)
 }
 
 // adopt learns who process 1 is. Once it has ended, no init comes any more.
 func (s *sandbox) adopt(m *meeting) error {
-	b, err := os.ReadFile(shim.PIDFile(s.cfg.Dir))
+	b, err := os.ReadFile(s.cfg.PIDFile())
 	if err != nil {
 		return fmt.Errorf("the runtime left no pid: %w", err)
 	}
@@ -217,7 +216,7 @@ func (s *sandbox) adopt(m *meeting) error {
 	}(s.reaper.Adopt(pid))
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.pid, s.record.PID, s.record.PIDStart, s.record.RuntimePID = pid, pid, start, 0
+	s.pid, s.record.PID, s.record.PIDStart = pid, pid, start
 	return nil
 }
 
@@ -263,7 +262,7 @@ func (s *sandbox) startError(werr *wire.Error) *wire.Error {
 func (s *sandbox) lastWords() string {
 	wait(s.startup.ended, lastWords) // They may still be on their way.
 	var said []string
-	for line := range strings.Lines(shim.RuntimeLog(s.cfg.Dir) + "\n" + s.startup.tail()) {
+	for line := range strings.Lines(s.cfg.RuntimeLog() + "\n" + s.startup.tail()) {
 		said = addLine(said, line)
 	}
 	if len(said) == 0 {

@@ -81,14 +81,14 @@ type Stdio struct {
 }
 
 // Run creates and starts the container and returns when the runtime is done; the container's process 1 is then a child of
-// the nearest subreaper, and its id is in pidFile. onStart is told the runtime's process id.
-func (c *Container) Run(pidFile string, io Stdio, timeout time.Duration, onStart func(pid int)) error {
-	return c.begin("run", c.Kind.runArgs(), pidFile, io, timeout, onStart)
+// the nearest subreaper, and its id is in pidFile.
+func (c *Container) Run(pidFile string, io Stdio, timeout time.Duration) error {
+	return c.begin("run", c.Kind.runArgs(), pidFile, io, timeout)
 }
 
 // Restore is Run for a container that goes on from where Checkpoint saved one in dir.
-func (c *Container) Restore(dir, pidFile string, io Stdio, timeout time.Duration, onStart func(pid int)) error {
-	return c.begin("restore", []string{"restore", "--detach", "--image-path", dir}, pidFile, io, timeout, onStart)
+func (c *Container) Restore(dir, pidFile string, io Stdio, timeout time.Duration) error {
+	return c.begin("restore", []string{"restore", "--detach", "--image-path", dir}, pidFile, io, timeout)
 }
 
 // Checkpoint saves the container in a directory of its own, and ends it.
@@ -96,7 +96,7 @@ func (c *Container) Checkpoint(dir string, timeout time.Duration) error {
 	return c.ask("checkpoint", []string{"--log", c.Log, "checkpoint", "--image-path", dir, c.ID}, timeout)
 }
 
-func (c *Container) begin(verb string, verbArgs []string, pidFile string, io Stdio, timeout time.Duration, onStart func(pid int)) error {
+func (c *Container) begin(verb string, verbArgs []string, pidFile string, io Stdio, timeout time.Duration) error {
 	empty, err := emptyInput()
 	if err != nil {
 		return err
@@ -109,7 +109,7 @@ func (c *Container) begin(verb string, verbArgs []string, pidFile string, io Std
 		files = append(files, io.Socket.Fd(), io.Stdout.Fd(), io.Stderr.Fd(), io.Hold.Fd())
 	}
 	args := slices.Concat([]string{"--log", c.Log}, verbArgs, []string{"--bundle", c.Bundle, "--pid-file", pidFile, c.ID})
-	return c.call(verb, args, files, timeout, onStart)
+	return c.call(verb, args, files, timeout)
 }
 
 // emptyInput returns a file that is empty and can never be anything else. Not the host's /dev/null: crun gives a
@@ -146,7 +146,7 @@ func (c *Container) ask(verb string, args []string, timeout time.Duration) error
 	}
 	defer r.Close()
 	defer w.Close()
-	err = c.call(verb, args, []uintptr{null.Fd(), w.Fd(), w.Fd()}, timeout, nil)
+	err = c.call(verb, args, []uintptr{null.Fd(), w.Fd(), w.Fd()}, timeout)
 	if err == nil {
 		return nil
 	}
@@ -172,7 +172,7 @@ func (c *Container) Clear() error {
 }
 
 // call runs the runtime. verb names the call in errors.
-func (c *Container) call(verb string, args []string, files []uintptr, timeout time.Duration, onStart func(pid int)) error {
+func (c *Container) call(verb string, args []string, files []uintptr, timeout time.Duration) error {
 	path, argv := c.program(), slices.Concat([]string{filepath.Base(c.Runtime), "--root", c.Root}, c.Flags, args)
 	if hold := len(files) - 1; hold > 2 && c.Kind.Dials() {
 		path, argv = c.Holder, HoldArgs(hold, c.Runtime, argv)
@@ -181,9 +181,6 @@ func (c *Container) call(verb string, args []string, files []uintptr, timeout ti
 	pid, done, err := c.start(path, argv, attr)
 	if err != nil {
 		return fmt.Errorf("%s: %w", c.Runtime, err)
-	}
-	if onStart != nil {
-		onStart(pid)
 	}
 	timer := time.NewTimer(timeout)
 	defer timer.Stop()

@@ -8,7 +8,10 @@ import (
 )
 
 // Identity is a user and group of the host.
-type Identity struct{ UID, GID int }
+type Identity struct {
+	UID int `json:"uid"`
+	GID int `json:"gid"`
+}
 
 type idMapping struct {
 	ContainerID int `json:"containerID"`
@@ -43,7 +46,7 @@ func Owner(bundle string) (Identity, error) {
 	if !ok || !ok2 {
 		return Identity{}, fmt.Errorf("%s: the process's user %d:%d is not mapped", path, spec.Process.User.UID, spec.Process.User.GID)
 	}
-	return Identity{uid, gid}, nil
+	return Identity{UID: uid, GID: gid}, nil
 }
 
 // onHost translates an id; without mappings there is no user namespace.
