@@ -25,7 +25,11 @@ import (
 // openDisks finds out whether sandboxes can have file systems on disk. Where they cannot, what they write is in memory.
 func (b *Backend) openDisks(ctx context.Context) {
 	var err error
-	if b.disks, err = disk.Open(b.place.disks()); err == nil {
+	var names []string
+	for target := range hostroot.WritableDirs() {
+		names = append(names, scratchName(target))
+	}
+	if b.disks, err = disk.Open(b.place.disks(), names...); err == nil {
 		err = b.disks.Supported(ctx, filepath.Join(b.place.run, probeID+"disk"))
 	}
 	if b.machine.disk = err == nil; err != nil {
@@ -93,14 +97,19 @@ func (b *Backend) hostScratch(x *boxed, s *sandbox, o *order, dir string) error 
 			x.bundle.Tmpfs = append(x.bundle.Tmpfs, bundle.Tmpfs{Target: target, Mode: mode, Bytes: b.machine.tmpfsBytes(o.limits.MemoryBytes), Exec: true})
 			continue
 		}
-		source, id := filepath.Join(image.ScratchDir(dir), strings.ReplaceAll(strings.Trim(target, "/"), "/", "-")), int(base(s.ids))
-		if err := errors.Join(os.Mkdir(source, 0o700), os.Chown(source, id, id), unix.Chmod(source, mode)); err != nil {
+		source, id := filepath.Join(image.ScratchDir(dir), scratchName(target)), int(base(s.ids))
+		if err := errors.Join(os.Chown(source, id, id), unix.Chmod(source, mode)); err != nil {
 			return err
 		}
 		x.bundle.Scratch = append(x.bundle.Scratch, bundle.Scratch{Source: source, Target: target})
 	}
 	slices.SortFunc(x.bundle.Scratch, func(a, b bundle.Scratch) int { return strings.Compare(a.Target, b.Target) })
 	return nil
+}
+
+// scratchName is the name of a directory of the image "host" on a sandbox's file system, which begins with all of them.
+func scratchName(target string) string {
+	return strings.ReplaceAll(strings.Trim(target, "/"), "/", "-")
 }
 
 // removable reports whether a sandbox could remove files that are mounted below a directory of its own: gVisor takes the name of

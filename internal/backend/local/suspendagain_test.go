@@ -5,6 +5,8 @@ import (
 	"errors"
 	"io"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -60,6 +62,16 @@ func stubborn(t *testing.T, b *testBackend) (id string, client *shim.Client) {
 	return id, s.client
 }
 
+// commanded reports whether a process runs with these words in its command line.
+func commanded(words ...string) bool {
+	lines, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	return slices.ContainsFunc(lines, func(l string) bool {
+		data, _ := os.ReadFile(l)
+		argv := strings.Split(string(data), "\x00")
+		return !slices.ContainsFunc(words, func(w string) bool { return !slices.Contains(argv, w) })
+	})
+}
+
 // TestKillWhileRestored: a sandbox whose grace is over while it is just being brought back is killed once it is there.
 func TestKillWhileRestored(t *testing.T) {
 	b := open(t, withRuntime("runsc"))
@@ -69,10 +81,7 @@ func TestKillWhileRestored(t *testing.T) {
 	}
 	resumed := make(chan error, 1)
 	go func() { resumed <- client.Resume(t.Context()) }()
-	sight(t, "the runtime is restoring it", func() bool {
-		r, err := shim.ReadRecord(client.Dir())
-		return err == nil && r.RuntimePID != 0
-	})
+	sight(t, "the runtime is restoring it", func() bool { return commanded("restore", id) })
 	if err := b.Stop(t.Context(), id, 0, core.EndStopped); err != nil {
 		t.Fatal(err)
 	}

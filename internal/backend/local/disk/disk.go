@@ -44,14 +44,17 @@ const (
 type Store struct {
 	dir     string
 	program string
+	// tree holds the directories that every file system begins with.
+	tree string
 
 	mu    sync.Mutex
 	sizes []int64
 }
 
 // Open returns a Store that keeps its templates in dir, which it empties: a template that was being written when the machine
-// went down must not be used.
-func Open(dir string) (*Store, error) {
+// went down must not be used. Every file system begins with the directories of these names, empty and open to nobody but the machine's
+// root: they come with the copy, while to make one in a new file system has the kernel read and set up tables there.
+func Open(dir string, names ...string) (*Store, error) {
 	program, err := find("mkfs.ext4")
 	if err != nil {
 		return nil, err
@@ -59,7 +62,16 @@ func Open(dir string) (*Store, error) {
 	if err := errors.Join(os.RemoveAll(dir), os.Mkdir(dir, 0o700)); err != nil {
 		return nil, err
 	}
-	return &Store{dir: dir, program: program}, nil
+	s := &Store{dir: dir, program: program, tree: filepath.Join(dir, "tree")}
+	if err := os.Mkdir(s.tree, 0o755); err != nil {
+		return nil, err
+	}
+	for _, n := range names {
+		if err := os.Mkdir(filepath.Join(s.tree, n), 0o700); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
 }
 
 // find looks for a program also where only root's PATH does.
@@ -108,7 +120,7 @@ func (s *Store) makeTemplate(ctx context.Context, size int64) error {
 	ctx, cancel := context.WithTimeout(ctx, makeTimeout)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, s.program, "-q", "-F", "-m", "0", "-b", strconv.Itoa(blockBytes), "-N", strconv.FormatInt(max(size/BytesPerFile, 64), 10),
-		"-O", "^has_journal,^resize_inode", "-E", "lazy_itable_init=1,nodiscard", temp)
+		"-O", "^has_journal,^resize_inode", "-E", "lazy_itable_init=1,nodiscard", "-d", s.tree, temp)
 	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}
 	if said, err := cmd.CombinedOutput(); err != nil {
 		said = bytes.TrimSpace(said)

@@ -150,6 +150,28 @@ func TestApart(t *testing.T) {
 	}
 }
 
+// TestBegins: each begins with the directories asked for, which are its own, empty and closed.
+func TestBegins(t *testing.T) {
+	s, err := Open(filepath.Join(t.TempDir(), "disks"), "a", "b-c")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, one := mounted(t, s, MinBytes)
+	_, other := mounted(t, s, 64<<20)
+	for _, name := range []string{"a", "b-c"} {
+		if err := os.WriteFile(filepath.Join(one, name, "file"), []byte("x"), 0o600); err != nil {
+			t.Error(err)
+		}
+		var st unix.Stat_t
+		if err := unix.Stat(filepath.Join(other, name), &st); err != nil || st.Uid != 0 || st.Mode&0o7777 != 0o700 {
+			t.Errorf("%s: %+v %v", name, st, err)
+		}
+		if found, err := os.ReadDir(filepath.Join(other, name)); err != nil || len(found) > 0 {
+			t.Errorf("%s: %v %v", name, found, err)
+		}
+	}
+}
+
 func TestManySizes(t *testing.T) {
 	s := open(t)
 	image := filepath.Join(t.TempDir(), "image")
@@ -158,7 +180,7 @@ func TestManySizes(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if left, err := os.ReadDir(s.dir); err != nil || len(left) != maxTemplates {
+	if left, err := filepath.Glob(filepath.Join(s.dir, "*.ext4")); err != nil || len(left) != maxTemplates {
 		t.Errorf("%d are kept, %v", len(left), err)
 	}
 	if err := s.Make(t.Context(), image, MinBytes); err != nil {
