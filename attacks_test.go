@@ -1,6 +1,7 @@
 package berm_test
 
 import (
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -8,7 +9,7 @@ import (
 	"testing"
 )
 
-// TestAttacksAreTested: every test that docs/attacks.md names exists.
+// TestAttacksAreTested: every test and failpoint that docs/attacks.md names exists.
 func TestAttacksAreTested(t *testing.T) {
 	page, err := os.ReadFile("docs/attacks.md")
 	if err != nil {
@@ -22,7 +23,10 @@ func TestAttacksAreTested(t *testing.T) {
 	for _, n := range named {
 		dir := n[1]
 		if _, read := sources[dir]; !read {
-			files, err := filepath.Glob(filepath.Join("internal", dir, "*_test.go"))
+			if !strings.HasPrefix(dir, "test/") {
+				dir = filepath.Join("internal", dir)
+			}
+			files, err := filepath.Glob(filepath.Join(dir, "*_test.go"))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -31,11 +35,42 @@ func TestAttacksAreTested(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				sources[dir] += string(text)
+				sources[n[1]] += string(text)
 			}
 		}
-		if !strings.Contains(sources[dir], "func "+n[2]+"(") {
-			t.Errorf("there is no %s in internal/%s", n[2], dir)
+		if !strings.Contains(sources[n[1]], "func "+n[2]+"(") {
+			t.Errorf("there is no %s in %s", n[2], n[1])
 		}
 	}
+	points := regexp.MustCompile("`([a-z]+\\.[a-z]+-[a-z-]+)`").FindAllStringSubmatch(string(page), -1)
+	if len(points) < 10 {
+		t.Fatalf("%d failpoints found on the page: is it written in another way now?", len(points))
+	}
+	all := failpointNames(t)
+	for _, p := range points {
+		if !all[p[1]] {
+			t.Errorf("there is no failpoint %s", p[1])
+		}
+	}
+}
+
+// failpointNames returns what is written in the sources as the name of a failpoint.
+func failpointNames(t *testing.T) map[string]bool {
+	t.Helper()
+	names := map[string]bool{}
+	spelled := regexp.MustCompile(`\w+ += "([a-z]+\.[a-z]+-[a-z-]+)"`)
+	err := filepath.WalkDir("internal", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		for _, m := range spelled.FindAllStringSubmatch(string(text), -1) {
+			names[m[1]] = true
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return names
 }

@@ -22,9 +22,9 @@ type config struct {
 	things []*thing
 }
 
-// declare gives the default profile a mode with a network.
+// declare gives the default profile a mode with a network, and one in which names are answered.
 func (c *config) declare() {
-	network := `{"egress":{"default":"none","modes":{"none":{"type":"none"},"` + onlineMode + `":{"type":"internet"}}}}`
+	network := `{"egress":{"default":"none","modes":{"none":{"type":"none"},"` + onlineMode + `":{"type":"internet"},"` + namedMode + `":{"type":"allowlist","dnsNames":["*.` + namedDomain + `"]}}}}`
 	edit := map[string]any{"profileTemplate": map[string]any{"spec": map[string]any{"networkConfigJson": network}}, "updateMask": "spec.networkConfigJson"}
 	c.send("PATCH", "/v1beta2/sandbox/profile-templates/"+c.profile.ID, edit, nil)
 }

@@ -20,17 +20,18 @@ import (
 // pulledImages is how many images the registry has: one layer is of all of them, one of each.
 const pulledImages = 4
 
-// hub is a registry on loopback that outlives servers, and an archive of one of its images.
+// hub is a registry and a name server on loopback that outlive servers, and an archive of one of the registry's images.
 type hub struct {
 	host    string
 	archive string
+	names   string
 }
 
 // newHub serves images made from the layers of a layout.
 func newHub(t *testing.T, program []byte) *hub {
 	t.Helper()
 	reg := imagetest.Serve(t)
-	h := &hub{host: reg.Host}
+	h := &hub{host: reg.Host, names: serveNames(t)}
 	for i := range pulledImages {
 		l := imagetest.New(t)
 		own := imagetest.Tar(t, imagetest.Dir("srv"), imagetest.File("srv/number", strconv.Itoa(i)))
@@ -43,7 +44,7 @@ func newHub(t *testing.T, program []byte) *hub {
 
 func (h *hub) ref(i int) string { return fmt.Sprintf("%s/crash/%d:v1", h.host, i%pulledImages) }
 
-// flags are those of a server that may pull from the registry and from nowhere else.
+// flags are those of a server that may pull from the registry and asks the name server, and nobody else.
 func (h *hub) flags(t *testing.T) []string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "images.yaml")
@@ -51,7 +52,7 @@ func (h *hub) flags(t *testing.T) []string {
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return []string{"--images", file}
+	return []string{"--images", file, "--name-server", h.names}
 }
 
 // pulled is a sandbox whose image comes from the registry.

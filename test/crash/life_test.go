@@ -37,24 +37,26 @@ var (
 	exits  = &kind{name: "exits", ends: true, codes: []int{7}, stopped: []int{7, sigterm, sigkill}, request: map[string]any{"command": "sh", "args": []string{"-c", "exit 7"}}}
 	sleeps = &kind{name: "sleeps", stopped: []int{sigterm, sigkill}, request: map[string]any{"command": "sleep", "args": []string{"1000"}}}
 	image  = &kind{name: "image", stopped: []int{sigterm, sigkill}, request: map[string]any{"containerImage": imageRef}}
-	// Two with a network.
-	visits  = &kind{name: "visits", ends: true, codes: exits.codes, stopped: exits.stopped, request: online(exits.request)}
-	rests   = &kind{name: "rests", stopped: idles.stopped, request: online(map[string]any{})}
+	// Three with a network. One asks for a name, whose address is opened then.
+	visits = &kind{name: "visits", ends: true, codes: exits.codes, stopped: exits.stopped, request: inMode(onlineMode, exits.request)}
+	rests  = &kind{name: "rests", stopped: idles.stopped, request: inMode(onlineMode, map[string]any{})}
+	asks   = &kind{name: "asks", ends: true, codes: exits.codes, stopped: exits.stopped,
+		request: inMode(namedMode, map[string]any{"command": "sh", "args": []string{"-c", "getent hosts a." + namedDomain + "; exit 7"}})}
 	missing = &kind{name: "missing", ends: true, request: map[string]any{"command": "/no/such/program"}}
 	// It outlives servers, not its lifetime.
 	expires = &kind{name: "expires", ends: true, codes: []int{sigterm, sigkill}, stopped: []int{sigterm, sigkill},
 		request: map[string]any{"command": "sleep", "args": []string{"1000"}, "maxLifetimeSeconds": 1}}
 )
 
-// online is a request in the egress mode that has a network.
-func online(request map[string]any) map[string]any {
+// inMode is a request in an egress mode that has a network.
+func inMode(mode string, request map[string]any) map[string]any {
 	out := maps.Clone(request)
-	out["network"] = map[string]any{"egressMode": onlineMode}
+	out["network"] = map[string]any{"egressMode": mode}
 	return out
 }
 
-// onlineMode is a mode of the default profile.
-const onlineMode = "online"
+// onlineMode and namedMode are modes of the default profile; in the second, names below namedDomain are answered.
+const onlineMode, namedMode, namedDomain = "online", "named", "crash.example"
 
 // life is one launch and what was asked and told of it.
 type life struct {

@@ -163,9 +163,9 @@ func (w *work) operate() {
 
 // lifeOf takes one sandbox from launch to end.
 func (w *work) lifeOf(i int) {
-	kinds := []*kind{image, exits, sleeps, missing, idles, visits}
+	kinds := []*kind{image, exits, sleeps, missing, idles, visits, asks}
 	if strings.HasPrefix(w.m.failpoint, onlines) {
-		kinds = []*kind{visits, sleeps}
+		kinds = []*kind{visits, asks, sleeps}
 	}
 	l := w.launch(kinds[i%len(kinds)], "local")
 	if l.id == "" {

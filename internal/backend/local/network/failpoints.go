@@ -14,12 +14,13 @@ const (
 	failUninstalled = "network.rules-removed"
 	failFlowsClosed = "network.flows-closed"
 	failAdopted     = "network.rules-adopted"
+	failPinned      = "network.name-pinned"
 )
 
 // Failpoints lists the failpoints of this package.
 func Failpoints() []string {
 	return []string{
 		failBlock, failAnchor, failTable, failNoted, failForwarding, failNamespace, failLink, failAssigned, failInstalled, failUninstalled,
-		failFlowsClosed, failAdopted,
+		failFlowsClosed, failAdopted, failPinned,
 	}
 }

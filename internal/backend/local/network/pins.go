@@ -12,6 +12,7 @@ import (
 
 	"github.com/bermhq/berm/internal/core/egress"
 	"github.com/bermhq/berm/internal/core/fault"
+	"github.com/bermhq/berm/internal/failpoint"
 )
 
 // pins are the addresses answered to a guest: until when, by name. The kernel has for each address the latest of its times.
@@ -81,6 +82,9 @@ func (n *Network) Pin(sandbox netip.Addr, name string, addrs []netip.Addr, ttl t
 	}
 	if err := n.k.pin(g, name, fresh, end.Sub(now)); err != nil {
 		return err
+	}
+	if len(fresh) > 0 {
+		failpoint.Hit(failPinned)
 	}
 	for _, a := range fresh {
 		if g.pins[a] == nil {
