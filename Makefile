@@ -28,11 +28,12 @@ test: deps-test build ## all tests of the repository's Go code
 test-race: deps-test build ## the same under the race detector (needs the C compiler)
 	CGO_ENABLED=1 $(GO) test -race -timeout 30m ./...
 
-scenarios: deps-test build ## the mission's statements, bad input, and streams, by curl and the CLI alone
+scenarios: deps-test build ## the mission's statements, bad input, streams, copies and terminals, by curl and the CLI alone
 	test/scenarios/mission.sh
 	test/scenarios/bad_input.sh
 	test/scenarios/streams.sh
 	test/scenarios/copy.sh
+	test/scenarios/terminal.sh
 
 crash: deps-test build ## kill the server at every failpoint
 	test/crash/run.sh

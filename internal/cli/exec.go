@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/signal"
@@ -26,6 +27,7 @@ type execFlags struct {
 	interactive, tty bool
 	env              []string
 	timeout          time.Duration
+	detachKeys       string
 }
 
 func (x *execFlags) bind(c *cobra.Command, env bool) {
@@ -33,6 +35,7 @@ func (x *execFlags) bind(c *cobra.Command, env bool) {
 	f.BoolVarP(&x.interactive, "interactive", "i", false, "pass standard input on")
 	f.BoolVarP(&x.tty, "tty", "t", false, "give the command a terminal")
 	f.DurationVar(&x.timeout, "timeout", 0, "kill the command after this time and return 124")
+	x.bindDetachKeys(c)
 	if env {
 		f.StringArrayVarP(&x.env, "env", "e", nil, "environment variable NAME=VALUE, or NAME to pass one on; repeatable")
 	}
@@ -43,7 +46,8 @@ func (x *execFlags) check() error {
 	if x.timeout < 0 {
 		return fault.Invalidf("USAGE", "--timeout %s is negative", x.timeout)
 	}
-	return nil
+	_, err := detachSequence(x.detachKeys)
+	return err
 }
 
 func (s *session) execCmd() *cobra.Command {
@@ -52,7 +56,7 @@ func (s *session) execCmd() *cobra.Command {
 		Use:   "exec [flags] SANDBOX -- COMMAND [ARG...]",
 		Short: "Run a command in a sandbox",
 		Long: `Run a command in a sandbox. Output streams as it is produced, and the exit code is the command's own: 128+n when signal n ended it,
-124 when --timeout passed, 125 when Berm failed (the message says how).`,
+124 when --timeout passed, 125 when Berm failed (the message says how). The detach keys leave a terminal; the command ends then.`,
 		RunE: func(cmd *cobra.Command, a []string) error {
 			head, argv, err := command(cmd, a, 1)
 			if err != nil {
@@ -65,7 +69,7 @@ func (s *session) execCmd() *cobra.Command {
 				return err
 			}
 			return asRun(s.with(func(ctx context.Context, c *client.Client, _ []string) error {
-				return s.exec(ctx, c, head[0], argv, x)
+				return s.detached(head[0], s.exec(ctx, c, head[0], argv, x))
 			})(cmd, a))
 		},
 	}
@@ -74,7 +78,16 @@ func (s *session) execCmd() *cobra.Command {
 	return c
 }
 
-// exec runs argv and returns an exitError with its code, or a runError when Berm failed.
+// detached tells a person who has left a terminal what became of the command: with its stream it ends.
+func (s *session) detached(id string, err error) error {
+	if !errors.Is(err, errDetached) {
+		return err
+	}
+	fmt.Fprintf(s.Err, "detached; the command was ended, sandbox %s goes on\n", id)
+	return nil
+}
+
+// exec runs argv and returns an exitError with its code, a runError when Berm failed, or errDetached.
 func (s *session) exec(ctx context.Context, c *client.Client, id string, argv []string, x execFlags) error {
 	env, err := pairs("--env", x.env, s.Getenv)
 	if err != nil {
@@ -86,6 +99,8 @@ func (s *session) exec(ctx context.Context, c *client.Client, id string, argv []
 		return err
 	}
 	defer restore()
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
 	if x.timeout > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, x.timeout, fault.New(fault.Deadline, fault.ReasonCommandTimeout, "the command did not end within %s and was killed", x.timeout))
@@ -100,7 +115,7 @@ func (s *session) exec(ctx context.Context, c *client.Client, id string, argv []
 	}
 	ready := make(chan struct{})
 	if x.interactive || x.tty {
-		go s.sendInput(stream, x, ready)
+		go s.sendInput(stream, x, ready, end)
 	} else if err := stream.CloseSend(); err != nil {
 		return &runError{client.FromRPC(err)}
 	}
@@ -131,15 +146,19 @@ func (s *session) terminal(init *v1beta2pb.ExecStreamInit, x execFlags) (func(),
 	return func() { _ = term.Restore(int(in.Fd()), old) }, nil
 }
 
-// sendInput passes input and window sizes on from the moment the command is ready. It ends with the stream.
-func (s *session) sendInput(stream v1beta2rpc.GatewayStreamingService_StreamExecClient, x execFlags, ready <-chan struct{}) {
+// sendInput passes input and window sizes on from the moment the command is ready, until the detach keys. It ends with the stream.
+func (s *session) sendInput(stream v1beta2rpc.GatewayStreamingService_StreamExecClient, x execFlags, ready <-chan struct{}, end context.CancelCauseFunc) {
 	select {
 	case <-ready:
 	case <-stream.Context().Done():
 		return
 	}
 	frames := make(chan *v1beta2pb.ExecStreamRequest)
-	go s.readInput(stream.Context(), frames)
+	keys := &detacher{}
+	if in, ok := s.In.(*os.File); ok && x.tty && isTerminal(in) {
+		keys.keys, _ = detachSequence(x.detachKeys) // checked before
+	}
+	go s.readInput(stream.Context(), frames, keys, end)
 	resized := make(chan os.Signal, 1)
 	if x.tty {
 		signal.Notify(resized, syscall.SIGWINCH)
@@ -170,14 +189,19 @@ func (s *session) sendInput(stream v1beta2rpc.GatewayStreamingService_StreamExec
 	}
 }
 
-func (s *session) readInput(ctx context.Context, frames chan<- *v1beta2pb.ExecStreamRequest) {
+func (s *session) readInput(ctx context.Context, frames chan<- *v1beta2pb.ExecStreamRequest, keys *detacher, end context.CancelCauseFunc) {
 	defer close(frames)
 	for {
 		buf := make([]byte, stdinChunk)
 		n, err := s.In.Read(buf)
-		if n > 0 {
+		data, detached := keys.filter(buf[:n])
+		if detached {
+			end(errDetached)
+			return
+		}
+		if len(data) > 0 {
 			select {
-			case frames <- &v1beta2pb.ExecStreamRequest{Request: &v1beta2pb.ExecStreamRequest_Stdin{Stdin: &v1beta2pb.ExecStreamData{Data: buf[:n]}}}:
+			case frames <- &v1beta2pb.ExecStreamRequest{Request: &v1beta2pb.ExecStreamRequest_Stdin{Stdin: &v1beta2pb.ExecStreamData{Data: data}}}:
 			case <-ctx.Done():
 				return
 			}

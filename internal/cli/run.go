@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -37,7 +38,8 @@ ended it, 124 when --timeout passed, 125 when Berm failed (the message says how)
 
 The sandbox has no main process of its own: the command that its image names is not started. With --detach the command, or that of the
 image when none is given, becomes the sandbox's main process, the id is printed and the sandbox lives until that process ends or
-it is stopped. With --keep the sandbox stays when the command has ended. Otherwise it is stopped; --rm also removes its remains.`,
+it is stopped. With --keep the sandbox stays when the command has ended. Otherwise it is stopped; --rm also removes its remains.
+The detach keys leave a terminal: the command ends then, the sandbox stays, and its id is printed.`,
 		RunE: func(cmd *cobra.Command, a []string) error {
 			_, argv, err := command(cmd, a, 0)
 			if err != nil {
@@ -70,7 +72,7 @@ it is stopped. With --keep the sandbox stays when the command has ended. Otherwi
 	f.BoolVar(&keep, "keep", false, "leave the sandbox running when the command has ended")
 	f.BoolVar(&rm, "rm", false, "remove the sandbox's remains when the command has ended")
 	f.SetInterspersed(false)
-	exclusive(c, "detach", "timeout", "interactive", "tty", "rm", "keep")
+	exclusive(c, "detach", "timeout", "interactive", "tty", "detach-keys", "rm", "keep")
 	exclusive(c, "keep", "rm")
 	return c
 }
@@ -116,6 +118,11 @@ func (s *session) launchAndExec(ctx context.Context, c *client.Client, req *v1be
 	signal.Notify(piped, syscall.SIGPIPE)
 	defer signal.Stop(piped)
 	result := s.exec(ctx, c, id, argv, x)
+	if errors.Is(result, errDetached) {
+		result = s.detached(id, result)
+		fmt.Fprintln(s.Out, id)
+		return result
+	}
 	if keep {
 		fmt.Fprintf(s.Err, "sandbox %s goes on\n", id)
 		return result

@@ -25,10 +25,13 @@ func (s *session) shellCmd() *cobra.Command {
 		Use:   "shell [flags] SANDBOX",
 		Short: "Open a shell in a sandbox",
 		Long: `Open a shell in a sandbox: the first of bash, zsh, ash and sh that its image has, or the one of --shell. The exit code is the shell's own,
-125 when Berm failed. The terminal is yours again however the shell ends.`,
+125 when Berm failed. The terminal is yours again however the shell ends. The detach keys leave it; the shell ends then.`,
 		Args: args(1, 1, "the id of a sandbox"),
 		RunE: func(cmd *cobra.Command, a []string) error {
 			x.interactive = true
+			if err := x.check(); err != nil {
+				return err
+			}
 			in, ok := s.In.(*os.File)
 			x.tty = ok && isTerminal(in)
 			return asRun(s.with(func(ctx context.Context, c *client.Client, a []string) error {
@@ -36,10 +39,11 @@ func (s *session) shellCmd() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				return s.exec(ctx, c, a[0], []string{found}, x)
+				return s.detached(a[0], s.exec(ctx, c, a[0], []string{found}, x))
 			})(cmd, a))
 		},
 	}
+	x.bindDetachKeys(c)
 	c.Flags().StringVar(&shell, "shell", "", "shell to start: a path, or a name in the sandbox's PATH")
 	c.Flags().StringArrayVarP(&x.env, "env", "e", nil, "environment variable NAME=VALUE, or NAME to pass one on; repeatable")
 	return c
