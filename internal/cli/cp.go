@@ -20,9 +20,9 @@ import (
 	"github.com/bermhq/berm/internal/core/fault"
 )
 
-// copyChunk is how much content goes into one message, in bytes: what fits, with the message around it, into the smaller buffers
-// of grpc-go.
-const copyChunk = 32<<10 - 128
+// copyChunk is how much content goes into one message, in bytes: what fits, with the message around it, into the largest pooled
+// buffers of grpc-go, which are cleared as a whole for each message. A message costs as much as a hundred kilobytes.
+const copyChunk = 1<<20 - 128
 
 type copyFlags struct {
 	setuid, links, quiet, resume bool

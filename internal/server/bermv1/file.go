@@ -20,6 +20,10 @@ type fileService struct {
 
 var _ bermv1rpc.FileServiceServer = (*fileService)(nil)
 
+// fileChunk is the most content of a file in one message, in bytes: what fits, with the message around it, into the largest pooled
+// buffers of grpc-go.
+const fileChunk = 1<<20 - 128
+
 // ReadArchive sends an archive. What was sent is whole when the stream ends with OK.
 func (s *fileService) ReadArchive(r *bermv1.ReadArchiveRequest, stream grpc.ServerStreamingServer[bermv1.ReadArchiveResponse]) error {
 	ctx, done := s.untilDrain(stream.Context())
@@ -29,9 +33,9 @@ func (s *fileService) ReadArchive(r *bermv1.ReadArchiveRequest, stream grpc.Serv
 		return drained(ctx, err)
 	}
 	defer func() { _ = in.Close() }() // what was read is sent
-	buf := make([]byte, maxChunk)
+	buf := make([]byte, fileChunk)
 	for {
-		n, err := in.Read(buf)
+		n, err := fill(in, buf)
 		if n > 0 {
 			if err := stream.Send(&bermv1.ReadArchiveResponse{Data: buf[:n]}); err != nil {
 				return err
@@ -106,6 +110,16 @@ func (s *fileService) WriteFile(stream grpc.ClientStreamingServer[bermv1.WriteFi
 		return drained(ctx, err)
 	}
 	return stream.SendAndClose(&bermv1.WriteFileResponse{})
+}
+
+// fill reads until buf is full or the reader has no more.
+func fill(in io.Reader, buf []byte) (n int, err error) {
+	for n < len(buf) && err == nil {
+		var m int
+		m, err = in.Read(buf[n:])
+		n += m
+	}
+	return n, err
 }
 
 const (

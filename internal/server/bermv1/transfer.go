@@ -28,9 +28,9 @@ func (s *fileService) ReadFile(r *bermv1.ReadFileRequest, stream grpc.ServerStre
 	}
 	data := &bermv1.ReadFileResponse_Data{}
 	message := &bermv1.ReadFileResponse{Response: data}
-	buf := make([]byte, maxChunk)
+	buf := make([]byte, fileChunk)
 	for {
-		n, err := in.Read(buf)
+		n, err := fill(in, buf)
 		if n > 0 {
 			data.Data = buf[:n]
 			if err := stream.Send(message); err != nil {
