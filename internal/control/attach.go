@@ -38,8 +38,9 @@ func (s *Service) Attach(ctx context.Context, runnerUUID string, link runner.Lin
 		detach()
 		return err
 	}
-	first := make(chan struct{})
+	first, over := make(chan struct{}), make(chan struct{})
 	started := s.tasks.run(func(ctx context.Context) {
+		defer close(over)
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
 		defer context.AfterFunc(detached, cancel)()
@@ -52,9 +53,23 @@ func (s *Service) Attach(ctx context.Context, runnerUUID string, link runner.Lin
 	select {
 	case <-first:
 		return nil
+	case <-detached.Done(): // It was deleted, say, before it had said anything.
+		return fault.New(fault.Unavailable, fault.ReasonRunnerUnavailable, "runner %s was detached before it said what it runs", r.RunnerID)
+	case <-over:
+		return s.attachedAtLast(first)
 	case <-ctx.Done():
 		s.Detach(runnerUUID)
 		return fault.New(fault.Unavailable, fault.ReasonRunnerUnavailable, "runner %s did not say what it runs in time", r.RunnerID).WithCause(ctx.Err())
+	}
+}
+
+// attachedAtLast is the outcome of an attachment whose observing is over: the server is being stopped.
+func (s *Service) attachedAtLast(first <-chan struct{}) error {
+	select {
+	case <-first:
+		return nil
+	default:
+		return fault.New(fault.Unavailable, fault.ReasonRunnerUnavailable, "the server is shutting down")
 	}
 }
 

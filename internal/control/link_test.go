@@ -144,6 +144,37 @@ func TestLateObserver(t *testing.T) {
 	})
 }
 
+// TestAttachThatIsDetached: who attaches a runner that says nothing is told when it is detached, and does not wait for ever.
+func TestAttachThatIsDetached(t *testing.T) {
+	for name, end := range map[string]func(*world, string){
+		"detached": func(w *world, id string) { w.svc.Detach(id) },
+		"closed":   func(w *world, _ string) { w.svc.Close() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t)
+				id := w.runners["r1"].ID
+				w.svc.Detach(id)
+				silent := &lagging{Link: runner.NewAgent(w.fakes["r1"], nil), before: make(chan struct{}), after: make(chan struct{})}
+				attached := make(chan error, 1)
+				go func() { attached <- w.svc.Attach(w.ctx(), id, silent) }()
+				synctest.Wait()
+				go func() {
+					synctest.Wait()
+					close(silent.before)
+					close(silent.after)
+				}()
+				end(w, id)
+				if err := <-attached; err != nil {
+					wantFault(t, err, fault.Unavailable, fault.ReasonRunnerUnavailable)
+				} else if name == "detached" {
+					t.Error("it was attached")
+				}
+			})
+		})
+	}
+}
+
 // unwritable is a store in which one sandbox cannot be changed.
 type unwritable struct {
 	store.Store

@@ -23,12 +23,13 @@ type poolTeller struct {
 	mu sync.Mutex
 	// running and again say, by organization, that a round is under way, and that there is to be another.
 	running, again map[string]bool
-	// told is what each runner was told last, by UUID.
-	told map[string]string
+	// told is what each runner was told last, forgotten how often that was forgotten, by UUID.
+	told      map[string]string
+	forgotten map[string]int
 }
 
 func newPoolTeller() *poolTeller {
-	return &poolTeller{running: map[string]bool{}, again: map[string]bool{}, told: map[string]string{}}
+	return &poolTeller{running: map[string]bool{}, again: map[string]bool{}, told: map[string]string{}, forgotten: map[string]int{}}
 }
 
 // begin reports whether the caller is to make a round; else the one that is under way is followed by another.
@@ -55,17 +56,21 @@ func (t *poolTeller) end(orgID string) bool {
 	return again
 }
 
-func (t *poolTeller) knows(runnerUUID, what string) bool {
+// knows reports whether a runner was told that, and how often it was forgotten, for remember.
+func (t *poolTeller) knows(runnerUUID, what string) (known bool, forgotten int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	have, ok := t.told[runnerUUID]
-	return ok && have == what
+	return ok && have == what, t.forgotten[runnerUUID]
 }
 
-func (t *poolTeller) remember(runnerUUID, what string) {
+// remember notes what a runner was told, unless that was forgotten meanwhile: then another process of it may be there by now.
+func (t *poolTeller) remember(runnerUUID, what string, forgotten int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.told[runnerUUID] = what
+	if t.forgotten[runnerUUID] == forgotten {
+		t.told[runnerUUID] = what
+	}
 }
 
 // forget makes the next round tell a runner again: its process may be another.
@@ -73,6 +78,7 @@ func (t *poolTeller) forget(runnerUUID string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	delete(t.told, runnerUUID)
+	t.forgotten[runnerUUID]++
 }
 
 // pokePools has the runners of an organization told, in the background, unless they know.
@@ -129,7 +135,8 @@ func (s *Service) tellPools(ctx context.Context, orgID string) {
 			s.log.ErrorContext(ctx, "the warm pools of a runner cannot be told", "runner", k.runnerID, "error", err)
 			continue
 		}
-		if s.pools.knows(k.runnerUUID, what) || what == "" && len(k.link.Pools()) == 0 {
+		known, forgotten := s.pools.knows(k.runnerUUID, what)
+		if known || what == "" && len(k.link.Pools()) == 0 {
 			continue
 		}
 		failpoint.Hit(fpSetPools)
@@ -137,7 +144,7 @@ func (s *Service) tellPools(ctx context.Context, orgID string) {
 			s.retryPools(ctx, orgID, err)
 			continue
 		}
-		s.pools.remember(k.runnerUUID, what)
+		s.pools.remember(k.runnerUUID, what, forgotten)
 	}
 }
 

@@ -1,6 +1,7 @@
 package control_test
 
 import (
+	"context"
 	"slices"
 	"strings"
 	"testing"
@@ -8,9 +9,11 @@ import (
 
 	specpb "github.com/bermhq/berm/gen/berm/spec"
 	"github.com/bermhq/berm/internal/backend"
+	"github.com/bermhq/berm/internal/backend/fake"
 	"github.com/bermhq/berm/internal/control"
 	"github.com/bermhq/berm/internal/core"
 	"github.com/bermhq/berm/internal/core/fault"
+	"github.com/bermhq/berm/internal/runner"
 )
 
 // warm returns the event of a sandbox's pool: its attributes and its message, "" for none.
@@ -120,6 +123,39 @@ func TestWarmPoolsEnd(t *testing.T) {
 			}
 		})
 	}
+}
+
+// replaced is a link whose runner gets another process while it is told of its pools.
+type replaced struct {
+	runner.Link
+	during func()
+}
+
+func (l *replaced) SetPools(ctx context.Context, pools []runner.Pool) error {
+	err := l.Link.SetPools(ctx, pools)
+	if during := l.during; during != nil {
+		l.during = nil
+		during()
+	}
+	return err
+}
+
+// TestWarmPoolsOfANewProcess: what the process before was told just then, the new one is told again.
+func TestWarmPoolsOfANewProcess(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		id, fresh := w.runners["r1"].ID, fake.New(fake.Config{})
+		w.svc.Detach(id)
+		w.must(w.svc.Attach(w.ctx(), id, &replaced{Link: runner.NewAgent(w.fakes["r1"], nil), during: func() {
+			w.svc.Detach(id)
+			w.must(w.svc.Attach(w.ctx(), id, runner.NewAgent(fresh, nil)))
+		}}))
+		w.must(w.bind("r1", core.Binding{ProfileID: w.profile.ID, Default: true, Warm: 1}))
+		synctest.Wait()
+		if have := fresh.Pools(); len(have) != 1 || have[0].Ready != 1 {
+			t.Errorf("the new process keeps %+v", have)
+		}
+	})
 }
 
 func TestWarmSizeIsBounded(t *testing.T) {

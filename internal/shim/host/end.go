@@ -15,7 +15,8 @@ import (
 
 const (
 	// drainTimeout is how long output may still come after process 1, and with it everything else, is gone.
-	drainTimeout = time.Second
+	// A disk that is slow just then is no reason to lose the last of it, without a word to who reads.
+	drainTimeout = 10 * time.Second
 	// removeTimeout bounds one try to remove what the sandbox leaves.
 	removeTimeout = 30 * time.Second
 	// recordRetry is the pause before an exit that could not be recorded is tried again.

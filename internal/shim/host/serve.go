@@ -237,6 +237,10 @@ func (s *sandbox) stats(c *client) {
 		c.fail(wire.Errorf(wire.CodeNotRunning, "the sandbox has ended"))
 		return
 	}
+	if s.onDisk() { // It has no control group either.
+		c.fail(errPaused())
+		return
+	}
 	st, err := s.cfg.Cgroup.Stats()
 	if err != nil {
 		c.fail(wire.Errorf(wire.CodeInternal, "control group: %v", err))
