@@ -88,6 +88,34 @@ func TestSourceRoute(t *testing.T) {
 	}
 }
 
+// TestOptions: no packet leaves with options of IPv4, such as one that collects the addresses of the machine.
+func TestOptions(t *testing.T) {
+	w := networktest.New(t)
+	n := open(t, w)
+	a := n.attach("one", mode("internet"))
+	to := &unix.SockaddrInet4{Port: 80, Addr: netip.MustParseAddr("1.1.1.1").As4()}
+	networktest.In(t, a.Namespace, func() {
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		record := append([]byte{7, 39, 4}, make([]byte, 37)...)
+		if err := errors.Join(unix.SetsockoptString(fd, unix.IPPROTO_IP, unix.IP_OPTIONS, string(record)), unix.Sendto(fd, []byte("recorded"), 0, to), unix.Close(fd)); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := w.SendUDP(a.Namespace, netip.MustParseAddrPort("1.1.1.1:80"), "plain"); err != nil {
+		t.Fatal(err)
+	}
+	if w.Got("recorded") > 0 {
+		t.Error("it left")
+	}
+	if denied, err := n.Denied("one"); err != nil || denied["protocols"] != 1 {
+		t.Errorf("denied: %v %v", denied, err)
+	}
+}
+
 // TestOtherProtocols: only TCP, UDP and echo requests leave, whoever may be reached.
 func TestOtherProtocols(t *testing.T) {
 	w := networktest.New(t)

@@ -73,6 +73,15 @@ func destination(six bool, reg uint32) expr.Any {
 	return &expr.Payload{DestRegister: reg, Base: expr.PayloadBaseNetworkHeader, Offset: 16, Len: 4}
 }
 
+// options matches IPv4 packets whose header is longer than the shortest, of five words.
+func options() []expr.Any {
+	return []expr.Any{
+		&expr.Payload{DestRegister: reg1, Base: expr.PayloadBaseNetworkHeader, Offset: 0, Len: 1},
+		&expr.Bitwise{SourceRegister: reg1, DestRegister: reg1, Len: 1, Mask: []byte{0x0f}, Xor: []byte{0}},
+		differs([]byte{5}),
+	}
+}
+
 // at matches a destination address.
 func at(a netip.Addr) []expr.Any {
 	return append(family(a.Is6()), destination(a.Is6(), reg1), equal(a.AsSlice()))

@@ -236,6 +236,8 @@ func (k *kernel) common() {
 	for _, t := range []byte{130, 131, 132, 133, 134, 135, 136, 137, 143} {
 		k.rule(chainFrom, protocol(unix.IPPROTO_ICMPV6), icmpType(t), drop())
 	}
+	// Options of IPv4 make every router on the way do something else than to pass a packet on: to write its address into it, for one.
+	k.rule(chainFrom, family(false), options(), goTo(Reason("protocols").chain()))
 	k.rule(chainFrom, family(false), meta(expr.MetaKeyIIFNAME), source(false, reg2), lookup(k.sets.source4), goTo(chainKnown))
 	k.rule(chainFrom, family(true), meta(expr.MetaKeyIIFNAME), source(true, reg2), lookup(k.sets.source6), goTo(chainKnown))
 	k.rule(chainFrom, goTo(ReasonSource.chain()))
