@@ -109,7 +109,7 @@ func prefixes(texts ...string) []netip.Prefix {
 // metadata lists what clouds answer instances with, and hand credentials out at.
 func metadata() []netip.Prefix {
 	return prefixes(
-		"169.254.169.254/32", "fd00:ec2::254/128", "fd20:ce::254/128", "fd00:c1::a9fe:a9fe/128", "fd00:42::42/128", // instances
+		"169.254.169.254/32", "fd00:ec2::254/128", "fd20:ce::254/128", "fd00:c1::a9fe:a9fe/128", "fd00:42::42/128", "fe80::a9fe:a9fe/128", // instances
 		"169.254.170.2/32", "169.254.170.23/32", "fd00:ec2::23/128", // credentials of containers
 		"169.254.169.253/32", "fd00:ec2::253/128", "169.254.169.250/32", "169.254.169.251/32", "169.254.169.123/32", // resolvers, licences, time
 		"168.63.129.16/32", "100.100.100.200/32", "100.96.0.96/32", "192.0.0.192/32", "169.254.42.42/32", "169.254.0.23/32", // other clouds

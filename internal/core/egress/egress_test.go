@@ -60,7 +60,7 @@ func TestInternet(t *testing.T) {
 		"169.254.169.254": "deny metadata", "fd00:ec2::254": "deny metadata", "168.63.129.16": "deny metadata", "100.100.100.200": "deny metadata",
 		"::ffff:169.254.169.254": "deny metadata", "64:ff9b::a9fe:a9fe": "deny translated", "64:ff9b:1::a9fe:a9fe": "deny special",
 		"2002:a9fe:a9fe::1": "deny special", "2001:0:a9fe:a9fe::1": "deny special", "::a9fe:a9fe": "deny special", "::ffff:0:a9fe:a9fe": "deny special",
-		"169.254.170.2": "deny metadata", "169.254.1.2": "deny link-local", "fe80::1": "deny link-local", "fe80::1%eth0": "deny link-local",
+		"169.254.170.2": "deny metadata", "fe80::a9fe:a9fe": "deny metadata", "169.254.1.2": "deny link-local", "fe80::1": "deny link-local", "fe80::1%eth0": "deny link-local",
 		// Private and shared networks, and what is special.
 		"10.0.0.1": "deny private", "172.31.255.255": "deny private", "192.168.2.1": "deny private", "100.64.0.1": "deny private", "fd12::1": "deny private",
 		"192.0.2.1": "deny private", "198.51.100.7": "deny private", "203.0.113.9": "deny private",
