@@ -84,13 +84,14 @@ func wake(c chan<- struct{}) {
 // those that live are closed.
 func (n *Network) refresh() error {
 	restored, err := n.restore()
+	if restored {
+		_, e := n.follow()
+		return errors.Join(err, e, n.closeForbidden(lastNone))
+	}
 	if err != nil {
 		return err
 	}
 	changed, err := n.follow()
-	if restored {
-		return errors.Join(err, n.closeForbidden(lastNone))
-	}
 	if err != nil || !changed {
 		return err
 	}
