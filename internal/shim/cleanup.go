@@ -82,7 +82,7 @@ const selfPath = "/proc/self/exe"
 func (c *Config) Container(spawn oci.Spawner) *oci.Container {
 	return &oci.Container{
 		Runtime: c.Runtime, Program: c.Program, Root: c.RuntimeRoot, Bundle: c.Bundle, ID: c.ID, Log: c.runtimeLog(),
-		Kind: c.RuntimeKind, Flags: c.RuntimeFlags, Holder: selfPath, HideUnified: c.HideUnified, Spawn: spawn,
+		Kind: c.RuntimeKind, Flags: c.RuntimeFlags, Holder: selfPath, HideUnified: c.HideUnified, HideSettings: c.HideSettings, Spawn: spawn,
 	}
 }
 

@@ -80,6 +80,9 @@ type Config struct {
 	Restore string `json:"restore,omitempty"`
 	// HideUnified runs the runtime in a mount namespace without the cgroup v2 hierarchy of a hybrid host. crun needs it.
 	HideUnified bool `json:"hide_unified,omitempty"`
+	// HideSettings runs the runtime where /proc/sys/net is empty. runsc takes a namespace with the setting net.core.rmem_default for
+	// the machine's own, which it refuses; from Linux 6.10 on every one has it.
+	HideSettings bool `json:"hide_settings,omitempty"`
 
 	// Env is the base environment of the main process and of every exec, NAME=value. PATH and HOME have defaults.
 	Env []string `json:"env,omitempty"`

@@ -1139,21 +1139,21 @@ const file_berm_spec_profile_proto_rawDesc = "" +
 	"\x06egress\x18\x01 \x01(\v2\x11.berm.spec.EgressB\x17\x8a\xb2\x19\x13\n" +
 	"\x11Outbound traffic.R\x06egress\x12D\n" +
 	"\aingress\x18\x02 \x01(\v2\x12.berm.spec.IngressB\x16\x8a\xb2\x19\x12\n" +
-	"\x10Inbound traffic.R\aingress\"\xdf\x04\n" +
+	"\x10Inbound traffic.R\aingress\"\xfb\x03\n" +
 	"\x06Egress\x12}\n" +
 	"\adefault\x18\x01 \x01(\tB^\x8a\xb2\x19Z\n" +
 	"0Name of the mode of a sandbox that chooses none.\x10\vr\t\n" +
 	"\x05local\x10\x01r\b\n" +
 	"\x04kube\x10\x01r\b\n" +
-	"\x04fake\x10\x02z\x05indexH\x00R\adefault\x88\x01\x01\x12\xb2\x01\n" +
-	"\x05modes\x18\x02 \x03(\v2\x1c.berm.spec.Egress.ModesEntryB~\x8a\xb2\x19z\n" +
-	"\x0eModes by name.\x18\vP r:\n" +
-	"\x05local\x10\x01\x1a/with gVisor type none alone; another is refusedr\b\n" +
+	"\x04fake\x10\x02z\x05indexH\x00R\adefault\x88\x01\x01\x12\x81\x01\n" +
+	"\x05modes\x18\x02 \x03(\v2\x1c.berm.spec.Egress.ModesEntryBM\x8a\xb2\x19I\n" +
+	"\x0eModes by name.\x18\vP r\t\n" +
+	"\x05local\x10\x01r\b\n" +
 	"\x04kube\x10\x01r\b\n" +
-	"\x04fake\x10\x02z\x14{none: {type: none}}R\x05modes\x12\xb6\x01\n" +
-	"\bselected\x18\x03 \x01(\tB\x94\x01\x8a\xb2\x19\x8f\x01\n" +
-	"3The mode in force: the request's, else the default.\x10\v8\x01r:\n" +
-	"\x05local\x10\x01\x1a/with gVisor type none alone; another is refusedr\b\n" +
+	"\x04fake\x10\x02z\x14{none: {type: none}}R\x05modes\x12\x83\x01\n" +
+	"\bselected\x18\x03 \x01(\tBb\x8a\xb2\x19^\n" +
+	"3The mode in force: the request's, else the default.\x10\v8\x01r\t\n" +
+	"\x05local\x10\x01r\b\n" +
 	"\x04kube\x10\x01r\b\n" +
 	"\x04fake\x10\x02z\x04noneH\x01R\bselected\x88\x01\x01\x1aO\n" +
 	"\n" +

@@ -1,6 +1,7 @@
 package local
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -31,6 +32,8 @@ type probed struct {
 	cpu, memory, pids, filter, freezer bool
 	// version is the runtime's own word.
 	version string
+	// noNetwork says why its sandboxes have no network but none, "" when they may have one.
+	noNetwork string
 }
 
 // observe looks at the sandbox of a probe from outside. What every sandbox must have and this one has not is an error: then
@@ -116,7 +119,7 @@ func (rt ociRuntime) refusals(o *order, m *machine) []fault.Field {
 
 func checkpointNote(can bool) string {
 	if can {
-		return "pause to disk; forks of sandboxes with image host"
+		return "pause to disk and forks, without a network"
 	}
 	return "it cannot save sandboxes; runsc (gVisor) can"
 }
@@ -158,11 +161,11 @@ func (b *Backend) published(rt ociRuntime) backend.Runtime {
 	add("seccomp", rt.seen.filter, note("what is not listed does not exist", "gVisor's own towards the machine; inside, what would harm process 1 is refused"))
 	add("user-namespace", true, "")
 	add("egress:none", true, "")
-	if why := b.machine.lacks[featureNetwork]; own {
-		add(featureNetwork, false, "only none works under it")
-	} else {
-		add(featureNetwork, why == "", why)
+	why := b.machine.lacks[featureNetwork]
+	if why == "" {
+		why = rt.seen.noNetwork
 	}
+	add(featureNetwork, why == "", note(why, cmp.Or(why, "by its own network stack, behind the same rules; such a sandbox cannot be saved")))
 	add("disk", b.machine.disk, note(b.machine.lacks[featureDisk], "where a limit is asked for; in memory otherwise"))
 	add("scratch-size", true, "of each file system in memory")
 	add("pause", rt.seen.freezer, note("", "all of gVisor stands still"))

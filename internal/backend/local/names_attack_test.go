@@ -84,8 +84,15 @@ func (b *testBackend) network(id, target string) *backend.Network {
 	return n
 }
 
-func withNames(n *nameServer) func(*Config) {
-	return func(c *Config) { c.Runtimes, c.NameServers = []string{"crun"}, []netip.AddrPort{n.at} }
+func withNames(n *nameServer, runtime string) func(*Config) {
+	return func(c *Config) { c.Runtimes, c.NameServers = []string{runtime}, []netip.AddrPort{n.at} }
+}
+
+// eachStack runs a test with the machine's network stack in sandboxes, and with gVisor's.
+func eachStack(t *testing.T, f func(t *testing.T, runtime string)) {
+	for _, runtime := range []string{"crun", "runsc"} {
+		t.Run(runtime, func(t *testing.T) { f(t, runtime) })
+	}
 }
 
 func namedWork(names ...string) *backend.Work {
@@ -96,11 +103,13 @@ func namedWork(names ...string) *backend.Work {
 
 // TestNames: a name that is listed is answered and opens its addresses, for the sandbox that asked; others do not, nor do addresses
 // that nobody may reach, whatever their name. What was denied is counted, and explained.
-func TestNames(t *testing.T) {
+func TestNames(t *testing.T) { eachStack(t, namesTruth) }
+
+func namesTruth(t *testing.T, runtime string) {
 	networktest.New(t)
 	outside := newNameServer(t, "allowed.example. 60 A 1.1.1.1", "allowed.example. 60 AAAA 2606:4700::1", "a.wild.example. 60 A 9.9.9.9", "evil-allowed.example. 60 A 6.6.6.6",
 		"allowed.example.evil. 60 A 6.6.6.6", "inside.wild.example. 60 A 10.0.0.1", "x.rebind.example. 0 A 8.8.4.4", "other.example. 60 A 6.6.6.6")
-	b := open(t, withNames(outside))
+	b := open(t, withNames(outside, runtime))
 	id, other := b.launch(namedWork("allowed.example", "*.wild.example", "*.rebind.example")), b.launch(namedWork("allowed.example"))
 	b.connects(id, map[string]bool{"1.1.1.1:443": false, "9.9.9.9:443": false})
 	names := map[string]bool{
@@ -153,10 +162,12 @@ func TestNames(t *testing.T) {
 }
 
 // TestNamesPerMode: what is looked up in each of the other modes.
-func TestNamesPerMode(t *testing.T) {
+func TestNamesPerMode(t *testing.T) { eachStack(t, namesPerModeTruth) }
+
+func namesPerModeTruth(t *testing.T, runtime string) {
 	networktest.New(t)
 	outside := newNameServer(t, "in.example. 60 A 198.51.100.7", "out.example. 60 A 1.1.1.1", "inside.example. 60 A 192.168.7.1")
-	b := open(t, withNames(outside))
+	b := open(t, withNames(outside, runtime))
 	ranged, web, none := b.launch(networkedWork("allowlist", "198.51.100.0/24")), b.launch(networkedWork("internet")), b.launch(work("sleep", "infinity"))
 	b.connects(ranged, map[string]bool{"in.example:443": true, "out.example:443": false, "inside.example:443": false})
 	b.connects(web, map[string]bool{"in.example:443": false, "out.example:443": true, "inside.example:443": false, "vault.internal:443": false})
@@ -220,10 +231,12 @@ except socket.gaierror as e: print(e.errno == socket.EAI_AGAIN)'`)
 }
 
 // TestQuestionFlood: a sandbox that floods the resolver keeps no other from being answered, and most of it never gets there.
-func TestQuestionFlood(t *testing.T) {
+func TestQuestionFlood(t *testing.T) { eachStack(t, questionFloodTruth) }
+
+func questionFloodTruth(t *testing.T, runtime string) {
 	networktest.New(t)
 	outside := newNameServer(t, "allowed.example. 60 A 1.1.1.1")
-	b := open(t, withNames(outside))
+	b := open(t, withNames(outside, runtime))
 	id, other := b.launch(namedWork("allowed.example")), b.launch(namedWork("allowed.example"))
 	b.isRunning(other)
 	const datagrams = 20000

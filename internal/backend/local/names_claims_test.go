@@ -28,7 +28,7 @@ for to in sys.argv[2:]:
 func TestClaimedNames(t *testing.T) {
 	networktest.New(t)
 	outside := newNameServer(t, "mine.store.example. 60 A 1.1.1.1", "yours.store.example. 60 A 1.1.1.1", "away.store.example. 60 A 6.6.6.6", "store.example. 60 A 6.6.6.6")
-	b := open(t, withNames(outside))
+	b := open(t, withNames(outside, "crun"))
 	id := b.launch(namedWork("mine.store.example"))
 	b.connects(id, map[string]bool{"mine.store.example:443": true, "yours.store.example:443": false, "away.store.example:443": false, "store.example:443": false})
 	for name, words := range map[string]string{
@@ -54,7 +54,7 @@ func TestClaimedNames(t *testing.T) {
 func TestDNSOverHTTPS(t *testing.T) {
 	networktest.New(t)
 	outside := newNameServer(t, "mine.example. 60 A 1.1.1.1", "doh.example. 60 A 8.8.4.4", "hidden.example. 60 A 6.6.6.6")
-	b := open(t, withNames(outside))
+	b := open(t, withNames(outside, "crun"))
 	resolvers := map[string]bool{"8.8.4.4:443": false, "[2606:4700::1111]:443": false, "doh.example:443": false, "8.8.4.4:853": false, "8.8.4.4:53": false}
 	for name, id := range map[string]string{
 		"names": b.launch(namedWork("mine.example")), "ranges": b.launch(networkedWork("allowlist", "198.51.100.0/24")), "scope": b.launch(networkedWork("user")),

@@ -17,7 +17,6 @@ import (
 	"github.com/bermhq/berm/internal/core"
 	"github.com/bermhq/berm/internal/core/egress"
 	"github.com/bermhq/berm/internal/core/fault"
-	"github.com/bermhq/berm/internal/shim/oci"
 )
 
 // eventNetwork tells of the network that a sandbox has.
@@ -113,11 +112,11 @@ func checkPrepared(o *order) error {
 // checkNetwork reports an egress mode that the runtime of an order does not carry.
 func (b *Backend) checkNetwork(o *order) error {
 	rt, err := b.runtime(o.runtime)
-	if err != nil || !o.networked() || rt.kind != oci.Runsc {
+	if err != nil || !o.networked() || rt.seen.noNetwork == "" {
 		return nil //nolint:nilerr // an unknown runtime is reported as such
 	}
-	return fault.Preconditionf(fault.ReasonBackendUnsupported, "gVisor has no network here").
-		WithField("network.egress.selected", "mode %q is of type %s: with the runtime %s only type none works here; choose another runtime class", o.mode, o.egress.GetType(), rt.name)
+	return fault.Preconditionf(fault.ReasonBackendUnsupported, "runtime %s has no network here", rt.name).
+		WithField("network.egress.selected", "mode %q is of type %s: with the runtime %s only type none works here; choose another runtime class. %s", o.mode, o.egress.GetType(), rt.name, rt.seen.noNetwork)
 }
 
 // startResolver answers names at the gateways of the sandboxes.

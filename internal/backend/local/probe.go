@@ -11,6 +11,7 @@ import (
 	"sync"
 
 	"github.com/bermhq/berm/internal/backend/local/bundle"
+	"github.com/bermhq/berm/internal/backend/local/network"
 	"github.com/bermhq/berm/internal/core/fault"
 	"github.com/bermhq/berm/internal/shim"
 )
@@ -57,7 +58,12 @@ func (b *Backend) probeOne(ctx context.Context, rt ociRuntime) (ociRuntime, erro
 		return rt, err
 	}
 	rt = b.sealed(rt)
-	if rt.seen, err = b.try(ctx, rt); err != nil {
+	if rt.kind.OwnStack() && b.net.Refusal() == "" {
+		rt.seen, err = b.tryNetwork(ctx, rt)
+	} else {
+		rt.seen, err = b.try(ctx, rt, nil)
+	}
+	if err != nil {
 		if rt.program != nil {
 			err = errors.Join(err, rt.program.Close())
 		}
@@ -67,8 +73,28 @@ func (b *Backend) probeOne(ctx context.Context, rt ociRuntime) (ociRuntime, erro
 	return rt, nil
 }
 
-// try starts a sandbox that idles, and ends it. What it leaves, also when it fails, is removed.
-func (b *Backend) try(ctx context.Context, rt ociRuntime) (seen probed, err error) {
+// tryNetwork tries a runtime whose sandboxes take a network over from the namespace that they are given. One that cannot is still good
+// for sandboxes without.
+func (b *Backend) tryNetwork(ctx context.Context, rt ociRuntime) (probed, error) {
+	var seen probed
+	trial, err := b.net.Trial()
+	if err == nil {
+		defer func() { _ = trial.Close() }()
+		seen, err = b.try(ctx, rt, trial)
+	}
+	if err == nil {
+		return seen, nil
+	}
+	why := err
+	if seen, err = b.try(ctx, rt, nil); err != nil {
+		return seen, err
+	}
+	seen.noNetwork = "it did not take over the network of its probe: " + message(why)
+	return seen, nil
+}
+
+// try starts a sandbox that idles, with a network if one is given, and ends it. What it leaves, also when it fails, is removed.
+func (b *Backend) try(ctx context.Context, rt ociRuntime, trial *network.Trial) (seen probed, err error) {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	id := probeID + rt.name
@@ -115,10 +141,14 @@ func (b *Backend) try(ctx context.Context, rt ociRuntime) (seen probed, err erro
 		}
 		in = x.bundle
 	}
+	cfg := b.shimConfig(id, rt)
+	if trial != nil {
+		in.Network = trial.Path()
+		rt.carry(&cfg)
+	}
 	if _, err := b.writeBundle(id, bundle.Spec(&in)); err != nil {
 		return seen, err
 	}
-	cfg := b.shimConfig(id, rt)
 	// gVisor has a socket by the id of a container that the whole machine sees: another server may be probing just now.
 	cfg.Dir, cfg.ID, cfg.StartTimeout = state, id[1:]+"-"+b.place.name, probeTimeout
 	client, err := shim.Start(ctx, b.shim, cfg)
@@ -131,6 +161,11 @@ func (b *Backend) try(ctx context.Context, rt ociRuntime) (seen probed, err erro
 	}
 	if seen, err = b.observe(rt, cfg.Cgroup, in.Limits, &record); err != nil {
 		return seen, err
+	}
+	if trial != nil {
+		if taken, err := trial.Taken(); err != nil || !taken {
+			return seen, errors.Join(err, errors.New("the addresses are still those of the namespace"))
+		}
 	}
 	return seen, seeEnd(ctx, client)
 }

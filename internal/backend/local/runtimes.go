@@ -9,6 +9,7 @@ import (
 
 	"github.com/bermhq/berm/internal/core/fault"
 	"github.com/bermhq/berm/internal/core/spec"
+	"github.com/bermhq/berm/internal/shim"
 	"github.com/bermhq/berm/internal/shim/oci"
 )
 
@@ -100,7 +101,26 @@ func (rt ociRuntime) allFlags() []string {
 	}
 	// gVisor: loopback alone; sockets of the host may be dialled where a mount shows one, and none made, by which the init finds
 	// its shim; the filter of the bundle counts inside.
-	return append([]string{"--network=none", "--host-uds=open", "--oci-seccomp"}, rt.flags...)
+	return append([]string{ownNetwork, "--host-uds=open", "--oci-seccomp"}, rt.flags...)
+}
+
+// ownNetwork and givenNetwork are the words for gVisor to have nothing but its own loopback, and to take over what there is in the
+// namespace that it is given: links, addresses, routes and permanent neighbours.
+const (
+	ownNetwork   = "--network=none"
+	givenNetwork = "--network=sandbox"
+)
+
+// carry tells a shim that the sandbox has a network namespace with a network.
+func (rt ociRuntime) carry(cfg *shim.Config) {
+	if !rt.kind.OwnStack() {
+		return
+	}
+	cfg.RuntimeFlags = slices.Clone(cfg.RuntimeFlags)
+	if i := slices.Index(cfg.RuntimeFlags, ownNetwork); i >= 0 {
+		cfg.RuntimeFlags[i] = givenNetwork
+	}
+	cfg.HideSettings = true
 }
 
 // sealed returns the runtime with a sealed copy of its program, if it is of a kind that would make one at every start.

@@ -63,11 +63,15 @@ func TestConfiguredRuntimes(t *testing.T) {
 	if err := os.WriteFile(script, []byte(strings.Replace(lax, "%s", crun, 1)), 0o755); err != nil {
 		t.Fatal(err)
 	}
+	deaf := filepath.Join(t.TempDir(), "runsc-deaf")
+	if err := os.WriteFile(deaf, []byte("#!/bin/sh\ncase \"$*\" in *--network=sandbox*) echo no network >&2; exit 1;; esac\nexec runsc \"$@\"\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
 	b := open(t, func(c *Config) {
-		c.Runtimes = []string{"mine=" + crun + ",flag=--debug", "lax=" + script, "runsc", "nothing=/bin/true", "absent=/nowhere"}
+		c.Runtimes = []string{"mine=" + crun + ",flag=--debug", "lax=" + script, "runsc", "deaf=" + deaf + ",kind=runsc", "nothing=/bin/true", "absent=/nowhere"}
 	})
 	info := b.Info()
-	if want := []string{"mine", "lax", "runsc"}; !slices.Equal(info.RuntimeClasses, want) || len(info.Runtimes) != 3 {
+	if want := []string{"mine", "lax", "runsc", "deaf"}; !slices.Equal(info.RuntimeClasses, want) || len(info.Runtimes) != 4 {
 		t.Fatalf("%q %+v", info.RuntimeClasses, info.Runtimes)
 	}
 	holds := func(class, name string) bool {
@@ -93,9 +97,13 @@ func TestConfiguredRuntimes(t *testing.T) {
 		t.Errorf("isolation: %q", own)
 	}
 	w := work()
-	w.Spec.RuntimeClass, w.Spec.Network = proto.String("runsc"), networked("internet")
-	if f := fault.From(b.Check(w)).Fields; len(f) != 1 || f[0].Path != "network.egress.selected" || holds("runsc", featureNetwork) {
-		t.Errorf("a network under gVisor: %+v", f)
+	w.Spec.RuntimeClass, w.Spec.Network = proto.String("deaf"), networked("internet")
+	if f := fault.From(b.Check(w)).Fields; len(f) != 1 || f[0].Path != "network.egress.selected" || holds("deaf", featureNetwork) || !holds("runsc", featureNetwork) {
+		t.Errorf("a network under a runtime that takes none over: %+v", f)
+	}
+	w.Spec.RuntimeClass = proto.String("runsc")
+	if err := b.Check(w); err != nil {
+		t.Errorf("a network under gVisor: %v", err)
 	}
 	w = work()
 	w.Spec.RuntimeClass = proto.String("lax")

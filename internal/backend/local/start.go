@@ -133,6 +133,9 @@ func (b *Backend) bringUp(ctx context.Context, s *sandbox, o *order, img *librar
 	}
 	s.submit(config)
 	told := b.shimConfig(s.slot, rt)
+	if x.bundle.Network != "" {
+		rt.carry(&told)
+	}
 	told.Prepared, told.Restore, told.Owner = how.prepared, how.restore, x.owner()
 	if !how.prepared {
 		told.Env, told.WorkDir, told.Main = x.envOf(o), x.dir, x.mainOf(o)

@@ -49,6 +49,10 @@ func (b *Backend) saves(s *sandbox) error {
 		return fault.Preconditionf(fault.ReasonBackendUnsupported, "runtime %s cannot save sandboxes; runsc (gVisor) can", rt.name).
 			WithHint("give the profile a runtime_class that berm runner describe shows checkpoint for")
 	}
+	if o, _ := read(s.work, b.machine); o.networked() {
+		return fault.Preconditionf(fault.ReasonBackendUnsupported, "sandbox %s has a network, whose open connections the kernel of runtime %s cannot save", s.id, rt.name).
+			WithHint("pause it in memory (without --to-disk), or save sandboxes with egress none")
+	}
 	return nil
 }
 
@@ -85,6 +89,9 @@ func (b *Backend) forkable(w *backend.Work, o *order) []fault.Field {
 	}
 	if limitsDisk(source.work) || limitsDisk(w) {
 		return refuse("its files are on disk, with a limit (resource_defaults.ephemeral_storage_limit), and not saved with its memory")
+	}
+	if o.networked() {
+		return refuse("it has no network, and the profile of today gives it one (mode %s): what was saved without goes on without", o.mode)
 	}
 	if p := source.phase(); p != backend.PhaseRunning {
 		return refuse("sandbox %s is %s, and only one that runs can be forked", source.id, p)

@@ -221,6 +221,7 @@ func TestForkRefused(t *testing.T) {
 	}{
 		"of nothing":            {"sbx-none", func(*specpb.ProfileSpec) {}, "not on this runner"},
 		"of a shared kernel":    {shared, func(s *specpb.ProfileSpec) { s.RuntimeClass = proto.String("crun") }, "cannot save"},
+		"into a network":        {running, func(s *specpb.ProfileSpec) { s.Network = networked("internet") }, "without"},
 		"under another runtime": {running, func(s *specpb.ProfileSpec) { s.RuntimeClass = proto.String("crun") }, "profile of today says crun"},
 	} {
 		w := work()

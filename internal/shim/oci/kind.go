@@ -37,6 +37,10 @@ func KindOf(path string) Kind {
 // Dials reports whether the init must dial its shim, because it inherits nothing.
 func (k Kind) Dials() bool { return k == Runsc }
 
+// OwnStack reports whether a container has a network stack of its own, which takes addresses, routes and neighbours over from the
+// namespace that it is given. It cannot be saved with one that reaches further than itself.
+func (k Kind) OwnStack() bool { return k == Runsc }
+
 // Checkpoints reports whether containers can be saved and restored.
 func (k Kind) Checkpoints() bool { return k == Runsc }
 

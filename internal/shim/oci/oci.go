@@ -25,6 +25,8 @@ const (
 	initNice = -20
 	// unifiedMount is where a hybrid host has its cgroup v2 hierarchy.
 	unifiedMount = "/sys/fs/cgroup/unified"
+	// netSettings is where the settings of the network namespace of whoever looks are.
+	netSettings = "/proc/sys/net"
 )
 
 // Spawner starts a process and returns a channel with its wait status. A shim, which waits for all its children at once,
@@ -65,9 +67,9 @@ type Container struct {
 	Holder string
 	// Log is the file that the runtime logs the start to.
 	Log string
-	// HideUnified: see shim.Config.
-	HideUnified bool
-	Spawn       Spawner
+	// HideUnified and HideSettings: see shim.Config.
+	HideUnified, HideSettings bool
+	Spawn                     Spawner
 }
 
 // Stdio is what the runtime, and then the container, get as descriptors.
@@ -214,7 +216,7 @@ func check(runtime, verb string, ws syscall.WaitStatus) error {
 }
 
 // start spawns the runtime from a thread of its own: with the priority that the container's process 1 is to inherit, and where
-// asked for in a mount namespace that lacks the v2 hierarchy. The thread ends with its goroutine, and both with it.
+// asked for in a mount namespace that lacks what it must not see. The thread ends with its goroutine, and both with it.
 func (c *Container) start(path string, argv []string, attr *syscall.ProcAttr) (pid int, done <-chan syscall.WaitStatus, err error) {
 	ready := make(chan struct{})
 	go func() {
@@ -222,9 +224,7 @@ func (c *Container) start(path string, argv []string, attr *syscall.ProcAttr) (p
 		runtime.LockOSThread() // Never unlocked: the thread is spoilt for anything else.
 		// Who may not (in a container without the capability, say) has an init that waits its turn like all others.
 		_ = unix.Setpriority(unix.PRIO_PROCESS, 0, initNice)
-		if c.HideUnified {
-			err = hideUnified()
-		}
+		err = c.hide()
 		if err == nil {
 			pid, done, err = c.Spawn(path, argv, attr)
 		}
@@ -233,8 +233,11 @@ func (c *Container) start(path string, argv []string, attr *syscall.ProcAttr) (p
 	return pid, done, err
 }
 
-// hideUnified gives the calling thread a mount namespace without the v2 hierarchy. crun refuses a hybrid host otherwise.
-func hideUnified() error {
+// hide gives the calling thread a mount namespace without what the runtime must not see, if there is such a thing.
+func (c *Container) hide() error {
+	if !c.HideUnified && !c.HideSettings {
+		return nil
+	}
 	if err := unix.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS); err != nil {
 		return fmt.Errorf("private mount namespace: %w", err)
 	}
@@ -242,8 +245,29 @@ func hideUnified() error {
 	if err := unix.Mount("", "/", "", unix.MS_SLAVE|unix.MS_REC, ""); err != nil {
 		return fmt.Errorf("private mount namespace: %w", err)
 	}
-	if err := unix.Unmount(unifiedMount, unix.MNT_DETACH); err != nil {
-		return fmt.Errorf("hide %s: %w", unifiedMount, err)
+	if c.HideUnified { // crun refuses a hybrid host otherwise.
+		if err := unix.Unmount(unifiedMount, unix.MNT_DETACH); err != nil {
+			return fmt.Errorf("hide %s: %w", unifiedMount, err)
+		}
+	}
+	if c.HideSettings {
+		return hideSettings()
+	}
+	return nil
+}
+
+// hideSettings covers the settings of network namespaces. Below the cover is all of /proc once more: the kernel lets nobody mount
+// one in a user namespace who sees none that is whole, and gVisor mounts one.
+func hideSettings() error {
+	if err := unix.Mount("none", netSettings, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "size=4k,mode=0500"); err != nil {
+		return fmt.Errorf("hide %s: %w", netSettings, err)
+	}
+	whole := filepath.Join(netSettings, "proc")
+	if err := os.Mkdir(whole, 0o500); err != nil {
+		return fmt.Errorf("hide %s: %w", netSettings, err)
+	}
+	if err := unix.Mount("/proc", whole, "", unix.MS_BIND, ""); err != nil {
+		return fmt.Errorf("hide %s: %w", netSettings, err)
 	}
 	return nil
 }

@@ -96,7 +96,10 @@ func (n *Network) slotOf(id string) (int, error) {
 	if _, err := os.Stat(n.namespace(slot)); err != nil {
 		return 0, err
 	}
-	_, err = netlink.LinkByName(n.link(slot))
+	link, err := netlink.LinkByName(n.link(slot))
+	if err == nil {
+		err = netlink.LinkSetARPOff(link) // A server before this one left it on.
+	}
 	return slot, err
 }
 

@@ -6,12 +6,14 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 	"github.com/vishvananda/netlink"
+	"golang.org/x/net/ipv4"
 	"golang.org/x/sys/unix"
 
 	"github.com/bermhq/berm/internal/backend/local/network/networktest"
@@ -660,4 +662,78 @@ func TestStrays(t *testing.T) {
 		t.Errorf("%v %v", lost, err)
 	}
 	n.checkClean()
+}
+
+// TestFrames: a stack that is not the kernel's, as gVisor's, sends what frames it likes. Nobody answers one that asks for neighbours, or
+// learns from one, and the packet of a forged source goes nowhere whatever hardware address is on it.
+func TestFrames(t *testing.T) {
+	w := networktest.New(t)
+	n := open(t, w)
+	a, b := n.attach("a", mode("internet")), n.attach("b", mode("internet"))
+	known := n.neighbours()
+	own, host := hardware(0, false), hardware(0, true)
+	broadcast := net.HardwareAddr{255, 255, 255, 255, 255, 255}
+	asks := func(op byte, mac net.HardwareAddr, sender, target netip.Addr) []byte {
+		frame := slices.Concat(broadcast, own, []byte{8, 6, 0, 1, 8, 0, 6, 4, 0, op}, mac, sender.AsSlice(), make([]byte, 6), target.AsSlice())
+		return append(frame, make([]byte, 60-len(frame))...)
+	}
+	gateway, machine := n.Gateways()[0], networktest.Machine4
+	packet := func(mac net.HardwareAddr, source netip.Addr, text string) []byte {
+		udp := append([]byte{0, 99, 0, 80, 0, byte(8 + len(text)), 0, 0}, text...)
+		h := ipv4.Header{Version: 4, Len: ipv4.HeaderLen, TotalLen: ipv4.HeaderLen + len(udp), TTL: 64, Protocol: unix.IPPROTO_UDP, Src: source.AsSlice(), Dst: []byte{1, 1, 1, 1}}
+		head, err := h.Marshal()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range head[:10] { // The checksum of a header is the complement of its sum.
+			sum := uint32(0)
+			if i == 9 {
+				for j := 0; j < len(head); j += 2 {
+					sum += uint32(head[j])<<8 | uint32(head[j+1])
+				}
+				for sum > 0xffff {
+					sum = sum>>16 + sum&0xffff
+				}
+				head[10], head[11] = byte(^sum>>8), byte(^sum)
+			}
+		}
+		return slices.Concat(host, mac, []byte{8, 0}, head, udp)
+	}
+	heard := networktest.SendFrames(t, a.Namespace, guestLink,
+		asks(1, own, a.Addr4, machine), asks(1, own, a.Addr4, gateway), asks(1, own, a.Addr4, b.Addr4), asks(1, own, netip.MustParseAddr("192.168.7.1"), machine),
+		asks(2, own, gateway, gateway), asks(2, own, b.Addr4, b.Addr4), asks(1, own, networktest.World4, networktest.World4),
+		packet(own, b.Addr4, "as-another"), packet(hardware(1, false), b.Addr4, "all-as-another"), packet(hardware(1, false), a.Addr4, "own-address"))
+	if heard > 0 {
+		t.Errorf("%d questions for a neighbour were answered", heard)
+	}
+	n.until(func() bool { return w.Got("own-address") == 1 }) // A routed link has no use for the hardware address of who sends.
+	if w.Got("as-another")+w.Got("all-as-another") > 0 {
+		t.Error("a packet of another source left")
+	}
+	if now := n.neighbours(); now != known {
+		t.Errorf("the machine learnt: %s, before %s", now, known)
+	}
+	n.check(a, map[string]error{"1.1.1.1:443": nil})
+	n.check(b, map[string]error{"1.1.1.1:443": nil})
+}
+
+// neighbours are those of the machine on the links of sandboxes, as text.
+func (n *testNetwork) neighbours() string {
+	n.t.Helper()
+	all, err := netlink.NeighList(0, netlink.FAMILY_ALL)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	var lines []string
+	for _, x := range all {
+		link, err := netlink.LinkByIndex(x.LinkIndex)
+		if err != nil || x.IP.IsMulticast() {
+			continue
+		}
+		if _, ok := n.slot(link.Attrs().Name); ok {
+			lines = append(lines, fmt.Sprint(link.Attrs().Name, " ", x.IP, " ", x.HardwareAddr, " ", x.State))
+		}
+	}
+	slices.Sort(lines)
+	return strings.Join(lines, "; ")
 }

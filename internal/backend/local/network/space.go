@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -118,7 +119,9 @@ func (n *Network) makeLink(sp *space, ns netns.NsHandle) error {
 			return err
 		}
 	}
-	if err := netlink.LinkSetUp(host); err != nil {
+	// Nobody asks for a neighbour here, so whoever does gets no answer and leaves no trace: a stack that is not the kernel's, gVisor's
+	// say, could ask the machine for each of its addresses.
+	if err := errors.Join(netlink.LinkSetARPOff(host), netlink.LinkSetUp(host)); err != nil {
 		return err
 	}
 	if err := n.shape(nil, host); err != nil {
@@ -155,30 +158,12 @@ func (n *Network) furnish(sp *space, ns netns.NsHandle) error {
 	if err != nil {
 		return err
 	}
-	index := link.Attrs().Index
 	if err := errors.Join(h.LinkSetUp(lo), h.LinkSetUp(link), n.shape(h, link)); err != nil {
 		return err
 	}
-	gateways := n.block.gateways()
 	for i, addr := range n.addrs(sp.slot) {
-		gw := gateways[i]
-		if err := h.AddrAdd(link, &netlink.Addr{IPNet: ipNet(single(addr)), Flags: unix.IFA_F_NODAD | unix.IFA_F_NOPREFIXROUTE}); err != nil {
+		if err := equip(h, link, addr, n.block.gateways()[i], hardware(sp.slot, true)); err != nil {
 			return err
-		}
-		neigh := &netlink.Neigh{LinkIndex: index, State: netlink.NUD_PERMANENT, IP: gw.AsSlice(), HardwareAddr: hardware(sp.slot, true)}
-		if err := h.NeighSet(neigh); err != nil {
-			return err
-		}
-		for _, r := range []*netlink.Route{
-			{LinkIndex: index, Dst: ipNet(single(gw)), Scope: netlink.SCOPE_LINK},
-			{LinkIndex: index, Gw: gw.AsSlice(), Flags: int(netlink.FLAG_ONLINK)},
-		} {
-			if addr.Is6() {
-				r.Scope = netlink.SCOPE_UNIVERSE
-			}
-			if err := h.RouteAdd(r); err != nil {
-				return fmt.Errorf("route %v: %w", r, err)
-			}
 		}
 	}
 	host, err := netlink.NewHandle(unix.NETLINK_ROUTE)
@@ -187,6 +172,31 @@ func (n *Network) furnish(sp *space, ns netns.NsHandle) error {
 	}
 	defer host.Close()
 	return errors.Join(carries(h, guestLink), carries(host, n.link(sp.slot)), receives(h, n.block.addr6(sp.slot)))
+}
+
+// equip gives a link inside an address, and the routes to and by way of a gateway, whose hardware address is told: nobody need ask,
+// not even gVisor's stack, which takes all of this over from the link.
+func equip(h *netlink.Handle, link netlink.Link, addr, gw netip.Addr, mac net.HardwareAddr) error {
+	index := link.Attrs().Index
+	if err := h.AddrAdd(link, &netlink.Addr{IPNet: ipNet(single(addr)), Flags: unix.IFA_F_NODAD | unix.IFA_F_NOPREFIXROUTE}); err != nil {
+		return err
+	}
+	neigh := &netlink.Neigh{LinkIndex: index, State: netlink.NUD_PERMANENT, IP: gw.AsSlice(), HardwareAddr: mac}
+	if err := h.NeighSet(neigh); err != nil {
+		return err
+	}
+	for _, r := range []*netlink.Route{
+		{LinkIndex: index, Dst: ipNet(single(gw)), Scope: netlink.SCOPE_LINK},
+		{LinkIndex: index, Gw: gw.AsSlice(), Flags: int(netlink.FLAG_ONLINK)},
+	} {
+		if addr.Is6() {
+			r.Scope = netlink.SCOPE_UNIVERSE
+		}
+		if err := h.RouteAdd(r); err != nil {
+			return fmt.Errorf("route %v: %w", r, err)
+		}
+	}
+	return nil
 }
 
 // carries waits until a link that was just set up takes packets: the kernel drops them silently before.

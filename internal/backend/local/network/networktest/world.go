@@ -164,25 +164,66 @@ func (w *World) Listen(path string, addr netip.Addr, port uint16) {
 		In(w.t, path, open)
 	}
 	must(w.t, err)
-	go echo(tcp)
+	e := &echoes{}
+	go e.serve(tcp)
 	go w.receive(udp)
 	w.t.Cleanup(func() {
 		_ = tcp.Close()
 		_ = udp.Close()
+		e.close()
 	})
 }
 
-func echo(l net.Listener) {
+// echoes are connections over which what comes is sent back. Some whose other end was cut off would stay for ever.
+type echoes struct {
+	mu     sync.Mutex
+	open   map[net.Conn]bool
+	closed bool
+	all    sync.WaitGroup
+}
+
+func (e *echoes) serve(l net.Listener) {
 	for {
 		c, err := l.Accept()
 		if err != nil {
 			return
 		}
-		go func() {
-			defer c.Close()
-			_, _ = io.Copy(c, c)
-		}()
+		if !e.add(c) {
+			_ = c.Close()
+			return
+		}
 	}
+}
+
+// add serves a connection, unless all are to end.
+func (e *echoes) add(c net.Conn) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed {
+		return false
+	}
+	if e.open == nil {
+		e.open = map[net.Conn]bool{}
+	}
+	e.open[c] = true
+	e.all.Go(func() {
+		_, _ = io.Copy(c, c)
+		_ = c.Close()
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		delete(e.open, c)
+	})
+	return true
+}
+
+func (e *echoes) close() {
+	e.mu.Lock()
+	e.closed = true
+	for c := range e.open {
+		_ = c.Close()
+	}
+	e.mu.Unlock()
+	e.all.Wait()
 }
 
 func (w *World) receive(c net.PacketConn) {
