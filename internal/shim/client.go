@@ -81,9 +81,10 @@ func (c *Client) Pause(ctx context.Context) error {
 }
 
 // Checkpoint saves a running sandbox in a directory, absolute, which it makes with mode 0700, and lets it go on; it stands still
-// meanwhile. Commands that run are ended, and their callers get an error. Config.Restore of another sandbox takes the directory.
-func (c *Client) Checkpoint(ctx context.Context, dir string) error {
-	return c.call(ctx, wire.Request{Op: wire.OpCheckpoint, Path: dir}, nil)
+// meanwhile. Commands that run are ended, and their callers get an error. Config.Restore of another sandbox takes the directory. A
+// disk, nil for none, is copied to DiskFile(dir); when that cannot be done, nothing is saved and the sandbox goes on.
+func (c *Client) Checkpoint(ctx context.Context, dir string, disk *wire.Disk) error {
+	return c.call(ctx, wire.Request{Op: wire.OpCheckpoint, Path: dir, Disk: disk}, nil)
 }
 
 // Suspend saves a running sandbox in its state directory and ends its processes; it is paused then, without using memory, until

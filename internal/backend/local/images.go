@@ -77,6 +77,9 @@ func (b *Backend) fetch(ctx context.Context, s *sandbox, o *order) (*library.Got
 		return got, nil
 	}
 	b.keep(s, got.Hold)
+	if want := b.forkedImage(s); want != "" && want != got.Image.Digest {
+		return nil, imageFault(fmt.Errorf("image %s is %s now, and what sandbox %s has is not here any more", o.image, got.Image.Digest, s.work.Launch.GetForkOf()))
+	}
 	if err := b.mounts(o.image); err != nil {
 		return nil, imageFault(err)
 	}
@@ -120,14 +123,26 @@ func (p *pullEvent) publish() {
 	p.b.publish(p.s, backend.Observation{Phase: backend.PhaseCreating, Events: []core.Event{p.event}})
 }
 
-// chosen is the image that an earlier server chose for the sandbox, "" for none: a start that is begun again uses the same.
+// chosen is the image that an earlier server chose for the sandbox, "" for none: a start that is begun again uses the same. A fork uses
+// that of the sandbox that it begins as, whatever its name stands for today.
 func (b *Backend) chosen(s *sandbox) string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.image != nil {
-		return s.image.Digest
+	if digest := s.imageDigest(); digest != "" {
+		return digest
 	}
-	return ""
+	return b.forkedImage(s)
+}
+
+// forkedImage is the image of the sandbox that a fork begins as, "" when that is gone or there is none.
+func (b *Backend) forkedImage(s *sandbox) string {
+	from := s.work.Launch.GetForkOf()
+	if from == "" {
+		return ""
+	}
+	source, err := b.get(from)
+	if err != nil {
+		return ""
+	}
+	return source.imageDigest()
 }
 
 // keep makes a hold the sandbox's.

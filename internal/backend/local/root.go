@@ -87,7 +87,11 @@ func (b *Backend) imageBox(x *boxed, s *sandbox, o *order, img *image.Image, dir
 	if err != nil {
 		return imageFault(err)
 	}
+	fork := s.work.Launch.GetForkOf() != ""
 	user, err := mounted.User(img.Config.User)
+	if err != nil && fork { // Its past made something else of the accounts. Who its processes are was saved with them.
+		user, err = image.User{Home: "/"}, nil
+	}
 	if err != nil {
 		return imageFault(err)
 	}
@@ -95,8 +99,10 @@ func (b *Backend) imageBox(x *boxed, s *sandbox, o *order, img *image.Image, dir
 	if x.dir == "" {
 		x.dir = "/"
 	}
-	if err := mounted.MakeDir(x.dir, base(s.ids), user); err != nil {
-		return imageFault(fmt.Errorf("working directory: %w", err))
+	if !fork { // Which has the directories that there were, and whatever its past made of them.
+		if err := mounted.MakeDir(x.dir, base(s.ids), user); err != nil {
+			return imageFault(fmt.Errorf("working directory: %w", err))
+		}
 	}
 	if x.bundle.OwnKernel {
 		if err := mounted.MakeDir(bundle.MeetDir, base(s.ids), image.User{}); err != nil {
@@ -104,6 +110,9 @@ func (b *Backend) imageBox(x *boxed, s *sandbox, o *order, img *image.Image, dir
 		}
 	}
 	for _, f := range s.work.Launch.GetMountedFiles() {
+		if fork {
+			break
+		}
 		// Runtimes would make missing directories for root alone.
 		if err := mounted.MakeDir(path.Dir(f.GetPath()), base(s.ids), image.User{}); err != nil {
 			return fmt.Errorf("mounted file %s: %w", f.GetPath(), err)

@@ -46,8 +46,14 @@ func (b *Backend) mountDisk(s *sandbox, o *order, dir string) (bool, error) {
 	if err := b.diskRoom(); err != nil {
 		return false, err
 	}
-	file, target := b.place.disk(s.slot), image.ScratchDir(dir)
-	if err := b.disks.Make(b.ctx, file, o.diskBytes); err != nil {
+	file, target, forked := b.place.disk(s.slot), image.ScratchDir(dir), b.forkedDisk(s)
+	var err error
+	if forked != "" {
+		err = takeDisk(forked, file)
+	} else {
+		err = b.disks.Make(b.ctx, file, o.diskBytes)
+	}
+	if err != nil {
 		return false, fmt.Errorf("file system on disk: %w", err)
 	}
 	failpoint.Hit(failDiskMade)
@@ -58,19 +64,25 @@ func (b *Backend) mountDisk(s *sandbox, o *order, dir string) (bool, error) {
 		return false, fmt.Errorf("file system on disk: %w", err)
 	}
 	failpoint.Hit(failDiskMounted)
+	if forked != "" {
+		return true, b.ownDisk(target, base(s.ids))
+	}
 	id := int(base(s.ids))
 	return true, os.Chown(target, id, id)
 }
 
 // diskRoom refuses to start on a disk that is nearly full: sandboxes take of it as they write, and those that run, and the
 // server itself, need the rest.
-func (b *Backend) diskRoom() error {
+func (b *Backend) diskRoom() error { return b.roomFor(0) }
+
+// roomFor is diskRoom for who takes so much at once.
+func (b *Backend) roomFor(bytes int64) error {
 	var st unix.Statfs_t
 	if err := unix.Statfs(b.place.dir, &st); err != nil {
 		return &os.PathError{Op: "statfs", Path: b.place.dir, Err: err}
 	}
 	all, free := int64(st.Blocks)*st.Bsize, int64(st.Bavail)*st.Bsize
-	if free >= min(all/diskReserve, maxDiskReserve) {
+	if free-bytes >= min(all/diskReserve, maxDiskReserve) {
 		return nil
 	}
 	return fault.New(fault.Exhausted, fault.ReasonStoreUnavailable, "the disk of runner %s is nearly full: %d MiB are free", b.cfg.RunnerName, free>>20).
@@ -98,8 +110,10 @@ func (b *Backend) hostScratch(x *boxed, s *sandbox, o *order, dir string) error 
 			continue
 		}
 		source, id := filepath.Join(image.ScratchDir(dir), scratchName(target)), int(base(s.ids))
-		if err := errors.Join(os.Chown(source, id, id), unix.Chmod(source, mode)); err != nil {
-			return err
+		if b.forkedDisk(s) == "" { // Else it is as the other sandbox left it.
+			if err := errors.Join(os.Chown(source, id, id), unix.Chmod(source, mode)); err != nil {
+				return err
+			}
 		}
 		x.bundle.Scratch = append(x.bundle.Scratch, bundle.Scratch{Source: source, Target: target})
 	}

@@ -13,6 +13,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	specpb "github.com/bermhq/berm/gen/berm/spec"
 	"github.com/bermhq/berm/internal/backend"
 	"github.com/bermhq/berm/internal/core"
 	"github.com/bermhq/berm/internal/failpoint"
@@ -36,6 +37,7 @@ func savesScenario(ctx context.Context) error {
 	saved.SandboxID, fork.SandboxID, fork.Launch.ForkOf = crashSaved, crashFork, crashSaved
 	for _, w := range []*backend.Work{saved, fork} {
 		w.Spec.RuntimeClass = proto.String("runsc")
+		w.Spec.ResourceDefaults = &specpb.ResourceDefaults{EphemeralStorageLimit: proto.String("64Mi")}
 	}
 	if err := b.Create(ctx, saved); err != nil {
 		return err

@@ -11,9 +11,12 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/bermhq/berm/internal/failpoint"
 	"github.com/bermhq/berm/internal/shim"
 	"github.com/bermhq/berm/internal/shim/wire"
+	"github.com/bermhq/berm/internal/sparse"
 )
 
 const (
@@ -25,12 +28,12 @@ const (
 	leftTimeout = 10 * time.Second
 )
 
-// checkpoint saves the sandbox in a directory and brings it back at once. It runs under the same shim all the while; what a
-// caller of a running command is told, the init has said before.
-func (s *sandbox) checkpoint(dir string) *wire.Error {
+// checkpoint saves the sandbox in a directory, with a copy of its disk if one is given, and brings it back at once. It runs under the
+// same shim all the while; what a caller of a running command is told, the init has said before.
+func (s *sandbox) checkpoint(dir string, disk *wire.Disk) *wire.Error {
 	s.pausing.Lock()
 	defer s.pausing.Unlock()
-	c, werr := s.save(dir)
+	c, werr := s.save(dir, disk)
 	if werr != nil {
 		return werr
 	}
@@ -48,7 +51,7 @@ func (s *sandbox) suspend() *wire.Error {
 	if err := os.RemoveAll(dir); err != nil {
 		return wire.Errorf(wire.CodeInternal, "%v", err)
 	}
-	c, werr := s.save(dir)
+	c, werr := s.save(dir, nil)
 	if werr != nil {
 		return werr
 	}
@@ -86,7 +89,7 @@ func (s *sandbox) onDisk() bool {
 }
 
 // save lets the init let go and saves the sandbox, which ends process 1. When that fails the sandbox runs as before, if it lives.
-func (s *sandbox) save(dir string) (*shim.Checkpoint, *wire.Error) {
+func (s *sandbox) save(dir string, disk *wire.Disk) (*shim.Checkpoint, *wire.Error) {
 	if !s.cfg.RuntimeKind.Checkpoints() {
 		return nil, wire.Errorf(wire.CodeInvalid, "runtime %s cannot save sandboxes", s.cfg.Runtime)
 	}
@@ -103,7 +106,7 @@ func (s *sandbox) save(dir string) (*shim.Checkpoint, *wire.Error) {
 	failpoint.Hit(failBeforeCheckpoint)
 	werr := s.part(c.Token)
 	if werr == nil {
-		werr = s.write(dir, c)
+		werr = s.write(dir, c, disk)
 	}
 	if werr == nil {
 		failpoint.Hit(failAfterCheckpoint)
@@ -133,14 +136,14 @@ func (s *sandbox) part(token string) *wire.Error {
 }
 
 // write saves the sandbox, of which process 1 has let go.
-func (s *sandbox) write(dir string, c *shim.Checkpoint) *wire.Error {
+func (s *sandbox) write(dir string, c *shim.Checkpoint, disk *wire.Disk) *wire.Error {
 	s.leave(true)
 	err := s.cfg.Container(s.reaper.Spawn).Checkpoint(dir, checkpointTimeout)
 	if err == nil {
 		err = s.seeLeft()
 	}
 	if err == nil {
-		return s.seal(dir, c)
+		return s.seal(dir, c, disk)
 	}
 	s.logf("checkpoint: %v%s", err, s.cfg.RuntimeLog())
 	werr := wire.Errorf(wire.CodeNotSaved, "the sandbox could not be saved: %s", firstLine(err.Error()))
@@ -159,22 +162,64 @@ func (s *sandbox) write(dir string, c *shim.Checkpoint) *wire.Error {
 	return werr
 }
 
-// seal writes the record of a sandbox that is saved and has ended. Where there is no room for it, it goes on from what was saved at
-// once: nobody else would bring it back.
-func (s *sandbox) seal(dir string, c *shim.Checkpoint) *wire.Error {
+// seal copies the disk of a sandbox that is saved and has ended, if one is given, and writes the record that all is there. Where there is
+// no room for it, the sandbox goes on from what was saved at once: nobody else would bring it back.
+func (s *sandbox) seal(dir string, c *shim.Checkpoint, disk *wire.Disk) *wire.Error {
 	s.mu.Lock()
 	s.pid = 0
 	s.mu.Unlock()
 	c.At = time.Now().UTC()
-	err := shim.WriteCheckpoint(dir, *c)
-	if err == nil {
-		return nil
+	var werr *wire.Error
+	if disk != nil {
+		s.clear() // Nothing of it is left that could write.
+		werr = copyDisk(disk, shim.DiskFile(dir))
+		failpoint.Hit(failAfterDiskCopied)
 	}
-	s.logf("checkpoint: %v", err)
+	if werr == nil {
+		err := shim.WriteCheckpoint(dir, *c)
+		if err == nil {
+			return nil
+		}
+		werr = notSaved(err)
+	}
+	s.logf("checkpoint: %s", werr.Message)
 	if back := s.goOn(dir, c.Token); back != nil {
 		return back
 	}
+	return werr
+}
+
+// notSaved says why a sandbox could not be saved.
+func notSaved(err error) *wire.Error {
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+		return wire.Errorf(wire.CodeNotSaved, "the sandbox could not be saved: the disk of its runner is full")
+	}
 	return wire.Errorf(wire.CodeNotSaved, "the sandbox could not be saved: %s", firstLine(err.Error()))
+}
+
+// copyDisk copies a file system that is mounted, and that nobody writes to. What is still in memory of it is written first; that is all
+// that freezing would do, and a frozen one would stay so if this shim were killed.
+func copyDisk(disk *wire.Disk, to string) *wire.Error {
+	mounted, err := os.Open(disk.Mount)
+	if err != nil {
+		return notSaved(err)
+	}
+	err = unix.Syncfs(int(mounted.Fd()))
+	if err = errors.Join(err, mounted.Close()); err != nil {
+		return notSaved(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), checkpointTimeout)
+	defer cancel()
+	err = sparse.Copy(ctx, to, disk.File, disk.Limit)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, sparse.ErrTooLarge):
+		return wire.Errorf(wire.CodeNotSaved, "the sandbox could not be saved: there are more than %d bytes on its disk", disk.Limit)
+	case errors.Is(err, context.DeadlineExceeded):
+		return wire.Errorf(wire.CodeNotSaved, "the sandbox could not be saved: its disk was not copied within %v", checkpointTimeout)
+	}
+	return notSaved(err)
 }
 
 // leave sets whether process 1 is expected to end. Taken back, it reports whether it has ended all the same: then the sandbox has.

@@ -57,6 +57,7 @@ const (
 	failAfterRemove       = "shim.after-remove"
 	failBeforeCheckpoint  = "shim.before-checkpoint"
 	failAfterCheckpoint   = "shim.after-checkpoint"
+	failAfterDiskCopied   = "shim.after-disk-copied"
 	failAfterSuspend      = "shim.after-suspend-record"
 	failBeforeRestore     = "shim.before-restore"
 	failAfterRestore      = "shim.after-restore"
@@ -74,7 +75,7 @@ func Failpoints() []string {
 
 // CheckpointFailpoints lists those around the saving and restoring of a sandbox, which only a runtime that can passes.
 func CheckpointFailpoints() []string {
-	return []string{failBeforeCheckpoint, failAfterCheckpoint, failAfterSuspend, failBeforeRestore, failAfterRestore}
+	return []string{failBeforeCheckpoint, failAfterCheckpoint, failAfterDiskCopied, failAfterSuspend, failBeforeRestore, failAfterRestore}
 }
 
 // sandbox is what the shim is in charge of.

@@ -166,7 +166,7 @@ func (s *sandbox) dispatch(c *client, req wire.Request) {
 	case wire.OpExec, wire.OpReadFile, wire.OpWriteFile, wire.OpReadArchive, wire.OpWriteArchive, wire.OpReadFrom, wire.OpWriteFrom, wire.OpFileState:
 		s.relay(c, req)
 	case wire.OpCheckpoint:
-		s.answerPause(c, func() *wire.Error { return s.checkpoint(req.Path) })
+		s.answerPause(c, func() *wire.Error { return s.checkpoint(req.Path, req.Disk) })
 	case wire.OpSuspend:
 		s.answerPause(c, s.suspend)
 	case wire.OpInfo:

@@ -82,6 +82,9 @@ type Request struct {
 	// Mode is the permission of a new file.
 	Mode uint32 `json:"mode,omitempty"`
 
+	// Disk: checkpoint.
+	Disk *Disk `json:"disk,omitempty"`
+
 	// Grace: stop.
 	Grace time.Duration `json:"grace_ns,omitempty"`
 	// Signal: signal.
@@ -102,6 +105,14 @@ type Request struct {
 	// Size and ModTime: write_from; of the whole file.
 	Size    int64     `json:"size,omitempty"`
 	ModTime time.Time `json:"mod_time,omitzero"`
+}
+
+// Disk is a sandbox's file system in a file, mounted at a directory, to be copied together with its memory: nothing of the sandbox runs
+// then. At most Limit bytes of content are copied.
+type Disk struct {
+	File  string `json:"file"`
+	Mount string `json:"mount"`
+	Limit int64  `json:"limit"`
 }
 
 // FileInfo is the first reply of read_file and read_from.

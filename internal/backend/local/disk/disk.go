@@ -11,7 +11,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -21,6 +20,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/bermhq/berm/internal/sparse"
 )
 
 const (
@@ -104,7 +105,7 @@ func (s *Store) Make(ctx context.Context, path string, size int64) error {
 			return err
 		}
 	}
-	return copySparse(path, template)
+	return sparse.Copy(ctx, path, template, 0)
 }
 
 func (s *Store) template(size int64) string {
@@ -137,42 +138,6 @@ func (s *Store) makeTemplate(ctx context.Context, size int64) error {
 		s.sizes = s.sizes[1:]
 	}
 	return nil
-}
-
-// copySparse copies a file without its holes.
-func copySparse(path, from string) (err error) {
-	src, err := os.Open(from)
-	if err != nil {
-		return err
-	}
-	defer src.Close()
-	info, err := src.Stat()
-	if err != nil {
-		return err
-	}
-	dst, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, dst.Close()) }()
-	if err := dst.Truncate(info.Size()); err != nil {
-		return err
-	}
-	for at := int64(0); ; {
-		begin, err := unix.Seek(int(src.Fd()), at, unix.SEEK_DATA)
-		if errors.Is(err, unix.ENXIO) {
-			return nil
-		}
-		if err != nil {
-			return &os.PathError{Op: "seek", Path: from, Err: err}
-		}
-		if at, err = unix.Seek(int(src.Fd()), begin, unix.SEEK_HOLE); err != nil {
-			return &os.PathError{Op: "seek", Path: from, Err: err}
-		}
-		if _, err := io.Copy(io.NewOffsetWriter(dst, begin), io.NewSectionReader(src, begin, at-begin)); err != nil {
-			return err
-		}
-	}
 }
 
 // Used returns how many bytes of a mounted file system are taken.

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"golang.org/x/sys/unix"
@@ -90,7 +91,11 @@ func (r Rootfs) mountScratch(base uint32, size int64) error {
 	}
 	for _, d := range []string{"upper", "work"} {
 		p := filepath.Join(scratch, d)
-		if err := errors.Join(os.Mkdir(p, 0o755), os.Chown(p, int(base), int(base))); err != nil {
+		err := os.Mkdir(p, 0o755)
+		if errors.Is(err, fs.ErrExist) && size == 0 { // The copy of another sandbox's.
+			continue
+		}
+		if err := errors.Join(err, os.Chown(p, int(base), int(base))); err != nil {
 			return err
 		}
 	}
@@ -122,21 +127,55 @@ func (r Rootfs) mountOverlay(img *Image, lower string) error {
 	return nil
 }
 
-// idMapped mounts source at target so that its owner n is the machine's id of n in the user namespace.
+// idMapped mounts source at target, read-only, so that its owner n is the machine's id of n in the user namespace.
 func idMapped(source, target string, ns *os.File) error {
-	tree, err := unix.OpenTree(unix.AT_FDCWD, source, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	tree, err := mappedTree(source, unix.MOUNT_ATTR_RDONLY, ns)
 	if err != nil {
-		return &os.PathError{Op: "open_tree", Path: source, Err: err}
+		return err
 	}
 	defer func() { _ = unix.Close(tree) }()
-	attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_IDMAP | unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV, Userns_fd: uint64(ns.Fd())}
-	if err := unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH, &attr); err != nil {
-		return fmt.Errorf("this kernel or file system has no id-mapped mounts (kernel 5.19 with ext4, xfs or btrfs has): %w", &os.PathError{Op: "mount_setattr", Path: source, Err: err})
+	return placeTree(tree, target)
+}
+
+// mappedTree returns a mount of source that is nowhere yet, with the ids of a user namespace.
+func mappedTree(source string, flags uint64, ns *os.File) (int, error) {
+	tree, err := unix.OpenTree(unix.AT_FDCWD, source, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	if err != nil {
+		return 0, &os.PathError{Op: "open_tree", Path: source, Err: err}
 	}
+	attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_IDMAP | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | flags, Userns_fd: uint64(ns.Fd())}
+	if err := unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH, &attr); err != nil {
+		_ = unix.Close(tree)
+		return 0, fmt.Errorf("this kernel or file system has no id-mapped mounts (kernel 5.19 with ext4, xfs or btrfs has): %w", &os.PathError{Op: "mount_setattr", Path: source, Err: err})
+	}
+	return tree, nil
+}
+
+func placeTree(tree int, target string) error {
 	if err := unix.MoveMount(tree, "", unix.AT_FDCWD, target, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
 		return &os.PathError{Op: "move_mount", Path: target, Err: err}
 	}
 	return nil
+}
+
+// Remap replaces the mount at target by one of the same file system, in which files of the ids from a base on belong to those from
+// another on, and what is written is stored with the former.
+func (s *Store) Remap(target string, from, to uint32) error {
+	// Root stays what it is: overlayfs makes files of its own as root, and what belongs to it is nobody's inside in any case.
+	ns, err := newUserNamespace(syscall.SysProcIDMap{Size: 1}, syscall.SysProcIDMap{ContainerID: int(from), HostID: int(to), Size: idsMapped})
+	if err != nil {
+		return fmt.Errorf("user namespace: %w", err)
+	}
+	defer ns.Close()
+	tree, err := mappedTree(target, 0, ns)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = unix.Close(tree) }()
+	if err := unix.Unmount(target, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil {
+		return &os.PathError{Op: "umount", Path: target, Err: err}
+	}
+	return placeTree(tree, target)
 }
 
 // Unmount takes away whatever Mount left below dir, as often as it is called.

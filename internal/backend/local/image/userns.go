@@ -31,7 +31,7 @@ func (u *userNamespaces) get(base uint32) (*os.File, error) {
 	if f, ok := u.open[base]; ok {
 		return dup(f)
 	}
-	f, err := newUserNamespace(base)
+	f, err := newUserNamespace(syscall.SysProcIDMap{ContainerID: 0, HostID: int(base), Size: idsMapped})
 	if err != nil {
 		return nil, err
 	}
@@ -67,12 +67,11 @@ func (u *userNamespaces) close() {
 	}
 }
 
-// newUserNamespace starts a process in a new user namespace, takes a handle of that and ends the process. The process is
+// newUserNamespace returns a user namespace with a mapping of ids. It starts a process in one, takes a handle of that and ends the process. The process is
 // traced, so it stops before the program's first instruction: nothing of it ever runs.
-func newUserNamespace(base uint32) (*os.File, error) {
+func newUserNamespace(mapping ...syscall.SysProcIDMap) (*os.File, error) {
 	runtime.LockOSThread() // A tracer is a thread.
 	defer runtime.UnlockOSThread()
-	mapping := []syscall.SysProcIDMap{{ContainerID: 0, HostID: int(base), Size: idsMapped}}
 	p, err := os.StartProcess("/proc/self/exe", []string{"userns"}, &os.ProcAttr{
 		Sys: &syscall.SysProcAttr{
 			Cloneflags: syscall.CLONE_NEWUSER, UidMappings: mapping, GidMappings: mapping, Ptrace: true, Pdeathsig: syscall.SIGKILL,
