@@ -112,6 +112,7 @@ func (s *sandbox) imageDigest() string {
 // sandbox is used again.
 func (b *Backend) saveSource(ctx context.Context, s *sandbox) (string, error) {
 	dir := filepath.Join(b.place.sandbox(s.slot), forkName)
+	b.settleSource(ctx, s)
 	c, err := shim.ReadCheckpoint(dir)
 	if err != nil {
 		return "", err
@@ -208,6 +209,17 @@ func (b *Backend) ownDisk(target string, base uint32) error {
 		return errors.New("the copy of the disk is damaged: its root is no sandbox's")
 	}
 	return b.library.Layers().Remap(target, st.Uid, base)
+}
+
+// settleSource waits, where an earlier server has begun to save the sandbox that s is to begin as, until that is done and it runs
+// again: what is saved there is all that there is of it meanwhile.
+func (b *Backend) settleSource(ctx context.Context, s *sandbox) {
+	if !exists(filepath.Join(b.place.sandbox(s.slot), forkName)) {
+		return
+	}
+	if client, err := b.await(ctx, s.work.Launch.GetForkOf()); err == nil {
+		_, _ = client.Info(b.ctx) // It answers once nothing is under way. One that has ended needs nothing more.
+	}
 }
 
 // saved runs the saving of a sandbox, one at a time.

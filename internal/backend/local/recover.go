@@ -232,7 +232,10 @@ func (b *Backend) settled(dir string) (shim.State, error) {
 // startAgain starts a sandbox that was accepted and of which nothing ran, from the beginning.
 func (b *Backend) startAgain(f *found) {
 	if f.stopping() != nil {
-		b.spawn(func() { b.endUnstarted(f.sandbox, context.Canceled) })
+		b.spawn(func() {
+			b.settleSource(b.ctx, f.sandbox)
+			b.endUnstarted(f.sandbox, context.Canceled)
+		})
 		return
 	}
 	f.submit(nil)

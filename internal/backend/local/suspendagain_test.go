@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -202,5 +203,44 @@ func TestSuspendDeafCallers(t *testing.T) {
 	cancel()
 	if r := b.exec(id, "echo", "alive"); r.out != "alive\n" {
 		t.Errorf("%+v", r)
+	}
+}
+
+// TestRestartWhileForked: a server that ends while a sandbox is saved for a fork leaves it whole, and the next one takes the fork up;
+// also when that is to be stopped and deleted.
+func TestRestartWhileForked(t *testing.T) {
+	b := open(t, withRuntime("runsc"))
+	id := counting(t, b)
+	r, err := shim.ReadRecord(b.place.shimState(id))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, stopped := range []bool{false, true} {
+		w := work("python3", "-c", counter)
+		w.Spec.RuntimeClass, w.Launch.ForkOf = proto.String("runsc"), id
+		fork := b.launch(w)
+		dir := filepath.Join(b.place.sandbox(fork), forkName)
+		sight(t, "it is being saved", func() bool { return exists(dir) })
+		if err := syscall.Kill(r.ShimPID, syscall.SIGSTOP); err != nil { // It takes its time.
+			t.Fatal(err)
+		}
+		if stopped {
+			if err := b.Stop(t.Context(), fork, 0, core.EndDeleted); err != nil {
+				t.Fatal(err)
+			}
+		}
+		b.reopen()
+		time.AfterFunc(200*time.Millisecond, func() { _ = syscall.Kill(r.ShimPID, syscall.SIGCONT) })
+		if stopped {
+			b.ended(fork)
+			if err := b.Delete(t.Context(), fork); err != nil {
+				t.Error(err)
+			}
+		} else {
+			b.isRunning(fork)
+		}
+		if r := b.exec(id, "echo", "alive"); r.out != "alive\n" {
+			t.Errorf("stopped %v: %+v", stopped, r)
+		}
 	}
 }
