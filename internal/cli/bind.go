@@ -31,7 +31,7 @@ type bindFlags struct {
 
 func (s *session) runnerBindCmd() *cobra.Command {
 	var f bindFlags
-	c := s.outputFlag(&cobra.Command{
+	c := s.editing(s.outputFlag(&cobra.Command{
 		Use: "bind RUNNER-ID BINDING", Short: "Attach a profile to a runner, or change how it is attached",
 		Long: `Attach a profile to a runner, or change how it is attached. BINDING is the name that launches select; a new binding is of the profile of
 that name, unless --profile names another one. The other bindings stay as they are.
@@ -41,7 +41,7 @@ fields of what is there: --clear states that the field has no value, --inherit t
 		Example: `  berm runner bind east agent --set resource_defaults.memory_limit=2Gi
   berm runner bind east big --profile agent --overrides big.yaml --default`,
 		Args: args(2, 2, "the id of a runner and the name of a binding"),
-	})
+	}))
 	c.RunE = s.with(func(ctx context.Context, cl *client.Client, a []string) error {
 		raw, err := cl.REST(ctx, "GET", client.Path(runnersPath+"/%s", a[0]), nil)
 		if err != nil {
@@ -186,7 +186,7 @@ func (s *session) sendBinding(ctx context.Context, c *client.Client, method, pat
 	if method == "DELETE" {
 		body = nil
 	}
-	raw, err := c.REST(ctx, method, path, body, reasonHeader(reason)...)
+	raw, err := s.write(ctx, c, method, path, body, reasonHeader(reason)...)
 	if err != nil {
 		return err
 	}
@@ -196,7 +196,7 @@ func (s *session) sendBinding(ctx context.Context, c *client.Client, method, pat
 
 func (s *session) runnerUnbindCmd() *cobra.Command {
 	var next, reason, etag string
-	c := s.outputFlag(&cobra.Command{
+	c := s.editing(s.outputFlag(&cobra.Command{
 		Use: "unbind RUNNER-ID BINDING", Short: "Detach a profile from a runner; sandboxes that run go on", Args: args(2, 2, "the id of a runner and the name of a binding"),
 		RunE: s.with(func(ctx context.Context, c *client.Client, a []string) error {
 			query := url.Values{}
@@ -208,7 +208,7 @@ func (s *session) runnerUnbindCmd() *cobra.Command {
 			}
 			return s.sendBinding(ctx, c, "DELETE", bindingPath(a[0], a[1])+"?"+query.Encode(), nil, reason)
 		}),
-	})
+	}))
 	c.Flags().StringVar(&next, "new-default", "", "binding that becomes the default in place of this one")
 	stateFlags(c, &reason, &etag)
 	return c
@@ -216,12 +216,12 @@ func (s *session) runnerUnbindCmd() *cobra.Command {
 
 func (s *session) runnerSetDefaultCmd() *cobra.Command {
 	var reason, etag string
-	c := s.outputFlag(&cobra.Command{
+	c := s.editing(s.outputFlag(&cobra.Command{
 		Use: "set-default RUNNER-ID BINDING", Short: "Say which profile launches get that name none", Args: args(2, 2, "the id of a runner and the name of a binding"),
 		RunE: s.with(func(ctx context.Context, c *client.Client, a []string) error {
 			return s.sendBinding(ctx, c, "POST", bindingPath(a[0], a[1])+":set-default", map[string]string{"etag": etag}, reason)
 		}),
-	})
+	}))
 	stateFlags(c, &reason, &etag)
 	return c
 }

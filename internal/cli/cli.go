@@ -4,6 +4,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"regexp"
@@ -34,6 +35,9 @@ type session struct {
 	output                      string
 	// flags names the flags that made a launch request, by request path; nil when a file made it.
 	flags map[string]string
+	// preview: edits are only looked at, and launches say how many of the last launches are decided again.
+	preview  bool
+	launches int32
 	// tokenless: no token was found for the server.
 	tokenless bool
 }
@@ -200,6 +204,9 @@ func (s *session) with(fn func(ctx context.Context, c *client.Client, args []str
 			return err
 		}
 		defer func() { _ = c.Close() }() // the answer was read
-		return fn(cmd.Context(), c, args)
+		if err := fn(cmd.Context(), c, args); !errors.Is(err, errPreviewed) {
+			return err
+		}
+		return nil
 	}
 }

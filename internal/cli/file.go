@@ -138,6 +138,9 @@ func (s *session) done(f *file, err *error) {
 
 // confirm asks on a terminal; elsewhere it refuses, so that no script loses something by silence.
 func (s *session) confirm(question string) error {
+	if s.preview {
+		return nil
+	}
 	in, ok := s.In.(*os.File)
 	if !ok || !isTerminal(in) {
 		return fault.Preconditionf("CONFIRMATION_NEEDED", "%s", question).WithHint("Repeat with --yes to do it.")

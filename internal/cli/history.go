@@ -136,7 +136,7 @@ func jsonCell(raw json.RawMessage) string {
 
 func (s *session) rollbackCmd(kind, base string) *cobra.Command {
 	var reason, etag string
-	c := s.outputFlag(&cobra.Command{
+	c := s.editing(s.outputFlag(&cobra.Command{
 		Use: "rollback " + strings.ToUpper(kind) + " REVISION", Short: "Make an earlier revision of a " + kind + " the current one again",
 		Long: "Make the content of an earlier revision that of a new one. It is checked as if it were written now: what it refers to may be gone.",
 		Args: args(2, 2, "the name of a "+kind+" and the number of a revision"),
@@ -149,7 +149,7 @@ func (s *session) rollbackCmd(kind, base string) *cobra.Command {
 			if err != nil {
 				return fault.Internalf(err, "encode the request")
 			}
-			raw, err := c.REST(ctx, "POST", client.Path(base+"/%s/rollback", a[0]), body, reasonHeader(reason)...)
+			raw, err := s.write(ctx, c, "POST", client.Path(base+"/%s/rollback", a[0]), body, reasonHeader(reason)...)
 			if err != nil {
 				return err
 			}
@@ -163,7 +163,7 @@ func (s *session) rollbackCmd(kind, base string) *cobra.Command {
 			}
 			return s.report(nil, "%s %s is as in revision %d again, at revision %s", kind, a[0], revision, textAt(n, "revision", "revision"))
 		}),
-	})
+	}))
 	c.Flags().StringVar(&reason, "reason", "", "why, kept with the revision; default: that it is a rollback")
 	c.Flags().StringVar(&etag, "etag", "", "refuse when the "+kind+" has changed since this etag")
 	return c

@@ -38,7 +38,7 @@ func (s *session) profileCmd() *cobra.Command {
 func (s *session) profileCreateCmd() *cobra.Command {
 	var name string
 	var template bool
-	c := s.outputFlag(&cobra.Command{
+	c := s.editing(s.outputFlag(&cobra.Command{
 		Use: "create -f FILE", Short: "Create a profile", Args: args(0, 0, "no arguments, only -f FILE"),
 		RunE: func(cmd *cobra.Command, a []string) error {
 			if template {
@@ -53,14 +53,14 @@ func (s *session) profileCreateCmd() *cobra.Command {
 				return f.show(err)
 			}
 			return s.with(func(ctx context.Context, c *client.Client, _ []string) error {
-				raw, err := c.REST(ctx, "POST", profilesPath, wrap("profileTemplate", f.root))
+				raw, err := s.write(ctx, c, "POST", profilesPath, wrap("profileTemplate", f.root))
 				if err != nil {
 					return f.show(err)
 				}
 				return s.emitProfiles(raw, true)
 			})(cmd, a)
 		},
-	})
+	}))
 	c.Flags().StringVarP(&name, "file", "f", "", "YAML or JSON file, - for standard input")
 	c.Flags().BoolVar(&template, "print-template", false, "print a commented example and stop")
 	return c
@@ -95,7 +95,7 @@ func (s *session) profileListCmd() *cobra.Command {
 func (s *session) profileEditCmd() *cobra.Command {
 	var name, reason, etag string
 	var yes bool
-	c := s.outputFlag(&cobra.Command{
+	c := s.editing(s.outputFlag(&cobra.Command{
 		Use: "edit NAME [-f FILE]", Short: "Change a profile, for the next launch on every runner that binds it",
 		Long: `Change a profile, for the next launch on every runner that binds it. What the file names at its top level (description, labels, spec)
 is replaced by what the file says; a spec that drops fields is asked about first, unless an editor dropped them.`,
@@ -131,14 +131,14 @@ is replaced by what the file says; a spec that drops fields is asked about first
 					return err
 				}
 			}
-			raw, err := patch(ctx, c, profilesPath+"/"+pick(have, "id"), "profileTemplate", without(f.root, "id", "display_name", "displayName"), reason, etag, wholeFields(f.root))
+			raw, err := s.patch(ctx, c, profilesPath+"/"+pick(have, "id"), "profileTemplate", without(f.root, "id", "display_name", "displayName"), reason, etag, wholeFields(f.root))
 			if err != nil {
 				return f.show(err)
 			}
 			s.warnings(raw)
 			return s.emitProfiles(raw, true)
 		}),
-	})
+	}))
 	editFlags(c, &name, &reason, &etag, &yes)
 	return c
 }
@@ -179,7 +179,7 @@ func dropped(old json.RawMessage, n *tree.Node) []string {
 }
 
 func (s *session) profileDeleteCmd() *cobra.Command {
-	return s.outputFlag(&cobra.Command{
+	return s.editing(s.outputFlag(&cobra.Command{
 		Use: "delete NAME", Aliases: []string{"rm"}, Short: "Delete a profile that no runner binds", Args: args(1, 1, "the name or id of a profile"),
 		RunE: s.with(func(ctx context.Context, c *client.Client, a []string) error {
 			raw, err := getProfile(ctx, c, a[0])
@@ -190,12 +190,12 @@ func (s *session) profileDeleteCmd() *cobra.Command {
 			if err := json.Unmarshal(raw, &p); err != nil {
 				return fault.Internalf(err, "the answer is not JSON")
 			}
-			if _, err := c.REST(ctx, "DELETE", profilesPath+"/"+pick(p, "id"), nil); err != nil {
+			if _, err := s.write(ctx, c, "DELETE", profilesPath+"/"+pick(p, "id"), nil); err != nil {
 				return err
 			}
 			return s.report(map[string]string{"id": pick(p, "id"), "displayName": pick(p, "displayName")}, "profile %s deleted", pick(p, "displayName"))
 		}),
-	})
+	}))
 }
 
 func (s *session) emitProfiles(raw json.RawMessage, one bool) error {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/url"
 	"slices"
+	"strings"
 
 	"github.com/bermhq/berm/internal/client"
 	"github.com/bermhq/berm/internal/core/fault"
@@ -36,7 +37,7 @@ func without(n *tree.Node, names ...string) *tree.Node {
 
 // patch sends the keys of n as an update. mask names the fields that are replaced as a whole; without one exactly the keys given
 // are changed.
-func patch(ctx context.Context, c *client.Client, path, key string, n *tree.Node, reason, etag, mask string) (json.RawMessage, error) {
+func (s *session) patch(ctx context.Context, c *client.Client, path, key string, n *tree.Node, reason, etag, mask string) (json.RawMessage, error) {
 	if len(n.Keys) == 0 {
 		return nil, fault.Invalidf("UNCHANGED", "the file changes nothing")
 	}
@@ -50,7 +51,7 @@ func patch(ctx context.Context, c *client.Client, path, key string, n *tree.Node
 		body = append(body[:len(body)-1], `,"updateMask":`...)
 		body = append(tree.AppendString(body, mask), '}')
 	}
-	return c.REST(ctx, "PATCH", path, body, header...)
+	return s.write(ctx, c, "PATCH", path, body, header...)
 }
 
 // field returns a field of an object by its name in snake_case, however it is spelt there.
@@ -61,12 +62,15 @@ func field(n *tree.Node, name string) *tree.Node {
 	return n.Get(tree.Camel(name))
 }
 
-// listAll reads every page of a list and returns one JSON array.
+// listAll reads every page of a list, whose path may have a query, and returns one JSON array.
 func listAll(ctx context.Context, c *client.Client, path, key string) (json.RawMessage, error) {
 	all := []json.RawMessage{}
-	token := ""
+	token, and := "", "?"
+	if strings.Contains(path, "?") {
+		and = "&"
+	}
 	for len(all) <= maxListed {
-		raw, err := c.REST(ctx, "GET", path+"?pageSize=1000&pageToken="+url.QueryEscape(token), nil)
+		raw, err := c.REST(ctx, "GET", path+and+"pageSize=1000&pageToken="+url.QueryEscape(token), nil)
 		if err != nil {
 			return nil, err
 		}

@@ -26,7 +26,7 @@ func (s *session) runnerCmd() *cobra.Command {
 func (s *session) runnerCreateCmd() *cobra.Command {
 	var name, zone, cluster string
 	var profiles []string
-	c := s.outputFlag(&cobra.Command{
+	c := s.editing(s.outputFlag(&cobra.Command{
 		Use: "create RUNNER-ID (-f FILE | --zone ZONE --cluster NAME --profile NAME...)", Short: "Create a runner", Args: args(1, 1, "the id of the new runner"),
 		RunE: s.with(func(ctx context.Context, c *client.Client, a []string) error {
 			var f *file
@@ -46,13 +46,13 @@ func (s *session) runnerCreateCmd() *cobra.Command {
 			request := append([]byte(`{"runnerId":`), tree.AppendString(nil, a[0])...)
 			request = append(request, `,"runner":`...)
 			request = append(body.AppendJSON(request), '}')
-			raw, err := c.REST(ctx, "POST", runnersPath, request)
+			raw, err := s.write(ctx, c, "POST", runnersPath, request)
 			if err != nil {
 				return show(f, err)
 			}
 			return s.emitRunners(raw, true)
 		}),
-	})
+	}))
 	c.Flags().StringVarP(&name, "file", "f", "", "YAML or JSON file, - for standard input")
 	c.Flags().StringVar(&zone, "zone", "", "zone of the runner")
 	c.Flags().StringVar(&cluster, "cluster", "", "name of its cluster")
@@ -181,19 +181,19 @@ func (s *session) runnerListCmd() *cobra.Command {
 
 func (s *session) runnerDeleteCmd() *cobra.Command {
 	var force bool
-	c := s.outputFlag(&cobra.Command{
+	c := s.editing(s.outputFlag(&cobra.Command{
 		Use: "delete RUNNER-ID", Aliases: []string{"rm"}, Short: "Delete a runner", Args: args(1, 1, "the id of a runner"),
 		RunE: s.with(func(ctx context.Context, c *client.Client, a []string) error {
 			path := client.Path(runnersPath+"/%s", a[0])
 			if force {
 				path += "?force=true"
 			}
-			if _, err := c.REST(ctx, "DELETE", path, nil); err != nil {
+			if _, err := s.write(ctx, c, "DELETE", path, nil); err != nil {
 				return err
 			}
 			return s.report(map[string]string{"runnerId": a[0]}, "runner %s is being deleted", a[0])
 		}),
-	})
+	}))
 	c.Flags().BoolVar(&force, "force", false, "stop its sandboxes first")
 	return c
 }

@@ -18,7 +18,7 @@ import (
 func (s *session) runnerEditCmd() *cobra.Command {
 	var name, reason, etag string
 	var yes bool
-	c := s.outputFlag(&cobra.Command{
+	c := s.editing(s.outputFlag(&cobra.Command{
 		Use: "edit RUNNER-ID [-f FILE]", Short: "Change a runner; the list of bindings is replaced as a whole",
 		Long: `Change a runner. What the file names at its top level (display_name, identity, managed_spec, profile_bindings) is replaced by what the
 file says. What that drops, bindings above all, is asked about first; fields that an editor dropped are not.`,
@@ -53,14 +53,14 @@ file says. What that drops, bindings above all, is asked about first; fields tha
 					return err
 				}
 			}
-			raw, err = patch(ctx, c, path, "runner", body, reason, etag, runnerMask(body, old, name == ""))
+			raw, err = s.patch(ctx, c, path, "runner", body, reason, etag, runnerMask(body, old, name == ""))
 			if err != nil {
 				return f.show(err)
 			}
 			s.warnings(raw)
 			return s.emitRunners(raw, true)
 		}),
-	})
+	}))
 	editFlags(c, &name, &reason, &etag, &yes)
 	return c
 }

@@ -19,12 +19,15 @@ import (
 )
 
 func (s *session) lsCmd() *cobra.Command {
-	var all bool
+	var all, outdated bool
 	var tags, profiles, runners []string
 	var status string
 	c := s.outputFlag(&cobra.Command{
 		Use: "ls", Aliases: []string{"list"}, Short: "List sandboxes, newest first", Args: args(0, 0, "no arguments"),
 		RunE: s.with(func(ctx context.Context, c *client.Client, _ []string) error {
+			if outdated {
+				return s.listOutdated(ctx, c, tags, profiles, runners)
+			}
 			req := &v1beta2pb.ListSandboxesRequest{IncludeStopped: all, Tags: tags, ProfileNames: profiles, RunnerIds: runners, PageSize: 1000}
 			if status != "" {
 				n, ok := v1beta2pb.SandboxStatus_value["SANDBOX_STATUS_"+strings.ToUpper(status)]
@@ -54,10 +57,12 @@ func (s *session) lsCmd() *cobra.Command {
 	})
 	f := c.Flags()
 	f.BoolVarP(&all, "all", "a", false, "also those that have ended")
+	f.BoolVar(&outdated, "outdated", false, "only those whose launch would come to something else now, and what would differ")
 	f.StringArrayVar(&tags, "tag", nil, "only those with this tag, repeatable: all must be there")
 	f.StringArrayVar(&profiles, "profile", nil, "only those of this profile, repeatable")
 	f.StringArrayVar(&runners, "runner", nil, "only those on this runner, repeatable")
 	f.StringVar(&status, "status", "", "only those with this status")
+	exclusive(c, "outdated", "all", "status")
 	return c
 }
 

@@ -45,7 +45,7 @@ func (s *session) zoneGetCmd() *cobra.Command {
 
 func (s *session) zonePutCmd() *cobra.Command {
 	var name, reason string
-	c := s.outputFlag(&cobra.Command{
+	c := s.editing(s.outputFlag(&cobra.Command{
 		Use: "put NAME -f FILE", Aliases: []string{"edit"}, Short: "Set the defaults of a zone, for the next launch on its runners", Args: args(1, 1, "the name of a zone"),
 		RunE: s.with(func(ctx context.Context, c *client.Client, a []string) error {
 			f, err := s.readFile(name)
@@ -57,29 +57,29 @@ func (s *session) zonePutCmd() *cobra.Command {
 					return f.show(err)
 				}
 			}
-			raw, err := c.REST(ctx, "PUT", client.Path(zonesPath+"/%s", a[0]), wrap("zone", without(f.root, "name")), reasonHeader(reason)...)
+			raw, err := s.write(ctx, c, "PUT", client.Path(zonesPath+"/%s", a[0]), wrap("zone", without(f.root, "name")), reasonHeader(reason)...)
 			if err != nil {
 				return f.show(err)
 			}
 			s.warnings(raw)
 			return s.emitZones(raw, true)
 		}),
-	})
+	}))
 	c.Flags().StringVarP(&name, "file", "f", "", "YAML or JSON file with `defaults`, - for standard input")
 	c.Flags().StringVar(&reason, "reason", "", "why, kept with the revision")
 	return c
 }
 
 func (s *session) zoneDeleteCmd() *cobra.Command {
-	return s.outputFlag(&cobra.Command{
+	return s.editing(s.outputFlag(&cobra.Command{
 		Use: "delete NAME", Aliases: []string{"rm"}, Short: "Delete a zone that no runner names", Args: args(1, 1, "the name of a zone"),
 		RunE: s.with(func(ctx context.Context, c *client.Client, a []string) error {
-			if _, err := c.REST(ctx, "DELETE", client.Path(zonesPath+"/%s", a[0]), nil); err != nil {
+			if _, err := s.write(ctx, c, "DELETE", client.Path(zonesPath+"/%s", a[0]), nil); err != nil {
 				return err
 			}
 			return s.report(map[string]string{"name": a[0]}, "zone %s deleted", a[0])
 		}),
-	})
+	}))
 }
 
 func (s *session) emitZones(raw json.RawMessage, one bool) error {

@@ -12,12 +12,12 @@ func roleOf(method string) (core.Role, bool) {
 		"GetRunner", "ListRunners", "RunnerRevisions", "DiffRunners",
 		"GetZone", "ListZones", "ZoneRevisions", "DiffZones",
 		"WhoAmI", "ListOrgs",
-		"Launch", "Plan", "Get", "List", "Stop", "Pause", "Suspend", "Resume", "Fork", "Delete", "Wait", "Exec", "Logs", "ReadArchive", "WriteArchive", "ReadFile", "WriteFile", "ReadFileFrom", "WriteFileFrom", "FileState", "Explain", "Submitted", "Network", "ExplainNetwork", "PlanNetwork",
+		"Launch", "Plan", "Get", "List", "Outdated", "Stop", "Pause", "Suspend", "Resume", "Fork", "Delete", "Wait", "Exec", "Logs", "ReadArchive", "WriteArchive", "ReadFile", "WriteFile", "ReadFileFrom", "WriteFileFrom", "FileState", "Explain", "Submitted", "Network", "ExplainNetwork", "PlanNetwork",
 		"AvailableRunners", "AvailableRunner", "AvailableProfiles", "AvailableProfile":
 		return core.RoleUser, true
 	case "CreateProfile", "UpdateProfile", "DeleteProfile",
 		"CreateRunner", "UpdateRunner", "DeleteRunner", "ApplyRunnerUpdate",
-		"RollbackProfile", "RollbackRunner", "RollbackZone",
+		"Preview", "RollbackProfile", "RollbackRunner", "RollbackZone",
 		"AddBinding", "UpdateBinding", "RemoveBinding", "SetDefaultBinding",
 		"PutZone", "DeleteZone",
 		"ListImages", "PullImage", "RemoveImage", "ImportImage",

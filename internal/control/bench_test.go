@@ -100,6 +100,50 @@ func BenchmarkPlanSnapshot(b *testing.B) {
 	}
 }
 
+// BenchmarkPreview is a preview of an edit of a profile that 100 runners bind, over the last 1,000 launches; refused: the edit would
+// refuse all of them.
+func BenchmarkPreview(b *testing.B) {
+	var runners []string
+	for i := range 100 {
+		runners = append(runners, fmt.Sprintf("r%d", i))
+	}
+	w, req := benchWorld(b, runners...)
+	for range 1000 {
+		sb, _, err := w.svc.Launch(w.ctx(), w.user, req)
+		w.must(err)
+		w.fakes[sb.RunnerID].Exit(sb.ID, 0)
+	}
+	for name, text := range map[string]string{
+		"changed": `{"resource_defaults":{"memory_limit":"3Gi"},"tags":["x"]}`, "refused": `{"guardrails":{"resources":{"max_memory":"256Mi"}},"resource_defaults":{"memory_limit":"128Mi"}}`,
+	} {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				got, err := w.svc.Preview(w.ctx(), w.admin, 1000, w.edited("agent", text))
+				if err != nil || got.LaunchesSeen != 1000 || len(got.Launches) == 0 {
+					b.Fatalf("%+v %v", got, err)
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkEditOf200Bindings is a PATCH of the list of a runner with 200 bindings, every one with an override.
+func BenchmarkEditOf200Bindings(b *testing.B) {
+	w := newWorld(b)
+	list := []core.Binding{{ProfileID: w.profile.ID, Default: true}}
+	for i := range 199 {
+		list = append(list, core.Binding{ProfileID: w.profile.ID, Alias: fmt.Sprintf("b%d", i), Overrides: w.layer(`{"tags":["a"],"resource_defaults":{"memory_limit":"1Gi"}}`)})
+	}
+	latencies := []time.Duration{}
+	for i := 0; b.Loop(); i++ {
+		list[1].Warm, list[1].Alias = 0, fmt.Sprintf("x%d", i)
+		start := time.Now()
+		w.must(w.bind("r1", list...))
+		latencies = append(latencies, time.Since(start))
+	}
+	report(b, latencies)
+}
+
 func report(b *testing.B, latencies []time.Duration) {
 	b.Helper()
 	elapsed := b.Elapsed()

@@ -31,7 +31,7 @@ func (s *Service) DeleteRunner(ctx context.Context, p core.Principal, ref string
 	var runner *core.Runner
 	draining := false
 	failpoint.Hit(fpRunnerDelete)
-	err := s.store.Update(ctx, func(tx store.Tx) error {
+	err := s.edit(ctx, p.OrgID, func(tx store.Tx) error {
 		o, err := readRunnerObject(ctx, tx, p.OrgID, ref)
 		if err != nil {
 			return err
@@ -48,7 +48,9 @@ func (s *Service) DeleteRunner(ctx context.Context, p core.Principal, ref string
 	if err != nil {
 		return err
 	}
-	s.configs.invalidate(p.OrgID)
+	if isPreview(ctx) {
+		return nil
+	}
 	if !draining {
 		s.dropPools(runner.ID)
 		s.contacts.forget(runner.ID)

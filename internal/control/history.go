@@ -3,9 +3,6 @@ package control
 import (
 	"cmp"
 	"context"
-	"encoding/json"
-	"maps"
-	"slices"
 
 	"github.com/bermhq/berm/internal/core"
 	"github.com/bermhq/berm/internal/core/fault"
@@ -31,135 +28,20 @@ type Diff struct {
 
 // DiffProfiles compares two states of profiles.
 func (s *Service) DiffProfiles(ctx context.Context, p core.Principal, q DiffQuery) (*Diff, error) {
-	return diffOf(ctx, s, p, "DiffProfiles", store.KindProfile, q, func(_ store.Reader, o *store.Object, d *states) error {
-		profile, err := profileFrom(o)
-		if err == nil {
-			d.value("description", profile.Description)
-			for _, k := range slices.Sorted(maps.Keys(profile.Labels)) {
-				d.value("labels["+k+"]", profile.Labels[k])
-			}
-			d.layer("spec", profile.Spec)
-		}
-		return err
-	})
+	return s.diff(ctx, p, "DiffProfiles", store.KindProfile, q)
 }
 
 // DiffZones compares two states of zones.
 func (s *Service) DiffZones(ctx context.Context, p core.Principal, q DiffQuery) (*Diff, error) {
-	return diffOf(ctx, s, p, "DiffZones", store.KindZone, q, func(_ store.Reader, o *store.Object, d *states) error {
-		zone, err := zoneFrom(o)
-		if err == nil {
-			d.layer("defaults", zone.Defaults)
-		}
-		return err
-	})
+	return s.diff(ctx, p, "DiffZones", store.KindZone, q)
 }
 
 // DiffRunners compares two states of runners, their bindings by name.
 func (s *Service) DiffRunners(ctx context.Context, p core.Principal, q DiffQuery) (*Diff, error) {
-	return diffOf(ctx, s, p, "DiffRunners", store.KindRunner, q, func(r store.Reader, o *store.Object, d *states) error {
-		runner, err := runnerFrom(o)
-		if err != nil {
-			return err
-		}
-		d.value("display_name", runner.DisplayName)
-		d.value("identity.zone", runner.Zone)
-		d.value("identity.runner_group_id", runner.GroupID)
-		m := runner.Managed
-		d.value("managed_spec.release_channel", m.ReleaseChannel)
-		d.value("managed_spec.allow_privileged_profile_annotations", m.AllowPrivilegedProfileAnnotation)
-		d.value("managed_spec.enforce_resource_limits", m.EnforceResourceLimits)
-		d.value("managed_spec.overrides.cpu_runtime_class", m.CPURuntimeClass)
-		d.value("managed_spec.overrides.gpu_runtime_class", m.GPURuntimeClass)
-		d.text("managed_spec.maintenance_policy", m.MaintenancePolicyJSON)
-		d.text("managed_spec.overrides", m.OverridesJSON)
-		for _, b := range runner.Bindings {
-			if err := d.binding(ctx, r, runner.OrgID, b); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	return s.diff(ctx, p, "DiffRunners", store.KindRunner, q)
 }
 
-// states collects what one state of an object says: plain fields by path, and layers.
-type states struct {
-	fields map[string]json.RawMessage
-	layers map[string]*spec.Layer
-}
-
-// value adds a plain field, unless it has its zero value: that is what a field that is not there has.
-func (d *states) value(path string, v any) {
-	if v == "" || v == false || v == int32(0) {
-		return
-	}
-	text, err := json.Marshal(v)
-	if err == nil {
-		d.fields[path] = text
-	}
-}
-
-func (d *states) text(path, text string) {
-	if text != "" {
-		d.fields[path] = json.RawMessage(text)
-	}
-}
-
-func (d *states) layer(path string, l *spec.Layer) {
-	if l != nil {
-		d.layers[path] = l
-	}
-}
-
-func (d *states) binding(ctx context.Context, r store.Reader, orgID string, b core.Binding) error {
-	profile, err := lastName(ctx, r, store.KindProfile, orgID, b.ProfileID)
-	if err != nil {
-		return err
-	}
-	at := "profile_bindings[" + cmp.Or(b.Alias, profile) + "]"
-	d.value(at+".profile", profile)
-	d.value(at+".is_default", b.Default)
-	d.value(at+".warm.size", b.Warm)
-	d.layer(at+".overrides", b.Overrides)
-	return nil
-}
-
-// lastName returns the name of an object, also of a deleted one.
-func lastName(ctx context.Context, r store.Reader, kind store.Kind, orgID, id string) (string, error) {
-	last, _, err := r.Revisions(ctx, kind, orgID, id, store.Page{Size: 1})
-	if err != nil || len(last) == 0 {
-		return id, err
-	}
-	return last[0].Name, nil
-}
-
-// changes returns what leads from one state to another.
-func changes(from, to *states) []spec.Change {
-	var out []spec.Change
-	for _, path := range union(from.fields, to.fields) {
-		if c, differ := spec.ChangeOf(path, from.fields[path], to.fields[path]); differ {
-			out = append(out, c)
-		}
-	}
-	for _, at := range union(from.layers, to.layers) {
-		for _, c := range spec.Diff(from.layers[at], to.layers[at]) {
-			c.Path = at + "." + c.Path
-			out = append(out, c)
-		}
-	}
-	slices.SortStableFunc(out, spec.Change.Compare)
-	return out
-}
-
-func union[V any](a, b map[string]V) []string {
-	keys := slices.AppendSeq(slices.Collect(maps.Keys(a)), maps.Keys(b))
-	slices.Sort(keys)
-	return slices.Compact(keys)
-}
-
-func diffOf(
-	ctx context.Context, s *Service, p core.Principal, method string, kind store.Kind, q DiffQuery, read func(store.Reader, *store.Object, *states) error,
-) (*Diff, error) {
+func (s *Service) diff(ctx context.Context, p core.Principal, method string, kind store.Kind, q DiffQuery) (*Diff, error) {
 	if err := s.allow(p, method); err != nil {
 		return nil, err
 	}
@@ -169,15 +51,15 @@ func diffOf(
 		if err != nil {
 			return err
 		}
-		a, b := &states{map[string]json.RawMessage{}, map[string]*spec.Layer{}}, &states{map[string]json.RawMessage{}, map[string]*spec.Layer{}}
+		a, b := newStates(), newStates()
 		out = &Diff{To: metaOf(to)}
 		if from != nil {
 			out.From = metaOf(from)
-			if err := read(r, from, a); err != nil {
+			if err := a.read(ctx, r, from); err != nil {
 				return err
 			}
 		}
-		if err := read(r, to, b); err != nil {
+		if err := b.read(ctx, r, to); err != nil {
 			return err
 		}
 		out.Changes = changes(a, b)

@@ -70,7 +70,7 @@ func (s *Service) CreateProfile(ctx context.Context, p core.Principal, in Profil
 		return nil, err
 	}
 	failpoint.Hit(fpProfileInsert)
-	err = s.store.Update(ctx, func(tx store.Tx) error { return tx.Insert(ctx, o) })
+	err = s.edit(ctx, p.OrgID, func(tx store.Tx) error { return tx.Insert(ctx, o) })
 	if fault.Is(err, fault.Exists) {
 		return nil, fault.New(fault.Exists, fault.ReasonProfileExists, "a profile named %q exists", in.DisplayName).
 			WithField("display_name", "is taken in this organization")
@@ -78,7 +78,6 @@ func (s *Service) CreateProfile(ctx context.Context, p core.Principal, in Profil
 	if err != nil {
 		return nil, err
 	}
-	s.configs.invalidate(p.OrgID)
 	return profileFrom(o)
 }
 
@@ -123,7 +122,7 @@ func (s *Service) updateProfile(
 		warnings []string
 	)
 	failpoint.Hit(fpProfileUpdate)
-	err := s.store.Update(ctx, func(tx store.Tx) error {
+	err := s.edit(ctx, p.OrgID, func(tx store.Tx) error {
 		current, err := readProfile(ctx, tx, p.OrgID, ref)
 		if err != nil {
 			return err
@@ -165,7 +164,6 @@ func (s *Service) updateProfile(
 	if err != nil {
 		return nil, nil, err
 	}
-	s.configs.invalidate(p.OrgID)
 	return profile, warnings, nil
 }
 
@@ -175,7 +173,7 @@ func (s *Service) DeleteProfile(ctx context.Context, p core.Principal, ref, etag
 		return err
 	}
 	failpoint.Hit(fpProfileDelete)
-	err := s.store.Update(ctx, func(tx store.Tx) error {
+	err := s.edit(ctx, p.OrgID, func(tx store.Tx) error {
 		profile, err := readProfile(ctx, tx, p.OrgID, ref)
 		if err != nil {
 			return err
@@ -193,11 +191,7 @@ func (s *Service) DeleteProfile(ctx context.Context, p core.Principal, ref, etag
 		}
 		return tx.Delete(ctx, o)
 	})
-	if err != nil {
-		return err
-	}
-	s.configs.invalidate(p.OrgID)
-	return nil
+	return err
 }
 
 // refuseBound lists the runners that bind a profile.
@@ -214,7 +208,7 @@ func refuseBound(ctx context.Context, r store.Reader, profile *core.Profile) err
 	}
 	e := fault.Preconditionf(fault.ReasonProfileBound, "profile %s is bound to %s", profile.DisplayName, counted(len(runners), "runner")).
 		WithMeta("runners", strings.Join(runners[:min(len(runners), maxListed)], ",")).
-		WithHint("remove its bindings first: berm runner edit, with a list that leaves it out")
+		WithHint("remove its bindings first: berm runner unbind RUNNER BINDING")
 	for _, id := range runners[:min(len(runners), maxListed)] {
 		e.WithField("profile_bindings", "runner %s binds it", id)
 	}

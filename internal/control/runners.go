@@ -70,7 +70,7 @@ func (s *Service) CreateRunner(ctx context.Context, p core.Principal, in RunnerI
 	}
 	var view *RunnerView
 	failpoint.Hit(fpRunnerInsert)
-	err := s.store.Update(ctx, func(tx store.Tx) error {
+	err := s.edit(ctx, p.OrgID, func(tx store.Tx) error {
 		if _, err := s.checkBindings(ctx, tx, runner, nil); err != nil {
 			return err
 		}
@@ -87,7 +87,6 @@ func (s *Service) CreateRunner(ctx context.Context, p core.Principal, in RunnerI
 	if err != nil {
 		return nil, nil, err
 	}
-	s.configs.invalidate(p.OrgID)
 	return view, nil, nil
 }
 
@@ -174,7 +173,7 @@ func (s *Service) updateRunner(
 		warnings []string
 	)
 	failpoint.Hit(fpRunnerUpdate)
-	err := s.store.Update(ctx, func(tx store.Tx) error {
+	err := s.edit(ctx, p.OrgID, func(tx store.Tx) error {
 		o, err := readRunnerObject(ctx, tx, p.OrgID, ref)
 		if err != nil {
 			return err
@@ -196,7 +195,6 @@ func (s *Service) updateRunner(
 	if err != nil {
 		return nil, nil, err
 	}
-	s.configs.invalidate(p.OrgID)
 	return view, warnings, nil
 }
 

@@ -73,32 +73,7 @@ func (s *Service) config(ctx context.Context, orgID string, fresh bool) (*orgCon
 	if old != nil && !fresh {
 		return old, nil
 	}
-	cfg := &orgConfig{}
-	err := s.store.View(ctx, func(r store.Reader) error {
-		cfg.runners = nil
-		zones := map[string]*core.Zone{}
-		profiles := map[string]*core.Profile{}
-		err := eachObject(ctx, r, store.KindZone, orgID, func(o *store.Object) error {
-			z, err := zoneFrom(o)
-			zones[o.Name] = z
-			return err
-		})
-		if err != nil {
-			return err
-		}
-		err = eachObject(ctx, r, store.KindProfile, orgID, func(o *store.Object) error {
-			p, err := profileFrom(o)
-			profiles[o.ID] = p
-			return err
-		})
-		if err != nil {
-			return err
-		}
-		return eachRunner(ctx, r, orgID, func(run *core.Runner) error {
-			cfg.runners = append(cfg.runners, s.foldRunner(ctx, run, zones[run.Zone], profiles, old.find(run.ID)))
-			return nil
-		})
-	})
+	cfg, err := s.readConfig(ctx, orgID, old, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -107,6 +82,71 @@ func (s *Service) config(ctx context.Context, orgID string, fresh bool) (*orgCon
 		s.configs.changed(orgID)
 	}
 	return cfg, nil
+}
+
+// readConfig reads and folds the configuration of an organization as it would be with the objects of edits in it. What old has
+// folded from the same revisions is taken from there.
+func (s *Service) readConfig(ctx context.Context, orgID string, old *orgConfig, edits []*store.Object) (*orgConfig, error) {
+	var cfg *orgConfig
+	err := s.store.View(ctx, func(r store.Reader) error {
+		cfg = &orgConfig{}
+		zones := map[string]*core.Zone{}
+		profiles := map[string]*core.Profile{}
+		err := eachEdited(ctx, r, store.KindZone, orgID, edits, func(o *store.Object) error {
+			z, err := zoneFrom(o)
+			zones[o.Name] = z
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		err = eachEdited(ctx, r, store.KindProfile, orgID, edits, func(o *store.Object) error {
+			p, err := profileFrom(o)
+			profiles[o.ID] = p
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		return eachEdited(ctx, r, store.KindRunner, orgID, edits, func(o *store.Object) error {
+			run, err := runnerFrom(o)
+			if err != nil {
+				return err
+			}
+			cfg.runners = append(cfg.runners, s.foldRunner(ctx, run, zones[run.Zone], profiles, old.find(run.ID)))
+			return nil
+		})
+	})
+	return cfg, err
+}
+
+// eachEdited is eachObject as it would be with edits: objects that they change or delete are as they say, new ones come last.
+func eachEdited(ctx context.Context, r store.Reader, kind store.Kind, orgID string, edits []*store.Object, fn func(*store.Object) error) error {
+	by := map[string]*store.Object{}
+	for _, o := range edits {
+		if o.Kind == kind {
+			by[o.ID] = o
+		}
+	}
+	visit := func(o *store.Object) error {
+		if o.Deleted {
+			return nil
+		}
+		return fn(o)
+	}
+	err := eachObject(ctx, r, kind, orgID, func(o *store.Object) error {
+		if edited, ok := by[o.ID]; ok {
+			delete(by, o.ID)
+			o = edited
+		}
+		return visit(o)
+	})
+	for _, o := range by {
+		if err == nil {
+			err = visit(o)
+		}
+	}
+	return err
 }
 
 func (c *orgConfig) find(runnerUUID string) *runnerConfig {

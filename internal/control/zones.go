@@ -44,7 +44,7 @@ func (s *Service) putZone(ctx context.Context, p core.Principal, name string, ed
 		warnings []string
 	)
 	failpoint.Hit(fpZonePut)
-	err := s.store.Update(ctx, func(tx store.Tx) error {
+	err := s.edit(ctx, p.OrgID, func(tx store.Tx) error {
 		in, err := edit(tx)
 		if err != nil {
 			return err
@@ -91,7 +91,6 @@ func (s *Service) putZone(ctx context.Context, p core.Principal, name string, ed
 	if err != nil {
 		return nil, nil, err
 	}
-	s.configs.invalidate(p.OrgID)
 	return zone, warnings, nil
 }
 
@@ -123,7 +122,7 @@ func (s *Service) DeleteZone(ctx context.Context, p core.Principal, name, etag s
 		return err
 	}
 	failpoint.Hit(fpZoneDelete)
-	err := s.store.Update(ctx, func(tx store.Tx) error {
+	err := s.edit(ctx, p.OrgID, func(tx store.Tx) error {
 		zone, err := readZone(ctx, tx, p.OrgID, name)
 		if err != nil {
 			return err
@@ -154,11 +153,7 @@ func (s *Service) DeleteZone(ctx context.Context, p core.Principal, name, etag s
 		}
 		return tx.Delete(ctx, o)
 	})
-	if err != nil {
-		return err
-	}
-	s.configs.invalidate(p.OrgID)
-	return nil
+	return err
 }
 
 func checkZone(name string, in ZoneInput) error {

@@ -113,6 +113,7 @@ func (s *Server) routes(chain *edge.Chain, configure *controlplane.Front, own *b
 	if err != nil {
 		return nil, err
 	}
+	own.ServeEdits(byHand, ownGateway)
 	runGateway, err := run.Gateway(context.Background())
 	if err != nil {
 		return nil, err

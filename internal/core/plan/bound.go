@@ -26,10 +26,14 @@ type Statement struct {
 }
 
 // Bounds returns the guardrails in force in the order of the schema.
-func (p *Plan) Bounds() []Bound {
-	limits := p.stack.limits.Bounds()
+func (p *Plan) Bounds() []Bound { return bounds(p.stack.limits) }
+
+// Bounds returns the guardrails in force for launches from the binding, in the order of the schema.
+func (b *Binding) Bounds() []Bound { return bounds(b.Limits) }
+
+func bounds(limits *guard.Limits) []Bound {
 	var out []Bound
-	for _, b := range limits {
+	for _, b := range limits.Bounds() {
 		e := b.Effect()
 		out = append(out, Bound{
 			Path: b.Field.Path, Value: e.Value, Owner: statement(e.Owner), Combined: statements(e.Combined), Shadowed: statements(e.Shadowed),

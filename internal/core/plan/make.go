@@ -23,6 +23,8 @@ type Options struct {
 	// Explain asks the backend of every candidate what it refuses, not only of those that are drawn. The decision is the
 	// same; more candidates are listed as refused.
 	Explain bool
+	// Terse leaves out of a refusal what would pass: it takes most of the time. Code and reasons are the same.
+	Terse bool
 }
 
 // Make decides a launch. The error is a fault: Invalid or Unimplemented for a malformed or unsupported request; otherwise

@@ -24,6 +24,9 @@ const (
 // help finds the nearest request that the snapshot admits. What is near one binding may be changed more than another one
 // needs, so that changes are taken back against the snapshot as a whole.
 func (m *maker) help(r *Refusal) {
+	if m.options.Terse {
+		return
+	}
 	var seen []string
 	m.attempts = 0
 	for i := range m.states {

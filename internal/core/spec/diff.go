@@ -92,6 +92,14 @@ func Diff(old, new *Layer) []Change {
 	return changes
 }
 
+// ChangeBetween compares two statements about one field, of which one may be the zero Leaf: nothing is stated.
+func ChangeBetween(x, y Leaf) Change {
+	if x.Field == nil && y.Field == nil {
+		return Change{}
+	}
+	return change(x, y)
+}
+
 func change(x, y Leaf) Change {
 	c := Change{Path: x.Path(), OldState: x.State, NewState: y.State}
 	if x.Field == nil {

@@ -34,6 +34,8 @@ type Front struct {
 	pod     PodFunc
 	onDrain func(func()) func() bool
 	table   *startreq.Table
+	// byHand and gateway serve edits over REST, see ServeEdits.
+	byHand, gateway http.Handler
 }
 
 // New returns the front of a control service. runners is the front that runners have there: they look the same here. pod renders the pods of plans; nil refuses to. onDrain calls a function when the
@@ -52,6 +54,7 @@ func (f *Front) Register(register func(*grpc.ServiceDesc, any)) {
 	register(&bermv1rpc.LogService_ServiceDesc, &logService{Front: f})
 	register(&bermv1rpc.OrgService_ServiceDesc, &orgService{Front: f})
 	register(&bermv1rpc.TokenService_ServiceDesc, &tokenService{Front: f})
+	register(&bermv1rpc.PreviewService_ServiceDesc, &previewService{Front: f})
 	register(&bermv1rpc.RevisionService_ServiceDesc, &revisionService{Front: f})
 	register(&bermv1rpc.ZoneService_ServiceDesc, &zoneService{Front: f})
 	register(&bermv1rpc.ImageService_ServiceDesc, &imageService{Front: f})
@@ -68,7 +71,7 @@ func (f *Front) Route(rt *rest.Router) {
 
 // Gateway returns the rest of the REST form.
 func (f *Front) Gateway(ctx context.Context) (http.Handler, error) {
-	mux, err := rest.NewGateway("berm.v1.ExplainService", "berm.v1.ImageService", "berm.v1.AbilityService", "berm.v1.BindingService", "berm.v1.CheckpointService", "berm.v1.OrgService", "berm.v1.TokenService", "berm.v1.RevisionService")
+	mux, err := rest.NewGateway("berm.v1.ExplainService", "berm.v1.ImageService", "berm.v1.AbilityService", "berm.v1.BindingService", "berm.v1.CheckpointService", "berm.v1.OrgService", "berm.v1.TokenService", "berm.v1.RevisionService", "berm.v1.PreviewService")
 	if err != nil {
 		return nil, err
 	}
@@ -93,6 +96,9 @@ func (f *Front) Gateway(ctx context.Context) (http.Handler, error) {
 		},
 		func(ctx context.Context, mux *runtime.ServeMux) error {
 			return bermv1rpc.RegisterRevisionServiceHandlerServer(ctx, mux, &revisionService{Front: f})
+		},
+		func(ctx context.Context, mux *runtime.ServeMux) error {
+			return bermv1rpc.RegisterPreviewServiceHandlerServer(ctx, mux, &previewService{Front: f})
 		},
 		func(ctx context.Context, mux *runtime.ServeMux) error {
 			return bermv1rpc.RegisterImageServiceHandlerServer(ctx, mux, &imageService{Front: f})

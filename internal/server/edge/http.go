@@ -31,8 +31,15 @@ func (c *Chain) HTTP(next http.Handler) http.Handler {
 	})
 }
 
+// Failer is a ResponseWriter that takes an error as it is, for a call within a call.
+type Failer interface{ FailWith(err error) }
+
 // Fail sends err as a google.rpc.Status body.
 func Fail(ctx context.Context, w http.ResponseWriter, err error) {
+	if f, ok := w.(Failer); ok {
+		f.FailWith(err)
+		return
+	}
 	Note(ctx, err)
 	if fault.Is(err, fault.Unauthenticated) {
 		w.Header().Set("WWW-Authenticate", "Bearer")

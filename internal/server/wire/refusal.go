@@ -65,7 +65,7 @@ func Candidates(list []plan.Candidate) []*bermv1.Candidate {
 		for _, r := range c.Reasons {
 			out[i].Reasons = append(out[i].Reasons, &bermv1.Reason{
 				Code: string(r.Code), Message: r.Message, Path: r.Path, Value: r.Value, Limit: r.Limit,
-				ValueOrigin: origin(r.ValueOrigin), LimitOrigin: origin(r.LimitOrigin),
+				ValueOrigin: Origin(r.ValueOrigin), LimitOrigin: Origin(r.LimitOrigin),
 			})
 		}
 	}
@@ -75,7 +75,8 @@ func Candidates(list []plan.Candidate) []*bermv1.Candidate {
 // Count returns a number of things as the wire has it.
 func Count(n int) int32 { return int32(max(0, min(n, math.MaxInt32))) }
 
-func origin(o *resolve.Origin) *bermv1.Origin {
+// Origin returns who made a statement, nil for nobody.
+func Origin(o *resolve.Origin) *bermv1.Origin {
 	if o == nil {
 		return nil
 	}
