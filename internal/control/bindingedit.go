@@ -83,7 +83,7 @@ func (s *Service) editBindings(
 		if err := checkEtag(st.Etag, "runner "+current.RunnerID, current.Meta); err != nil {
 			return patch, err
 		}
-		names, err := bindingNames(ctx, tx, current, map[string]string{})
+		names, err := s.bindingNames(ctx, tx, current)
 		if err != nil {
 			return patch, err
 		}

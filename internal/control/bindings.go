@@ -3,7 +3,6 @@ package control
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -41,28 +40,33 @@ func (s *Service) checkBindings(ctx context.Context, tx store.Reader, r, current
 	// Origins in messages name the revision that is being written.
 	next := *r
 	next.Revision++
+	had := overridesOf(current)
 	for i, b := range r.Bindings {
 		at := bindingPath(i)
-		profile, err := boundProfile(ctx, tx, e, at, r.OrgID, b)
+		_, kept := had[overrideKey(b)]
+		asIs := kept && sameGround(current, r) // It was checked when it was written, and at each edit beneath it.
+		profile, name, err := s.boundAs(ctx, tx, e, at, r.OrgID, b, asIs)
 		if err != nil {
 			return nil, err
 		}
-		if profile == nil {
+		if name == "" {
 			continue
 		}
-		name := b.BindingName(profile)
 		if first, taken := names[name]; taken {
 			e.WithField(at+".profile_name", "%q is also the name of profile_bindings[%d]; launches select a binding by its name, so give one of them another", name, first)
 			continue
 		}
 		names[name] = i
+		if asIs {
+			continue
+		}
 		folded, err := plan.NewBinding(&next, zone, profile, b, owner)
 		if err != nil {
 			e.WithField(at, "%s", err)
 			continue
 		}
 		problems := s.problems(&next, folded)
-		if hasOverride(current, b) {
+		if kept {
 			lost, err := s.lostByMove(ctx, tx, current, &next, profile, b, folded)
 			if err != nil {
 				return nil, err
@@ -171,6 +175,20 @@ func shapeOfBindings(e *fault.Error, bindings []core.Binding) {
 	}
 }
 
+// boundAs returns the profile of a binding and the name that selects the binding, or no name, with a violation. Of a binding that is
+// there as it is, the profile is not read: it cannot be gone.
+func (s *Service) boundAs(ctx context.Context, r store.Reader, e *fault.Error, at, orgID string, b core.Binding, asIs bool) (*core.Profile, string, error) {
+	if asIs {
+		name, err := s.nameOf(ctx, r, orgID, b)
+		return nil, name, err
+	}
+	profile, err := boundProfile(ctx, r, e, at, orgID, b)
+	if err != nil || profile == nil {
+		return nil, "", err
+	}
+	return profile, b.BindingName(profile), nil
+}
+
 // boundProfile returns the profile of a binding, or nil with a violation. A profile of another organization is a missing one.
 func boundProfile(ctx context.Context, r store.Reader, e *fault.Error, at, orgID string, b core.Binding) (*core.Profile, error) {
 	path := at + ".profile_template_id"
@@ -190,12 +208,23 @@ func boundProfile(ctx context.Context, r store.Reader, e *fault.Error, at, orgID
 	return profile, err
 }
 
-// hasOverride reports whether a runner has a binding of the same profile with the same override.
-func hasOverride(r *core.Runner, b core.Binding) bool {
-	return r != nil && slices.ContainsFunc(r.Bindings, func(have core.Binding) bool {
-		return have.ProfileID == b.ProfileID && have.Overrides.String() == b.Overrides.String()
-	})
+// overridesOf returns the keys of the bindings of a runner, nil for none.
+func overridesOf(r *core.Runner) map[string]struct{} {
+	if r == nil {
+		return nil
+	}
+	keys := make(map[string]struct{}, len(r.Bindings))
+	for _, b := range r.Bindings {
+		keys[overrideKey(b)] = struct{}{}
+	}
+	return keys
 }
+
+// overrideKey is the same for bindings of one profile with one override.
+func overrideKey(b core.Binding) string { return b.ProfileID + b.Overrides.String() }
+
+// sameGround reports whether two states of a runner put the same beneath the profiles of their bindings.
+func sameGround(a, b *core.Runner) bool { return a.Zone == b.Zone && a.Managed == b.Managed }
 
 // addBindingProblem says where in the list a violation is, and lets its reason be that of the refusal when it is the first.
 func addBindingProblem(e *fault.Error, at string, profile *core.Profile, v guard.Violation) {

@@ -217,10 +217,8 @@ func (b *bootstrapper) move(ctx context.Context, o *store.Object, zone string) (
 		return r, err
 	}
 	patch := RunnerPatch{Mask: []string{"identity.zone"}, Runner: RunnerInput{Zone: zone, Reason: "zone given on the command line"}}
-	if o, _, err = b.reviseRunner(ctx, b.tx, b.principal(), o, r, patch); err != nil {
-		return nil, err
-	}
-	return runnerFrom(o)
+	next, _, err := b.reviseRunner(ctx, b.tx, b.principal(), o, r, patch)
+	return next, err
 }
 
 // profile finds or makes the profile that new runners bind.

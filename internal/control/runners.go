@@ -144,9 +144,8 @@ func (s *Service) ListRunners(ctx context.Context, p core.Principal, page Page) 
 			return err
 		}
 		next, views = after, make([]*RunnerView, len(objects))
-		names := map[string]string{}
 		for i, o := range objects {
-			if views[i], err = s.viewWith(ctx, r, o, names); err != nil {
+			if views[i], err = s.viewOf(ctx, r, o); err != nil {
 				return err
 			}
 		}
@@ -186,10 +185,12 @@ func (s *Service) updateRunner(
 		if err != nil {
 			return err
 		}
-		if o, warnings, err = s.reviseRunner(ctx, tx, p, o, current, patch); err != nil {
+		next, lost, err := s.reviseRunner(ctx, tx, p, o, current, patch)
+		if err != nil {
 			return err
 		}
-		view, err = s.viewOf(ctx, tx, o)
+		warnings = lost
+		view, err = s.view(ctx, tx, next)
 		return err
 	})
 	if err != nil {
@@ -198,10 +199,10 @@ func (s *Service) updateRunner(
 	return view, warnings, nil
 }
 
-// reviseRunner writes what a patch makes of current and returns the object that is then there.
+// reviseRunner writes what a patch makes of current, read from o, and returns the runner that is then there.
 func (s *Service) reviseRunner(
 	ctx context.Context, tx store.Tx, p core.Principal, o *store.Object, current *core.Runner, patch RunnerPatch,
-) (*store.Object, []string, error) {
+) (*core.Runner, []string, error) {
 	if err := checkEtag(patch.Etag, "runner "+current.RunnerID, current.Meta); err != nil {
 		return nil, nil, err
 	}
@@ -221,11 +222,13 @@ func (s *Service) reviseRunner(
 		return nil, nil, err
 	}
 	if string(written.Body) == string(o.Body) {
-		return o, nil, nil
+		return current, nil, nil
 	}
 	s.revise(&next.Meta, p, patch.Runner.Reason)
 	written.UpdatedAt, written.UpdatedBy, written.Reason = next.UpdatedAt, next.UpdatedBy, next.Reason
-	return written, lost, tx.Update(ctx, written)
+	err = tx.Update(ctx, written)
+	next.Meta = metaOf(written)
+	return next, lost, err
 }
 
 // ApplyRunnerUpdate asks for the update that is available. The runners of this build are part of the server: they are

@@ -76,6 +76,7 @@ type Service struct {
 	cleanUps chan struct{}
 	live     *liveTable
 	contacts *contacts
+	names    profileNames
 	pools    *poolTeller
 }
 

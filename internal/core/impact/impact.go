@@ -118,13 +118,16 @@ func field(x, y side) (Field, bool) {
 
 // meaning says what a change of a resolved value is: beneath it nothing is left that could show through.
 func meaning(c spec.Change, f Field) string {
+	had, has := f.Old.text() != "" && f.Old.text() != "null", f.New.text() != "" && f.New.text() != "null"
 	switch {
 	case c.SameAmount || c.Grew != 0:
 		return c.Meaning()
-	case f.Old == nil || string(f.Old.Value) == "null":
+	case had && has:
+		return "replaced"
+	case has:
 		return "gets a value"
-	case f.New == nil || string(f.New.Value) == "null":
+	case had:
 		return "has no value any more"
 	}
-	return "replaced"
+	return "has no value still"
 }
