@@ -51,6 +51,7 @@ func (f *Front) Register(register func(*grpc.ServiceDesc, any)) {
 	register(&bermv1rpc.BindingService_ServiceDesc, &bindingService{Front: f})
 	register(&bermv1rpc.CheckpointService_ServiceDesc, &checkpointService{Front: f})
 	register(&bermv1rpc.FileService_ServiceDesc, &fileService{Front: f})
+	register(&bermv1rpc.LintService_ServiceDesc, &lintService{Front: f})
 	register(&bermv1rpc.LogService_ServiceDesc, &logService{Front: f})
 	register(&bermv1rpc.OrgService_ServiceDesc, &orgService{Front: f})
 	register(&bermv1rpc.TokenService_ServiceDesc, &tokenService{Front: f})
@@ -71,7 +72,7 @@ func (f *Front) Route(rt *rest.Router) {
 
 // Gateway returns the rest of the REST form.
 func (f *Front) Gateway(ctx context.Context) (http.Handler, error) {
-	mux, err := rest.NewGateway("berm.v1.ExplainService", "berm.v1.ImageService", "berm.v1.AbilityService", "berm.v1.BindingService", "berm.v1.CheckpointService", "berm.v1.OrgService", "berm.v1.TokenService", "berm.v1.RevisionService", "berm.v1.PreviewService")
+	mux, err := rest.NewGateway("berm.v1.ExplainService", "berm.v1.ImageService", "berm.v1.AbilityService", "berm.v1.BindingService", "berm.v1.CheckpointService", "berm.v1.OrgService", "berm.v1.TokenService", "berm.v1.RevisionService", "berm.v1.PreviewService", "berm.v1.LintService")
 	if err != nil {
 		return nil, err
 	}
@@ -99,6 +100,9 @@ func (f *Front) Gateway(ctx context.Context) (http.Handler, error) {
 		},
 		func(ctx context.Context, mux *runtime.ServeMux) error {
 			return bermv1rpc.RegisterPreviewServiceHandlerServer(ctx, mux, &previewService{Front: f})
+		},
+		func(ctx context.Context, mux *runtime.ServeMux) error {
+			return bermv1rpc.RegisterLintServiceHandlerServer(ctx, mux, &lintService{Front: f})
 		},
 		func(ctx context.Context, mux *runtime.ServeMux) error {
 			return bermv1rpc.RegisterImageServiceHandlerServer(ctx, mux, &imageService{Front: f})
