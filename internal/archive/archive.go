@@ -33,6 +33,9 @@ const (
 	chunk = 64 << 10
 )
 
+// Size is the PAX record of the size of a file that was packed without its content.
+const Size = "BERM.size"
+
 // Note is the PAX record of what was left out.
 const Note = "BERM.note"
 
@@ -45,6 +48,10 @@ type Options struct {
 	KeepSetuid bool
 	// KeepLinks keeps symbolic links that lead out of what is packed or unpacked, which are left out otherwise.
 	KeepLinks bool
+	// Bare packs files without their content; the record Size says how much they have.
+	Bare bool
+	// Skip says which files are not packed.
+	Skip func(name string, info fs.FileInfo) bool
 	// Enter refuses directories that are not to be looked into, with why.
 	Enter func(dir *os.File) error
 	// Left is told what is left out, and why.

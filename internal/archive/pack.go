@@ -9,6 +9,7 @@ import (
 	"os"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -68,6 +69,9 @@ func (p *packer) header(as string, info fs.FileInfo, link string) error {
 	}
 	if h.Typeflag == tar.TypeDir {
 		h.Name += "/"
+	}
+	if p.o.Bare && h.Typeflag == tar.TypeReg {
+		h.PAXRecords, h.Size = map[string]string{Size: strconv.FormatInt(h.Size, 10)}, 0
 	}
 	// Whose it is says something of the one side that the other need not know.
 	h.Uid, h.Gid, h.Uname, h.Gname = 0, 0, "", ""
@@ -178,6 +182,12 @@ func (p *packer) contents(dir *os.Root, as string, info fs.FileInfo, depth int) 
 
 // file writes a regular file, as long as it was when it was opened.
 func (p *packer) file(dir *os.Root, name, as string, seen fs.FileInfo) error {
+	switch {
+	case p.o.Skip != nil && p.o.Skip(as, seen):
+		return nil
+	case p.o.Bare:
+		return p.header(as, seen, "")
+	}
 	var f *os.File
 	var info fs.FileInfo
 	var err error

@@ -137,7 +137,7 @@ type Backend interface {
 	WriteFile(ctx context.Context, id, path string, mode uint32, r io.Reader) error
 	// ReadArchive packs a directory or a regular file, as package archive does; what is neither is left out. The reader fails
 	// when anything else could not be packed whole.
-	ReadArchive(ctx context.Context, id, path string) (io.ReadCloser, error)
+	ReadArchive(ctx context.Context, id, path string, part ArchivePart) (io.ReadCloser, error)
 	// WriteArchive unpacks an archive: below path under name where path is a directory (itself when name is empty), else as
 	// path. Each file is written whole or not at all. A stream that is none, or unsafe: Invalid.
 	WriteArchive(ctx context.Context, id, path, name string, r io.Reader) error

@@ -2,6 +2,7 @@ package backend
 
 import (
 	"context"
+	"encoding/json"
 	"io"
 	"time"
 )
@@ -18,6 +19,23 @@ type Transfers interface {
 	WriteFileFrom(ctx context.Context, id, path string, u Upload, r io.Reader) error
 	// FileState tells how far writing a file came. name is that of the Upload.
 	FileState(ctx context.Context, id, path, name string) (FileState, error)
+}
+
+// MaxSkip is how many bytes the names of an ArchivePart may have together, by SkipSize.
+const MaxSkip = 512 << 10
+
+// ArchivePart is what ReadArchive packs of a directory. The zero value is all.
+type ArchivePart struct {
+	// Bare packs files without their content (archive.Size says how much they have).
+	Bare bool
+	// Skip names files that are not packed, as they would be named in the archive.
+	Skip []string
+}
+
+// SkipSize is what a name counts: about what it has as JSON.
+func SkipSize(name string) int {
+	text, _ := json.Marshal(name) //nolint:errchkjson // a string
+	return len(text) + 1
 }
 
 // FileInfo is what a file is, without its content.

@@ -98,30 +98,7 @@ func (s *session) copyIn(ctx context.Context, c *client.Client, local, id, to st
 	if !info.IsDir() {
 		return s.fileIn(ctx, c, dir, name, &upload{id: id, to: to, as: as, local: local}, flags)
 	}
-	ctx, cancel := context.WithCancel(ctx) // Without the end of our side, the server takes no archive for whole.
-	defer cancel()
-	stream, err := c.Files().WriteArchive(ctx)
-	if err != nil {
-		return err
-	}
-	init := &bermv1.WriteArchiveInit{SandboxId: id, Path: to, Name: as}
-	if err := stream.Send(&bermv1.WriteArchiveRequest{Request: &bermv1.WriteArchiveRequest_Init{Init: init}}); err != nil {
-		return answerOf(stream, err)
-	}
-	p := s.progressOf(flags, "copied to "+id+":"+to)
-	w := bufio.NewWriterSize(writerFunc(func(data []byte) error {
-		return stream.Send(&bermv1.WriteArchiveRequest{Request: &bermv1.WriteArchiveRequest_Data{Data: data}})
-	}), copyChunk)
-	err = archive.Pack(w, dir, name, archive.Options{KeepSetuid: flags.setuid, KeepLinks: true, Left: p.left, Progress: p.progress})
-	if err == nil {
-		err = w.Flush()
-	}
-	if errors.Is(err, io.EOF) { // The server ended it, and says why.
-		err = answerOf(stream, err)
-	} else if err == nil {
-		_, err = stream.CloseAndRecv()
-	}
-	return p.end(copyError(local, err))
+	return s.treeIn(ctx, c, &treeUpload{id: id, to: to, as: as, local: local, dir: dir, flags: flags})
 }
 
 // streamIn writes content whose end is where it ends.
@@ -188,6 +165,9 @@ func (s *session) copyOut(ctx context.Context, c *client.Client, id, from, local
 		if err := s.fileOut(ctx, c, &download{id: id, from: from, local: local}, flags); !fault.HasReason(err, fault.ReasonFileIsDirectory) {
 			return err
 		}
+	}
+	if was, err := os.Stat(local); local != "-" && (err != nil || was.IsDir()) {
+		return s.treeOut(ctx, c, &treeDownload{id: id, from: from, local: local}, flags)
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

@@ -4,17 +4,26 @@ import (
 	"context"
 	"io"
 
+	"github.com/bermhq/berm/internal/backend"
 	"github.com/bermhq/berm/internal/core"
+	"github.com/bermhq/berm/internal/core/fault"
 	"github.com/bermhq/berm/internal/failpoint"
 )
 
 // ReadArchive packs a directory or a file of a running sandbox (package archive). Errors have the metadata filepath.
-func (s *Service) ReadArchive(ctx context.Context, p core.Principal, id, path string) (io.ReadCloser, error) {
+func (s *Service) ReadArchive(ctx context.Context, p core.Principal, id, path string, part backend.ArchivePart) (io.ReadCloser, error) {
 	if err := s.allow(p, "ReadArchive"); err != nil {
 		return nil, err
 	}
 	if err := checkPath(path); err != nil {
 		return nil, err
+	}
+	size := 0
+	for _, name := range part.Skip {
+		size += backend.SkipSize(name)
+	}
+	if size > backend.MaxSkip {
+		return nil, fault.Invalidf(fault.ReasonInvalidRequest, "too much is to be left out").WithField("skip", "%d bytes of names, the limit is %d", size, backend.MaxSkip)
 	}
 	link, err := s.reach(ctx, p.OrgID, id)
 	if err != nil {
@@ -22,7 +31,7 @@ func (s *Service) ReadArchive(ctx context.Context, p core.Principal, id, path st
 	}
 	failpoint.Hit(fpReadArchive)
 	over := s.busy(id)
-	r, err := link.ReadArchive(ctx, id, path)
+	r, err := link.ReadArchive(ctx, id, path, part)
 	if err != nil {
 		over()
 		return nil, withPath(s.linkFault(ctx, p.OrgID, id, err), path)

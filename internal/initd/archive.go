@@ -38,7 +38,15 @@ func (d *daemon) readArchive(s *stream, req wire.Request) {
 		return
 	}
 	w := &dataWriter{to: s, buf: make([]byte, wire.HeaderSize+wire.MaxData), used: wire.HeaderSize}
-	err = archive.Pack(w, dir, name, archive.Options{KeepSetuid: true, KeepLinks: true, Enter: noPseudo, Call: d.files.call})
+	o := archive.Options{KeepSetuid: true, KeepLinks: true, Bare: req.Bare, Enter: noPseudo, Call: d.files.call}
+	if len(req.Skip) > 0 {
+		skip := make(map[string]bool, len(req.Skip))
+		for _, name := range req.Skip {
+			skip[name] = true
+		}
+		o.Skip = func(name string, _ fs.FileInfo) bool { return skip[name] }
+	}
+	err = archive.Pack(w, dir, name, o)
 	if err == nil {
 		err = w.flush()
 	}

@@ -142,8 +142,8 @@ func (a *Agent) WriteFile(ctx context.Context, id, path string, mode uint32, r i
 }
 
 // ReadArchive packs what is at a path of a sandbox.
-func (a *Agent) ReadArchive(ctx context.Context, id, path string) (io.ReadCloser, error) {
-	return a.backend.ReadArchive(ctx, id, path)
+func (a *Agent) ReadArchive(ctx context.Context, id, path string, part backend.ArchivePart) (io.ReadCloser, error) {
+	return a.backend.ReadArchive(ctx, id, path, part)
 }
 
 // WriteArchive unpacks an archive in a sandbox.

@@ -44,7 +44,7 @@ type Link interface {
 	Exec(ctx context.Context, id string, e backend.Exec) (backend.Process, error)
 	ReadFile(ctx context.Context, id, path string, limit int64) (io.ReadCloser, int64, error)
 	WriteFile(ctx context.Context, id, path string, mode uint32, r io.Reader) error
-	ReadArchive(ctx context.Context, id, path string) (io.ReadCloser, error)
+	ReadArchive(ctx context.Context, id, path string, part backend.ArchivePart) (io.ReadCloser, error)
 	WriteArchive(ctx context.Context, id, path, name string, r io.Reader) error
 	backend.Transfers
 	Logs(ctx context.Context, id string, q backend.LogQuery) (backend.LogReader, error)

@@ -163,7 +163,7 @@ func (c *Client) open(ctx context.Context, req wire.Request) (*conn, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, contextFault(err)
 	}
-	if err := checkStrings(slices.Concat(req.Argv, req.Env, []string{req.Dir, req.Path, req.Name})); err != nil {
+	if err := checkStrings(slices.Concat(req.Argv, req.Env, []string{req.Dir, req.Path, req.Name}, req.Skip)); err != nil {
 		return nil, fault.Invalidf(fault.ReasonInvalidRequest, "%v", err)
 	}
 	if err := checkEnv(req.Env); err != nil {

@@ -45,9 +45,9 @@ func (c *Client) ReadFile(ctx context.Context, path string, limit int64) (io.Rea
 }
 
 // ReadArchive packs a directory or a file of the sandbox (package archive). The reader fails if anything could not be packed
-// whole.
-func (c *Client) ReadArchive(ctx context.Context, path string) (io.ReadCloser, error) {
-	r, _, err := c.read(ctx, wire.Request{Op: wire.OpReadArchive, Path: path})
+// whole. bare leaves out the content of files, skip the files of these names.
+func (c *Client) ReadArchive(ctx context.Context, path string, bare bool, skip []string) (io.ReadCloser, error) {
+	r, _, err := c.read(ctx, wire.Request{Op: wire.OpReadArchive, Path: path, Bare: bare, Skip: skip})
 	return r, err
 }
 

@@ -81,5 +81,37 @@ inside 'printf x | dd of=/workspace/big bs=1 seek=1000 conv=notrunc' 2>/dev/null
 check "out: it is told, and copied from its beginning" "yes" "$(grep -q 'has changed since' "$WORK/errs" && ! grep -q 'from before' "$WORK/errs" && echo yes || cat "$WORK/errs")"
 check "out: it is what the source is now" "$(inside 'sha256sum </workspace/big')" "$(sha256sum <"$back")"
 
+# Directories: what was whole is not copied again.
+tree=$WORK/tree; mkdir -p "$tree/sub"
+for ((i = 0; i < 60; i++)); do head -c 3000000 /dev/urandom >"$tree/sub/$i"; done; echo small >"$tree/small"; ln -s small "$tree/link"; chmod 555 "$tree/sub"
+sums() { (cd "$1" && find . -type f -exec sha256sum {} + | sort); }
+entered() { inside 'ls /workspace/tree/sub 2>/dev/null | wc -l'; }
+left() { ls "$WORK/out/tree/sub" 2>/dev/null | wc -l; }
+ENOUGH=5
+resumed() { grep -q 'of it from before' "$WORK/errs" && echo yes || cat "$WORK/errs"; }
+"$BERM" cp "$tree" "$id:/workspace/" 2>"$WORK/errs" & copy=$!
+middle $copy entered && crash_server
+wait $copy; check "a directory in: goes on by itself when the server is killed" "0 yes" "$? $(resumed)"
+check "a directory in: all is there" "$(sums "$tree")" "$(inside 'cd /workspace/tree && find . -type f -exec sha256sum {} + | sort')"
+mkdir "$WORK/out"
+"$BERM" cp "$id:/workspace/tree" "$WORK/out" 2>"$WORK/errs" & copy=$!
+middle $copy left && crash_server
+wait $copy; check "a directory out: goes on by itself when the server is killed" "0 yes" "$? $(resumed)"
+check "a directory out: all is here" "$(sums "$tree")" "$(sums "$WORK/out/tree")"
+check "a directory out: with its mode and links" "555 small" "$(stat -c %a "$WORK/out/tree/sub") $(readlink "$WORK/out/tree/link")"
+inside 'rm -rf /workspace/tree'; chmod 755 "$WORK/out/tree/sub"; rm -r "$WORK/out/tree"
+"$BERM" cp -q "$tree" "$id:/workspace/tree" & copy=$!
+middle $copy entered && kill -9 $copy; wait $copy 2>/dev/null
+"$BERM" cp --resume "$tree" "$id:/workspace/tree" 2>"$WORK/errs"; check "a directory in: --resume does not guess where it goes" "6" $?
+"$BERM" cp --resume "$tree/." "$id:/workspace/tree" 2>"$WORK/errs"; check "a directory in: --resume" "0 yes" "$? $(resumed)"
+check "a directory in: all is there after --resume" "$(sums "$tree")" "$(inside 'cd /workspace/tree && find . -type f -exec sha256sum {} + | sort')"
+"$BERM" cp -q "$id:/workspace/tree" "$WORK/out" & copy=$!
+middle $copy left && kill -9 $copy; wait $copy 2>/dev/null
+inside 'chmod u+w /workspace/tree/sub; echo changed >/workspace/tree/sub/0'
+"$BERM" cp --resume "$id:/workspace/tree" "$WORK/out" 2>"$WORK/errs"; check "a directory out: --resume" "0 yes" "$? $(resumed)"
+check "a directory out: what changed was copied again" "changed" "$(cat "$WORK/out/tree/sub/0")"
+check "a directory out: all is here after --resume" "$(sums "$tree" | grep -v ' ./sub/0$')" "$(sums "$WORK/out/tree" | grep -v ' ./sub/0$')"
+chmod -R u+w "$tree" "$WORK/out"
+
 echo "$passed passed, $failed failed"
 [ $failed -eq 0 ]

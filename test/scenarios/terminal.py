@@ -77,8 +77,8 @@ def session():
 
 
 def detach():
-    type_(b"sleep 4321\n")
-    expect(rb"sleep 4321")
+    type_(b"bash -c 'echo be''gun; exec sleep 4321'\n")
+    expect(rb"[\r\n]begun")
     type_(os.environ.get("KEYS", "\x10\x11").encode())
 
 

@@ -30,7 +30,11 @@ type ReadArchiveRequest struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	SandboxId string                 `protobuf:"bytes,1,opt,name=sandbox_id,json=sandboxId,proto3" json:"sandbox_id,omitempty"`
 	// An absolute path of a directory or a regular file.
-	Path          string `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
+	Path string `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
+	// Files come without their content: with a size of 0, and their own in a PAX record BERM.size.
+	Bare bool `protobuf:"varint,3,opt,name=bare,proto3" json:"bare,omitempty"`
+	// Files that are left out, by the names that they have in the archive. As JSON they may have 512 KiB together.
+	Skip          []string `protobuf:"bytes,4,rep,name=skip,proto3" json:"skip,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -77,6 +81,20 @@ func (x *ReadArchiveRequest) GetPath() string {
 		return x.Path
 	}
 	return ""
+}
+
+func (x *ReadArchiveRequest) GetBare() bool {
+	if x != nil {
+		return x.Bare
+	}
+	return false
+}
+
+func (x *ReadArchiveRequest) GetSkip() []string {
+	if x != nil {
+		return x.Skip
+	}
+	return nil
 }
 
 // ReadArchiveResponse is a piece of a tar archive of regular files, directories and symbolic links. Its first entry is named "."
@@ -939,11 +957,13 @@ var File_berm_v1_file_proto protoreflect.FileDescriptor
 
 const file_berm_v1_file_proto_rawDesc = "" +
 	"\n" +
-	"\x12berm/v1/file.proto\x12\aberm.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"Q\n" +
+	"\x12berm/v1/file.proto\x12\aberm.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x83\x01\n" +
 	"\x12ReadArchiveRequest\x12\"\n" +
 	"\n" +
 	"sandbox_id\x18\x01 \x01(\tB\x03\xe0A\x02R\tsandboxId\x12\x17\n" +
-	"\x04path\x18\x02 \x01(\tB\x03\xe0A\x02R\x04path\")\n" +
+	"\x04path\x18\x02 \x01(\tB\x03\xe0A\x02R\x04path\x12\x17\n" +
+	"\x04bare\x18\x03 \x01(\bB\x03\xe0A\x01R\x04bare\x12\x17\n" +
+	"\x04skip\x18\x04 \x03(\tB\x03\xe0A\x01R\x04skip\")\n" +
 	"\x13ReadArchiveResponse\x12\x12\n" +
 	"\x04data\x18\x01 \x01(\fR\x04data\"g\n" +
 	"\x13WriteArchiveRequest\x12/\n" +

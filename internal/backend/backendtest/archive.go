@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/bermhq/berm/internal/archive"
 	"github.com/bermhq/berm/internal/backend"
 	"github.com/bermhq/berm/internal/core/fault"
 )
@@ -42,7 +43,7 @@ func packed(t *testing.T, names ...string) io.Reader {
 // unpacked lists what an archive of the sandbox holds: name, mode and content.
 func (s *suite) unpacked(t *testing.T, id, path string) string {
 	t.Helper()
-	r, err := s.b.ReadArchive(s.ctx, id, path)
+	r, err := s.b.ReadArchive(s.ctx, id, path, backend.ArchivePart{})
 	if err != nil {
 		t.Fatalf("read archive of %s: %v", path, err)
 	}
@@ -101,6 +102,20 @@ func (s *suite) testArchives() {
 			}
 		}
 	})
+	s.sub("a part of a directory", func(t *testing.T) {
+		if err := write("/tmp", "part", packed(t, "./", "a", "d/", "d/b", "d/c")); err != nil {
+			t.Fatal(err)
+		}
+		r, err := s.b.ReadArchive(s.ctx, id, "/tmp/part", backend.ArchivePart{Bare: true, Skip: []string{"a", "d", "d/c", "nothing"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		list, err := archive.List(r)
+		if err != nil || len(list) != 3 || !list["d"].Mode.IsDir() || list["d/b"].Size != 3 || list["d/b"].Mode != 0o640 {
+			t.Errorf("%v, %v", list, err)
+		}
+	})
 	s.sub("a stream that breaks off", func(t *testing.T) {
 		whole, _ := io.ReadAll(packed(t, "./", "first", "second"))
 		err := write("/tmp", "broken", io.MultiReader(bytes.NewReader(whole[:1600]), failing{}))
@@ -125,14 +140,14 @@ func (s *suite) testArchives() {
 		}
 	})
 	s.sub("errors name what is wrong", func(t *testing.T) {
-		_, err := s.b.ReadArchive(s.ctx, id, "/tmp/absent")
+		_, err := s.b.ReadArchive(s.ctx, id, "/tmp/absent", backend.ArchivePart{})
 		wantFault(t, err, fault.NotFound, fault.ReasonFileNotFound)
 		if got := fault.From(err).Meta["filepath"]; got != "/tmp/absent" {
 			t.Errorf("filepath %q", got)
 		}
-		_, err = s.b.ReadArchive(s.ctx, id, "relative")
+		_, err = s.b.ReadArchive(s.ctx, id, "relative", backend.ArchivePart{})
 		wantFault(t, err, fault.Invalid, "")
-		_, err = s.b.ReadArchive(s.ctx, "sbx-unknown", "/tmp")
+		_, err = s.b.ReadArchive(s.ctx, "sbx-unknown", "/tmp", backend.ArchivePart{})
 		wantFault(t, err, fault.NotFound, fault.ReasonSandboxNotFound)
 		if err := write("/usr", "new", packed(t, "./", "a")); err == nil {
 			t.Error("the image's read-only part was written to")

@@ -9,15 +9,17 @@ import (
 	"maps"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
+	"github.com/bermhq/berm/internal/archive"
 	"github.com/bermhq/berm/internal/backend"
 	"github.com/bermhq/berm/internal/core/fault"
 )
 
 // ReadArchive packs a copy of what is at a path now.
-func (b *Backend) ReadArchive(_ context.Context, id, p string) (io.ReadCloser, error) {
+func (b *Backend) ReadArchive(_ context.Context, id, p string, part backend.ArchivePart) (io.ReadCloser, error) {
 	fs, err := b.filesOf(id)
 	if err != nil {
 		return nil, err
@@ -28,7 +30,7 @@ func (b *Backend) ReadArchive(_ context.Context, id, p string) (io.ReadCloser, e
 	}
 	var out bytes.Buffer
 	w := tar.NewWriter(&out)
-	if err := fs.pack(w, p, clean); err != nil {
+	if err := fs.pack(w, p, clean, part); err != nil {
 		return nil, err
 	}
 	if err := w.Close(); err != nil {
@@ -37,7 +39,7 @@ func (b *Backend) ReadArchive(_ context.Context, id, p string) (io.ReadCloser, e
 	return io.NopCloser(&out), nil
 }
 
-func (f *files) pack(w *tar.Writer, p, clean string) error {
+func (f *files) pack(w *tar.Writer, p, clean string, part backend.ArchivePart) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.entries[clean] == nil {
@@ -60,10 +62,17 @@ func (f *files) pack(w *tar.Writer, p, clean string) error {
 		if e.dir {
 			h.Typeflag, h.Name = tar.TypeDir, as+"/"
 		}
+		content := e.data
+		switch {
+		case !e.dir && slices.Contains(part.Skip, as):
+			continue
+		case !e.dir && part.Bare:
+			h.PAXRecords, h.Size, content = map[string]string{archive.Size: strconv.FormatInt(h.Size, 10)}, 0, nil
+		}
 		if err := w.WriteHeader(h); err != nil {
 			return err
 		}
-		if _, err := w.Write(e.data); err != nil {
+		if _, err := w.Write(content); err != nil {
 			return err
 		}
 	}

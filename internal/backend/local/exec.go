@@ -97,12 +97,12 @@ func (b *Backend) WriteFile(ctx context.Context, id, path string, mode uint32, r
 }
 
 // ReadArchive packs what is at a path of a sandbox.
-func (b *Backend) ReadArchive(ctx context.Context, id, path string) (io.ReadCloser, error) {
+func (b *Backend) ReadArchive(ctx context.Context, id, path string, part backend.ArchivePart) (io.ReadCloser, error) {
 	client, err := b.await(ctx, id)
 	if err != nil {
 		return nil, err
 	}
-	r, err := client.ReadArchive(ctx, path)
+	r, err := client.ReadArchive(ctx, path, part.Bare, part.Skip)
 	if err != nil {
 		return nil, b.explain(id, err)
 	}

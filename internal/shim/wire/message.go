@@ -100,6 +100,10 @@ type Request struct {
 	Offset int64 `json:"offset,omitempty"`
 	Follow bool  `json:"follow,omitempty"`
 
+	// Bare and Skip: read_archive; without the content of files, and without the files of these names.
+	Bare bool     `json:"bare,omitempty"`
+	Skip []string `json:"skip,omitempty"`
+
 	// Prefix: read_from and write_from with an offset; the SHA-256 digest of the content before it.
 	Prefix []byte `json:"prefix,omitempty"`
 	// Size and ModTime: write_from; of the whole file.
