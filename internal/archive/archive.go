@@ -52,6 +52,8 @@ type Options struct {
 	Bare bool
 	// Skip says which files are not packed.
 	Skip func(name string, info fs.FileInfo) bool
+	// Sweep removes, from directories that are unpacked into, the unfinished files of this user whose writers were killed.
+	Sweep bool
 	// Enter refuses directories that are not to be looked into, with why.
 	Enter func(dir *os.File) error
 	// Left is told what is left out, and why.

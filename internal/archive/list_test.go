@@ -7,8 +7,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/bermhq/berm/internal/archive"
 )
@@ -52,6 +55,33 @@ func TestBare(t *testing.T) {
 	}
 	if !(archive.Entry{Mode: e.Mode | fs.ModeSetuid, Size: e.Size, ModTime: e.ModTime}).Same(info, archive.Options{}) {
 		t.Error("a bit that is not kept makes it another")
+	}
+}
+
+// TestSweep: what a killed unpacker left goes, and nothing else does.
+func TestSweep(t *testing.T) {
+	to := t.TempDir()
+	must(t, os.Mkdir(filepath.Join(to, "x"), 0o755))
+	at := func(name string) string { return filepath.Join(to, "x", name) }
+	const left, live, link, dir, own = ".berm-0123456789abcdef", ".berm-1123456789abcdef", ".berm-2123456789abcdef", ".berm-3123456789abcdef", ".berm-mine"
+	for _, name := range []string{left, live, own} {
+		must(t, os.WriteFile(at(name), []byte("half"), 0o600))
+	}
+	must(t, os.Symlink(own, at(link)))
+	must(t, os.Mkdir(at(dir), 0o755))
+	writer, err := os.Open(at(live))
+	must(t, err)
+	defer writer.Close()
+	must(t, unix.Flock(int(writer.Fd()), unix.LOCK_EX))
+	must(t, archive.Unpack(forge(t, top, entry{kind: tar.TypeReg, name: "f", body: "whole"}), root(t, to), "x", archive.Options{Sweep: true}))
+	entries, err := os.ReadDir(filepath.Join(to, "x"))
+	must(t, err)
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	if want := []string{live, link, dir, own, "f"}; !slices.Equal(names, want) {
+		t.Errorf("%q, want %q", names, want)
 	}
 }
 

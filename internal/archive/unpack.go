@@ -223,6 +223,9 @@ func (u *unpacker) enter(sub *os.Root, as string, h *tar.Header) {
 	} else {
 		u.o.call(func() { d.noCase = withoutCase(sub) })
 	}
+	if u.o.Sweep {
+		u.o.call(func() { sweep(sub) })
+	}
 	u.open = append(u.open, d)
 }
 
@@ -285,12 +288,9 @@ func (u *unpacker) link(dir *os.Root, name, target string) error {
 
 // file writes beside the file that will be replaced, and replaces it when all is there.
 func (u *unpacker) file(dir *os.Root, name string, h *tar.Header) (err error) {
-	temp, err := tempName()
-	if err != nil {
-		return err
-	}
+	var temp string
 	var f *os.File
-	u.o.call(func() { f, err = dir.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600) })
+	u.o.call(func() { f, temp, err = u.create(dir) })
 	if err != nil {
 		return err
 	}
@@ -298,8 +298,8 @@ func (u *unpacker) file(dir *os.Root, name string, h *tar.Header) (err error) {
 		u.o.call(func() { err = f.Chmod(u.o.permissions(h.FileInfo().Mode())) })
 	}
 	u.o.call(func() {
-		if e := f.Close(); err == nil {
-			err = e
+		if !u.o.Sweep { // Otherwise it is locked until it has its name.
+			err = errors.Join(err, f.Close())
 		}
 		if err == nil && !h.ModTime.IsZero() {
 			err = dir.Chtimes(temp, h.ModTime, h.ModTime)
@@ -309,6 +309,9 @@ func (u *unpacker) file(dir *os.Root, name string, h *tar.Header) (err error) {
 		}
 		if err != nil {
 			_ = dir.Remove(temp)
+		}
+		if u.o.Sweep {
+			err = errors.Join(err, f.Close())
 		}
 	})
 	return err
@@ -351,5 +354,5 @@ func tempName() (string, error) {
 	if _, err := rand.Read(r[:]); err != nil {
 		return "", err
 	}
-	return ".berm-" + hex.EncodeToString(r[:]), nil
+	return tempPrefix + hex.EncodeToString(r[:]), nil
 }

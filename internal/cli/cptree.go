@@ -179,7 +179,7 @@ func (s *session) treeOut(ctx context.Context, c *client.Client, d *treeDownload
 		}
 	}
 	d.dir, d.name, d.progress = dir, name, s.progressOf(flags, "copied to "+d.local)
-	d.options = archive.Options{KeepSetuid: flags.setuid, KeepLinks: flags.links, Left: d.progress.left, Progress: func(entries int, n int64) {
+	d.options = archive.Options{KeepSetuid: flags.setuid, KeepLinks: flags.links, Sweep: true, Left: d.progress.left, Progress: func(entries int, n int64) {
 		d.moved += n
 		d.progress.progress(entries, n)
 	}}

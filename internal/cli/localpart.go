@@ -57,7 +57,9 @@ func (p *localPart) open(resume bool) error {
 	}
 	p.temp, p.own = ".berm-"+hex.EncodeToString(r[:]), true
 	f, err := p.dir.OpenFile(p.temp, os.O_RDWR|os.O_CREATE|os.O_EXCL, partMode)
-	p.file = f
+	if p.file = f; err == nil {
+		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) // As long as it is written nobody sweeps it away.
+	}
 	return err
 }
 
