@@ -5,10 +5,11 @@ export CGO_ENABLED ?= 0
 GO      ?= go
 SHIM    := internal/backend/local/shimbin/berm-shim
 LDFLAGS := -s -w
+FUZZ_TIME ?= 10s
 # Tools are built once per version into a cache outside the clone.
 TOOLS   = $(shell script/tools path)
 
-.PHONY: build demo test test-race generate lint bench scenarios crash pods deps-demo deps-test clean
+.PHONY: build demo test test-race fuzz generate lint bench scenarios crash pods deps-demo deps-test clean
 
 build: bin/berm ## bin/berm, with the shim inside
 
@@ -27,6 +28,9 @@ test: deps-test build ## all tests of the repository's Go code
 
 test-race: deps-test build ## the same under the race detector (needs the C compiler)
 	CGO_ENABLED=1 $(GO) test -race -timeout 30m ./...
+
+fuzz: deps-test $(SHIM) ## FUZZ_TIME (10s) of each fuzz target
+	@FUZZ_TIME=$(FUZZ_TIME) script/fuzz
 
 scenarios: deps-test build ## the mission's statements, bad input, streams, copies and terminals, by curl and the CLI alone
 	test/scenarios/mission.sh

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	bermv1 "github.com/bermhq/berm/gen/berm/v1"
+	"github.com/bermhq/berm/internal/cli/visible"
 	"github.com/bermhq/berm/internal/client"
 	"github.com/bermhq/berm/internal/core/fault"
 )
@@ -151,7 +152,7 @@ type logLines struct {
 func (s *session) logWriter(flags logsFlags) *logWriter {
 	safe := func(w io.Writer) io.Writer {
 		if f, ok := w.(*os.File); ok && isTerminal(f) && !flags.raw {
-			return &visible{w: w}
+			return visible.New(w)
 		}
 		return w
 	}
@@ -188,7 +189,7 @@ func (l *logLines) stamped(data []byte, at time.Time) []byte {
 
 func (l *logWriter) flush() (err error) {
 	for _, to := range l.streams {
-		if v, ok := to.w.(*visible); ok {
+		if v, ok := to.w.(*visible.Writer); ok {
 			err = errors.Join(err, v.Flush())
 		}
 	}

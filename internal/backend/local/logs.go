@@ -25,12 +25,8 @@ const (
 // when it ends in the middle.
 func (b *Backend) Logs(ctx context.Context, id string, q backend.LogQuery) (backend.LogReader, error) {
 	if s, err := b.get(id); err == nil {
-		select {
-		case <-s.ready:
-		case <-ctx.Done():
-			return nil, fault.New(fault.Deadline, "DEADLINE_EXCEEDED", "sandbox %s was still being created when the request ended", id).WithCause(ctx.Err())
-		case <-b.ctx.Done():
-			return nil, fault.New(fault.Unavailable, fault.ReasonRunnerUnavailable, "the runner is being stopped")
+		if err := b.created(ctx, s, id); err != nil {
+			return nil, err
 		}
 	}
 	l := &logs{b: b, id: id, ctx: ctx, follow: q.Follow}

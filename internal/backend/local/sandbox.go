@@ -157,18 +157,26 @@ func (b *Backend) event(name, message string) core.Event {
 	return core.Event{Name: name, At: b.cfg.Now(), Message: message}
 }
 
+// created waits until a sandbox is not being created any more.
+func (b *Backend) created(ctx context.Context, s *sandbox, id string) error {
+	select {
+	case <-s.ready:
+		return nil
+	case <-ctx.Done():
+		return fault.New(fault.Deadline, "DEADLINE_EXCEEDED", "sandbox %s was still being created when the request ended", id).WithCause(ctx.Err())
+	case <-b.ctx.Done():
+		return fault.New(fault.Unavailable, fault.ReasonRunnerUnavailable, "the runner is being stopped")
+	}
+}
+
 // await returns the client of a running sandbox, waiting while it is being created.
 func (b *Backend) await(ctx context.Context, id string) (*shim.Client, error) {
 	s, err := b.get(id)
 	if err != nil {
 		return nil, err
 	}
-	select {
-	case <-s.ready:
-	case <-ctx.Done():
-		return nil, fault.New(fault.Deadline, "DEADLINE_EXCEEDED", "sandbox %s was still being created when the request ended", id).WithCause(ctx.Err())
-	case <-b.ctx.Done():
-		return nil, fault.New(fault.Unavailable, fault.ReasonRunnerUnavailable, "the runner is being stopped")
+	if err := b.created(ctx, s, id); err != nil {
+		return nil, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

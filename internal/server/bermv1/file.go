@@ -34,11 +34,20 @@ func (s *fileService) ReadArchive(r *bermv1.ReadArchiveRequest, stream grpc.Serv
 		return drained(ctx, err)
 	}
 	defer func() { _ = in.Close() }() // what was read is sent
+	message := &bermv1.ReadArchiveResponse{}
+	return sendAll(ctx, in, func(data []byte) error {
+		message.Data = data
+		return stream.Send(message)
+	})
+}
+
+// sendAll sends what is read, piece by piece, to its end. A piece is valid until send returns.
+func sendAll(ctx context.Context, in io.Reader, send func([]byte) error) error {
 	buf := make([]byte, fileChunk)
 	for {
 		n, err := fill(in, buf)
 		if n > 0 {
-			if err := stream.Send(&bermv1.ReadArchiveResponse{Data: buf[:n]}); err != nil {
+			if err := send(buf[:n]); err != nil {
 				return err
 			}
 		}

@@ -2,8 +2,6 @@ package bermv1
 
 import (
 	"context"
-	"errors"
-	"io"
 
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -28,22 +26,10 @@ func (s *fileService) ReadFile(r *bermv1.ReadFileRequest, stream grpc.ServerStre
 	}
 	data := &bermv1.ReadFileResponse_Data{}
 	message := &bermv1.ReadFileResponse{Response: data}
-	buf := make([]byte, fileChunk)
-	for {
-		n, err := fill(in, buf)
-		if n > 0 {
-			data.Data = buf[:n]
-			if err := stream.Send(message); err != nil {
-				return err
-			}
-		}
-		switch {
-		case errors.Is(err, io.EOF):
-			return nil
-		case err != nil:
-			return drained(ctx, err)
-		}
-	}
+	return sendAll(ctx, in, func(piece []byte) error {
+		data.Data = piece
+		return stream.Send(message)
+	})
 }
 
 // GetFileState tells how far writing a file came.

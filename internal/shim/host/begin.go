@@ -132,13 +132,18 @@ func (s *sandbox) rename(name string) error {
 	if name == "" {
 		return nil
 	}
+	return s.fromWithin(func(pid int, start uint64) error { return renameIn(pid, start, name) })
+}
+
+// fromWithin calls f on a thread that may enter namespaces of the sandbox's process 1, and ends with it.
+func (s *sandbox) fromWithin(f func(pid int, start uint64) error) error {
 	s.mu.Lock()
 	pid, start := s.record.PID, s.record.PIDStart
 	s.mu.Unlock()
 	done := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread() // Never unlocked: the thread is in another namespace from here on.
-		done <- renameIn(pid, start, name)
+		done <- f(pid, start)
 	}()
 	return <-done
 }

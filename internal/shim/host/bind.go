@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"os"
 	"path"
-	"runtime"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -19,15 +18,7 @@ func (s *sandbox) bind(binds []shim.Bind) error {
 	if len(binds) == 0 {
 		return nil
 	}
-	s.mu.Lock()
-	pid, start := s.record.PID, s.record.PIDStart
-	s.mu.Unlock()
-	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // Never unlocked: the thread is in another namespace from here on.
-		done <- bindIn(pid, start, binds)
-	}()
-	return <-done
+	return s.fromWithin(func(pid int, start uint64) error { return bindIn(pid, start, binds) })
 }
 
 func bindIn(pid int, start uint64, binds []shim.Bind) error {

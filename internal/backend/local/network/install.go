@@ -137,7 +137,7 @@ func (n *Network) change(g *guest, old chains) (err error) {
 	del := []nftables.SetElement{{Key: link, VerdictData: &expr.Verdict{Kind: expr.VerdictGoto, Chain: old.policy}}}
 	add := []nftables.SetElement{{Key: link, VerdictData: &expr.Verdict{Kind: expr.VerdictGoto, Chain: g.chains.policy}}}
 	err = errors.Join(n.k.conn.SetDeleteElements(n.k.sets.policy, del), n.k.conn.SetAddElements(n.k.sets.policy, add))
-	err = errors.Join(err, n.k.delMachine(link, old), n.k.addMachine(link, g.chains))
+	err = errors.Join(err, n.k.eachMachine(link, old, n.k.conn.SetDeleteElements), n.k.eachMachine(link, g.chains, n.k.conn.SetAddElements))
 	if err != nil {
 		return err
 	}
@@ -162,60 +162,36 @@ func (n *Network) change(g *guest, old chains) (err error) {
 }
 
 // addGuest and delGuest add and remove what the table has of one guest, but for what packets made.
-func (k *kernel) addGuest(g *guest) error {
+func (k *kernel) addGuest(g *guest) error { return k.eachElement(g, k.conn.SetAddElements) }
+
+func (k *kernel) delGuest(g *guest) error { return k.eachElement(g, k.conn.SetDeleteElements) }
+
+// eachElement calls change with each element that a guest has in sets and maps.
+func (k *kernel) eachElement(g *guest, change func(*nftables.Set, []nftables.SetElement) error) error {
 	link := ifname(k.link(g.slot))
-	c := k.conn
-	err := errors.Join(
-		c.SetAddElements(k.sets.source4, []nftables.SetElement{{Key: slices.Concat(link, g.addr4.AsSlice())}}),
-		c.SetAddElements(k.sets.policy, []nftables.SetElement{{Key: link, VerdictData: &expr.Verdict{Kind: expr.VerdictGoto, Chain: g.chains.policy}}}),
-		k.addMachine(link, g.chains),
-	)
-	if g.chains.scope4 != nil {
-		err = errors.Join(err, c.SetAddElements(g.chains.scope4, []nftables.SetElement{{Key: g.addr4.AsSlice()}}))
+	var errs []error
+	one := func(s *nftables.Set, e nftables.SetElement) {
+		if s != nil {
+			errs = append(errs, change(s, []nftables.SetElement{e}))
+		}
 	}
-	if !g.addr6.IsValid() {
-		return err
+	one(k.sets.source4, nftables.SetElement{Key: slices.Concat(link, g.addr4.AsSlice())})
+	one(k.sets.policy, nftables.SetElement{Key: link, VerdictData: &expr.Verdict{Kind: expr.VerdictGoto, Chain: g.chains.policy}})
+	errs = append(errs, k.eachMachine(link, g.chains, change))
+	one(g.chains.scope4, nftables.SetElement{Key: g.addr4.AsSlice()})
+	if g.addr6.IsValid() {
+		one(k.sets.source6, nftables.SetElement{Key: slices.Concat(link, g.addr6.AsSlice())})
+		one(g.chains.scope6, nftables.SetElement{Key: g.addr6.AsSlice()})
 	}
-	err = errors.Join(err, c.SetAddElements(k.sets.source6, []nftables.SetElement{{Key: slices.Concat(link, g.addr6.AsSlice())}}))
-	if g.chains.scope6 != nil {
-		err = errors.Join(err, c.SetAddElements(g.chains.scope6, []nftables.SetElement{{Key: g.addr6.AsSlice()}}))
-	}
-	return err
+	return errors.Join(errs...)
 }
 
-func (k *kernel) delGuest(g *guest) error {
-	link := ifname(k.link(g.slot))
-	c := k.conn
-	err := errors.Join(
-		c.SetDeleteElements(k.sets.source4, []nftables.SetElement{{Key: slices.Concat(link, g.addr4.AsSlice())}}),
-		c.SetDeleteElements(k.sets.policy, []nftables.SetElement{{Key: link, VerdictData: &expr.Verdict{Kind: expr.VerdictGoto, Chain: g.chains.policy}}}),
-		k.delMachine(link, g.chains),
-	)
-	if g.chains.scope4 != nil {
-		err = errors.Join(err, c.SetDeleteElements(g.chains.scope4, []nftables.SetElement{{Key: g.addr4.AsSlice()}}))
-	}
-	if !g.addr6.IsValid() {
-		return err
-	}
-	err = errors.Join(err, c.SetDeleteElements(k.sets.source6, []nftables.SetElement{{Key: slices.Concat(link, g.addr6.AsSlice())}}))
-	if g.chains.scope6 != nil {
-		err = errors.Join(err, c.SetDeleteElements(g.chains.scope6, []nftables.SetElement{{Key: g.addr6.AsSlice()}}))
-	}
-	return err
-}
-
-func (k *kernel) addMachine(link []byte, c chains) error {
+// eachMachine calls change with the element that sends a link to what its policy opens of the machine, if it opens something.
+func (k *kernel) eachMachine(link []byte, c chains, change func(*nftables.Set, []nftables.SetElement) error) error {
 	if c.machine == "" {
 		return nil
 	}
-	return k.conn.SetAddElements(k.sets.machine, []nftables.SetElement{{Key: link, VerdictData: &expr.Verdict{Kind: expr.VerdictJump, Chain: c.machine}}})
-}
-
-func (k *kernel) delMachine(link []byte, c chains) error {
-	if c.machine == "" {
-		return nil
-	}
-	return k.conn.SetDeleteElements(k.sets.machine, []nftables.SetElement{{Key: link, VerdictData: &expr.Verdict{Kind: expr.VerdictJump, Chain: c.machine}}})
+	return change(k.sets.machine, []nftables.SetElement{{Key: link, VerdictData: &expr.Verdict{Kind: expr.VerdictJump, Chain: c.machine}}})
 }
 
 // delChains removes the chains of a policy that no link is sent to.

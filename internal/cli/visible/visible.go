@@ -1,4 +1,6 @@
-package cli
+// Package visible writes what nobody vouches for to a terminal. It is a package of its own so that its fuzzing needs nothing of the command
+// line, which takes minutes to build for it.
+package visible
 
 import (
 	"fmt"
@@ -7,10 +9,10 @@ import (
 	"unicode/utf8"
 )
 
-// visible writes text to a terminal so that it can do nothing but be seen: what a sandbox printed must not move the cursor,
+// Writer writes text to a terminal so that it can do nothing but be seen: what a sandbox printed must not move the cursor,
 // set the title or the clipboard, or make a line look like another. Control characters, what reorders text, and bytes that
 // are no text are written as \x1b and the like; line breaks and tabs pass.
-type visible struct {
+type Writer struct {
 	w io.Writer
 	// rest is the beginning of a character whose end has not come.
 	rest []byte
@@ -19,8 +21,11 @@ type visible struct {
 	buf       []byte
 }
 
+// New returns a Writer to w. Flush ends it.
+func New(w io.Writer) *Writer { return &Writer{w: w} }
+
 // Write never returns fewer bytes than it got without an error.
-func (v *visible) Write(p []byte) (int, error) {
+func (v *Writer) Write(p []byte) (int, error) {
 	v.buf = v.buf[:0]
 	data := p
 	if len(v.rest) > 0 {
@@ -45,7 +50,7 @@ func (v *visible) Write(p []byte) (int, error) {
 }
 
 // Flush writes what is left at the end.
-func (v *visible) Flush() error {
+func (v *Writer) Flush() error {
 	v.buf = v.buf[:0]
 	v.endCR()
 	for _, c := range v.rest {
@@ -56,7 +61,7 @@ func (v *visible) Flush() error {
 	return err
 }
 
-func (v *visible) add(r rune, raw []byte) {
+func (v *Writer) add(r rune, raw []byte) {
 	if r == '\n' && v.pendingCR {
 		v.pendingCR = false
 		v.buf = append(v.buf, '\r', '\n')
@@ -78,7 +83,7 @@ func (v *visible) add(r rune, raw []byte) {
 }
 
 // endCR shows a carriage return that stands alone: it would let what follows cover the line.
-func (v *visible) endCR() {
+func (v *Writer) endCR() {
 	if v.pendingCR {
 		v.pendingCR = false
 		v.buf = append(v.buf, `\r`...)

@@ -1,4 +1,4 @@
-package cli
+package visible
 
 import (
 	"bytes"
@@ -10,7 +10,7 @@ import (
 func shown(t testing.TB, chunk int, text string) string {
 	t.Helper()
 	var out bytes.Buffer
-	v := &visible{w: &out}
+	v := New(&out)
 	for data := []byte(text); len(data) > 0; {
 		n := min(chunk, len(data))
 		if got, err := v.Write(data[:n]); got != n || err != nil {
