@@ -29,8 +29,8 @@ test: deps-test build ## all tests of the repository's Go code
 test-race: deps-test build ## the same under the race detector (needs the C compiler)
 	CGO_ENABLED=1 $(GO) test -race -timeout 30m ./...
 
-fuzz: deps-test $(SHIM) ## FUZZ_TIME (10s) of each fuzz target
-	@FUZZ_TIME=$(FUZZ_TIME) script/fuzz
+fuzz: deps-test $(SHIM) ## FUZZ_TIME (10s) of each fuzz target, or of those whose package and name match FUZZ
+	@FUZZ_TIME=$(FUZZ_TIME) script/fuzz '$(FUZZ)'
 
 scenarios: deps-test build ## the mission's statements, bad input, streams, copies and terminals, by curl and the CLI alone
 	test/scenarios/mission.sh
