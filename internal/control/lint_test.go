@@ -49,8 +49,7 @@ func TestLint(t *testing.T) {
 		"default-never-admits binding r1/huge ":                        "refused",
 		"override-redundant binding r1/one tags":                       "--inherit tags",
 		"mode-unselectable binding r1/one network.egress.modes[net]":   "locked",
-		"field-never-shows profile one tags":                           "every one of 1 bindings",
-		"field-never-shows profile one resource_defaults.memory_limit": "overrides the field",
+		"field-never-shows profile one resource_defaults.memory_limit": "the only binding overrides it",
 		"profile-unbound profile two ":                                 "no runner",
 		"profiles-nearly-equal profile two ":                           "--set resource_defaults.memory_limit=\"2Gi\"",
 	} {

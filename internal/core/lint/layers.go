@@ -62,20 +62,27 @@ func neverShows(s *plan.Snapshot, profiles []*core.Profile) []Finding {
 			}
 			out = append(out, Finding{
 				Rule: FieldNeverShows, Severity: Warning, Object: about, Path: leaf.Path(),
-				Message: fmt.Sprintf("no launch sees %s: every one of %d bindings overrides the field", leaf, len(layers)),
+				Message: fmt.Sprintf("no launch sees %s: %s it", leaf, overridden(len(layers))),
 			})
 		}
 	}
 	return out
 }
 
-// everywhere reports whether every layer states a field itself.
+func overridden(bindings int) string {
+	if bindings == 1 {
+		return "the only binding overrides"
+	}
+	return fmt.Sprintf("all %d bindings override", bindings)
+}
+
+// everywhere reports whether every layer states something else about a field.
 func everywhere(layers []*spec.Layer, leaf spec.Leaf) bool {
 	for _, l := range layers {
 		if l == nil {
 			return false
 		}
-		if _, ok := l.At(leaf.Field, leaf.Key); !ok {
+		if own, ok := l.At(leaf.Field, leaf.Key); !ok || own.Equal(leaf) {
 			return false
 		}
 	}
