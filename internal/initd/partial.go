@@ -103,7 +103,7 @@ func (l *partials) keep(key partialKey, p *partial, remove func()) {
 	p.busy, p.since = false, since
 	p.end = time.AfterFunc(partialKept, func() {
 		l.mu.Lock()
-		over := l.list[key] == p && !p.busy && p.since == since
+		over := l.list[key] == p && !p.busy && p.since.Equal(since)
 		if over {
 			delete(l.list, key)
 		}
