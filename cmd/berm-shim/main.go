@@ -4,7 +4,8 @@
 //go:debug updatemaxprocs=0
 
 // Command berm-shim is the small half of Berm that is beside and inside every sandbox: on the host it runs and watches one
-// container (shim), inside it is process 1 (init). The server carries it within and starts it; it is not for people.
+// container (shim), inside it is process 1 (init), also of a pod (pod), where
+// it is installed by a container of its own (install) and reached through another process of it (connect). The server carries it within and starts it; it is not for people.
 package main
 
 import (
@@ -20,6 +21,9 @@ import (
 const usage = `usage: berm-shim shim --state DIR
        berm-shim init --fd N | --dial SOCKET
        berm-shim hold FD PROGRAM ARG...
+       berm-shim pod KEY [PROGRAM ARG...]
+       berm-shim install DIR
+       berm-shim connect SOCKET
 `
 
 func main() {
@@ -39,6 +43,15 @@ func main() {
 		if fd, err := strconv.Atoi(os.Args[2]); err == nil && fd > 2 {
 			os.Exit(oci.Hold(fd, os.Args[3], os.Args[4:]))
 		}
+	}
+	if len(os.Args) > 2 && os.Args[1] == "pod" {
+		os.Exit(initd.RunPod(initd.Pod{Key: os.Args[2], Argv: os.Args[3:]}))
+	}
+	if len(os.Args) == 3 && os.Args[1] == "install" {
+		os.Exit(initd.Install(os.Args[2]))
+	}
+	if len(os.Args) == 3 && os.Args[1] == "connect" {
+		os.Exit(initd.Connect(os.Args[2]))
 	}
 	fmt.Fprint(os.Stderr, usage)
 	os.Exit(2)

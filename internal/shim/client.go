@@ -27,6 +27,8 @@ const readBuffer = 4 << 10
 // own, so that a slow one delays no other. Errors are faults, with the reasons of the published API.
 type Client struct {
 	dir string
+	// over, when not nil, opens connections in place of the socket in dir: to an init that has no shim.
+	over func(context.Context) (net.Conn, error)
 	// beginning lets one Begin at a time write down what it is to be.
 	beginning sync.Mutex
 }
@@ -46,6 +48,10 @@ func Connect(ctx context.Context, dir string) (*Client, error) {
 		}
 	}
 }
+
+// Over returns a client of an init without a shim, which serves commands, files, output and stats alone. open makes a connection for
+// one request.
+func Over(open func(context.Context) (net.Conn, error)) *Client { return &Client{over: open} }
 
 // Dir returns the state directory.
 func (c *Client) Dir() string { return c.dir }
@@ -79,6 +85,11 @@ func (c *Client) Stop(ctx context.Context, grace time.Duration) error {
 		}
 	}
 	return err
+}
+
+// StopFor asks the init of a pod, which has no shim, for the same, and says why; it writes that down.
+func (c *Client) StopFor(ctx context.Context, grace time.Duration, why string) error {
+	return c.call(ctx, wire.Request{Op: wire.OpStop, Grace: max(grace, 0), Why: why}, nil)
 }
 
 // Pause freezes every process of the sandbox and returns when all stand still; one that is paused already is a success. A
@@ -169,9 +180,9 @@ func (c *Client) open(ctx context.Context, req wire.Request) (*conn, error) {
 	if err := checkEnv(req.Env); err != nil {
 		return nil, fault.Invalidf(fault.ReasonInvalidRequest, "%v", err)
 	}
-	nc, err := dial(ctx, c.dir)
+	nc, err := c.dial(ctx)
 	if err != nil {
-		return nil, errNotRunning(err)
+		return nil, err
 	}
 	cn := &conn{Conn: nc, frames: wire.NewReader(bufio.NewReaderSize(nc, readBuffer)), ctx: ctx}
 	cn.stop = context.AfterFunc(ctx, func() { nc.Close() }) // Before the first write: a shim may be stopped, and reads nothing.
@@ -235,6 +246,17 @@ func contextFault(err error) error {
 		return fault.New(fault.Deadline, "DEADLINE_EXCEEDED", "the deadline passed before the sandbox answered").WithCause(err)
 	}
 	return fault.New(fault.Canceled, "CANCELED", "the request was cancelled").WithCause(err)
+}
+
+func (c *Client) dial(ctx context.Context) (net.Conn, error) {
+	if c.over != nil {
+		return c.over(ctx)
+	}
+	nc, err := dial(ctx, c.dir)
+	if err != nil {
+		return nil, errNotRunning(err)
+	}
+	return nc, nil
 }
 
 // dial connects to the socket of a state directory, however long its path: a socket address has 108 bytes.

@@ -58,3 +58,6 @@ func installShim(dir string, data []byte, mode fs.FileMode) (string, error) {
 	}
 	return path, os.Rename(temp, path)
 }
+
+// EmbeddedShim returns the shim in this binary, which is also the init of pods.
+func EmbeddedShim() ([]byte, error) { return shimBinary("") }

@@ -83,6 +83,40 @@ func Create(dir, session string, limit int64, now func() time.Time) (*Writer, er
 	return &Writer{dir: dir, session: session, limit: max(limit, MinLimit), now: now}, nil
 }
 
+// Continue goes on writing a spool that an earlier process wrote, behind all that can be read of it.
+func Continue(dir, session string, limit int64, now func() time.Time) (*Writer, error) {
+	list, err := bases(dir)
+	if err != nil {
+		return nil, err
+	}
+	end, err := Tail(dir, 0)
+	if err != nil {
+		return nil, err
+	}
+	w := &Writer{dir: dir, session: session, limit: max(limit, MinLimit), now: now, offset: end.Offset}
+	for _, base := range list {
+		info, err := os.Stat(filepath.Join(dir, name(base)))
+		switch {
+		case err != nil:
+			return nil, err
+		case base >= end.Offset: // Nothing in it can be read, and the next segment has its name.
+			continue
+		}
+		w.kept = append(w.kept, segment{base, info.Size()})
+		w.total += info.Size()
+	}
+	return w, nil
+}
+
+// Skip counts output that was lost before it came here. Readers see a gap.
+func (w *Writer) Skip(n int64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.offset += n
+	w.lost += n
+	w.notify()
+}
+
 // Append adds a piece of output of at most wire.MaxData bytes. An error means that it was lost; the offset counts it all
 // the same, and later pieces may succeed.
 func (w *Writer) Append(stream wire.Stream, data []byte) error {

@@ -85,8 +85,9 @@ type Request struct {
 	// Disk: checkpoint.
 	Disk *Disk `json:"disk,omitempty"`
 
-	// Grace: stop.
+	// Grace: stop. Why says who asked, to an init in a pod.
 	Grace time.Duration `json:"grace_ns,omitempty"`
+	Why   string        `json:"why,omitempty"`
 	// Signal: signal.
 	Signal int `json:"signal,omitempty"`
 
