@@ -9,7 +9,7 @@ FUZZ_TIME ?= 10s
 # Tools are built once per version into a cache outside the clone.
 TOOLS   = $(shell script/tools path)
 
-.PHONY: build demo test test-race fuzz generate lint bench scenarios crash pods deps-demo deps-test clean
+.PHONY: build demo test test-race fuzz generate lint bench scenarios crash pods kube deps-demo deps-test deps-kube clean
 
 build: bin/berm ## bin/berm, with the shim inside
 
@@ -45,6 +45,9 @@ crash: deps-test build ## kill the server at every failpoint
 pods: ## submit every golden pod to a real API server, dry run
 	test/cluster/dryrun.sh
 
+kube: deps-kube ## the Kubernetes backend against a real node
+	test/cluster/kube.sh
+
 generate: ## everything that is generated: gen/, docs/fields.md, goldens of generated text
 	PATH="$(TOOLS):$$PATH" script/generate
 
@@ -56,6 +59,8 @@ bench: deps-test build ## every figure of docs/benchmarks.md
 
 deps-demo:
 	@script/deps crun disk
+deps-kube:
+	@script/deps cluster node runc
 deps-test:
 	@script/deps crun runc runsc disk postgresql python
 

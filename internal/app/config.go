@@ -44,6 +44,8 @@ type Config struct {
 	Runtime string
 	// OCIRuntimes are runtimes beside those that are looked for anyway, or in place of one with the same name: local.Config.Runtimes.
 	OCIRuntimes []string
+	// Kube says which runners run sandboxes on Kubernetes.
+	Kube Kube
 	// Network is how sandboxes are connected.
 	Network Network
 	// Limits bound what is open at a time of the API.
@@ -89,6 +91,9 @@ func (c *Config) check() error {
 				return err
 			}
 		}
+	}
+	if err := c.Kube.check(c.Runners); err != nil {
+		return err
 	}
 	if err := local.ParseRuntimes(c.runtimes()); err != nil {
 		return err

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	specpb "github.com/bermhq/berm/gen/berm/spec"
+	"github.com/bermhq/berm/internal/backend"
 	"github.com/bermhq/berm/internal/backend/kube"
 	"github.com/bermhq/berm/internal/backend/local"
 	"github.com/bermhq/berm/internal/control"
@@ -64,7 +65,7 @@ type app struct {
 	listeners *listeners
 	store     *sqlstore.Store
 	control   *control.Service
-	backends  []*local.Backend
+	backends  []backend.Backend
 	server    *server.Server
 	// running is the file that says so, locked while it is true.
 	running     string
@@ -144,6 +145,21 @@ func (a *app) bootstrap(ctx context.Context) ([]*core.Runner, error) {
 
 // attach starts the backend of one embedded runner and gives the runner its process. The first prints what works here.
 func (a *app) attach(ctx context.Context, r *core.Runner, first bool) error {
+	b, err := a.backend(ctx, r, first)
+	if err != nil {
+		return err
+	}
+	a.backends = append(a.backends, b)
+	ctx, cancel := context.WithTimeout(ctx, attachTimeout)
+	defer cancel()
+	return a.control.Attach(ctx, r.ID, runner.NewAgent(b, nil))
+}
+
+// backend starts what runs the sandboxes of a runner.
+func (a *app) backend(ctx context.Context, r *core.Runner, first bool) (backend.Backend, error) {
+	if c, ok := a.cfg.Kube.Clusters[r.RunnerID]; ok {
+		return a.attachKube(ctx, r, c)
+	}
 	b, err := local.New(ctx, local.Config{
 		Dir: filepath.Join(a.cfg.DataDir, "runners", r.RunnerID), RunnerName: r.RunnerID, Runtimes: a.runtimes(),
 		NodeLabels: a.cfg.NodeLabels, Images: a.cfg.ImageAliases, ImageFile: a.cfg.Images, Network: a.cfg.Network.config(),
@@ -151,18 +167,15 @@ func (a *app) attach(ctx context.Context, r *core.Runner, first bool) error {
 		OutputLimit: a.cfg.OutputLimit, OutputRetention: a.cfg.OutputRetention,
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	a.backends = append(a.backends, b)
 	if first {
 		fmt.Fprintln(a.cfg.Out, "What works on this machine:")
 		for _, c := range b.Capabilities() {
 			fmt.Fprintln(a.cfg.Out, "  "+c.String())
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, attachTimeout)
-	defer cancel()
-	return a.control.Attach(ctx, r.ID, runner.NewAgent(b, nil))
+	return b, nil
 }
 
 // runtimes puts the one asked for first.

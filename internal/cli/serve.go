@@ -21,6 +21,7 @@ func (s *session) serveCmd() *cobra.Command {
 	var verbose, failpoints bool
 	var logFormat, images string
 	var net networkFlags
+	var clusters kubeFlags
 	var limits limitFlags
 	c := &cobra.Command{
 		Use:   "serve",
@@ -29,7 +30,8 @@ func (s *session) serveCmd() *cobra.Command {
 machine through an embedded runner named "local" in zone "local". On first start a profile "default" (image host, no network) is
 bound as its default, and the token of the administrator is written to DIR/admin.token.
 
---runner is repeatable and replaces "local": each is a managed runner of its own on this machine.`,
+--runner is repeatable and replaces "local": each is a managed runner of its own, on this machine, or with --kube on a Kubernetes
+cluster.`,
 		Args: args(0, 0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if failpoints {
@@ -40,6 +42,9 @@ bound as its default, and the token of the administrator is written to DIR/admin
 			}
 			var err error
 			if cfg.Runners, err = runnerFlags(runners); err != nil {
+				return err
+			}
+			if cfg.Kube, err = clusters.read(); err != nil {
 				return err
 			}
 			if cfg.ImageAliases, err = pairs("--image-alias", aliases, nil); err != nil {
@@ -91,6 +96,7 @@ bound as its default, and the token of the administrator is written to DIR/admin
 	f.StringVar(&cfg.Runtime, "runtime", "", "name of the default OCI runtime (default: crun, else runc, else runsc)")
 	f.StringArrayVar(&cfg.OCIRuntimes, "oci-runtime", nil, "OCI runtime NAME=PATH[,kind=crun|runc|runsc][,flag=--FLAG]... that profiles may name as runtime_class, repeatable")
 	net.bind(f)
+	clusters.bind(f)
 	limits.bind(f)
 	f.DurationVar(&cfg.OutputRetention, "output-retention", app.DefaultOutputRetention, "how long output of main processes is kept after their sandbox has ended")
 	f.Int64Var(&cfg.OutputLimit, "output-limit", app.DefaultOutputLimit, "bytes of output kept of each main process; older output is discarded")

@@ -26,7 +26,7 @@ const (
 	maxCallers       = 16
 	handshakeTimeout = 10 * time.Second
 	// deliverTimeout is how long process 1 waits, after the main process, for the runner to take the rest of its output.
-	deliverTimeout = 20 * time.Second
+	deliverTimeout = 2 * time.Minute
 	// drainTimeout bounds the reading of output that is left when every process is gone.
 	drainTimeout = time.Second
 	// exitStartFailed is the code of a main process that could not be started. The journal says why.

@@ -27,6 +27,8 @@ type Options struct {
 	NoTerminalEOF bool
 	// NotPrepared says that sandboxes cannot be prepared: pools say so, and stay empty.
 	NotPrepared bool
+	// NoPools says that the backend keeps nothing prepared, and refuses to.
+	NoPools bool
 	// Refused holds, by field path, changes that make Check refuse a work and name that path.
 	Refused map[string]func(*backend.Work)
 	// Reopen closes the backend and opens it again on the same state, as a restart of the server does. Nil: the backend does

@@ -11,6 +11,7 @@ import (
 	specpb "github.com/bermhq/berm/gen/berm/spec"
 	"github.com/bermhq/berm/internal/backend"
 	"github.com/bermhq/berm/internal/core"
+	"github.com/bermhq/berm/internal/core/fault"
 )
 
 // pool returns a pool for the spec of a work.
@@ -78,6 +79,13 @@ func (s *suite) testWarm() {
 			t.Errorf("%+v %+v", e, s.b.Pools())
 		}
 	})
+	if s.opts.NoPools {
+		s.sub("pools are refused", func(t *testing.T) {
+			wantFault(t, s.b.SetPools(s.ctx, []backend.Pool{pool(w, 1)}), fault.Precondition, fault.ReasonBackendUnsupported)
+			s.setPools(t)
+		})
+		return
+	}
 	if s.opts.NotPrepared {
 		s.sub("none can be prepared", func(t *testing.T) {
 			s.setPools(t, pool(w, 1))

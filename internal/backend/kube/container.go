@@ -17,11 +17,6 @@ const ResourceGPU corev1.ResourceName = "nvidia.com/gpu"
 
 // mainContainer returns the container that runs the request's command.
 func mainContainer(in PodInput, f *files) (*corev1.Container, error) {
-	if in.Launch.GetIdle() {
-		var p tree.Problems
-		p.Add(nil, "idle", "a pod idles only with a process of ours in it, which comes with Kubernetes runners; give a command")
-		return nil, p.Err("the launch has no pod")
-	}
 	image := in.Spec.GetContainerImage()
 	if err := checkImage(image); err != nil {
 		return nil, err
@@ -33,12 +28,6 @@ func mainContainer(in PodInput, f *files) (*corev1.Container, error) {
 	c := &corev1.Container{
 		Name: MainContainer, Image: image, Resources: resources,
 		Env: envFor(in.Launch.GetEnvironmentVariables()), Ports: portsFor(in.Launch.GetPorts()), VolumeMounts: f.mounts,
-	}
-	if command := in.Launch.GetCommand(); command != "" {
-		c.Command = []string{literal(command)}
-	}
-	for _, a := range in.Launch.GetArgs() {
-		c.Args = append(c.Args, literal(a))
 	}
 	return c, nil
 }

@@ -18,6 +18,7 @@ const (
 	// volumePrefix begins the names of volumes that Berm adds.
 	volumePrefix = "berm-"
 	filesVolume  = volumePrefix + "files"
+	filesSuffix  = "-files"
 	// filesMode lets every user of the sandbox read the files; nobody can write them.
 	filesMode int32 = 0o444
 )
@@ -45,7 +46,7 @@ func filesFor(in PodInput, namespace string) (*files, error) {
 	s := &corev1.Secret{
 		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Secret"},
 		ObjectMeta: metav1.ObjectMeta{
-			Name: podName(in.SandboxID) + "-files", Namespace: namespace, Labels: labels, Annotations: annotations,
+			Name: podName(in.SandboxID) + filesSuffix, Namespace: namespace, Labels: labels, Annotations: annotations,
 		},
 		Type: corev1.SecretTypeOpaque, Immutable: new(true), Data: make(map[string][]byte, len(list)),
 	}

@@ -1,13 +1,14 @@
 // Package kube turns a sandbox into Kubernetes objects: a namespace, a secret with the mounted files, and the pod.
 //
 // ObjectsFor and PodFor are pure, so that `berm plan -o pod` prints the exact pod of any launch, with or without a
-// cluster, and goldens can hold what an API server is sent. A pod is built in five steps, each in a file of its own:
+// cluster, and goldens can hold what an API server is sent. A pod is built in six steps, each in a file of its own:
 //
 //  1. generate: metadata, the main container, files and lifetime from the resolved spec and the request;
 //  2. merge: the profile's pod fragment, strategic-merged once;
-//  3. constrain: node selector, instance types and GPU model, which hold whatever the fragment says;
-//  4. harden: security defaults wherever the fragment left a choice open;
-//  5. recheck: what is dangerous in the result must come from the profile's fragment, and be allowed on the runner.
+//  3. inject: Berm's init becomes process 1 of the main container, and starts the request's command;
+//  4. constrain: node selector, instance types and GPU model, which hold whatever the fragment says;
+//  5. harden: security defaults wherever the fragment left a choice open;
+//  6. recheck: what is dangerous in the result must come from the profile's fragment, and be allowed on the runner.
 //
 // A request reaches the pod only through its own fields. It can neither name a key of the fragment nor, by accident of a
 // merge, change what a profile decided: whatever both would set is refused.
@@ -40,6 +41,10 @@ type Options struct {
 	// AllowPrivileged is the runner's allow_privileged_profile_annotations: what the pod fragment of a profile carries may
 	// exceed what a sandbox has by default. It never widens what a request can do.
 	AllowPrivileged bool
+	// InitImage is the image that Berm's init is copied from into every pod; "" is DefaultInitImage.
+	InitImage string
+	// RunnerKey is the public key of the runner, which the init serves alone (package podwire).
+	RunnerKey string
 }
 
 // PodInput is everything that a pod depends on. Runtime class, limits and modes are already resolved in Work.Spec.
@@ -92,6 +97,9 @@ func ObjectsFor(in PodInput) (*Objects, error) {
 		return nil, err
 	}
 	if err := merge(&pod.Spec, fragment); err != nil {
+		return nil, err
+	}
+	if err := inject(&pod.Spec, in); err != nil {
 		return nil, err
 	}
 	if err := constrain(&pod.Spec, in); err != nil {

@@ -29,11 +29,11 @@ func hash(parts ...string) string {
 	return strings.ToLower(base32.HexEncoding.EncodeToString(h.Sum(nil)))[:hashLen]
 }
 
-// hashed reports whether s ends the way a shortened name does. Such a name is never taken verbatim: it could be the
+// hashed reports whether s ends the way a shortened name does, or is nothing but a hash. Such a name is never taken verbatim: it could be the
 // shortened form of another.
 func hashed(s string) bool {
 	i := strings.LastIndexByte(s, '-')
-	return i >= 0 && len(s)-i-1 == hashLen && strings.Trim(s[i+1:], "0123456789abcdefghijklmnopqrstuv") == ""
+	return len(s)-i-1 == hashLen && strings.Trim(s[i+1:], "0123456789abcdefghijklmnopqrstuv") == ""
 }
 
 // slug returns the part of s that is fit for a DNS label, at most n bytes; it may be empty.

@@ -24,6 +24,8 @@ func ownedByPod(key string) string {
 		return "is decided by the request's max_lifetime_seconds and guardrails.lifetime; set those"
 	case "resources":
 		return "is decided by resource_defaults and the request; set those"
+	case "shareProcessNamespace":
+		return "is fixed: process 1 of the main container is Berm's init, which sees the sandbox's processes alone"
 	case "ephemeralContainers":
 		return "cannot be part of a pod that is created"
 	}
@@ -37,6 +39,8 @@ func ownedByMain(key string) string {
 		return "is decided by container_image; set that"
 	case "command", "args":
 		return "is decided by the request"
+	case "tty", "stdin", "stdinOnce":
+		return "is fixed: the container's streams are those of Berm's init, which gives commands terminals of their own"
 	case "restartPolicy", "restartPolicyRules":
 		return "is fixed: the main process of a sandbox runs once"
 	}
@@ -102,6 +106,9 @@ func checkContainers(p *tree.Problems, list *structpb.Value, key string, names m
 func checkExtra(p *tree.Problems, c *structpb.Value, path, name string) {
 	if !isLabel(name) {
 		p.Add(nil, path+".name", "%q is no container name: %s", clip(name), labelForm)
+	}
+	if name == InitContainer {
+		p.Add(nil, path+".name", "%q is the container that brings Berm's init", name)
 	}
 	if text(c, "image") == "" {
 		p.Add(nil, path+".image", "is not set: a container of the profile's own needs an image; only the one named %q, or \"\", has the sandbox's", MainContainer)

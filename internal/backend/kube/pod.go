@@ -34,7 +34,7 @@ func generate(in PodInput, namespace string, f *files) (*corev1.Pod, error) {
 			ActiveDeadlineSeconds:        lifetime(in),
 		},
 	}
-	if class := in.Spec.GetRuntimeClass(); class != "" {
+	if class := in.Spec.GetRuntimeClass(); class != "" && class != DefaultRuntimeClass {
 		pod.Spec.RuntimeClassName = &class
 	}
 	return pod, nil

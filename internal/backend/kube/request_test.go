@@ -19,7 +19,7 @@ func anyRequest(t *rapid.T) *specpb.Launch {
 		"true", "{}", "main", "", "$(A)", "$$", "hostNetwork", "/proc/1/root", "../../etc", "berm-files", `{"privileged":true}`, "\x00", "a: b\n",
 	}))
 	return &specpb.Launch{
-		Command: text.Draw(t, "command"), Args: rapid.SliceOfN(text, 0, 3).Draw(t, "args"),
+		Command: mostly(t, "command", text, "true", "sh"), Args: rapid.SliceOfN(text, 0, 3).Draw(t, "args"),
 		EnvironmentVariables: rapid.MapOfN(text, text, 0, 3).Draw(t, "env"),
 		MountedFiles: rapid.SliceOfNDistinct(rapid.Custom(func(t *rapid.T) *specpb.MountedFile {
 			return &specpb.MountedFile{Path: mostly(t, "path", text, "/a", "/proc/sys", "/var/run/secrets/kubernetes.io/serviceaccount/token", "/dev/shm"), Content: []byte(text.Draw(t, "content"))}
@@ -84,7 +84,7 @@ func TestNothingInARequestIsPrivileged(t *testing.T) {
 		in := plain()
 		in.Options.AllowPrivileged = rapid.Bool().Draw(t, "allowed")
 		quiet := plain()
-		overlay(&quiet, &specpb.Launch{ContainerImage: "python:3.11", ResourceLimits: &specpb.ResourceAmounts{}, ResourceRequests: &specpb.ResourceAmounts{}})
+		overlay(&quiet, &specpb.Launch{Command: "true", ContainerImage: "python:3.11", ResourceLimits: &specpb.ResourceAmounts{}, ResourceRequests: &specpb.ResourceAmounts{}})
 		want, err := kube.PodFor(quiet)
 		if err != nil {
 			t.Fatal(err)
@@ -118,6 +118,7 @@ func stripped(pod *corev1.Pod) *corev1.PodSpec {
 	s := pod.Spec.DeepCopy()
 	c := &s.Containers[0]
 	c.Image, c.Command, c.Args, c.Env, c.Ports, c.VolumeMounts, c.Resources = "", nil, nil, nil, nil, nil, corev1.ResourceRequirements{}
+	s.InitContainers[0].Resources = corev1.ResourceRequirements{}
 	s.Volumes, s.ActiveDeadlineSeconds, s.Affinity = nil, nil, nil
 	return s
 }

@@ -1,0 +1,294 @@
+package kube
+
+import (
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"iter"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/klog/v2"
+
+	"github.com/bermhq/berm/internal/backend"
+	"github.com/bermhq/berm/internal/core"
+	"github.com/bermhq/berm/internal/core/egress"
+	"github.com/bermhq/berm/internal/core/fault"
+	"github.com/bermhq/berm/internal/failpoint"
+	"github.com/bermhq/berm/internal/shim/podwire"
+)
+
+// Kind is the kind of this backend, which field enforcement is declared under.
+const Kind = "kube"
+
+const (
+	// MaxSandboxes is how many sandboxes of one runner are known at once.
+	MaxSandboxes = 50_000
+	// syncTimeout bounds the first look at the cluster.
+	syncTimeout = time.Minute
+)
+
+// Backend runs sandboxes as pods of one cluster. It keeps nothing that it could not find there again, but its key and the output.
+type Backend struct {
+	cfg     Config
+	log     *slog.Logger
+	cluster *cluster
+	key     ed25519.PrivateKey
+	info    backend.Info
+	hub     *hub
+	ctx     context.Context //nolint:containedctx // of everything that goes on in the background
+	cancel  context.CancelFunc
+	work    sync.WaitGroup
+
+	mu        sync.Mutex
+	sandboxes map[string]*sandbox
+	creating  map[string]chan struct{}
+	// deleted are pods, by id, that were deleted and may still be told of.
+	deleted map[string]bool
+	// namespaces are those that were made, or found.
+	namespaces map[string]bool
+	closed     bool
+}
+
+var _ backend.Backend = (*Backend)(nil)
+
+// New connects to a cluster, looks at it, and finds again what earlier runners of the same name left on it.
+func New(ctx context.Context, cfg Config) (*Backend, error) {
+	cfg.defaults()
+	quiet()
+	key, err := ensureKey(cfg.Dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(filepath.Join(cfg.Dir, "output"), 0o700); err != nil {
+		return nil, fault.Invalidf("DATA_DIR", "cannot make %s: %v", cfg.Dir, err)
+	}
+	rc, err := cfg.restConfig()
+	if err != nil {
+		return nil, err
+	}
+	c, err := newCluster(rc)
+	if err != nil {
+		return nil, fault.Invalidf("USAGE", "the kubeconfig of runner %s cannot be used: %v", cfg.RunnerName, err)
+	}
+	b := &Backend{
+		cfg: cfg, log: cfg.Logger, cluster: c, key: key, hub: newHub(),
+		sandboxes: map[string]*sandbox{}, creating: map[string]chan struct{}{}, deleted: map[string]bool{}, namespaces: map[string]bool{},
+	}
+	b.cfg.Options.RunnerKey = podwire.EncodeKey(key.Public().(ed25519.PublicKey)) //nolint:forcetypeassert // by definition
+	b.ctx, b.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	if err := b.start(ctx); err != nil {
+		b.cancel()
+		return nil, err
+	}
+	return b, nil
+}
+
+// quiet silences the client library's own log, which is of the whole process: a connection that was cut is told where it matters.
+var quiet = sync.OnceFunc(func() { klog.SetSlogLogger(slog.New(slog.DiscardHandler)) }) //nolint:gochecknoglobals // as the log that it silences
+
+func (c *Config) defaults() {
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.ScheduleTimeout == 0 {
+		c.ScheduleTimeout = DefaultScheduleTimeout
+	}
+	if c.StuckTimeout == 0 {
+		c.StuckTimeout = DefaultStuckTimeout
+	}
+	if c.OutputLimit == 0 {
+		c.OutputLimit = defaultOutputLimit
+	}
+	if c.OutputRetention == 0 {
+		c.OutputRetention = DefaultOutputRetention
+	}
+}
+
+func (b *Backend) start(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, syncTimeout)
+	defer cancel()
+	var err error
+	if b.info, err = b.probe(ctx); err != nil {
+		return b.translate(err, "be looked at")
+	}
+	selector := metav1.FormatLabelSelector(&metav1.LabelSelector{MatchLabels: map[string]string{
+		LabelManagedBy: managedBy, LabelRunner: labelValue(b.cfg.RunnerName),
+	}})
+	_, informer := cache.NewInformerWithOptions(cache.InformerOptions{
+		ListerWatcher: cache.NewFilteredListWatchFromClient(b.cluster.core, "pods", metav1.NamespaceAll, func(o *metav1.ListOptions) { o.LabelSelector = selector }),
+		ObjectType:    &corev1.Pod{},
+		Transform:     trim,
+		Handler: cache.ResourceEventHandlerFuncs{
+			AddFunc:    func(o any) { b.see(o, false) },
+			UpdateFunc: func(_, o any) { b.see(o, false) },
+			DeleteFunc: func(o any) { b.see(o, true) },
+		},
+	})
+	b.work.Go(func() { informer.RunWithContext(b.ctx) })
+	for !informer.HasSynced() {
+		select {
+		case <-time.After(firstPause):
+		case <-ctx.Done():
+			return fault.New(fault.Unavailable, fault.ReasonRunnerUnavailable, "the pods of runner %s could not be listed within %v", b.cfg.RunnerName, syncTimeout).
+				WithHint("does its account have list and watch on pods of all namespaces?")
+		}
+	}
+	failpoint.Hit(failRecovered)
+	b.sweepOutput(true)
+	b.work.Go(func() { b.sweepSecrets(b.ctx) })
+	b.work.Go(func() {
+		for tick := time.NewTicker(sweepInterval); ; {
+			select {
+			case <-tick.C:
+				b.sweepOutput(false)
+			case <-b.ctx.Done():
+				tick.Stop()
+				return
+			}
+		}
+	})
+	return nil
+}
+
+// see takes what the cluster says of a pod.
+func (b *Backend) see(object any, gone bool) {
+	if u, ok := object.(cache.DeletedFinalStateUnknown); ok {
+		object = u.Obj
+	}
+	pod, ok := object.(*corev1.Pod)
+	if !ok {
+		return
+	}
+	id := sandboxOf(pod)
+	if id == "" {
+		return
+	}
+	b.mu.Lock()
+	if b.deleted[string(pod.UID)] || b.closed {
+		if gone {
+			delete(b.deleted, string(pod.UID))
+		}
+		b.mu.Unlock()
+		return
+	}
+	s := b.sandboxes[id]
+	first := s == nil
+	if first && gone {
+		b.mu.Unlock()
+		return
+	}
+	if first {
+		s = newSandbox(id, pod)
+		b.sandboxes[id] = s
+	}
+	b.mu.Unlock()
+	s.mu.Lock()
+	other := s.uid != "" && s.uid != string(pod.UID)
+	begin := s.pod == nil
+	s.mu.Unlock()
+	if other {
+		return // A pod of this name was made before; the events of the old one come late.
+	}
+	s.change(func() { s.pod, s.gone = pod, gone })
+	if begin {
+		b.publish(s, backend.Observation{Phase: backend.PhaseCreating, At: pod.CreationTimestamp.Time}, core.Event{Name: "created", At: pod.CreationTimestamp.Time})
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		if !b.closed {
+			b.work.Go(func() { b.keep(s) })
+		}
+	}
+	if pod.DeletionTimestamp != nil && mainState(pod).Running != nil {
+		at := pod.DeletionTimestamp.Time
+		b.publish(s, backend.Observation{Phase: backend.PhaseStopping, At: at}, core.Event{Name: "stopping", At: at, Message: "the pod is being deleted"})
+	}
+}
+
+func newSandbox(id string, pod *corev1.Pod) *sandbox {
+	return &sandbox{
+		id: id, namespace: pod.Namespace, name: pod.Name, uid: string(pod.UID), submitted: unpackSubmitted(pod.Annotations[AnnotationSubmitted]),
+		changed: make(chan struct{}), told: map[string]bool{},
+	}
+}
+
+// Info returns what was found out at the start.
+func (b *Backend) Info() backend.Info { return b.info }
+
+// Observe follows the sandboxes.
+func (b *Backend) Observe(ctx context.Context) iter.Seq[*backend.Observation] {
+	return b.hub.observe(ctx)
+}
+
+// Close ends all that goes on here. Sandboxes go on, and print until what their init holds is full.
+func (b *Backend) Close() error {
+	b.mu.Lock()
+	b.closed = true
+	b.mu.Unlock()
+	b.cancel()
+	b.hub.close()
+	b.work.Wait()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var errs []error
+	for _, s := range b.sandboxes {
+		if s.output != nil {
+			errs = append(errs, s.output.writer.Close())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Pause is not possible: Kubernetes has no such thing.
+func (b *Backend) Pause(_ context.Context, id string) error { return b.cannot(id, "pause sandboxes") }
+
+// Suspend is not possible either.
+func (b *Backend) Suspend(_ context.Context, id string) error {
+	return b.cannot(id, "save sandboxes")
+}
+
+// Resume is fine for a sandbox that runs; none is paused.
+func (b *Backend) Resume(_ context.Context, id string) error {
+	s, err := b.get(id)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended() {
+		return notRunning(s.last)
+	}
+	return nil
+}
+
+func (b *Backend) cannot(id, what string) error {
+	if _, err := b.get(id); err != nil {
+		return err
+	}
+	return fault.Preconditionf(fault.ReasonBackendUnsupported, "runner %s cannot %s: Kubernetes has no way to", b.cfg.RunnerName, what)
+}
+
+// SetPools takes the empty list alone: nothing is kept prepared.
+func (b *Backend) SetPools(_ context.Context, pools []backend.Pool) error {
+	if len(pools) == 0 {
+		return nil
+	}
+	return fault.Preconditionf(fault.ReasonBackendUnsupported, "runner %s keeps no sandboxes prepared", b.cfg.RunnerName)
+}
+
+// Pools returns none.
+func (b *Backend) Pools() []backend.PoolStatus { return nil }
+
+// Network is not known: it is the cluster's.
+func (b *Backend) Network(context.Context, string, egress.Target) (*backend.Network, error) {
+	return nil, fault.New(fault.Unimplemented, fault.ReasonNotImplemented, "runner %s does not know the network of its sandboxes: it is the cluster's", b.cfg.RunnerName)
+}

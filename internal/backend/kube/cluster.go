@@ -1,0 +1,150 @@
+package kube
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	nodev1 "k8s.io/api/node/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/rest"
+
+	"github.com/bermhq/berm/internal/core/fault"
+)
+
+// fieldManager owns the fields that Berm applies.
+const fieldManager = "berm"
+
+// callTimeout bounds one call of the API server that is not a stream.
+const callTimeout = 30 * time.Second
+
+// cluster is the API server, as far as Berm needs it. It is made of the REST client alone: the clientset of all of Kubernetes would
+// be a third of the program.
+type cluster struct {
+	config *rest.Config
+	core   *rest.RESTClient
+	node   *rest.RESTClient
+	codec  runtime.ParameterCodec
+}
+
+func newCluster(cfg *rest.Config) (*cluster, error) {
+	scheme := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, nodev1.AddToScheme} {
+		if err := add(scheme); err != nil {
+			return nil, err
+		}
+	}
+	metav1.AddToGroupVersion(scheme, corev1.SchemeGroupVersion)
+	client := func(path string, gv *rest.Config) (*rest.RESTClient, error) {
+		gv.APIPath = path
+		gv.NegotiatedSerializer = serializer.NewCodecFactory(scheme).WithoutConversion()
+		return rest.RESTClientFor(gv)
+	}
+	c := &cluster{config: cfg, codec: runtime.NewParameterCodec(scheme)}
+	var err error
+	own := rest.CopyConfig(cfg)
+	own.GroupVersion = &corev1.SchemeGroupVersion
+	own.ContentType, own.AcceptContentTypes = runtime.ContentTypeProtobuf, runtime.ContentTypeProtobuf+","+runtime.ContentTypeJSON
+	if c.core, err = client("/api", own); err != nil {
+		return nil, err
+	}
+	own = rest.CopyConfig(cfg)
+	own.GroupVersion = &nodev1.SchemeGroupVersion
+	c.node, err = client("/apis", own)
+	return c, err
+}
+
+// apply submits an object: it is made, or becomes what it says. The same twice is once.
+func (c *cluster) apply(ctx context.Context, namespace, resource, name string, object any) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	body, err := json.Marshal(object)
+	if err != nil {
+		return nil, err
+	}
+	req := c.core.Patch(types.ApplyYAMLPatchType).Resource(resource).Name(name).Param("fieldManager", fieldManager).
+		Param("fieldValidation", "Strict").Param("force", "true").SetHeader("Accept", runtime.ContentTypeJSON).Body(body)
+	if namespace != "" {
+		req = req.Namespace(namespace)
+	}
+	return raw(req.Do(ctx))
+}
+
+// raw returns the body of an answer, or the error that it says. (Result.Raw itself does not read what the server said of an error.)
+func raw(r rest.Result) ([]byte, error) {
+	if err := r.Error(); err != nil {
+		return nil, err
+	}
+	return r.Raw()
+}
+
+// delete removes an object. One that is not there is fine.
+func (c *cluster) delete(ctx context.Context, namespace, resource, name string, o metav1.DeleteOptions) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	err := c.core.Delete().Namespace(namespace).Resource(resource).Name(name).Body(&o).Do(ctx).Error()
+	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) { // Conflict: another object has the name now.
+		return nil
+	}
+	return err
+}
+
+// log reads what the main container of a pod printed, at most limit bytes.
+func (c *cluster) log(ctx context.Context, namespace, pod string, limit int64) (io.ReadCloser, error) {
+	return c.core.Get().Namespace(namespace).Resource("pods").Name(pod).SubResource("log").
+		VersionedParams(&corev1.PodLogOptions{Container: MainContainer, LimitBytes: &limit}, c.codec).Stream(ctx)
+}
+
+// get returns an object as the API server has it.
+func (c *cluster) get(ctx context.Context, namespace, resource, name string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	return raw(c.core.Get().Namespace(namespace).Resource(resource).Name(name).SetHeader("Accept", runtime.ContentTypeJSON).Do(ctx))
+}
+
+// translate says in the port's words why the API server refused, or could not be asked. Unavailable leaves open whether it did what it
+// was asked to; all else means that it did not.
+func (b *Backend) translate(err error, what string) error {
+	var f *fault.Error
+	if err == nil || errors.As(err, &f) {
+		return err
+	}
+	var status apierrors.APIStatus
+	if !errors.As(err, &status) {
+		return fault.New(fault.Unavailable, fault.ReasonRunnerUnavailable, "the cluster of runner %s cannot be reached to %s", b.cfg.RunnerName, what).
+			WithCause(err).WithRetry(retryAfter)
+	}
+	s := status.Status()
+	switch {
+	case isQuota(&s):
+		return fault.New(fault.Exhausted, fault.ReasonLimitExceeded, "the cluster of runner %s refuses to %s: %s", b.cfg.RunnerName, what, s.Message).
+			WithHint("a quota of the namespace is used up: end sandboxes in it, or have it raised").WithRetry(retryAfter)
+	case s.Code == http.StatusTooManyRequests, s.Code >= http.StatusInternalServerError, s.Reason == metav1.StatusReasonTimeout:
+		return fault.New(fault.Unavailable, fault.ReasonRunnerUnavailable, "the cluster of runner %s could not %s: %s", b.cfg.RunnerName, what, s.Message).WithRetry(retryAfter)
+	case isTerminating(&s):
+		return fault.Preconditionf(fault.ReasonBackendUnsupported, "the cluster of runner %s refuses to %s: %s", b.cfg.RunnerName, what, s.Message).
+			WithHint("the namespace is being deleted; something in it holds that up (kubectl describe namespace shows what)")
+	case s.Code == http.StatusUnauthorized:
+		return fault.New(fault.Unavailable, fault.ReasonRunnerUnavailable, "the cluster of runner %s does not know its credentials any more", b.cfg.RunnerName).WithRetry(retryAfter)
+	}
+	e := fault.Preconditionf(fault.ReasonBackendUnsupported, "the cluster of runner %s refuses to %s: %s", b.cfg.RunnerName, what, s.Message)
+	if s.Details != nil {
+		for _, cause := range s.Details.Causes {
+			if cause.Field != "" {
+				e.WithField("pod."+cause.Field, "%s", cause.Message)
+			}
+		}
+	}
+	return e
+}
+
+// retryAfter is what callers are told to wait.
+const retryAfter = 5 * time.Second

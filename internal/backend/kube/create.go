@@ -1,0 +1,233 @@
+package kube
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/bermhq/berm/internal/backend"
+	"github.com/bermhq/berm/internal/core/fault"
+	"github.com/bermhq/berm/internal/failpoint"
+)
+
+// accountTimeout is how long a new namespace may take to get its service account.
+const accountTimeout = 15 * time.Second
+
+// Check reports every field that this cluster refuses, as far as that can be known without asking it.
+func (b *Backend) Check(w *backend.Work) error {
+	_, err := b.objects(w)
+	return err
+}
+
+// objects returns what makes a sandbox, or all that is wrong with it.
+func (b *Backend) objects(w *backend.Work) (*Objects, error) {
+	if b.info.Refusal != "" {
+		return nil, fault.Preconditionf(fault.ReasonBackendUnsupported, "runner %s runs nothing: %s", b.cfg.RunnerName, b.info.Refusal)
+	}
+	in := PodInput{Work: *w, Options: b.cfg.Options}
+	in.RunnerID = b.cfg.RunnerName
+	if in.SandboxID == "" { // Of a plan.
+		in.SandboxID = "00000000-0000-0000-0000-000000000000"
+	}
+	e := fault.Preconditionf(fault.ReasonBackendUnsupported, "runner %s cannot run this sandbox", b.cfg.RunnerName)
+	b.refuseLater(e, w)
+	objects, err := ObjectsFor(in)
+	if err == nil && len(e.Fields) == 0 {
+		return objects, nil
+	}
+	if err != nil {
+		f := fault.From(err)
+		if len(e.Fields) == 0 {
+			return nil, err
+		}
+		e.Fields = append(e.Fields, f.Fields...)
+	}
+	return nil, e
+}
+
+// refuseLater refuses what nothing here honours yet.
+func (b *Backend) refuseLater(e *fault.Error, w *backend.Work) {
+	if class := w.Spec.GetRuntimeClass(); class != "" && !slices.Contains(b.info.RuntimeClasses, class) {
+		e.WithField("runtime_class", "%q is not there; the cluster has: %s", class, strings.Join(b.info.RuntimeClasses, ", "))
+	}
+	egress := w.Spec.GetNetwork().GetEgress()
+	if mode := either(egress.GetSelected(), egress.GetDefault()); mode != "" && !b.cfg.NetworkRecorded {
+		e.WithField("network.egress.selected", "mode %q: this runner does not enforce network modes; its owner can have them recorded with --kube-network recorded", mode)
+	}
+	ingress := w.Spec.GetNetwork().GetIngress()
+	if mode := either(ingress.GetSelected(), ingress.GetDefault()); mode != "" {
+		e.WithField("network.ingress.selected", "mode %q: inbound traffic comes with a later version; leave it empty", mode)
+	}
+	l := w.Launch
+	if len(l.GetPorts()) > 0 {
+		e.WithField("ports", "inbound traffic comes with a later version")
+	}
+	if len(l.GetExposedPorts()) > 0 {
+		e.WithField("exposed_ports", "inbound traffic comes with a later version")
+	}
+	if l.GetForkOf() != "" {
+		e.WithField("fork_of", "sandboxes on Kubernetes cannot be forked")
+	}
+	for _, name := range l.GetUnsupported() {
+		e.WithField(name, "nothing on this runner honours it; it comes with a later version")
+	}
+}
+
+// Create submits the objects of a sandbox, in an order in which each finds what it needs. It is done again after an interruption.
+func (b *Backend) Create(ctx context.Context, w *backend.Work) error {
+	if w.SandboxID == "" {
+		return fault.Internalf(nil, "a sandbox without an id")
+	}
+	for {
+		other, mine, err := b.enter(w.SandboxID)
+		switch {
+		case err != nil:
+			return err
+		case mine:
+			err := b.submit(ctx, w)
+			b.leave(w.SandboxID, other)
+			return err
+		case other == nil:
+			return nil
+		}
+		select {
+		case <-other:
+		case <-ctx.Done():
+			return fault.New(fault.Canceled, "CANCELED", "the request was cancelled").WithCause(ctx.Err())
+		}
+	}
+}
+
+// enter reserves an id for one Create. Without a channel and not mine, the sandbox is there already.
+func (b *Backend) enter(id string) (done chan struct{}, mine bool, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return nil, false, errClosing()
+	}
+	if _, ok := b.sandboxes[id]; ok {
+		if c, under := b.creating[id]; under {
+			return c, false, nil
+		}
+		return nil, false, nil
+	}
+	if c, ok := b.creating[id]; ok {
+		return c, false, nil
+	}
+	if n := len(b.sandboxes) + len(b.creating); n >= MaxSandboxes {
+		return nil, false, fault.New(fault.Exhausted, fault.ReasonLimitExceeded, "runner %s keeps %d sandboxes; there is no room for more", b.cfg.RunnerName, n).
+			WithHint("delete sandboxes that have ended")
+	}
+	done = make(chan struct{})
+	b.creating[id] = done
+	return done, true, nil
+}
+
+func (b *Backend) leave(id string, done chan struct{}) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.creating, id)
+	close(done)
+}
+
+func (b *Backend) submit(ctx context.Context, w *backend.Work) error {
+	o, err := b.objects(w)
+	if err != nil {
+		return err
+	}
+	what := "make sandbox " + w.SandboxID
+	if o.Namespace != nil && !b.hasNamespace(o.Namespace.Name) {
+		if _, err := b.cluster.apply(ctx, "", "namespaces", o.Namespace.Name, bare(o.Namespace)); err != nil {
+			return b.translate(err, "make the namespace "+o.Namespace.Name)
+		}
+		b.mu.Lock()
+		b.namespaces[o.Namespace.Name] = true
+		b.mu.Unlock()
+	}
+	failpoint.Hit(failNamespaceMade)
+	if o.Secret != nil {
+		if _, err := b.cluster.apply(ctx, o.Secret.Namespace, "secrets", o.Secret.Name, bare(o.Secret)); err != nil {
+			return b.forgetNamespace(o.Secret.Namespace, b.translate(err, what))
+		}
+	}
+	failpoint.Hit(failSecretMade)
+	if err := b.submitPod(ctx, w, o.Pod); err != nil {
+		err = b.forgetNamespace(o.Pod.Namespace, b.translate(err, what))
+		if o.Secret != nil && !fault.Is(err, fault.Unavailable) {
+			if left := b.cluster.delete(context.WithoutCancel(ctx), o.Secret.Namespace, "secrets", o.Secret.Name, metav1.DeleteOptions{}); left != nil {
+				b.log.Warn("the files of a sandbox that was refused could not be deleted", "sandbox", w.SandboxID, "error", left)
+			}
+		}
+		return err
+	}
+	failpoint.Hit(failPodMade)
+	return nil
+}
+
+// submitPod submits the pod, and knows the sandbox from then on.
+func (b *Backend) submitPod(ctx context.Context, w *backend.Work, pod *corev1.Pod) error {
+	shown, packed, err := packSubmitted(w, pod)
+	if err != nil {
+		return fault.Internalf(err, "show the pod of sandbox %s", w.SandboxID)
+	}
+	pod.Annotations[AnnotationSubmitted] = packed
+	answer, err := b.cluster.apply(ctx, pod.Namespace, "pods", pod.Name, bare(pod))
+	// A namespace that was made just now gets its service account a moment later.
+	for end := b.cfg.Now().Add(accountTimeout); err != nil && isAccountMissing(err) && b.cfg.Now().Before(end) && ctx.Err() == nil; {
+		time.Sleep(firstPause)
+		answer, err = b.cluster.apply(ctx, pod.Namespace, "pods", pod.Name, bare(pod))
+	}
+	if err != nil {
+		return err
+	}
+	held := &corev1.Pod{}
+	if err := json.Unmarshal(answer, held); err != nil {
+		return fmt.Errorf("the API server's answer: %w", err)
+	}
+	trimmed, _ := trim(held)
+	b.see(trimmed, false)
+	b.mu.Lock()
+	s := b.sandboxes[w.SandboxID]
+	b.mu.Unlock()
+	if s != nil && len(s.submitted) == 0 {
+		s.change(func() { s.submitted = shown })
+	}
+	return nil
+}
+
+func (b *Backend) hasNamespace(name string) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.namespaces[name]
+}
+
+// forgetNamespace makes sure that a namespace which somebody deleted is made again next time.
+func (b *Backend) forgetNamespace(name string, err error) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.namespaces, name)
+	return err
+}
+
+// bare is an object without the status and the time that only the cluster can know.
+func bare(object any) map[string]any {
+	var fields map[string]any
+	text, err := json.Marshal(object)
+	if err == nil {
+		err = json.Unmarshal(text, &fields)
+	}
+	if err != nil {
+		return nil
+	}
+	delete(fields, "status")
+	if meta, ok := fields["metadata"].(map[string]any); ok {
+		delete(meta, "creationTimestamp")
+	}
+	return fields
+}

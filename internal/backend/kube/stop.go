@@ -1,0 +1,131 @@
+package kube
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/bermhq/berm/internal/backend"
+	"github.com/bermhq/berm/internal/core"
+	"github.com/bermhq/berm/internal/core/fault"
+	"github.com/bermhq/berm/internal/failpoint"
+)
+
+const (
+	// stopTimeout is how long an init may take to confirm a stop, before the pod is deleted instead.
+	stopTimeout = 5 * time.Second
+	// orphanAge is how old the files of a sandbox must be to count as left over.
+	orphanAge = 10 * time.Minute
+)
+
+// Stop asks the init to end the main process, so that the pod stays with its exit code. A sandbox that does not run yet, or whose init
+// does not answer, is ended by deleting its pod.
+func (b *Backend) Stop(ctx context.Context, id string, grace time.Duration, why string) error {
+	s, err := b.get(id)
+	if err != nil {
+		return err
+	}
+	now := b.cfg.Now()
+	var ended bool
+	s.change(func() {
+		if ended = s.ended(); !ended && s.stop == nil {
+			s.stop = &stopping{why, now}
+		}
+		if s.stop != nil {
+			why, now = s.stop.why, s.stop.at
+		}
+	})
+	if ended {
+		return nil
+	}
+	failpoint.Hit(failStopNoted)
+	asked, err := b.askInit(ctx, s, grace, why)
+	if !asked {
+		b.log.Debug("the pod of a sandbox is deleted to stop it", "sandbox", id, "error", err)
+		if err := b.deletePod(ctx, s, grace); err != nil {
+			return err
+		}
+	}
+	failpoint.Hit(failStopAsked)
+	b.publish(s, backend.Observation{Phase: backend.PhaseStopping, At: now}, core.Event{Name: "stopping", At: now, Message: why})
+	return nil
+}
+
+// askInit asks the init of a sandbox that runs.
+func (b *Backend) askInit(ctx context.Context, s *sandbox, grace time.Duration, why string) (bool, error) {
+	if mainState(s.podNow()).Running == nil {
+		return false, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, stopTimeout)
+	defer cancel()
+	client, err := b.await(ctx, s.id)
+	if err == nil {
+		err = client.StopFor(ctx, grace, why)
+	}
+	if fault.HasReason(err, fault.ReasonSandboxNotRunning) { // It has ended meanwhile.
+		return true, nil
+	}
+	return err == nil, err
+}
+
+// Delete removes the objects of a sandbox that has ended. Its output is kept for a while.
+func (b *Backend) Delete(ctx context.Context, id string) error {
+	s, err := b.get(id)
+	if err != nil {
+		return nil //nolint:nilerr // it is gone already
+	}
+	s.mu.Lock()
+	ended, gone, files := s.ended(), s.gone, s.pod != nil && len(s.pod.Spec.Volumes) > 0
+	s.mu.Unlock()
+	if !ended {
+		return fault.Preconditionf(fault.ReasonSandboxNotRunning, "sandbox %s has not ended; stop it first", id).WithMeta("sandbox_id", id)
+	}
+	if files {
+		err := b.cluster.delete(ctx, s.namespace, "secrets", s.name+filesSuffix, metav1.DeleteOptions{})
+		if err != nil {
+			return b.translate(err, "delete the files of sandbox "+id)
+		}
+	}
+	failpoint.Hit(failSecretDeleted)
+	if !gone {
+		if err := b.deletePod(ctx, s, 0); err != nil {
+			return err
+		}
+	}
+	failpoint.Hit(failPodDeleted)
+	b.mu.Lock()
+	if !gone {
+		b.deleted[s.uid] = true
+	}
+	delete(b.sandboxes, id)
+	b.mu.Unlock()
+	b.hub.forget(id)
+	return nil
+}
+
+// sweepSecrets deletes files of sandboxes that have no pod: a runner that died between the two left them.
+func (b *Backend) sweepSecrets(ctx context.Context) {
+	body, err := raw(b.cluster.core.Get().Resource("secrets").
+		Param("labelSelector", LabelManagedBy+"="+managedBy+","+LabelRunner+"="+labelValue(b.cfg.RunnerName)).
+		SetHeader("Accept", "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1").Do(ctx))
+	list := &metav1.PartialObjectMetadataList{}
+	if err == nil {
+		err = json.Unmarshal(body, list)
+	}
+	if err != nil {
+		b.log.Debug("files that are left over cannot be looked for", "error", err)
+		return
+	}
+	for i := range list.Items {
+		m := &list.Items[i]
+		id := either(m.Annotations[LabelSandbox], m.Labels[LabelSandbox])
+		if _, err := b.get(id); err == nil || b.cfg.Now().Sub(m.CreationTimestamp.Time) < orphanAge {
+			continue
+		}
+		if err := b.cluster.delete(ctx, m.Namespace, "secrets", m.Name, metav1.DeleteOptions{}); err != nil {
+			b.log.Warn("files that are left over cannot be deleted", "sandbox", id, "error", err)
+		}
+	}
+}

@@ -1,0 +1,60 @@
+package kube
+
+import (
+	"bytes"
+	"compress/gzip"
+	"encoding/base64"
+	"encoding/json"
+	"io"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/bermhq/berm/internal/backend"
+)
+
+const (
+	// withheld stands for what is the request's own.
+	withheld = "(withheld)"
+	// maxSubmitted bounds what is unpacked, in bytes.
+	maxSubmitted = 1 << 20
+)
+
+// packSubmitted returns the pod as it may be shown, and the same for its annotation. Values of the request's environment are not in it.
+func packSubmitted(w *backend.Work, pod *corev1.Pod) (shown json.RawMessage, packed string, err error) {
+	own := pod.DeepCopy()
+	for i := range own.Spec.Containers {
+		if c := &own.Spec.Containers[i]; c.Name == MainContainer {
+			for j := range c.Env {
+				if _, requested := w.Launch.GetEnvironmentVariables()[c.Env[j].Name]; requested {
+					c.Env[j].Value = withheld
+				}
+			}
+		}
+	}
+	if shown, err = json.Marshal(bare(own)); err != nil {
+		return nil, "", err
+	}
+	var b bytes.Buffer
+	z := gzip.NewWriter(&b)
+	if _, err = z.Write(shown); err == nil {
+		err = z.Close()
+	}
+	return shown, base64.StdEncoding.EncodeToString(b.Bytes()), err
+}
+
+// unpackSubmitted reads the annotation; nil for none, or one that somebody changed.
+func unpackSubmitted(packed string) json.RawMessage {
+	raw, err := base64.StdEncoding.DecodeString(packed)
+	if err != nil || packed == "" {
+		return nil
+	}
+	z, err := gzip.NewReader(bytes.NewReader(raw))
+	if err != nil {
+		return nil
+	}
+	shown, err := io.ReadAll(io.LimitReader(z, maxSubmitted))
+	if err != nil || !json.Valid(shown) {
+		return nil
+	}
+	return shown
+}

@@ -1,0 +1,173 @@
+package kube
+
+import (
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/bermhq/berm/internal/core"
+)
+
+// AnnotationSubmitted holds what was submitted of a pod, without values of the request, compressed: what `berm explain` shows, also
+// when the runner was started anew.
+const AnnotationSubmitted = "berm.dev/submitted"
+
+// trim keeps of a pod what is looked at. Thousands of them are in memory.
+func trim(object any) (any, error) {
+	pod, ok := object.(*corev1.Pod)
+	if !ok {
+		return object, nil
+	}
+	out := &corev1.Pod{}
+	out.Name, out.Namespace, out.UID, out.ResourceVersion = pod.Name, pod.Namespace, pod.UID, pod.ResourceVersion
+	out.CreationTimestamp, out.DeletionTimestamp = pod.CreationTimestamp, pod.DeletionTimestamp
+	out.Labels = keep(pod.Labels, LabelSandbox)
+	out.Annotations = keep(pod.Annotations, LabelSandbox, AnnotationSubmitted)
+	for i := range pod.Spec.Volumes {
+		if pod.Spec.Volumes[i].Name == filesVolume {
+			out.Spec.Volumes = []corev1.Volume{{Name: filesVolume}}
+		}
+	}
+	s := &pod.Status
+	out.Status = corev1.PodStatus{Phase: s.Phase, Reason: s.Reason, Message: s.Message}
+	for i := range s.Conditions {
+		if c := &s.Conditions[i]; c.Type == corev1.PodScheduled || c.Type == corev1.PodReadyToStartContainers {
+			out.Status.Conditions = append(out.Status.Conditions, corev1.PodCondition{Type: c.Type, Status: c.Status, Reason: c.Reason, Message: c.Message})
+		}
+	}
+	for i := range s.ContainerStatuses {
+		if c := &s.ContainerStatuses[i]; c.Name == MainContainer {
+			out.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: c.Name, State: c.State}}
+		}
+	}
+	for i := range s.InitContainerStatuses {
+		c := &s.InitContainerStatuses[i]
+		out.Status.InitContainerStatuses = append(out.Status.InitContainerStatuses, corev1.ContainerStatus{Name: c.Name, State: c.State})
+	}
+	return out, nil
+}
+
+func keep(from map[string]string, keys ...string) map[string]string {
+	out := map[string]string{}
+	for _, k := range keys {
+		if v, ok := from[k]; ok {
+			out[k] = v
+		}
+	}
+	return out
+}
+
+// sandboxOf returns the id of the sandbox that a pod is of.
+func sandboxOf(pod *corev1.Pod) string {
+	if id := pod.Annotations[LabelSandbox]; id != "" {
+		return id
+	}
+	return pod.Labels[LabelSandbox]
+}
+
+// mainState returns the state of the main container.
+func mainState(pod *corev1.Pod) corev1.ContainerState {
+	for i := range pod.Status.ContainerStatuses {
+		if pod.Status.ContainerStatuses[i].Name == MainContainer {
+			return pod.Status.ContainerStatuses[i].State
+		}
+	}
+	return corev1.ContainerState{}
+}
+
+// obstacle is what keeps a pod from starting.
+type obstacle struct {
+	// reason is one of core.End…, message says more.
+	reason, message string
+	// after is how long it may last, 0 for not at all.
+	after time.Duration
+}
+
+// patience is how long obstacles may last that may go away by themselves.
+type patience struct{ schedule, stuck time.Duration }
+
+// Limits of starts.
+const (
+	// DefaultScheduleTimeout is how long a sandbox may wait for a node, DefaultStuckTimeout how long for what its node makes of it.
+	DefaultScheduleTimeout = 5 * time.Minute
+	DefaultStuckTimeout    = 2 * time.Minute
+)
+
+// hindrance returns what keeps a pod from starting now, nil for nothing, or nothing yet. It is pure.
+func (p patience) hindrance(pod *corev1.Pod) *obstacle {
+	if mainState(pod).Running != nil {
+		return nil
+	}
+	for i := range pod.Status.InitContainerStatuses {
+		c := &pod.Status.InitContainerStatuses[i]
+		whose := "init container " + c.Name
+		if c.Name == InitContainer {
+			whose = "Berm's init"
+		}
+		if o := p.stuckOn(whose, &c.State); o != nil {
+			return o
+		}
+		if t := c.State.Terminated; t != nil && t.ExitCode != 0 && pod.Status.Phase == corev1.PodFailed {
+			return &obstacle{reason: core.EndStartFailed, message: whose + " failed: " + terminatedText(t)}
+		}
+	}
+	state := mainState(pod)
+	if o := p.stuckOn("the sandbox", &state); o != nil {
+		return o
+	}
+	if pod.Status.Phase == corev1.PodFailed && state.Terminated == nil {
+		return failedPod(pod)
+	}
+	for i := range pod.Status.Conditions {
+		c := &pod.Status.Conditions[i]
+		switch {
+		case c.Status != corev1.ConditionFalse:
+		case c.Type == corev1.PodReadyToStartContainers:
+			return &obstacle{core.EndStartFailed, "its node does not get the pod ready for containers: the runtime class, the network or a volume (kubectl describe pod says which)", p.stuck}
+		case c.Reason == corev1.PodReasonUnschedulable:
+			return &obstacle{core.EndStartFailed, "no node takes the pod: " + c.Message, p.schedule}
+		}
+	}
+	return nil
+}
+
+// failedPod is a pod that the cluster gave up before its main container ran.
+func failedPod(pod *corev1.Pod) *obstacle {
+	o := &obstacle{reason: core.EndStartFailed, message: strings.TrimSpace(pod.Status.Reason + ": " + pod.Status.Message)}
+	if pod.Status.Reason == "DeadlineExceeded" {
+		o.reason = core.EndLifetimeExceeded
+	}
+	return o
+}
+
+// stuckOn returns what a container waits for that does not come by itself.
+func (p patience) stuckOn(whose string, s *corev1.ContainerState) *obstacle {
+	if s.Waiting == nil {
+		return nil
+	}
+	text := whose + ": " + s.Waiting.Reason
+	if s.Waiting.Message != "" {
+		text += ": " + s.Waiting.Message
+	}
+	switch s.Waiting.Reason {
+	case "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName", "ImageInspectError":
+		return &obstacle{reason: core.EndImageFailed, message: text}
+	case "ErrImagePull", "RegistryUnavailable":
+		return &obstacle{core.EndImageFailed, text, p.stuck} // It is tried once more, and then backs off.
+	case "CreateContainerConfigError", "CreateContainerError", "RunContainerError", "PostStartHookError":
+		return &obstacle{core.EndStartFailed, text, p.stuck}
+	}
+	return nil
+}
+
+func terminatedText(t *corev1.ContainerStateTerminated) string {
+	text := t.Reason
+	if t.Message != "" {
+		text += ": " + strings.TrimSpace(t.Message)
+	}
+	if text == "" {
+		text = "it ended"
+	}
+	return text
+}
