@@ -21,9 +21,14 @@ const accountTimeout = 15 * time.Second
 
 // Check reports every field that this cluster refuses, as far as that can be known without asking it.
 func (b *Backend) Check(w *backend.Work) error {
-	_, err := b.objects(w)
+	planned := *w // A plan has neither sandbox nor caller yet.
+	planned.SandboxID, planned.OrgID, planned.UserID = either(w.SandboxID, plannedID), either(w.OrgID, plannedID), either(w.UserID, plannedID)
+	_, err := b.objects(&planned)
 	return err
 }
+
+// plannedID stands for ids that come later.
+const plannedID = "00000000-0000-0000-0000-000000000000"
 
 // objects returns what makes a sandbox, or all that is wrong with it.
 func (b *Backend) objects(w *backend.Work) (*Objects, error) {
@@ -32,9 +37,6 @@ func (b *Backend) objects(w *backend.Work) (*Objects, error) {
 	}
 	in := PodInput{Work: *w, Options: b.cfg.Options}
 	in.RunnerID = b.cfg.RunnerName
-	if in.SandboxID == "" { // Of a plan.
-		in.SandboxID = "00000000-0000-0000-0000-000000000000"
-	}
 	e := fault.Preconditionf(fault.ReasonBackendUnsupported, "runner %s cannot run this sandbox", b.cfg.RunnerName)
 	b.refuseLater(e, w)
 	objects, err := ObjectsFor(in)

@@ -67,6 +67,24 @@ func prepare(t testing.TB) func(w *backend.Work) {
 	}
 }
 
+// TestFaultPlan is what is asked of a plan, which has no ids yet.
+func TestFaultPlan(t *testing.T) {
+	b := open(t, config(t, t.TempDir()))
+	defer b.Close()
+	w := job(t, "", "true")
+	w.OrgID = ""
+	if err := b.Check(w); err != nil {
+		t.Errorf("check of a plan: %v", err)
+	}
+	w.Spec.Namespace = &specpb.Namespace{Strategy: proto.String("per-user")}
+	if err := b.Check(w); err != nil {
+		t.Errorf("check of a plan: %v", err)
+	}
+	if err := b.Create(t.Context(), w); err == nil {
+		t.Error("a sandbox without an id was made")
+	}
+}
+
 func TestContract(t *testing.T) {
 	configs := map[backend.Backend]kube.Config{}
 	backendtest.Run(t, func(t *testing.T) backend.Backend {
