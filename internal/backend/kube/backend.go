@@ -201,7 +201,7 @@ func (b *Backend) see(object any, gone bool) {
 	}
 	s.change(func() { s.pod, s.gone = pod, gone })
 	if begin {
-		b.publish(s, backend.Observation{Phase: backend.PhaseCreating, At: pod.CreationTimestamp.Time}, core.Event{Name: "created", At: pod.CreationTimestamp.Time})
+		b.publish(s, backend.Observation{Phase: backend.PhaseCreating, At: submittedAt(pod)}, core.Event{Name: "created", At: submittedAt(pod)})
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		if !b.closed {

@@ -179,6 +179,7 @@ func (b *Backend) submitPod(ctx context.Context, w *backend.Work, pod *corev1.Po
 		return fault.Internalf(err, "show the pod of sandbox %s", w.SandboxID)
 	}
 	pod.Annotations[AnnotationSubmitted] = packed
+	pod.Annotations[AnnotationSubmittedAt] = b.cfg.Now().UTC().Format(time.RFC3339Nano)
 	answer, err := b.cluster.apply(ctx, pod.Namespace, "pods", pod.Name, bare(pod))
 	// A namespace that was made just now gets its service account a moment later.
 	for end := b.cfg.Now().Add(accountTimeout); err != nil && isAccountMissing(err) && b.cfg.Now().Before(end) && ctx.Err() == nil; {

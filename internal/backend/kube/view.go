@@ -13,6 +13,17 @@ import (
 // when the runner was started anew.
 const AnnotationSubmitted = "berm.dev/submitted"
 
+// AnnotationSubmittedAt is when: Kubernetes' own time has whole seconds.
+const AnnotationSubmittedAt = "berm.dev/submitted-at"
+
+// submittedAt returns when a pod was submitted.
+func submittedAt(pod *corev1.Pod) time.Time {
+	if at, err := time.Parse(time.RFC3339Nano, pod.Annotations[AnnotationSubmittedAt]); err == nil {
+		return at
+	}
+	return pod.CreationTimestamp.Time
+}
+
 // trim keeps of a pod what is looked at. Thousands of them are in memory.
 func trim(object any) (any, error) {
 	pod, ok := object.(*corev1.Pod)
@@ -23,7 +34,7 @@ func trim(object any) (any, error) {
 	out.Name, out.Namespace, out.UID, out.ResourceVersion = pod.Name, pod.Namespace, pod.UID, pod.ResourceVersion
 	out.CreationTimestamp, out.DeletionTimestamp = pod.CreationTimestamp, pod.DeletionTimestamp
 	out.Labels = keep(pod.Labels, LabelSandbox)
-	out.Annotations = keep(pod.Annotations, LabelSandbox, AnnotationSubmitted)
+	out.Annotations = keep(pod.Annotations, LabelSandbox, AnnotationSubmitted, AnnotationSubmittedAt)
 	for i := range pod.Spec.Volumes {
 		if pod.Spec.Volumes[i].Name == filesVolume {
 			out.Spec.Volumes = []corev1.Volume{{Name: filesVolume}}
