@@ -98,7 +98,9 @@ func (c *crowd) refuse(conn net.Conn) {
 		if conn.SetDeadline(time.Now().Add(farewellTime)) != nil {
 			return
 		}
-		if answer(cap(c.slots)).Write(conn) != nil {
+		why := answer(cap(c.slots))
+		defer why.Body.Close()
+		if why.Write(conn) != nil {
 			return
 		}
 		// A connection that is closed with something unread is reset, and the answer with it.
