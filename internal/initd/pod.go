@@ -208,7 +208,7 @@ func (p *pod) converse(conn net.Conn) {
 	if err != nil {
 		return
 	}
-	defer session.Close()
+	defer func() { _ = session.Close() }()
 	for {
 		s, err := session.AcceptStream()
 		if err != nil {

@@ -103,13 +103,6 @@ func (c *cluster) log(ctx context.Context, namespace, pod string, limit int64) (
 		VersionedParams(&corev1.PodLogOptions{Container: MainContainer, LimitBytes: &limit}, c.codec).Stream(ctx)
 }
 
-// get returns an object as the API server has it.
-func (c *cluster) get(ctx context.Context, namespace, resource, name string) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	return raw(c.core.Get().Namespace(namespace).Resource(resource).Name(name).SetHeader("Accept", runtime.ContentTypeJSON).Do(ctx))
-}
-
 // translate says in the port's words why the API server refused, or could not be asked. Unavailable leaves open whether it did what it
 // was asked to; all else means that it did not.
 func (b *Backend) translate(err error, what string) error {

@@ -53,7 +53,7 @@ func (b *Backend) follow(s *sandbox) (*podwire.End, error) {
 		}
 		err := b.read(s)
 		switch {
-		case err == nil && s.journalEnd() != nil && over, err == nil && s.journal.Failed != nil:
+		case err == nil && (s.journal.Failed != nil || over && s.journal.End != nil):
 			return s.journal.End, nil
 		case over:
 			if autopsies++; autopsies >= maxAutopsies {
@@ -197,7 +197,7 @@ func (b *Backend) takeOutput(s *sandbox, l *link) (*podwire.End, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer stream.Close()
+	defer func() { _ = stream.Close() }()
 	stop := context.AfterFunc(b.ctx, func() { _ = l.session.Close() })
 	defer stop()
 	at := out.offset()
