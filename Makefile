@@ -36,6 +36,7 @@ scenarios: deps-test build ## the mission's statements, bad input, streams, copi
 	test/scenarios/mission.sh
 	test/scenarios/bad_input.sh
 	test/scenarios/streams.sh
+	test/scenarios/runner.sh
 	test/scenarios/copy.sh
 	test/scenarios/terminal.sh
 

@@ -40,6 +40,8 @@ type Config struct {
 	NodeLabels map[string]string
 	// RetainEnded is how long sandboxes that have ended are kept; 0 is control.DefaultRetention.
 	RetainEnded time.Duration
+	// RunnerCredentialTTL is how long the credential of a runner on another machine is valid; 0 is control.DefaultCredentialTTL.
+	RunnerCredentialTTL time.Duration
 	// Runtime is the name of the default OCI runtime; "" picks one that works.
 	Runtime string
 	// OCIRuntimes are runtimes beside those that are looked for anyway, or in place of one with the same name: local.Config.Runtimes.
@@ -104,6 +106,9 @@ func (c *Config) check() error {
 	}
 	if c.RetainEnded != 0 && c.RetainEnded < control.MinRetention {
 		return fault.Invalidf("USAGE", "--retain-ended %s is less than %s: usage guardrails count what ended in that time", c.RetainEnded, control.MinRetention)
+	}
+	if c.RunnerCredentialTTL != 0 && c.RunnerCredentialTTL < control.MinCredentialTTL {
+		return fault.Invalidf("USAGE", "--runner-credential-ttl %s is less than %s", c.RunnerCredentialTTL, control.MinCredentialTTL)
 	}
 	if c.OutputRetention < 0 {
 		return fault.Invalidf("USAGE", "--output-retention %s is negative", c.OutputRetention)

@@ -34,6 +34,9 @@ func readSecret(path string) (string, error) {
 	return strings.TrimSpace(string(raw)), nil
 }
 
+// randomBytes fills b. It never fails.
+func randomBytes(b []byte) { _, _ = rand.Read(b) }
+
 // placePattern is what a place's id looks like.
 var placePattern = regexp.MustCompile(`^[0-9a-f]{16}$`)
 
@@ -52,7 +55,7 @@ func placeID(path string) (string, error) {
 		return "", fault.Invalidf("DATA_DIR", "cannot read %s: %v", path, err)
 	}
 	random := make([]byte, 8)
-	_, _ = rand.Read(random) // never fails
+	randomBytes(random)
 	id := hex.EncodeToString(random)
 	if err := writeFile(path, []byte(id+"\n"), 0o600); err != nil {
 		return "", fault.Internalf(err, "write the id of the data directory")

@@ -17,6 +17,7 @@ import (
 	"github.com/bermhq/berm/internal/core"
 	"github.com/bermhq/berm/internal/core/fault"
 	"github.com/bermhq/berm/internal/failpoint"
+	"github.com/bermhq/berm/internal/link/hub"
 	"github.com/bermhq/berm/internal/runner"
 	"github.com/bermhq/berm/internal/server"
 	"github.com/bermhq/berm/internal/store/sqlstore"
@@ -66,6 +67,7 @@ type app struct {
 	store     *sqlstore.Store
 	control   *control.Service
 	backends  []backend.Backend
+	hub       *hub.Hub
 	server    *server.Server
 	// running is the file that says so, locked while it is true.
 	running     string
@@ -89,6 +91,7 @@ func (a *app) start(ctx context.Context) (err error) {
 	metrics := telemetry.New()
 	a.control = control.New(context.WithoutCancel(ctx), control.Config{
 		Store: a.store, Logger: a.log, Retention: a.cfg.RetainEnded, CheckSpec: checkSpec, CheckCarried: kube.CheckCarried, Meter: metrics,
+		CredentialTTL: a.cfg.RunnerCredentialTTL,
 	})
 	runners, err := a.bootstrap(ctx)
 	if err != nil {
@@ -103,7 +106,8 @@ func (a *app) start(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	a.server, err = server.New(server.Config{Control: a.control, Logger: a.log, TLS: a.listeners.tls, Limits: a.limits(), Version: a.cfg.Version, Metrics: metrics, Pod: podOf})
+	a.hub = hub.New(context.WithoutCancel(ctx), hub.Config{Control: a.control, Logger: a.log})
+	a.server, err = server.New(server.Config{Control: a.control, Link: a.hub, Logger: a.log, TLS: a.listeners.tls, Limits: a.limits(), Version: a.cfg.Version, Metrics: metrics, Pod: podOf})
 	return err
 }
 
@@ -160,12 +164,7 @@ func (a *app) backend(ctx context.Context, r *core.Runner, first bool) (backend.
 	if c, ok := a.cfg.Kube.Clusters[r.RunnerID]; ok {
 		return a.attachKube(ctx, r, c)
 	}
-	b, err := local.New(ctx, local.Config{
-		Dir: filepath.Join(a.cfg.DataDir, "runners", r.RunnerID), RunnerName: r.RunnerID, Runtimes: a.runtimes(),
-		NodeLabels: a.cfg.NodeLabels, Images: a.cfg.ImageAliases, ImageFile: a.cfg.Images, Network: a.cfg.Network.config(),
-		NameServers: a.cfg.Network.NameServers, Logger: a.log.With("runner", r.RunnerID),
-		OutputLimit: a.cfg.OutputLimit, OutputRetention: a.cfg.OutputRetention,
-	})
+	b, err := local.New(ctx, a.cfg.local(filepath.Join(a.cfg.DataDir, "runners", r.RunnerID), r.RunnerID, a.log))
 	if err != nil {
 		return nil, err
 	}
@@ -178,9 +177,13 @@ func (a *app) backend(ctx context.Context, r *core.Runner, first bool) (backend.
 	return b, nil
 }
 
-// runtimes puts the one asked for first.
-func (a *app) runtimes() []string {
-	return a.cfg.runtimes()
+// local is the configuration of a backend of this machine.
+func (c *Config) local(dir, runnerID string, log *slog.Logger) local.Config {
+	return local.Config{
+		Dir: dir, RunnerName: runnerID, Runtimes: c.runtimes(), NodeLabels: c.NodeLabels, Images: c.ImageAliases, ImageFile: c.Images,
+		Network: c.Network.config(), NameServers: c.Network.NameServers, Logger: log.With("runner", runnerID),
+		OutputLimit: c.OutputLimit, OutputRetention: c.OutputRetention,
+	}
 }
 
 // serve answers calls until ctx ends.
@@ -212,6 +215,9 @@ func (a *app) stop() error {
 	}
 	if a.listeners != nil {
 		a.listeners.close()
+	}
+	if a.hub != nil {
+		a.hub.Close()
 	}
 	if a.control != nil {
 		a.control.Close()

@@ -18,9 +18,9 @@ import (
 const runnersPath = "/v1beta2/sandbox/managed-runners"
 
 func (s *session) runnerCmd() *cobra.Command {
-	return noun("runner", "Runners: where sandboxes run, and which profiles they bind",
+	return s.runnerProcess(noun("runner", "Runners: where sandboxes run, and which profiles they bind",
 		append(s.historyCmds("runner", "/berm/v1/runners"), s.runnerCreateCmd(), s.runnerGetCmd(), s.runnerDescribeCmd(), s.runnerListCmd(), s.runnerEditCmd(),
-			s.runnerBindCmd(), s.runnerUnbindCmd(), s.runnerSetDefaultCmd(), s.runnerDeleteCmd())...)
+			s.runnerBindCmd(), s.runnerUnbindCmd(), s.runnerSetDefaultCmd(), s.runnerDeleteCmd(), s.runnerJoinCmd())...))
 }
 
 func (s *session) runnerCreateCmd() *cobra.Command {

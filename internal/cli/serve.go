@@ -3,7 +3,6 @@ package cli
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 	"path/filepath"
 	"strings"
 
@@ -17,10 +16,10 @@ import (
 
 func (s *session) serveCmd() *cobra.Command {
 	var cfg app.Config
-	var runners, aliases, labels []string
-	var verbose, failpoints bool
-	var logFormat, images string
-	var net networkFlags
+	var runners []string
+	var failpoints bool
+	var machine machineFlags
+	var logs logFlags
 	var clusters kubeFlags
 	var limits limitFlags
 	c := &cobra.Command{
@@ -47,33 +46,14 @@ cluster.`,
 			if cfg.Kube, err = clusters.read(); err != nil {
 				return err
 			}
-			if cfg.ImageAliases, err = pairs("--image-alias", aliases, nil); err != nil {
-				return err
-			}
-			if cfg.NodeLabels, err = pairs("--node-label", labels, nil); err != nil {
-				return err
-			}
-			if cfg.Images, err = s.imagesFile(images); err != nil {
-				return err
-			}
-			if cfg.Network, err = net.read(); err != nil {
+			if err := machine.read(s, &cfg); err != nil {
 				return err
 			}
 			if cfg.Limits, err = limits.read(); err != nil {
 				return err
 			}
-			level := slog.LevelInfo
-			if verbose {
-				level = slog.LevelDebug
-			}
-			options := &slog.HandlerOptions{Level: level}
-			switch logFormat {
-			case "text":
-				cfg.Logger = slog.New(slog.NewTextHandler(s.Err, options))
-			case "json":
-				cfg.Logger = slog.New(slog.NewJSONHandler(s.Err, options))
-			default:
-				return fault.Invalidf("USAGE", "unknown log format %q", logFormat).WithHint("Use text or json.")
+			if cfg.Logger, err = logs.logger(s); err != nil {
+				return err
 			}
 			cfg.RunningDir = config.RunningDir(s.Getenv)
 			cfg.Out = s.Out
@@ -89,21 +69,14 @@ cluster.`,
 	f.StringVar(&cfg.TLSKey, "tls-key", "", "PEM key of the certificate")
 	f.StringVar(&cfg.Database, "db", "", "postgres://… URL (default: SQLite in the data directory)")
 	f.StringArrayVar(&runners, "runner", nil, "embedded runner NAME[=ZONE], repeatable (default local=local)")
-	f.StringArrayVar(&aliases, "image-alias", nil, "image REF=oci:DIR[:NAME], REF=host or REF=IMAGE that it stands for, repeatable")
-	f.StringVar(&images, "images", "", "YAML file with registries, credentials by reference, mirrors, aliases (see docs/local.md)")
-	f.StringArrayVar(&labels, "node-label", nil, "label KEY=VALUE of this machine that node selectors are matched with, repeatable")
 	f.DurationVar(&cfg.RetainEnded, "retain-ended", control.DefaultRetention, "how long sandboxes that have ended are kept, at least 24h")
-	f.StringVar(&cfg.Runtime, "runtime", "", "name of the default OCI runtime (default: crun, else runc, else runsc)")
-	f.StringArrayVar(&cfg.OCIRuntimes, "oci-runtime", nil, "OCI runtime NAME=PATH[,kind=crun|runc|runsc][,flag=--FLAG]... that profiles may name as runtime_class, repeatable")
-	net.bind(f)
+	machine.bind(f, &cfg)
 	clusters.bind(f)
 	limits.bind(f)
-	f.DurationVar(&cfg.OutputRetention, "output-retention", app.DefaultOutputRetention, "how long output of main processes is kept after their sandbox has ended")
-	f.Int64Var(&cfg.OutputLimit, "output-limit", app.DefaultOutputLimit, "bytes of output kept of each main process; older output is discarded")
-	f.BoolVarP(&verbose, "verbose", "v", false, "log every call")
+	f.DurationVar(&cfg.RunnerCredentialTTL, "runner-credential-ttl", control.DefaultCredentialTTL, "how long the credential of a runner on another machine is valid; it is replaced while the runner is connected")
+	logs.bind(f)
 	f.BoolVar(&failpoints, "print-failpoints", false, "list the places where BERM_FAILPOINT can kill a process, and stop")
 	_ = f.MarkHidden("print-failpoints") // for the crash tests
-	f.StringVar(&logFormat, "log-format", "text", "text or json")
 	return c
 }
 

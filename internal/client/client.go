@@ -161,6 +161,11 @@ func (c *Client) Tokens() bermv1rpc.TokenServiceClient {
 	return bermv1rpc.NewTokenServiceClient(c.conn)
 }
 
+// Enrolments lets processes on other machines become runners.
+func (c *Client) Enrolments() bermv1rpc.EnrolmentServiceClient {
+	return bermv1rpc.NewEnrolmentServiceClient(c.conn)
+}
+
 // Revisions lists what objects were.
 func (c *Client) Revisions() bermv1rpc.RevisionServiceClient {
 	return bermv1rpc.NewRevisionServiceClient(c.conn)

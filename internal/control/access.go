@@ -21,7 +21,7 @@ func roleOf(method string) (core.Role, bool) {
 		"AddBinding", "UpdateBinding", "RemoveBinding", "SetDefaultBinding",
 		"PutZone", "DeleteZone",
 		"ListImages", "PullImage", "RemoveImage", "ImportImage",
-		"CreateToken", "ListTokens", "RevokeToken":
+		"CreateToken", "ListTokens", "RevokeToken", "JoinRunner":
 		return core.RoleAdmin, true
 	case "CreateOrg", "WarmPools":
 		return core.RoleOperator, true

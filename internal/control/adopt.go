@@ -18,6 +18,9 @@ const (
 	maxCleanUpRetry = 10 * time.Second
 )
 
+// cleanUpTimeout is how long a runner may take to remove one sandbox.
+const cleanUpTimeout = time.Minute
+
 // maxCleanUps is how many sandboxes are cleaned up at the same time: an end of many must not starve the start of others.
 const maxCleanUps = 16
 
@@ -34,14 +37,23 @@ func (s *Service) adopt(ctx context.Context, k *contact, link runner.Link, o *ba
 	case err != nil && !fault.Is(err, fault.NotFound):
 		// The runner repeats what it has when the line is opened again.
 		s.log.ErrorContext(ctx, "a sandbox on a runner could not be looked up", "sandbox", o.SandboxID, "runner", k.runnerID, "error", err)
+	case err == nil && row.RunnerUUID != k.runnerUUID:
+		s.log.WarnContext(ctx, "a runner spoke of a sandbox that is another's", "runner", k.runnerID, "sandbox", o.SandboxID)
 	case err == nil && !row.Status.Terminal():
 		s.enter(row, applied)
-		s.observed(k, link, o)
+		s.observedAdopted(k, o)
 	case o.Phase == backend.PhaseEnded:
 		s.cleanUp(ctx, link, o.SandboxID)
 	case o.Phase != backend.PhaseStopping:
 		s.log.WarnContext(ctx, "a runner has a sandbox that should not be there, ending it", "sandbox", o.SandboxID, "runner", k.runnerID)
 		s.endStray(ctx, link, o.SandboxID)
+	}
+}
+
+// observedAdopted takes in the observation of a sandbox that was just entered.
+func (s *Service) observedAdopted(k *contact, o *backend.Observation) {
+	if s.note(k, o) == ours {
+		s.submit(o)
 	}
 }
 
@@ -63,7 +75,7 @@ func (s *Service) cleanUp(ctx context.Context, link runner.Link, id string) {
 	}
 	for retry := minCleanUpRetry; ; retry *= 2 {
 		failpoint.Hit(fpCleanup)
-		err := link.Delete(ctx, id)
+		err := deleteOn(ctx, link, id)
 		failpoint.Hit(fpCleaned)
 		switch {
 		case err == nil || ctx.Err() != nil:
@@ -77,6 +89,13 @@ func (s *Service) cleanUp(ctx context.Context, link runner.Link, id string) {
 			return
 		}
 	}
+}
+
+// deleteOn bounds how long a runner may take: clean-ups of others wait.
+func deleteOn(ctx context.Context, link runner.Link, id string) error {
+	ctx, cancel := context.WithTimeout(ctx, cleanUpTimeout)
+	defer cancel()
+	return link.Delete(ctx, id)
 }
 
 // enter puts a row that was committed into memory, with the end of its lifetime and the watch for traffic.

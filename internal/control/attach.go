@@ -12,6 +12,9 @@ import (
 	"github.com/bermhq/berm/internal/store"
 )
 
+// maxAdopting is how many sandboxes that memory does not know are looked up at a time for one runner.
+const maxAdopting = 16
+
 // A line that broke is opened again, at first after the shorter of these.
 const (
 	minReconnect = 50 * time.Millisecond
@@ -112,7 +115,7 @@ func (c *contacts) attach(r *core.Runner, a *attachment, now time.Time) (*contac
 		return nil, fault.New(fault.Exists, fault.ReasonRunnerExists, "runner %s has a process already", r.RunnerID)
 	}
 	if !ok {
-		k = &contact{orgID: r.OrgID, runnerUUID: r.ID, runnerID: r.RunnerID, since: now}
+		k = newContact(r, now)
 		c.byRunner[r.ID] = k
 	}
 	k.link, k.attached = a.link, a
@@ -149,7 +152,7 @@ func (s *Service) observe(ctx context.Context, k *contact, a *attachment, first 
 			if !passed {
 				seen[o.SandboxID] = true
 			}
-			s.observed(k, a.link, o)
+			s.observed(ctx, k, a.link, o)
 		}
 		if ctx.Err() != nil {
 			return
@@ -165,20 +168,55 @@ func (s *Service) observe(ctx context.Context, k *contact, a *attachment, first 
 	}
 }
 
-// observed takes in one observation.
-func (s *Service) observed(k *contact, link runner.Link, o *backend.Observation) {
-	known := s.live.update(o.SandboxID, func(e *liveSandbox) {
+// whose says whose sandbox an observation is of.
+type whose int
+
+const (
+	unknown whose = iota
+	ours
+	anothers
+)
+
+// note enters an observation into memory. What a runner says of a sandbox that is another's counts for nothing.
+func (s *Service) note(k *contact, o *backend.Observation) whose {
+	out := unknown
+	s.live.update(o.SandboxID, func(e *liveSandbox) {
+		if e.row.RunnerUUID != k.runnerUUID {
+			out = anothers
+			return
+		}
+		out = ours
 		e.phase = o.Phase
 		s.countWarm(e, o)
 		if e.apply != applying {
 			e.apply = applied
 		}
 	})
-	if known {
+	return out
+}
+
+// observed takes in one observation.
+func (s *Service) observed(ctx context.Context, k *contact, link runner.Link, o *backend.Observation) {
+	switch s.note(k, o) {
+	case anothers:
+		s.log.WarnContext(ctx, "a runner spoke of a sandbox that is another's", "runner", k.runnerID, "sandbox", o.SandboxID)
+	case ours:
 		s.submit(o)
-		return
+	case unknown:
+		// A runner that names many that nobody knows waits here, and nobody else does.
+		select {
+		case k.adopting <- struct{}{}:
+		case <-ctx.Done():
+			return
+		}
+		started := s.tasks.run(func(ctx context.Context) {
+			defer func() { <-k.adopting }()
+			s.adopt(ctx, k, link, o)
+		})
+		if !started {
+			<-k.adopting
+		}
 	}
-	s.tasks.run(func(ctx context.Context) { s.adopt(ctx, k, link, o) })
 }
 
 // firstPass follows the end of the first pass: the line is up, and what should have been seen but was not is gone.

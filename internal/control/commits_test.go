@@ -9,7 +9,6 @@ import (
 	"github.com/bermhq/berm/internal/control"
 	"github.com/bermhq/berm/internal/core"
 	"github.com/bermhq/berm/internal/core/fault"
-	"github.com/bermhq/berm/internal/runner"
 	"github.com/bermhq/berm/internal/store"
 )
 
@@ -36,7 +35,7 @@ func TestThreeCommits(t *testing.T) {
 	svc := control.New(w.ctx(), cfg)
 	defer svc.Close()
 	w.svc.Detach(w.runners["r1"].ID)
-	w.must(svc.Attach(w.ctx(), w.runners["r1"].ID, runner.NewAgent(w.fakes["r1"], nil)))
+	w.must(svc.Attach(w.ctx(), w.runners["r1"].ID, w.agent(w.fakes["r1"])))
 	before := counted.updates.Load()
 	sb, _, err := svc.Launch(w.ctx(), w.user, &specpb.Launch{MaxLifetimeSeconds: 1000})
 	w.must(err)

@@ -82,6 +82,12 @@ type contact struct {
 	since time.Time
 	// lost fires when the line was down for too long.
 	lost *time.Timer
+	// adopting bounds what is looked up for the runner at a time.
+	adopting chan struct{}
+}
+
+func newContact(r *core.Runner, since time.Time) *contact {
+	return &contact{orgID: r.OrgID, runnerUUID: r.ID, runnerID: r.RunnerID, since: since, adopting: make(chan struct{}, maxAdopting)}
 }
 
 // contacts are the lines to all runners, by UUID. A runner without an entry was never in contact and has nothing to lose.
@@ -133,6 +139,9 @@ func (s *Service) statusOf(r *core.Runner) RunnerStatus {
 		if k.connected {
 			status.Pools = k.link.Pools()
 			status.Connection, status.ConnectedAt, status.LastHeartbeat = Connected, k.since, s.now()
+			if l, ok := k.link.(interface{ Heard() time.Time }); ok { // in another process
+				status.LastHeartbeat = l.Heard()
+			}
 		}
 		if info.Refusal != "" {
 			status.Install = InstallFailed

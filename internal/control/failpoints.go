@@ -48,6 +48,11 @@ const (
 	fpRecovered         = "control.after-recover-read"
 	fpSetPools          = "control.before-set-pools"
 	fpFirstPassObserved = "control.after-first-pass"
+	fpRunnerJoin        = "control.runner-before-join"
+	fpRunnerEnrol       = "control.runner-before-enrol"
+	fpRunnerEnrolled    = "control.runner-after-enrol"
+	fpRunnerRenew       = "control.runner-before-renew"
+	fpRunnerRetire      = "control.runner-before-retire"
 )
 
 // Failpoints lists the failpoints of this package.
@@ -58,5 +63,6 @@ func Failpoints() []string {
 		fpZonePut, fpZoneDelete, fpOrgInsert, fpTokenInsert, fpTokenRevoke, fpBootstrap, fpCapacity,
 		fpLaunchCommit, fpLaunchCommitted, fpApplied, fpStatusCommit, fpStatusCommitted, fpStop, fpStopped, fpPause, fpPaused, fpSuspend, fpSuspended, fpResume, fpResumed, fpCleanup, fpCleaned,
 		fpCollect, fpExec, fpLogs, fpReadArchive, fpWriteArchive, fpReadFile, fpWriteFile, fpReadFileFrom, fpWriteFileFrom, fpFileState, fpRecovered, fpSetPools, fpFirstPassObserved,
+		fpRunnerJoin, fpRunnerEnrol, fpRunnerEnrolled, fpRunnerRenew, fpRunnerRetire,
 	}
 }

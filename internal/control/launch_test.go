@@ -17,7 +17,6 @@ import (
 	"github.com/bermhq/berm/internal/core"
 	"github.com/bermhq/berm/internal/core/fault"
 	"github.com/bermhq/berm/internal/core/plan"
-	"github.com/bermhq/berm/internal/runner"
 	"github.com/bermhq/berm/internal/store"
 )
 
@@ -251,7 +250,7 @@ func TestReplanIsBounded(t *testing.T) {
 	svc := control.New(w.ctx(), cfg)
 	defer svc.Close()
 	w.svc.Detach(w.runners["r1"].ID)
-	w.must(svc.Attach(w.ctx(), w.runners["r1"].ID, runner.NewAgent(w.fakes["r1"], nil)))
+	w.must(svc.Attach(w.ctx(), w.runners["r1"].ID, w.agent(w.fakes["r1"])))
 	edits := 0
 	wrapped.set(func() {
 		edits++
@@ -362,7 +361,7 @@ func TestStoreFailsAtLaunch(t *testing.T) {
 	svc := control.New(w.ctx(), cfg)
 	defer svc.Close()
 	w.svc.Detach(w.runners["r1"].ID)
-	w.must(svc.Attach(w.ctx(), w.runners["r1"].ID, runner.NewAgent(w.fakes["r1"], nil)))
+	w.must(svc.Attach(w.ctx(), w.runners["r1"].ID, w.agent(w.fakes["r1"])))
 	for _, committed := range []bool{false, true} {
 		broken.arm(committed)
 		_, _, err := svc.Launch(w.ctx(), w.user, nil)

@@ -73,7 +73,7 @@ func TestLineBreaksDuringTheHandOver(t *testing.T) {
 				w := newWorld(t)
 				w.svc.Detach(w.runners["r1"].ID)
 				f := w.fakes["r1"]
-				link := &breaking{Link: runner.NewAgent(f, nil), answer: tt.answer}
+				link := &breaking{Link: w.agent(f), answer: tt.answer}
 				w.must(w.svc.Attach(w.ctx(), w.runners["r1"].ID, link))
 				link.during = func() {
 					link.lag.Store(int64(tt.lag))
@@ -127,7 +127,7 @@ func TestLateObserver(t *testing.T) {
 			return v.Status.Connection
 		}
 		w.svc.Detach(id)
-		late := &lagging{Link: runner.NewAgent(w.fakes["r1"], nil), before: make(chan struct{}), after: make(chan struct{})}
+		late := &lagging{Link: w.agent(w.fakes["r1"]), before: make(chan struct{}), after: make(chan struct{})}
 		ctx, cancel := context.WithTimeout(w.ctx(), time.Second)
 		defer cancel()
 		wantFault(t, w.svc.Attach(ctx, id, late), fault.Unavailable, fault.ReasonRunnerUnavailable)
@@ -211,7 +211,7 @@ func TestOneBadStatusDoesNotHoldUpTheOthers(t *testing.T) {
 	svc := control.New(w.ctx(), cfg)
 	defer svc.Close()
 	w.svc.Detach(w.runners["r1"].ID)
-	w.must(svc.Attach(w.ctx(), w.runners["r1"].ID, runner.NewAgent(w.fakes["r1"], nil)))
+	w.must(svc.Attach(w.ctx(), w.runners["r1"].ID, w.agent(w.fakes["r1"])))
 	var ids []string
 	for range 20 {
 		sb, _, err := svc.Launch(w.ctx(), w.user, nil)
@@ -237,7 +237,7 @@ func TestOneBadStatusDoesNotHoldUpTheOthers(t *testing.T) {
 func TestCallerGoesAwayDuringTheHandOver(t *testing.T) {
 	w := newWorld(t)
 	w.svc.Detach(w.runners["r1"].ID)
-	link := &breaking{Link: runner.NewAgent(w.fakes["r1"], nil)}
+	link := &breaking{Link: w.agent(w.fakes["r1"])}
 	w.must(w.svc.Attach(w.ctx(), w.runners["r1"].ID, link))
 	ctx, cancel := context.WithCancel(w.ctx())
 	link.during = cancel
@@ -253,7 +253,7 @@ func TestStopDuringTheHandOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		w.svc.Detach(w.runners["r1"].ID)
-		link := &breaking{Link: runner.NewAgent(w.fakes["r1"], nil)}
+		link := &breaking{Link: w.agent(w.fakes["r1"])}
 		w.must(w.svc.Attach(w.ctx(), w.runners["r1"].ID, link))
 		release := make(chan struct{})
 		link.during = func() { <-release }
@@ -297,7 +297,7 @@ func (l *forgetful) Stop(context.Context, string, time.Duration, string) error {
 func TestWhatARunnerSays(t *testing.T) {
 	w := newWorld(t)
 	w.svc.Detach(w.runners["r1"].ID)
-	link := &forgetful{Link: runner.NewAgent(w.fakes["r1"], nil)}
+	link := &forgetful{Link: w.agent(w.fakes["r1"])}
 	w.must(w.svc.Attach(w.ctx(), w.runners["r1"].ID, link))
 	sb := w.running(nil)
 	bare := fault.New(fault.Unavailable, fault.ReasonFileIOFailed, "the disk is broken")

@@ -69,8 +69,8 @@ func (t *liveTable) add(row *core.Sandbox, state applyState) {
 	}
 }
 
-// update changes an entry and wakes those who wait for it. It reports whether there is one.
-func (t *liveTable) update(id string, fn func(*liveSandbox)) bool {
+// update changes an entry, if there is one, and wakes those who wait for it.
+func (t *liveTable) update(id string, fn func(*liveSandbox)) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	e, ok := t.byID[id]
@@ -79,7 +79,6 @@ func (t *liveTable) update(id string, fn func(*liveSandbox)) bool {
 		close(e.changed)
 		e.changed = make(chan struct{})
 	}
-	return ok
 }
 
 // look reads an entry under the lock.

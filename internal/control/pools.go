@@ -18,6 +18,9 @@ import (
 // poolRetry is when runners that could not be told are told again.
 const poolRetry = time.Second
 
+// setPoolsTimeout is how long a runner may take to take note.
+const setPoolsTimeout = 10 * time.Second
+
 // poolTeller remembers what runners were told.
 type poolTeller struct {
 	mu sync.Mutex
@@ -140,12 +143,19 @@ func (s *Service) tellPools(ctx context.Context, orgID string) {
 			continue
 		}
 		failpoint.Hit(fpSetPools)
-		if err := k.link.SetPools(ctx, pools); err != nil {
+		if err := setPools(ctx, k.link, pools); err != nil {
 			s.retryPools(ctx, orgID, err)
 			continue
 		}
 		s.pools.remember(k.runnerUUID, what, forgotten)
 	}
+}
+
+// setPools bounds how long a runner may take: the others of its organization wait.
+func setPools(ctx context.Context, link runner.Link, pools []runner.Pool) error {
+	ctx, cancel := context.WithTimeout(ctx, setPoolsTimeout)
+	defer cancel()
+	return link.SetPools(ctx, pools)
 }
 
 func (s *Service) retryPools(ctx context.Context, orgID string, err error) {

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	specpb "github.com/bermhq/berm/gen/berm/spec"
 	"github.com/bermhq/berm/internal/backend"
@@ -55,6 +56,7 @@ func TestWarmPools(t *testing.T) {
 		if sb := w.running(&specpb.Launch{ProfileNames: []string{"other"}}); !strings.HasPrefix(warm(sb), "miss NO_POOL") {
 			t.Errorf("%q", warm(sb))
 		}
+		time.Sleep(2 * lineHeartbeat) // what is known of pools over a line is as old as the last sign of life
 		v, err := w.svc.GetRunner(w.ctx(), w.user, "r1")
 		w.must(err)
 		if len(v.Status.Pools) != 1 || v.Status.Pools[0].Hits != 2 || v.Status.Pools[0].Misses != 1 || v.Runner.Bindings[0].Warm != 2 {

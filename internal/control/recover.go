@@ -67,7 +67,7 @@ func (c *contacts) ensure(r *core.Runner, since time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if _, ok := c.byRunner[r.ID]; !ok {
-		c.byRunner[r.ID] = &contact{orgID: r.OrgID, runnerUUID: r.ID, runnerID: r.RunnerID, since: since}
+		c.byRunner[r.ID] = newContact(r, since)
 	}
 }
 

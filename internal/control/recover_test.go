@@ -81,7 +81,7 @@ func TestCrashAroundTheHandOver(t *testing.T) {
 	for _, taken := range []bool{false, true} {
 		w := newWorld(t)
 		w.svc.Detach(w.runners["r1"].ID)
-		link := &severed{Link: runner.NewAgent(w.fakes["r1"], nil)}
+		link := &severed{Link: w.agent(w.fakes["r1"])}
 		if taken {
 			link.after = func() { w.svc.Close() }
 		} else {
@@ -134,7 +134,7 @@ func TestUnansweredHandOver(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			w := newWorld(t)
 			w.svc.Detach(w.runners["r1"].ID)
-			w.must(w.svc.Attach(w.ctx(), w.runners["r1"].ID, &flaky{Link: runner.NewAgent(w.fakes["r1"], nil), failures: 3, taken: taken}))
+			w.must(w.svc.Attach(w.ctx(), w.runners["r1"].ID, &flaky{Link: w.agent(w.fakes["r1"]), failures: 3, taken: taken}))
 			sb := w.launch(nil)
 			if got := w.wait(sb.ID, control.Settled); got.Status != core.StatusRunning {
 				t.Errorf("%s %q", got.Status, got.StatusReason)
@@ -162,7 +162,7 @@ func TestStrays(t *testing.T) {
 	cfg := w.cfg
 	cfg.Store = w.store
 	other := control.New(w.ctx(), cfg)
-	w.must(other.Attach(w.ctx(), w.runners["r1"].ID, runner.NewAgent(f, nil)))
+	w.must(other.Attach(w.ctx(), w.runners["r1"].ID, w.agent(f)))
 	sb, _, err := other.Launch(w.ctx(), w.user, nil)
 	w.must(err)
 	other.Close()
@@ -226,7 +226,7 @@ func TestStatusesAreWrittenWhenTheStoreIsBack(t *testing.T) {
 		svc := control.New(w.ctx(), cfg)
 		defer svc.Close()
 		w.svc.Detach(w.runners["r1"].ID)
-		w.must(svc.Attach(w.ctx(), w.runners["r1"].ID, runner.NewAgent(w.fakes["r1"], nil)))
+		w.must(svc.Attach(w.ctx(), w.runners["r1"].ID, w.agent(w.fakes["r1"])))
 		var ids []string
 		for range 3 {
 			sb, _, err := svc.Launch(w.ctx(), w.user, nil)
@@ -284,7 +284,7 @@ func (a *away) Update(ctx context.Context, fn func(store.Tx) error) error {
 
 func TestAttach(t *testing.T) {
 	w := newWorld(t)
-	agent := runner.NewAgent(w.fakes["r1"], nil)
+	agent := w.agent(w.fakes["r1"])
 	wantFault(t, w.svc.Attach(w.ctx(), w.runners["r1"].ID, agent), fault.Exists, fault.ReasonRunnerExists, "has a process already")
 	wantFault(t, w.svc.Attach(w.ctx(), "nobody", agent), fault.NotFound, fault.ReasonRunnerNotFound)
 	w.svc.Detach(w.runners["r1"].ID)

@@ -39,6 +39,8 @@ type Config struct {
 	LostAfter time.Duration
 	// Retention is how long sandboxes that have ended are kept; 0 is DefaultRetention.
 	Retention time.Duration
+	// CredentialTTL is how long a runner's credential is valid; 0 is DefaultCredentialTTL.
+	CredentialTTL time.Duration
 	// CheckSpec says what no backend would take of a layer that is written, in an Invalid fault; nil checks nothing. The core takes
 	// the pod fragment for an open object, so its keys are known only here.
 	CheckSpec func(*specpb.ProfileSpec) error
@@ -60,6 +62,7 @@ type Service struct {
 	meter  Meter
 
 	lostAfter    time.Duration
+	credential   time.Duration
 	retention    time.Duration
 	checkSpec    func(*specpb.ProfileSpec) error
 	checkCarried func(*specpb.ProfileSpec) []guard.Violation
@@ -106,6 +109,9 @@ func New(ctx context.Context, cfg Config) *Service {
 	}
 	if s.retention = cfg.Retention; s.retention <= 0 {
 		s.retention = DefaultRetention
+	}
+	if s.credential = cfg.CredentialTTL; s.credential <= 0 {
+		s.credential = DefaultCredentialTTL
 	}
 	if s.lostAfter <= 0 {
 		s.lostAfter = DefaultLostAfter

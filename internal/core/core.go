@@ -108,6 +108,10 @@ const (
 	RoleAdmin Role = "admin"
 	// RoleOperator also makes organizations. Only the token of the data directory has it.
 	RoleOperator Role = "operator"
+	// RoleEnrol is that of a token which a runner exchanges, once, for a credential. It allows nothing else.
+	RoleEnrol Role = "enrol"
+	// RoleRunner is that of a runner's credential: it opens its line, and allows nothing else.
+	RoleRunner Role = "runner"
 )
 
 // Org is an organization, which owns everything else.
@@ -129,6 +133,9 @@ type Token struct {
 	CreatedBy string
 	// ExpiresAt and RevokedAt are zero when not set.
 	ExpiresAt, RevokedAt time.Time
+	// RunnerUUID is the runner that a token with the roles enrol and runner is for, Identity the cluster or machine that got a
+	// credential. Both are empty otherwise.
+	RunnerUUID, Identity string
 }
 
 // Principal is who calls.

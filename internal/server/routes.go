@@ -23,7 +23,12 @@ type routes struct {
 	byHand, dataplane, bermv1 http.Handler
 	// metrics is nil where nothing is counted.
 	metrics http.Handler
+	// link is nil where no runner can connect.
+	link http.Handler
 }
+
+// linkPrefix is where runners connect.
+const linkPrefix = "/berm/link/"
 
 // ServeHTTP implements http.Handler.
 func (t *routes) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -38,6 +43,8 @@ func (t *routes) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			"content type %.80q over %s is not served", r.Header.Get("Content-Type"), r.Proto).WithHint("gRPC needs HTTP/2 and the content type application/grpc")})
 	case path == metricsPath && t.metrics != nil:
 		t.metrics.ServeHTTP(w, r)
+	case strings.HasPrefix(path, linkPrefix) && t.link != nil:
+		t.link.ServeHTTP(w, r)
 	case strings.HasPrefix(path, controlplane.Prefix), path == zones, strings.HasPrefix(path, zones+"/") && !strings.Contains(path[len(zones)+1:], "/"):
 		t.byHand.ServeHTTP(w, r)
 	case strings.HasPrefix(path, "/v1beta2/"):

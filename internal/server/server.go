@@ -5,6 +5,7 @@
 //	/v1beta2/…           dataplane: sandboxes, discovery; grpc-gateway
 //	/berm/v1/zones…      bermv1: zones; hand-written REST
 //	/berm/v1/…           bermv1: the rest; grpc-gateway
+//	/berm/link/…         where runners connect; package link/hub
 //	/metrics             Prometheus, for operators
 //	/readyz, /livez      without a token
 //
@@ -50,6 +51,8 @@ type Config struct {
 	Version string
 	// Metrics are served to operators; nil serves none.
 	Metrics *telemetry.Metrics
+	// Link takes runners in, below linkPrefix; nil takes none. It authenticates by itself.
+	Link http.Handler
 	// Pod renders the pods of plans; nil refuses to.
 	Pod bermv1.PodFunc
 }
@@ -88,7 +91,7 @@ func New(cfg Config) (*Server, error) {
 	onDrain := func(f func()) func() bool { return s.port.OnDrain(f) }
 	own := bermv1.New(cfg.Control, configure, cfg.Pod, onDrain)
 	run := dataplane.New(dataplane.Config{Control: cfg.Control, Now: cfg.Now, OnDrain: onDrain})
-	routes, err := s.routes(chain, configure, own, run)
+	routes, err := s.routes(&cfg, chain, configure, own, run)
 	if err != nil {
 		return nil, err
 	}
@@ -104,7 +107,7 @@ func New(cfg Config) (*Server, error) {
 	return s, nil
 }
 
-func (s *Server) routes(chain *edge.Chain, configure *controlplane.Front, own *bermv1.Front, run *dataplane.Front) (http.Handler, error) {
+func (s *Server) routes(cfg *Config, chain *edge.Chain, configure *controlplane.Front, own *bermv1.Front, run *dataplane.Front) (http.Handler, error) {
 	byHand := &rest.Router{}
 	configure.Route(byHand)
 	own.Route(byHand)
@@ -121,6 +124,7 @@ func (s *Server) routes(chain *edge.Chain, configure *controlplane.Front, own *b
 	out := &routes{
 		server: s, byHand: chain.HTTP(byHand), dataplane: chain.HTTP(runGateway), bermv1: chain.HTTP(ownGateway),
 	}
+	out.link = cfg.Link
 	if s.metrics != nil {
 		out.metrics = chain.HTTP(http.HandlerFunc(s.serveMetrics))
 	}

@@ -44,6 +44,10 @@ var atStartOnly = []string{
 	"local.recover-one", adopting, "store.before-migrate", "store.after-migrate", "store.set-capacity",
 }
 
+// withRunner begins the names of failpoints that are passed only while a runner in another process comes in: test/scenarios/runner.sh
+// kills the server at each of them.
+const withRunner = "control.runner-"
+
 // adopting is passed where a sandbox with a network lives when the server starts, onlines begins the names of the failpoints of networks. The
 // others of those are mostly passed with the first sandbox that has one, so that none lives then.
 const adopting, onlines = "network.rules-adopted", "network."
@@ -103,7 +107,7 @@ func failpoints(t *testing.T) []string {
 	choice := regexp.MustCompile(os.Getenv(envChoice))
 	deeper := os.Getenv(envTurn) != ""
 	chosen := slices.DeleteFunc(slices.Clone(all), func(name string) bool {
-		return !choice.MatchString(name) || deeper && (strings.HasPrefix(name, atShim) || slices.Contains(atStartOnly, name))
+		return !choice.MatchString(name) || strings.HasPrefix(name, withRunner) || deeper && (strings.HasPrefix(name, atShim) || slices.Contains(atStartOnly, name))
 	})
 	if len(chosen) == 0 {
 		t.Fatalf("no failpoint matches %s; there are %q", choice, all)

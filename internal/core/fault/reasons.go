@@ -69,4 +69,8 @@ const (
 	ReasonFileChanged         = "FILE_CHANGED"
 	ReasonFileBusy            = "FILE_BUSY"
 	ReasonSessionNotFound     = "SESSION_NOT_FOUND"
+	ReasonLinkVersion         = "LINK_VERSION"
+	ReasonRunnerIdentity      = "RUNNER_IDENTITY"
+	ReasonRunnerCredential    = "RUNNER_CREDENTIAL_INVALID"
+	ReasonRunnerEmbedded      = "RUNNER_EMBEDDED"
 )

@@ -59,6 +59,7 @@ func (f *Front) Register(register func(*grpc.ServiceDesc, any)) {
 	register(&bermv1rpc.RevisionService_ServiceDesc, &revisionService{Front: f})
 	register(&bermv1rpc.ZoneService_ServiceDesc, &zoneService{Front: f})
 	register(&bermv1rpc.ImageService_ServiceDesc, &imageService{Front: f})
+	register(&bermv1rpc.EnrolmentService_ServiceDesc, &enrolmentService{Front: f})
 }
 
 // Route adds the part of the REST form that is written by hand.
@@ -72,7 +73,7 @@ func (f *Front) Route(rt *rest.Router) {
 
 // Gateway returns the rest of the REST form.
 func (f *Front) Gateway(ctx context.Context) (http.Handler, error) {
-	mux, err := rest.NewGateway("berm.v1.ExplainService", "berm.v1.ImageService", "berm.v1.AbilityService", "berm.v1.BindingService", "berm.v1.CheckpointService", "berm.v1.OrgService", "berm.v1.TokenService", "berm.v1.RevisionService", "berm.v1.PreviewService", "berm.v1.LintService")
+	mux, err := rest.NewGateway("berm.v1.ExplainService", "berm.v1.ImageService", "berm.v1.EnrolmentService", "berm.v1.AbilityService", "berm.v1.BindingService", "berm.v1.CheckpointService", "berm.v1.OrgService", "berm.v1.TokenService", "berm.v1.RevisionService", "berm.v1.PreviewService", "berm.v1.LintService")
 	if err != nil {
 		return nil, err
 	}
@@ -106,6 +107,9 @@ func (f *Front) Gateway(ctx context.Context) (http.Handler, error) {
 		},
 		func(ctx context.Context, mux *runtime.ServeMux) error {
 			return bermv1rpc.RegisterImageServiceHandlerServer(ctx, mux, &imageService{Front: f})
+		},
+		func(ctx context.Context, mux *runtime.ServeMux) error {
+			return bermv1rpc.RegisterEnrolmentServiceHandlerServer(ctx, mux, &enrolmentService{Front: f})
 		},
 	} {
 		if err := register(ctx, mux); err != nil {

@@ -12,7 +12,7 @@ import (
 
 const (
 	orgColumns   = `id, name, created_at`
-	tokenColumns = `id, org_id, name, role, hash, created_at, created_by, expires_at, revoked_at`
+	tokenColumns = `id, org_id, name, role, hash, created_at, created_by, expires_at, revoked_at, runner_uuid, identity`
 )
 
 func (r *reader) orgs(ctx context.Context, where string, args ...any) ([]*core.Org, error) {
@@ -65,7 +65,7 @@ func (r *reader) tokens(ctx context.Context, where string, args ...any) ([]*core
 			k                         core.Token
 			created, expires, revoked int64
 		)
-		if err := rows.Scan(&k.ID, &k.OrgID, &k.Name, &k.Role, &k.Hash, &created, &k.CreatedBy, &expires, &revoked); err != nil {
+		if err := rows.Scan(&k.ID, &k.OrgID, &k.Name, &k.Role, &k.Hash, &created, &k.CreatedBy, &expires, &revoked, &k.RunnerUUID, &k.Identity); err != nil {
 			return err
 		}
 		k.CreatedAt, k.ExpiresAt, k.RevokedAt = fromNanos(created), fromNanos(expires), fromNanos(revoked)
@@ -121,6 +121,8 @@ func (t *tx) InsertToken(ctx context.Context, k *core.Token) error {
 	c.required("role", string(k.Role))
 	c.required("hash", k.Hash)
 	c.note("created_by", k.CreatedBy)
+	c.text("runner_uuid", k.RunnerUUID)
+	c.text("identity", k.Identity)
 	c.times("created_at", k.CreatedAt)
 	c.times("expires_at", k.ExpiresAt)
 	c.times("revoked_at", k.RevokedAt)
@@ -131,8 +133,8 @@ func (t *tx) InsertToken(ctx context.Context, k *core.Token) error {
 	if _, err := t.Org(ctx, k.OrgID); err != nil {
 		return err
 	}
-	n, err := t.write(ctx, fpInsertToken, `INSERT INTO tokens (`+tokenColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING`,
-		k.ID, k.OrgID, k.Name, string(k.Role), k.Hash, nanos(k.CreatedAt), k.CreatedBy, nanos(k.ExpiresAt), nanos(k.RevokedAt))
+	n, err := t.write(ctx, fpInsertToken, `INSERT INTO tokens (`+tokenColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT DO NOTHING`,
+		k.ID, k.OrgID, k.Name, string(k.Role), k.Hash, nanos(k.CreatedAt), k.CreatedBy, nanos(k.ExpiresAt), nanos(k.RevokedAt), k.RunnerUUID, k.Identity)
 	if err != nil {
 		return err
 	}

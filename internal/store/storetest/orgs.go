@@ -49,7 +49,7 @@ func orgs(t *testing.T, e *env) {
 
 func (e *env) tokens(t *testing.T, org, other string) {
 	token := func(name, hash string) *core.Token {
-		return &core.Token{ID: e.id("token"), OrgID: org, Name: name, Role: core.RoleAdmin, Hash: hash, CreatedAt: start, CreatedBy: "token:root"}
+		return &core.Token{ID: e.id("token"), OrgID: org, Name: name, Role: core.RoleAdmin, Hash: hash, CreatedAt: start, CreatedBy: "token:root", RunnerUUID: "runner of " + name, Identity: "machine of " + name}
 	}
 	insert := func(k *core.Token) error {
 		return e.try(t, func(ctx context.Context, tx store.Tx) error { return tx.InsertToken(ctx, k) })

@@ -1,0 +1,121 @@
+package cli
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/bermhq/berm/internal/app"
+	"github.com/bermhq/berm/internal/config"
+	"github.com/bermhq/berm/internal/core/fault"
+	"github.com/bermhq/berm/internal/core/resolve"
+	"github.com/bermhq/berm/internal/core/spec"
+)
+
+const (
+	// runnerTokenVar names the variable with an enrolment token, which other users of the machine do not see.
+	runnerTokenVar = "BERM_RUNNER_TOKEN"
+	// maxTokenFile is the largest file of a token, in bytes.
+	maxTokenFile = 4 << 10
+)
+
+// runnerProcess makes `berm runner --gateway URL` a process that is a runner, beside the commands about runners.
+func (s *session) runnerProcess(c *cobra.Command) *cobra.Command {
+	var cfg app.RunnerConfig
+	var machine machineFlags
+	var logs logFlags
+	var tokenFile, guardrails string
+	var failpoints bool
+	help := c.RunE
+	c.Long = `With --gateway this machine becomes a runner of that server: it connects to the server, which needs no way to this machine, and runs
+sandboxes here. berm runner join NAME makes the token for the first start; later starts need none.
+
+Without --gateway: the commands about runners.`
+	c.RunE = func(cmd *cobra.Command, a []string) (err error) {
+		if failpoints {
+			names, err := app.RunnerFailpoints()
+			fmt.Fprintln(s.Out, strings.Join(names, "\n"))
+			return err
+		}
+		if cfg.Gateway.URL == "" {
+			if n := cmd.Flags().NFlag(); n > 0 {
+				return fault.Invalidf("USAGE", "name the server with --gateway URL")
+			}
+			return help(cmd, a)
+		}
+		if cfg.DataDir == "" {
+			cfg.DataDir = filepath.Join(config.StateDir(s.Getenv), "runner")
+		}
+		if err := machine.read(s, &cfg.Config); err != nil {
+			return err
+		}
+		if cfg.Token, err = s.runnerToken(s.token, tokenFile); err != nil {
+			return err
+		}
+		if cfg.Guardrails, err = s.guardrailsFile(guardrails); err != nil {
+			return err
+		}
+		if cfg.Logger, err = logs.logger(s); err != nil {
+			return err
+		}
+		cfg.Out, cfg.Version = s.Out, version
+		return notTransient(app.RunRunner(cmd.Context(), cfg))
+	}
+	f := c.Flags()
+	f.StringVar(&cfg.Gateway.URL, "gateway", "", "https://HOST:PORT of the server to run sandboxes for; http only to this machine")
+	f.StringVar(&tokenFile, "token-file", "", "file with the enrolment token; also "+runnerTokenVar+" or --token")
+	f.StringVar(&cfg.Gateway.CAFile, "ca", "", "PEM file of the authorities that the gateway's certificate may be from, in place of the system's")
+	f.BoolVar(&cfg.Gateway.Plain, "plain-text", false, "let http:// go over a network, where whoever listens can become the runner")
+	f.StringVar(&cfg.DataDir, "data", "", "directory of the credential and the sandboxes (default: runner in the XDG state directory)")
+	f.StringVar(&cfg.Backend, "backend", app.BackendLocal, "what runs the sandboxes: "+app.BackendLocal)
+	f.StringVar(&guardrails, "guardrails", "", "YAML file with guardrails: of this machine's owner, which hold whatever the server says")
+	machine.bind(f, &cfg.Config)
+	logs.bind(f)
+	f.BoolVar(&failpoints, "print-failpoints", false, "list the places where BERM_FAILPOINT can kill a process, and stop")
+	_ = f.MarkHidden("print-failpoints")
+	return c
+}
+
+// runnerToken is the enrolment token that was given, "" for none.
+func (s *session) runnerToken(flag, file string) (string, error) {
+	if file == "" {
+		if flag == "" {
+			flag = s.Getenv(runnerTokenVar)
+		}
+		return strings.TrimSpace(flag), nil
+	}
+	if flag != "" {
+		return "", fault.Invalidf("USAGE", "--token and --token-file exclude each other")
+	}
+	info, err := os.Stat(file)
+	if err == nil && info.Size() > maxTokenFile {
+		return "", fault.Invalidf("USAGE", "%s is no token: it has %d bytes", file, info.Size())
+	}
+	raw, err := os.ReadFile(file)
+	if err != nil {
+		return "", unreadable(file, err)
+	}
+	return strings.TrimSpace(string(raw)), nil
+}
+
+// guardrailsFile reads the guardrails of the owner, nil for none. Anything else in the file would be ignored: it is refused.
+func (s *session) guardrailsFile(name string) (*resolve.Input, error) {
+	if name == "" {
+		return nil, nil //nolint:nilnil // none is what was asked for
+	}
+	f, err := s.readFile(name)
+	if err != nil {
+		return nil, err
+	}
+	if err := unknownKeys(f.root, "", []string{"guardrails"}).Err("the file holds guardrails: and nothing else"); err != nil {
+		return nil, f.show(err)
+	}
+	l, err := spec.DecodeLayer(f.root, "")
+	if err != nil {
+		return nil, f.show(err)
+	}
+	return &resolve.Input{Origin: resolve.Origin{Layer: resolve.LayerZone, Object: "owner of the runner"}, Layer: l}, nil
+}
