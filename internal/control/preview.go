@@ -20,9 +20,10 @@ import (
 
 // Limits of a preview.
 const (
-	// DefaultPreviewLaunches is how many of the last launches a preview decides again when it is not said, MaxPreviewLaunches how
-	// many at most.
-	DefaultPreviewLaunches, MaxPreviewLaunches = 1000, 10_000
+	// DefaultPreviewLaunches is how many of the last launches a preview decides again when it is not said.
+	DefaultPreviewLaunches = 1000
+	// MaxPreviewLaunches is how many at most.
+	MaxPreviewLaunches = 10_000
 	// MaxPreviewLive is how many live sandboxes it looks at, the youngest first.
 	MaxPreviewLive = 10_000
 )

@@ -77,7 +77,7 @@ func (w *world) refused(token, why, what string) {
 		}
 	}
 	a := w.call(token, http.MethodGet, "/v1beta2/sandboxes", nil)
-	if a.status != http.StatusTooManyRequests || !strings.Contains(string(a.raw), why) || !strings.Contains(string(a.raw), what) {
+	if a.status != http.StatusTooManyRequests || !strings.Contains(a.raw, why) || !strings.Contains(a.raw, what) {
 		w.Errorf("REST: %d %s", a.status, a.raw)
 	}
 }

@@ -66,7 +66,7 @@ func TestPreviewEdit(t *testing.T) {
 		"no path":                {w.admin, preview("PATCH", "profile", ""), "no path", 400},
 		"too many launches":      {w.admin, `{"method": "DELETE", "path": "` + profile + `", "launches": 10001}`, "10000", 400},
 	} {
-		if a := w.call(tt.token, http.MethodPost, at, tt.request); a.status != tt.status || !strings.Contains(string(a.raw), tt.says) {
+		if a := w.call(tt.token, http.MethodPost, at, tt.request); a.status != tt.status || !strings.Contains(a.raw, tt.says) {
 			t.Errorf("%s: %d %s", name, a.status, a.raw)
 		}
 	}
