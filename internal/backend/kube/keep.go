@@ -54,7 +54,7 @@ func (b *Backend) follow(s *sandbox) (*podwire.End, error) {
 		err := b.read(s)
 		switch {
 		case err == nil && (s.journal.Failed != nil || over && s.journal.End != nil):
-			return s.journal.End, nil
+			return s.journal.End, nil //nolint:nilerr // err is nil here
 		case over:
 			if autopsies++; autopsies >= maxAutopsies {
 				return s.journalEnd(), err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"os"
 	"os/exec"
 	"slices"
@@ -28,6 +29,7 @@ const (
 	crashDir      = "BERM_LOCAL_CRASH_DIR"
 	crashLayout   = "BERM_LOCAL_CRASH_LAYOUT"
 	crashRegistry = "BERM_LOCAL_CRASH_REGISTRY"
+	crashNames    = "BERM_LOCAL_CRASH_NAMES"
 	crashShim     = "BERM_LOCAL_CRASH_SHIM"
 )
 
@@ -53,7 +55,11 @@ func crashScenario() error {
 		Images: map[string]string{"tool": "oci:" + os.Getenv(crashLayout)}, Logger: slog.New(slog.DiscardHandler),
 	}
 	host := os.Getenv(crashRegistry)
-	var err error
+	names, err := netip.ParseAddrPort(os.Getenv(crashNames))
+	if err != nil {
+		return err
+	}
+	cfg.NameServers = []netip.AddrPort{names}
 	if cfg.ImageFile, err = nearFile(host); err != nil {
 		return err
 	}
@@ -123,10 +129,11 @@ func crashRef(host string) string { return host + "/team/pulled:v1" }
 func crashWorks(host string) []*backend.Work {
 	pulled := imageWork(crashRef(host))
 	pulled.SandboxID = crashPulled
-	idle, short, img := work("sleep", "infinity"), work("sh", "-c", fmt.Sprintf("exit %d", crashCode)), imageWork("tool")
+	idle, short, img := work("sleep", "infinity"), work("sh", "-c", fmt.Sprintf("getent hosts named.example; exit %d", crashCode)), imageWork("tool")
 	program, missing := work("no-such-program"), imageWork("no-such-image")
 	idle.SandboxID, short.SandboxID, img.SandboxID, program.SandboxID, missing.SandboxID = crashIdle, crashShort, crashImage, crashProgram, crashMissing
 	idle.Spec.Network, short.Spec.Network = networked("internet"), networked("allowlist", "1.1.1.0/24")
+	short.Spec.Network.Egress.Modes["net"].DnsNames = []string{"named.example"}
 	short.Launch.MountedFiles = []*specpb.MountedFile{{Path: "/data/f", Content: []byte("x")}}
 	warm := warmWork(crashWarm, "sleep", "infinity")
 	warm.Launch.MountedFiles = []*specpb.MountedFile{{Path: "/tmp/f", Content: []byte("x")}}
@@ -158,6 +165,7 @@ func TestCrash(t *testing.T) {
 		Name: "v1", Layers: [][]byte{tool, imagetest.Tar(t, imagetest.File("own", "x"))}, Compress: true, Config: v1.Config{Cmd: []string{"/bin/tool", "idle"}},
 	})
 	reg.Push("team/pulled", remote)
+	outside := newNameServer(t, "named.example. 60 A 9.9.9.9")
 	// The shim's client has failpoints in the server too. The first hit of those is a probe's, a later one a sandbox's.
 	points := slices.Concat(Failpoints(), shim.Failpoints())
 	for _, p := range shim.Failpoints() {
@@ -170,6 +178,7 @@ func TestCrash(t *testing.T) {
 				Logger: slog.New(slog.DiscardHandler),
 			}}
 			near(t, reg)(&b.cfg)
+			b.cfg.NameServers = []netip.AddrPort{outside.at}
 			// Also what a scenario that fails leaves is cleaned up.
 			t.Cleanup(func() {
 				if b.Backend == nil {
@@ -177,7 +186,7 @@ func TestCrash(t *testing.T) {
 				}
 				b.finish()
 			})
-			out, err := crashAt(t, b.cfg.Dir, l.Dir, reg.Host, point)
+			out, err := crashAt(t, b.cfg.Dir, l.Dir, reg.Host, outside.at.String(), point)
 			if err != nil && !strings.Contains(err.Error(), "killed") {
 				t.Fatalf("the scenario failed by itself: %v\n%s", err, out)
 			}
@@ -194,10 +203,10 @@ func TestCrash(t *testing.T) {
 }
 
 // crashAt runs the scenario in a process of its own.
-func crashAt(t *testing.T, dir, layout, host, point string) (string, error) {
+func crashAt(t *testing.T, dir, layout, host, names, point string) (string, error) {
 	t.Helper()
 	cmd := exec.Command("/proc/self/exe", "-test.run", "^$")
-	cmd.Env = append(os.Environ(), crashDir+"="+dir, crashLayout+"="+layout, crashRegistry+"="+host, crashShim+"="+shimPath, failpoint.EnvSpec+"="+point)
+	cmd.Env = append(os.Environ(), crashDir+"="+dir, crashLayout+"="+layout, crashRegistry+"="+host, crashNames+"="+names, crashShim+"="+shimPath, failpoint.EnvSpec+"="+point)
 	// A group of its own: shims must survive that the server's is killed, and nothing else may be hit.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	out, err := cmd.CombinedOutput()

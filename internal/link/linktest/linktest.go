@@ -60,7 +60,7 @@ func Open(ctx context.Context, l runner.Link, cfg Config) (*Line, error) {
 	line.Link, err = remote.New(ctx, remote.Config{RunnerID: cfg.RunnerID, Heartbeat: cfg.Heartbeat, Silence: cfg.Silence}, near[0], near[1])
 	if err != nil {
 		cut()
-		_ = <-line.served
+		<-line.served
 		return nil, err
 	}
 	return line, nil
