@@ -196,7 +196,7 @@ refused "a profile edit that breaks a binding" 400 PATCH $T/$AGENT '{"profileTem
 refused "a taken profile name" 409 POST $T '{"profileTemplate": {"displayName": "agent", "spec": {}}}' PROFILE_EXISTS display_name agent
 refused "a taken runner id" 409 POST $R "{\"runnerId\": \"east\", \"runner\": {\"identity\": {\"zone\": \"z\", \"clusterName\": \"c\"}, \"profileBindings\": [{\"profileTemplateId\": \"$AGENT\", \"isDefault\": true}]}}" RUNNER_EXISTS east
 refused "a second runner of a cluster" 409 POST $R "{\"runnerId\": \"new\", \"runner\": {\"identity\": {\"zone\": \"z\", \"clusterName\": \"local-east\"}, \"profileBindings\": [{\"profileTemplateId\": \"$AGENT\", \"isDefault\": true}]}}" local-east
-refused "deleting a bound profile" 400 DELETE $T/$AGENT '' PROFILE_BOUND east 'berm runner edit'
+refused "deleting a bound profile" 400 DELETE $T/$AGENT '' PROFILE_BOUND east 'berm runner unbind'
 refused "deleting a zone in use" 400 DELETE $Z/us-east '' ZONE_IN_USE east
 file r.yaml <<'Y'
 profile_bindings:
