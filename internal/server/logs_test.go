@@ -22,7 +22,7 @@ import (
 
 type logStream = grpc.BidiStreamingClient[v1beta2pb.LogStreamRequest, v1beta2pb.LogStreamResponse]
 
-// prints launches a sandbox whose main process is a script, and waits until it has ended if that is what it does.
+// prints launches a sandbox whose main process is a script. It may not have printed anything yet.
 func (w *world) prints(script string) string {
 	w.Helper()
 	started, err := w.gateway().Start(w.ctx(), &v1beta2pb.StartSandboxRequest{Command: "sh", Args: []string{"-c", script}})
@@ -79,7 +79,7 @@ func TestStreamLogs(t *testing.T) {
 	const script, printed = "echo one; echo two >&2; echo -n thr; echo ee", "one\ntwo\nthree\n"
 	id := w.prints(script)
 	t.Run("everything, with follow without complete", func(t *testing.T) {
-		for _, follow := range []bool{false, true} {
+		for _, follow := range []bool{true, false} { // To follow it first is to wait for its end.
 			l := w.readLogs(&v1beta2pb.LogStreamInit{SandboxId: id, Follow: follow})
 			if l.text != printed || l.complete == follow || l.failed != nil || !errors.Is(l.err, io.EOF) || l.offset != uint64(len(printed)) {
 				t.Errorf("follow %t: %+v", follow, l)

@@ -326,7 +326,7 @@ func TestTooManyRequests(t *testing.T) {
 			return nil
 		}
 		hold() // The command may have been before a request that waits, which was refused in its place.
-		return fmt.Errorf("exec: %v", err)
+		return errors.Join(errors.New("it is not refused"), err)
 	})
 	// Whoever fills it so does not keep it from being looked at, and stopped.
 	if _, err := s.client.Info(t.Context()); err != nil {

@@ -60,8 +60,7 @@ func Open(ctx context.Context, l runner.Link, cfg Config) (*Line, error) {
 	line.Link, err = remote.New(ctx, remote.Config{RunnerID: cfg.RunnerID, Heartbeat: cfg.Heartbeat, Silence: cfg.Silence}, near[0], near[1])
 	if err != nil {
 		cut()
-		<-line.served
-		return nil, err
+		return nil, errors.Join(err, <-line.served)
 	}
 	return line, nil
 }
