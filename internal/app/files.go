@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime/debug"
 	"strconv"
 	"strings"
 
@@ -98,6 +99,7 @@ func (a *app) announce() error {
 		}
 		a.running = path
 	}
+	debug.FreeOSMemory() // What a start leaves behind, probes and recovery above all, is of no use while a server waits.
 	a.log.Info("serving", "url", r.URL, "data", a.cfg.DataDir, "version", a.cfg.Version)
 	return nil
 }
