@@ -78,43 +78,28 @@ func (f *Front) Gateway(ctx context.Context) (http.Handler, error) {
 		return nil, err
 	}
 	for _, register := range []func(context.Context, *runtime.ServeMux) error{
-		func(ctx context.Context, mux *runtime.ServeMux) error {
-			return bermv1rpc.RegisterExplainServiceHandlerServer(ctx, mux, &explainService{Front: f})
-		},
-		func(ctx context.Context, mux *runtime.ServeMux) error {
-			return bermv1rpc.RegisterAbilityServiceHandlerServer(ctx, mux, &abilityService{Front: f})
-		},
-		func(ctx context.Context, mux *runtime.ServeMux) error {
-			return bermv1rpc.RegisterBindingServiceHandlerServer(ctx, mux, &bindingService{Front: f})
-		},
-		func(ctx context.Context, mux *runtime.ServeMux) error {
-			return bermv1rpc.RegisterCheckpointServiceHandlerServer(ctx, mux, &checkpointService{Front: f})
-		},
-		func(ctx context.Context, mux *runtime.ServeMux) error {
-			return bermv1rpc.RegisterOrgServiceHandlerServer(ctx, mux, &orgService{Front: f})
-		},
-		func(ctx context.Context, mux *runtime.ServeMux) error {
-			return bermv1rpc.RegisterTokenServiceHandlerServer(ctx, mux, &tokenService{Front: f})
-		},
-		func(ctx context.Context, mux *runtime.ServeMux) error {
-			return bermv1rpc.RegisterRevisionServiceHandlerServer(ctx, mux, &revisionService{Front: f})
-		},
-		func(ctx context.Context, mux *runtime.ServeMux) error {
-			return bermv1rpc.RegisterPreviewServiceHandlerServer(ctx, mux, &previewService{Front: f})
-		},
-		func(ctx context.Context, mux *runtime.ServeMux) error {
-			return bermv1rpc.RegisterLintServiceHandlerServer(ctx, mux, &lintService{Front: f})
-		},
-		func(ctx context.Context, mux *runtime.ServeMux) error {
-			return bermv1rpc.RegisterImageServiceHandlerServer(ctx, mux, &imageService{Front: f})
-		},
-		func(ctx context.Context, mux *runtime.ServeMux) error {
-			return bermv1rpc.RegisterEnrolmentServiceHandlerServer(ctx, mux, &enrolmentService{Front: f})
-		},
+		serving(bermv1rpc.RegisterExplainServiceHandlerServer)(&explainService{Front: f}),
+		serving(bermv1rpc.RegisterAbilityServiceHandlerServer)(&abilityService{Front: f}),
+		serving(bermv1rpc.RegisterBindingServiceHandlerServer)(&bindingService{Front: f}),
+		serving(bermv1rpc.RegisterCheckpointServiceHandlerServer)(&checkpointService{Front: f}),
+		serving(bermv1rpc.RegisterOrgServiceHandlerServer)(&orgService{Front: f}),
+		serving(bermv1rpc.RegisterTokenServiceHandlerServer)(&tokenService{Front: f}),
+		serving(bermv1rpc.RegisterRevisionServiceHandlerServer)(&revisionService{Front: f}),
+		serving(bermv1rpc.RegisterPreviewServiceHandlerServer)(&previewService{Front: f}),
+		serving(bermv1rpc.RegisterLintServiceHandlerServer)(&lintService{Front: f}),
+		serving(bermv1rpc.RegisterImageServiceHandlerServer)(&imageService{Front: f}),
+		serving(bermv1rpc.RegisterEnrolmentServiceHandlerServer)(&enrolmentService{Front: f}),
 	} {
 		if err := register(ctx, mux); err != nil {
 			return nil, err
 		}
 	}
 	return mux, nil
+}
+
+// serving makes the registration of a service wait for its mux.
+func serving[S any](register func(context.Context, *runtime.ServeMux, S) error) func(S) func(context.Context, *runtime.ServeMux) error {
+	return func(impl S) func(context.Context, *runtime.ServeMux) error {
+		return func(ctx context.Context, mux *runtime.ServeMux) error { return register(ctx, mux, impl) }
+	}
 }
