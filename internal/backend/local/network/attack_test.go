@@ -245,11 +245,11 @@ func TestConnections(t *testing.T) {
 	if err := w.SendUDP(a.Namespace, netip.MustParseAddrPort("1.1.1.1:80"), "one more"); err == nil {
 		t.Error("a UDP flow on top")
 	}
-	if err := held[0].Talk(patience); err != nil {
+	if err := held[0].Talk(); err != nil {
 		t.Errorf("what was open: %v", err)
 	}
 	n.check(b, map[string]error{"1.1.1.1:443": nil})
-	if denied, err := n.Denied("a"); err != nil || denied[ReasonConnections] != 2 {
+	if denied, err := n.Denied("a"); err != nil || denied[ReasonConnections] < 2 { // Who is slow to be told tries again.
 		t.Errorf("denied: %v %v", denied, err)
 	}
 }
@@ -287,11 +287,11 @@ func TestConnectionsTogether(t *testing.T) {
 	}
 	n.check(b, map[string]error{"1.1.1.1:443": unix.ECONNREFUSED})
 	n.check(c, map[string]error{"1.1.1.1:443": unix.ECONNREFUSED})
-	if err := held[0].Talk(patience); err != nil {
+	if err := held[0].Talk(); err != nil {
 		t.Errorf("what was open: %v", err)
 	}
 	for _, id := range []string{"b", "c"} {
-		if denied, err := n.Denied(id); err != nil || denied[ReasonTogether] != 1 || denied[ReasonConnections] != 0 {
+		if denied, err := n.Denied(id); err != nil || denied[ReasonTogether] < 1 || denied[ReasonConnections] != 0 {
 			t.Errorf("denied to %s: %v %v", id, denied, err)
 		}
 	}
@@ -388,25 +388,25 @@ func TestTightening(t *testing.T) {
 		t.Fatal(err)
 	}
 	n.until(func() bool { return n.reaches(a, "[2a02:9999::5]:443") != nil })
-	if err := becomes.Talk(patience); err == nil {
+	if err := becomes.Talk(); err == nil {
 		t.Error("a connection into the new network lives on")
 	}
-	if err := errors.Join(stays.Talk(patience), closed.Talk(patience)); err != nil {
+	if err := errors.Join(stays.Talk(), closed.Talk()); err != nil {
 		t.Errorf("what is still allowed: %v", err)
 	}
 	// A server that dies leaves everything as it is.
 	n.kill()
 	n.check(a, map[string]error{"1.1.1.1:443": nil, "10.0.0.1:443": unix.ECONNREFUSED})
-	if err := errors.Join(stays.Talk(patience), closed.Talk(patience)); err != nil {
+	if err := errors.Join(stays.Talk(), closed.Talk()); err != nil {
 		t.Errorf("without a server: %v", err)
 	}
 	n.cfg.Denied = []netip.Prefix{netip.MustParsePrefix("93.184.215.0/24")}
 	n.restart("one", mode("internet"))
 	n.check(a, map[string]error{"1.1.1.1:443": nil, "93.184.215.14:443": unix.ECONNREFUSED})
-	if err := closed.Talk(patience); err == nil {
+	if err := closed.Talk(); err == nil {
 		t.Error("a connection lives on that the next server's owner closed")
 	}
-	if err := stays.Talk(patience); err != nil {
+	if err := stays.Talk(); err != nil {
 		t.Errorf("what is still allowed, after a restart: %v", err)
 	}
 }
@@ -494,8 +494,9 @@ func TestTwoServers(t *testing.T) {
 	a, b := one.attach("a", mode("allowlist", "10.0.0.0/8", "1.1.1.1/32", "fd00::/8")), two.attach("b", mode("org"))
 	w.Listen(b.Namespace, netip.IPv6Unspecified(), 443)
 	// The second server's range lies in what the first one's sandbox may reach; its own rules let nobody in.
-	if err := one.dropped(a, netip.AddrPortFrom(b.Addr4, 443)); err != nil {
-		t.Error(err)
+	networktest.In(t, a.Namespace, func() { sendOne(t, netip.AddrPortFrom(b.Addr4, 443), "from another server's") })
+	if err := w.SendUDP("/proc/thread-self/ns/net", netip.AddrPortFrom(b.Addr4, 443), "from the machine, after it"); err != nil || w.Got("from another server's") > 0 {
+		t.Errorf("a sandbox is reached by one of another server, or by nobody: %v", err)
 	}
 	one.check(a, map[string]error{"1.1.1.1:443": nil, "10.1.2.3:443": nil, netip.AddrPortFrom(b.Addr6, 443).String(): unix.ECONNREFUSED})
 	if one.block.Range6 == two.block.Range6 {
@@ -699,14 +700,14 @@ func TestFrames(t *testing.T) {
 		}
 		return slices.Concat(host, mac, []byte{8, 0}, head, udp)
 	}
-	heard := networktest.SendFrames(t, a.Namespace, guestLink,
+	// A routed link has no use for the hardware address of who sends.
+	heard := networktest.SendFrames(t, a.Namespace, guestLink, func() bool { return w.Got("own-address") == 1 },
 		asks(1, own, a.Addr4, machine), asks(1, own, a.Addr4, gateway), asks(1, own, a.Addr4, b.Addr4), asks(1, own, netip.MustParseAddr("192.168.7.1"), machine),
 		asks(2, own, gateway, gateway), asks(2, own, b.Addr4, b.Addr4), asks(1, own, networktest.World4, networktest.World4),
 		packet(own, b.Addr4, "as-another"), packet(hardware(1, false), b.Addr4, "all-as-another"), packet(hardware(1, false), a.Addr4, "own-address"))
 	if heard > 0 {
 		t.Errorf("%d questions for a neighbour were answered", heard)
 	}
-	n.until(func() bool { return w.Got("own-address") == 1 }) // A routed link has no use for the hardware address of who sends.
 	if w.Got("as-another")+w.Got("all-as-another") > 0 {
 		t.Error("a packet of another source left")
 	}

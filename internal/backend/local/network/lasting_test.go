@@ -66,12 +66,12 @@ func TestConnectionsOutliveAnswers(t *testing.T) {
 	if err := n.refresh(); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Talk(patience); err != nil {
+	if err := c.Talk(); err != nil {
 		t.Errorf("after a change around the machine: %v", err)
 	}
 	n.kill()
 	n.restart("one", m)
-	if err := c.Talk(patience); err != nil {
+	if err := c.Talk(); err != nil {
 		t.Errorf("after a restart: %v", err)
 	}
 	n.check(a, map[string]error{to.String(): unix.ECONNREFUSED})
@@ -79,7 +79,7 @@ func TestConnectionsOutliveAnswers(t *testing.T) {
 	n.kill()
 	n.cfg.Denied = []netip.Prefix{netip.PrefixFrom(to.Addr(), 32)}
 	n.restart("one", m)
-	if err := c.Talk(patience); err == nil {
+	if err := c.Talk(); err == nil {
 		t.Error("a connection lives on that the owner of the machine closed")
 	}
 }
@@ -101,10 +101,10 @@ func TestRestartForgetsNames(t *testing.T) {
 	defer goes.Close()
 	n.kill()
 	n.restart("one", listing("a.example"))
-	if err := stays.Talk(patience); err != nil {
+	if err := stays.Talk(); err != nil {
 		t.Errorf("a name that is listed still: %v", err)
 	}
-	if err := goes.Talk(patience); err == nil {
+	if err := goes.Talk(); err == nil {
 		t.Error("a connection lives on to a name that is not listed any more")
 	}
 	n.check(a, map[string]error{one.String(): nil, two.String(): unix.ECONNREFUSED})
@@ -159,7 +159,7 @@ func TestRulesRemoved(t *testing.T) {
 	}
 	defer open.Close()
 	n.until(func() bool { return n.reaches(a, own.String()) != nil })
-	n.until(func() bool { return open.Talk(patience) != nil })
+	n.until(func() bool { return open.Talk() != nil })
 	n.check(a, map[string]error{own.String(): unix.ECONNREFUSED, "10.0.0.1:443": unix.ECONNREFUSED, one.String(): nil, "[2606:4700::1]:443": nil})
 	n.until(func() bool { return n.reaches(b, one.String()) == nil }) // What was answered follows the rules.
 	n.check(b, map[string]error{"93.184.215.14:443": unix.ECONNREFUSED})

@@ -15,7 +15,11 @@ import (
 )
 
 // patience bounds what must happen.
-const patience = 20 * time.Second
+const patience = 60 * time.Second
+
+// resend is how long to wait before a datagram is sent once more. Nobody promises to deliver one: a queue on the way may be full, and a table
+// being looked at. TCP does the same for a connection.
+const resend = time.Second
 
 // newNamespaceAt makes a network namespace and mounts it. The thread that it is made on ends with the goroutine.
 func newNamespaceAt(path string) error {
@@ -38,21 +42,16 @@ type Conn struct{ fd int }
 
 // Connect opens a TCP connection from a namespace. An error is what the kernel says: it was refused, or there is no way.
 func Connect(path string, to netip.AddrPort) (c *Conn, err error) {
-	return ConnectWithin(path, to, patience)
-}
-
-// ConnectWithin is Connect for a connection that may be refused by silence.
-func ConnectWithin(path string, to netip.AddrPort, limit time.Duration) (c *Conn, err error) {
 	ns, err := netns.GetFromPath(path)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = ns.Close() }()
-	e := inside(ns, func() { c, err = connect(to, limit) })
+	e := inside(ns, func() { c, err = connect(to) })
 	return c, errors.Join(e, err)
 }
 
-func connect(to netip.AddrPort, limit time.Duration) (*Conn, error) {
+func connect(to netip.AddrPort) (*Conn, error) {
 	family, sa := sockaddr(to)
 	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
@@ -61,7 +60,7 @@ func connect(to netip.AddrPort, limit time.Duration) (*Conn, error) {
 	if err := unix.Connect(fd, sa); err != nil && !errors.Is(err, unix.EINPROGRESS) {
 		return nil, errors.Join(err, unix.Close(fd))
 	}
-	if err := await(fd, unix.POLLOUT, limit); err != nil {
+	if err := await(fd, unix.POLLOUT, patience); err != nil {
 		return nil, errors.Join(err, unix.Close(fd))
 	}
 	n, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
@@ -92,12 +91,12 @@ func await(fd int, events int16, limit time.Duration) error {
 	}
 }
 
-// Talk sends a byte and waits for it to come back, within a limit.
-func (c *Conn) Talk(limit time.Duration) error {
+// Talk sends a byte and waits for it to come back.
+func (c *Conn) Talk() error {
 	if _, err := unix.Write(c.fd, []byte("x")); err != nil {
 		return err
 	}
-	if err := await(c.fd, unix.POLLIN, limit); err != nil {
+	if err := await(c.fd, unix.POLLIN, patience); err != nil {
 		return err
 	}
 	n, err := unix.Read(c.fd, make([]byte, 16))
@@ -110,7 +109,7 @@ func (c *Conn) Talk(limit time.Duration) error {
 // Close closes it.
 func (c *Conn) Close() { _ = unix.Close(c.fd) }
 
-// SendUDP sends a text from a namespace and returns once the world, or who listens there, has it, or the kernel says why not.
+// SendUDP sends a text from a namespace, again and again until the world, or who listens there, has it, or the kernel says why not.
 func (w *World) SendUDP(path string, to netip.AddrPort, text string) (err error) {
 	In(w.t, path, func() { err = w.sendUDP(to, text) })
 	return err
@@ -126,10 +125,14 @@ func (w *World) sendUDP(to netip.AddrPort, text string) error {
 	if err := unix.Connect(fd, sa); err != nil {
 		return err
 	}
-	if _, err := unix.Write(fd, []byte(text)); err != nil {
-		return err
-	}
+	var sent time.Time
 	for end := time.Now().Add(patience); time.Now().Before(end); {
+		if time.Since(sent) > resend {
+			if _, err := unix.Write(fd, []byte(text)); err != nil {
+				return err
+			}
+			sent = time.Now()
+		}
 		if w.Got(text) > 0 {
 			return nil
 		}
@@ -141,7 +144,7 @@ func (w *World) sendUDP(to netip.AddrPort, text string) error {
 	return os.ErrDeadlineExceeded
 }
 
-// Ping sends an echo request from a namespace and waits for the answer, or for what the kernel says.
+// Ping sends echo requests from a namespace until there is an answer, or the kernel says why not.
 func Ping(path string, to netip.Addr) (err error) {
 	ns, err := netns.GetFromPath(path)
 	if err != nil {
@@ -166,10 +169,14 @@ func ping(to netip.Addr) error {
 	if err := unix.Connect(fd, sa); err != nil {
 		return err
 	}
-	if _, err := unix.Write(fd, request); err != nil {
-		return err
+	err = os.ErrDeadlineExceeded
+	for end := time.Now().Add(patience); errors.Is(err, os.ErrDeadlineExceeded) && time.Now().Before(end); {
+		if _, err := unix.Write(fd, request); err != nil {
+			return err
+		}
+		err = await(fd, unix.POLLIN|unix.POLLERR, resend)
 	}
-	if err := await(fd, unix.POLLIN|unix.POLLERR, patience); err != nil {
+	if err != nil {
 		return err
 	}
 	_, err = unix.Read(fd, make([]byte, 64))

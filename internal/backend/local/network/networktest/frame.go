@@ -13,21 +13,18 @@ import (
 const protocolARP = unix.ETH_P_ARP>>8 | unix.ETH_P_ARP&0xff<<8
 
 // SendFrames sends frames over a link of a namespace, as who has a network stack of its own does, and returns how many answers about
-// neighbours came within a moment.
-func SendFrames(t testing.TB, path, link string, frames ...[]byte) (answers int) {
+// neighbours there were by the time that the last frame had done what delivered tells of.
+func SendFrames(t testing.TB, path, link string, delivered func() bool, frames ...[]byte) (answers int) {
 	t.Helper()
 	var err error
-	In(t, path, func() { answers, err = sendFrames(link, frames) })
+	In(t, path, func() { answers, err = sendFrames(link, delivered, frames) })
 	if err != nil {
 		t.Fatal(err)
 	}
 	return answers
 }
 
-// moment is how long an answer may take that should not come.
-const moment = 200 * time.Millisecond
-
-func sendFrames(link string, frames [][]byte) (answers int, err error) {
+func sendFrames(link string, delivered func() bool, frames [][]byte) (answers int, err error) {
 	iface, err := net.InterfaceByName(link)
 	if err != nil {
 		return 0, err
@@ -46,14 +43,21 @@ func sendFrames(link string, frames [][]byte) (answers int, err error) {
 			return 0, err
 		}
 	}
+	for end := time.Now().Add(patience); !delivered(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			return 0, errors.New("the last frame was not delivered")
+		}
+	}
 	buf := make([]byte, 2048)
-	for end := time.Now().Add(moment); ; {
-		if await(fd, unix.POLLIN, time.Until(end)) != nil {
+	for {
+		_, from, err := unix.Recvfrom(fd, buf, unix.MSG_DONTWAIT)
+		if errors.Is(err, unix.EAGAIN) {
 			return answers, nil
 		}
-		if _, from, err := unix.Recvfrom(fd, buf, unix.MSG_DONTWAIT); err != nil {
+		if err != nil {
 			return answers, err
-		} else if l, ok := from.(*unix.SockaddrLinklayer); ok && l.Pkttype != unix.PACKET_OUTGOING {
+		}
+		if l, ok := from.(*unix.SockaddrLinklayer); ok && l.Pkttype != unix.PACKET_OUTGOING {
 			answers++
 		}
 	}
