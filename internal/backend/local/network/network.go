@@ -9,6 +9,8 @@ import (
 	"os"
 	"strconv"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/bermhq/berm/internal/core/egress"
 	"github.com/bermhq/berm/internal/core/fault"
@@ -28,6 +30,11 @@ type Network struct {
 	stop     func()
 	// six says that the machine can forward IPv6.
 	six bool
+	// lookEvery and hearBytes are lookEvery and socketBytes, but in tests. missed counts how often more was told than hearBytes had
+	// room for.
+	lookEvery time.Duration
+	hearBytes int
+	missed    atomic.Int64
 
 	ctx     context.Context //nolint:containedctx // the lifetime of the network itself
 	cancel  context.CancelFunc
@@ -73,7 +80,7 @@ func Open(cfg Config) (*Network, error) {
 		return nil, err
 	}
 	n := &Network{
-		names: newNames(cfg.Name, cfg.Dir), cfg: cfg, log: cfg.Logger,
+		names: newNames(cfg.Name, cfg.Dir), cfg: cfg, log: cfg.Logger, lookEvery: lookEvery, hearBytes: socketBytes,
 		guests: map[string]*guest{}, byAddr: map[netip.Addr]*guest{}, chains: map[string]*shared{}, scopes: map[string]map[*guest]bool{},
 	}
 	n.ctx, n.cancel = context.WithCancel(context.Background())

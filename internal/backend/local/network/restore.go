@@ -5,52 +5,16 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
-	"os"
 	"slices"
 	"time"
 
 	"github.com/google/nftables"
-	"github.com/mdlayher/netlink"
-	"golang.org/x/sys/unix"
 )
 
+// restore makes the table anew where it is gone, with the rules of all sandboxes and what was answered to them, and reports whether it was.
+//
 // Whoever loads rules of their own into a machine mostly takes away all that are there before, ours too: `nft flush ruleset` is the first
 // line of many a configuration. Without rules a sandbox reaches the machine and all around it. So the table is missed, and made anew.
-
-// missRules tells when a table goes, whoever's it is: what is true then is looked at. Where that cannot be heard it is looked at from
-// time to time.
-func (n *Network) missRules(gone chan<- struct{}) (stop func()) {
-	c, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
-	if err == nil {
-		err = errors.Join(c.SetReadBuffer(socketBytes), c.JoinGroup(unix.NFNLGRP_NFTABLES))
-	}
-	if err != nil {
-		n.log.Warn("changes of firewall rules cannot be heard; they are looked at from time to time", "error", err)
-		return func() {}
-	}
-	n.background(func() {
-		for {
-			all, err := c.Receive()
-			switch {
-			case errors.Is(err, unix.ENOBUFS): // Some were missed.
-				wake(gone)
-			case err != nil:
-				if !errors.Is(err, os.ErrClosed) && n.ctx.Err() == nil {
-					n.log.Warn("changes of firewall rules are not heard any more; they are looked at from time to time", "error", err)
-				}
-				return
-			case slices.ContainsFunc(all, func(m netlink.Message) bool { return m.Header.Type == tableGone }):
-				wake(gone)
-			}
-		}
-	})
-	return func() { _ = c.Close() }
-}
-
-// tableGone is the type of the message that says that a table is gone.
-const tableGone = netlink.HeaderType(unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_DELTABLE)
-
-// restore makes the table anew where it is gone, with the rules of all sandboxes and what was answered to them, and reports whether it was.
 func (n *Network) restore() (bool, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()

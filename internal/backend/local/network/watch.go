@@ -5,17 +5,22 @@ import (
 	"net/netip"
 	"time"
 
-	"github.com/vishvananda/netlink"
-	"go4.org/netipx"
+	"golang.org/x/sys/unix"
 )
 
-// watch keeps the rules true to what is around the machine, until the network is closed.
+// watch keeps the rules true to what is around the machine, until the network is closed: to addresses and routes, and to whether the
+// table is there, whoever's it is that goes. What the kernel does not tell of is looked at from time to time.
 func (n *Network) watch() {
 	changed, gone := make(chan struct{}, 1), make(chan struct{}, 1)
-	stop := n.subscribe(changed)
-	defer stop()
-	defer n.missRules(gone)()
-	every := time.NewTicker(lookEvery)
+	around := n.subscribe(unix.NETLINK_ROUTE, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE)
+	n.background(func() {
+		n.hear(ear{what: "addresses and routes", dial: around, concerns: n.foreign, woken: changed, pause: hearAgain})
+	})
+	tables := n.subscribe(unix.NETLINK_NETFILTER, unix.NFNLGRP_NFTABLES)
+	n.background(func() {
+		n.hear(ear{what: "firewall rules", dial: tables, concerns: tableGone, woken: gone, pause: hearAgain})
+	})
+	every := time.NewTicker(n.lookEvery)
 	defer every.Stop()
 	for {
 		select {
@@ -33,50 +38,6 @@ func (n *Network) watch() {
 		if err := n.refresh(); err != nil {
 			n.log.Error("the network around the machine changed, and the rules of sandboxes could not follow; it is tried again", "error", err)
 		}
-	}
-}
-
-// subscribe tells of changes of addresses and routes that are not this backend's own. What cannot be subscribed to is looked at from time
-// to time anyway.
-func (n *Network) subscribe(changed chan<- struct{}) (stop func()) {
-	done := make(chan struct{})
-	addrs, routes := make(chan netlink.AddrUpdate, 64), make(chan netlink.RouteUpdate, 64)
-	failed := func(err error) { n.log.Debug("changes of the network are not told of any more", "error", err) }
-	if err := netlink.AddrSubscribeWithOptions(addrs, done, netlink.AddrSubscribeOptions{ErrorCallback: failed}); err != nil {
-		failed(err)
-		close(addrs)
-	}
-	if err := netlink.RouteSubscribeWithOptions(routes, done, netlink.RouteSubscribeOptions{ErrorCallback: failed}); err != nil {
-		failed(err)
-		close(routes)
-	}
-	tell := func() { wake(changed) }
-	n.background(func() {
-		for u := range addrs {
-			if p, ok := netipx.FromStdIPNet(&u.LinkAddress); !ok || !n.ours(p.Addr()) {
-				tell()
-			}
-		}
-	})
-	n.background(func() {
-		for u := range routes {
-			if u.Dst == nil {
-				tell()
-				continue
-			}
-			if p, ok := netipx.FromStdIPNet(u.Dst); !ok || !n.ours(p.Addr()) && !p.Addr().IsMulticast() {
-				tell()
-			}
-		}
-	})
-	return func() { close(done) }
-}
-
-// wake tells who waits, once however often it is called.
-func wake(c chan<- struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
 	}
 }
 
