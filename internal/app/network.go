@@ -14,17 +14,21 @@ type Network struct {
 	Denied []netip.Prefix
 	// NameServers are asked for names instead of those of the machine.
 	NameServers []netip.AddrPort
-	// Connections and BytesPerSecond bound each sandbox, AllConnections those of a runner together; Pool is how many namespaces each runner
+	// Connections, ConnectionsPerSecond and BytesPerSecond bound each sandbox, AllConnections those of a runner together; Pool is how many namespaces each runner
 	// prepares ahead.
-	Connections    int
-	AllConnections int
-	BytesPerSecond uint64
-	Pool           int
+	Connections          int
+	ConnectionsPerSecond int
+	AllConnections       int
+	BytesPerSecond       uint64
+	Pool                 int
 }
 
 // config is what the network of a runner is told.
 func (n *Network) config() network.Config {
-	c := network.Config{Denied: n.Denied, Connections: n.Connections, AllConnections: n.AllConnections, BytesPerSecond: n.BytesPerSecond, Pool: n.Pool}
+	c := network.Config{
+		Denied: n.Denied, Connections: n.Connections, ConnectionsPerSecond: n.ConnectionsPerSecond, AllConnections: n.AllConnections,
+		BytesPerSecond: n.BytesPerSecond, Pool: n.Pool,
+	}
 	for _, r := range n.Ranges {
 		if r.Addr().Is4() {
 			c.Range4 = r

@@ -13,9 +13,9 @@ import (
 
 // networkFlags are the flags of `berm serve` about the network of sandboxes.
 type networkFlags struct {
-	ranges, denied, servers []string
-	bandwidth               string
-	connections, all, pool  int
+	ranges, denied, servers           []string
+	bandwidth                         string
+	connections, perSecond, all, pool int
 }
 
 func (n *networkFlags) bind(f *pflag.FlagSet) {
@@ -23,6 +23,7 @@ func (n *networkFlags) bind(f *pflag.FlagSet) {
 	f.StringArrayVar(&n.denied, "deny-egress", nil, "CIDR that no sandbox reaches, whatever profiles say, repeatable")
 	f.StringArrayVar(&n.servers, "name-server", nil, "ADDRESS[:PORT] to ask for the names of sandboxes, repeatable (default: those of the machine)")
 	f.IntVar(&n.connections, "sandbox-connections", network.DefaultConnections, "connections that a sandbox may have at a time")
+	f.IntVar(&n.perSecond, "sandbox-connection-rate", network.DefaultConnectionsPerSecond, "connections that a sandbox may begin per second")
 	f.IntVar(&n.all, "all-sandbox-connections", 0, "connections that all sandboxes of a runner may have together (default: half of what the machine keeps track of)")
 	f.StringVar(&n.bandwidth, "sandbox-bandwidth", "", "bytes per second that a sandbox may send, and receive, such as 10Mi (default: no bound)")
 	f.IntVar(&n.pool, "network-pool", network.DefaultPool, "network namespaces that are prepared ahead once a sandbox has used one; 0 prepares none")
@@ -56,13 +57,16 @@ func (n *networkFlags) read() (out app.Network, err error) {
 	if n.connections < 1 || n.connections > network.MaxConnections {
 		return out, fault.Invalidf("USAGE", "--sandbox-connections %d", n.connections).WithHint("Give 1 to %d.", network.MaxConnections)
 	}
+	if n.perSecond < 1 || n.perSecond > network.MaxConnectionsPerSecond {
+		return out, fault.Invalidf("USAGE", "--sandbox-connection-rate %d", n.perSecond).WithHint("Give 1 to %d.", network.MaxConnectionsPerSecond)
+	}
 	if n.all < 0 || n.all > network.MaxAllConnections {
 		return out, fault.Invalidf("USAGE", "--all-sandbox-connections %d", n.all).WithHint("Give 1 to %d.", network.MaxAllConnections)
 	}
 	if n.pool < 0 || n.pool > network.MaxPool {
 		return out, fault.Invalidf("USAGE", "--network-pool %d", n.pool).WithHint("Give 0 to %d.", network.MaxPool)
 	}
-	out.Connections, out.AllConnections, out.Pool = n.connections, n.all, n.pool
+	out.Connections, out.ConnectionsPerSecond, out.AllConnections, out.Pool = n.connections, n.perSecond, n.all, n.pool
 	if n.pool == 0 {
 		out.Pool = -1
 	}

@@ -275,8 +275,11 @@ func (k *kernel) clear() error {
 		}
 	}
 	for _, s := range all {
-		if strings.HasPrefix(s.Name, "scope4-") || strings.HasPrefix(s.Name, "scope6-") {
+		switch {
+		case strings.HasPrefix(s.Name, "scope4-") || strings.HasPrefix(s.Name, "scope6-"):
 			k.conn.DelSet(s)
+		case s.Name == k.sets.begun.Name: // What is in it goes on by the limit that it was made with.
+			k.conn.FlushSet(s)
 		}
 	}
 	return nil

@@ -21,6 +21,9 @@ type Config struct {
 	Denied []netip.Prefix
 	// Connections is how many connections a sandbox may have at a time; 0 is DefaultConnections.
 	Connections int
+	// ConnectionsPerSecond is how many connections a sandbox may begin in a second, ConnectionBurst how many at once; 0 is
+	// DefaultConnectionsPerSecond and DefaultConnectionBurst.
+	ConnectionsPerSecond, ConnectionBurst int
 	// AllConnections is how many all sandboxes together may have; 0 is half of what the machine's table holds.
 	AllConnections int
 	// BytesPerSecond bounds what a sandbox sends, and what it receives; 0 is no bound.
@@ -64,6 +67,13 @@ const (
 	DefaultConnections = 1024
 	// MaxConnections is the most that can be asked for: the kernel walks them all at each new one.
 	MaxConnections = 16384
+	// DefaultConnectionsPerSecond is how many connections a sandbox may begin in a second: the machine keeps one for up to two minutes after
+	// it was closed, so that twelve thousand closed ones are kept at most, besides the burst.
+	DefaultConnectionsPerSecond = 100
+	// MaxConnectionsPerSecond is the most that can be asked for.
+	MaxConnectionsPerSecond = 100_000
+	// DefaultConnectionBurst is how many may begin at once: as many as a sandbox may have.
+	DefaultConnectionBurst = DefaultConnections
 	// MaxAllConnections is the most that can be asked for of all sandboxes together.
 	MaxAllConnections = 1 << 20
 	// DefaultAllConnections is how many that is where the machine does not tell the size of its table.

@@ -232,7 +232,7 @@ const attempts = 5
 
 func (k *kernel) forgetOnce(link string, addr4, addr6 []byte) error {
 	found := false
-	for s, prefix := range map[*nftables.Set][]byte{k.sets.denied: ifname(link), k.sets.counted: ifname(link), k.sets.asked: ifname(link), k.sets.pace: ifname(link), k.sets.pins4: addr4, k.sets.pins6: addr6} {
+	for s, prefix := range map[*nftables.Set][]byte{k.sets.denied: ifname(link), k.sets.counted: ifname(link), k.sets.asked: ifname(link), k.sets.pace: ifname(link), k.sets.begun: ifname(link), k.sets.pins4: addr4, k.sets.pins6: addr6} {
 		if len(prefix) == 0 {
 			continue
 		}

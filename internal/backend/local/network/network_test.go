@@ -184,7 +184,8 @@ func TestScopes(t *testing.T) {
 // TestLimits: what makes no sense is refused, before anything is made.
 func TestLimits(t *testing.T) {
 	for _, c := range []Config{
-		{Connections: -1}, {Connections: MaxConnections + 1}, {Pool: MaxPool + 1}, {BytesPerSecond: 1}, {Denied: []netip.Prefix{{}}},
+		{Connections: -1}, {Connections: MaxConnections + 1}, {Pool: MaxPool + 1}, {ConnectionsPerSecond: -1}, {ConnectionsPerSecond: MaxConnectionsPerSecond + 1},
+		{ConnectionBurst: MaxConnections + 1}, {BytesPerSecond: 1}, {Denied: []netip.Prefix{{}}},
 		{Range4: netip.MustParsePrefix("10.0.0.0/30")}, {Range4: netip.MustParsePrefix("fd00::/64")}, {Range6: netip.MustParsePrefix("10.0.0.0/24")},
 		{Denied: make([]netip.Prefix, MaxDenied+1)},
 	} {

@@ -11,6 +11,8 @@ const (
 	ReasonSource Reason = "source"
 	// ReasonConnections: the sandbox had as many connections as it may have.
 	ReasonConnections Reason = "connections"
+	// ReasonRate: the sandbox began connections faster than it may.
+	ReasonRate Reason = "connection-rate"
 	// ReasonTogether: all sandboxes had as many connections as they may have together.
 	ReasonTogether Reason = "all-connections"
 	// ReasonUnknown: nothing is known of the sandbox: it is being made, or has ended.
@@ -25,7 +27,7 @@ func reasons() []Reason {
 		ReasonSource, ReasonConnections, ReasonUnknown, Reason(egress.KindAny), Reason(egress.KindPorts), Reason(egress.KindProtocols),
 		Reason(egress.ClassDenied), Reason(egress.ClassMetadata), Reason(egress.ClassMachine), Reason(egress.ClassSandboxes),
 		Reason(egress.ClassTranslated), Reason(egress.ClassSpecial), Reason(egress.ClassLinkLocal), Reason(egress.ClassPrivate), Reason(egress.ClassOnLink),
-		ReasonQuestions, ReasonTogether,
+		ReasonQuestions, ReasonTogether, ReasonRate,
 	}
 }
 
@@ -36,6 +38,10 @@ func reasonOf(r *egress.Rule) Reason {
 	}
 	return Reason(r.Kind)
 }
+
+// silent reports whether what is refused is dropped without a word: nobody is there to be told, or to tell costs as much as to let it
+// through. What begins too fast is begun again by who waits for it, and comes through later.
+func (r Reason) silent() bool { return r == ReasonSource || r == ReasonQuestions || r == ReasonRate }
 
 // refusal is the chain that counts and refuses for a reason.
 func (r Reason) chain() string { return "deny-" + string(r) }

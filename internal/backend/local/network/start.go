@@ -22,6 +22,12 @@ func (c *Config) complete() error {
 	if c.Connections == 0 {
 		c.Connections = DefaultConnections
 	}
+	if c.ConnectionsPerSecond == 0 {
+		c.ConnectionsPerSecond = DefaultConnectionsPerSecond
+	}
+	if c.ConnectionBurst == 0 {
+		c.ConnectionBurst = DefaultConnectionBurst
+	}
 	if c.AllConnections == 0 {
 		c.AllConnections = halfOfTable()
 	}
@@ -31,6 +37,10 @@ func (c *Config) complete() error {
 	switch {
 	case c.Connections < 1 || c.Connections > MaxConnections:
 		return fmt.Errorf("%d connections for each sandbox: want 1 to %d", c.Connections, MaxConnections)
+	case c.ConnectionsPerSecond < 1 || c.ConnectionsPerSecond > MaxConnectionsPerSecond:
+		return fmt.Errorf("%d new connections per second for each sandbox: want 1 to %d", c.ConnectionsPerSecond, MaxConnectionsPerSecond)
+	case c.ConnectionBurst < 1 || c.ConnectionBurst > MaxConnections:
+		return fmt.Errorf("%d new connections at once for each sandbox: want 1 to %d", c.ConnectionBurst, MaxConnections)
 	case c.AllConnections < 1 || c.AllConnections > MaxAllConnections:
 		return fmt.Errorf("%d connections for all sandboxes together: want 1 to %d", c.AllConnections, MaxAllConnections)
 	case c.Pool > MaxPool:

@@ -18,7 +18,7 @@ import (
 //	  from      drop what has not the sandbox's own source address
 //	  known     let established connections through; new ones go to the chain of the sandbox's policy
 //	  policy-…  the rules of an egress.Policy, in their order; shared by the sandboxes that have it
-//	  allowed   let through, up to the limit of connections; asked, the same for the resolver
+//	  allowed   let through, up to the limits of new connections per second and of connections; asked, the same for the resolver
 //	  together  up to the limit of all sandboxes together
 //	  deny-…    count for the sandbox and the reason, and refuse
 //	input       from a sandbox to the machine: its resolver, and what a policy opens of the machine; from elsewhere to a
@@ -32,9 +32,11 @@ type kernel struct {
 	block
 	// connections bounds each sandbox, share is what all together have in each part of the flows, of which there are parts.
 	connections, share, parts uint32
-	conn                      *nftables.Conn
-	t                         *nftables.Table
-	sets                      sets
+	// perSecond is how many may begin in a second, burst how many at once.
+	perSecond, burst uint32
+	conn             *nftables.Conn
+	t                *nftables.Table
+	sets             sets
 }
 
 // setNumbers guards the numbers that the library gives to sets, which it counts for all connections together.
@@ -60,8 +62,8 @@ type sets struct {
 	denied, counted, asked *nftables.Set
 	// together holds the connections of all links, by parts.
 	together *nftables.Set
-	// pace is how fast each link sends datagrams to the resolver.
-	pace *nftables.Set
+	// pace is how fast each link sends datagrams to the resolver, begun how fast it begins connections.
+	pace, begun *nftables.Set
 	// opened4 and opened6 are links of the machine on which this backend switched forwarding on, guarded4 and guarded6 those
 	// over which nothing but the connections of sandboxes may be forwarded.
 	opened4, opened6, guarded4, guarded6 *nftables.Set
@@ -88,7 +90,10 @@ func newKernel(n names, b block, c *Config) (*kernel, error) {
 	if err != nil {
 		return nil, err
 	}
-	k := &kernel{names: n, block: b, connections: uint32(c.Connections), conn: conn}
+	k := &kernel{
+		names: n, block: b, conn: conn,
+		connections: uint32(c.Connections), perSecond: uint32(c.ConnectionsPerSecond), burst: uint32(c.ConnectionBurst),
+	}
 	k.parts, k.share = inParts(c.AllConnections)
 	k.t = &nftables.Table{Name: n.table, Family: nftables.TableFamilyINet}
 	link := nftables.TypeIFName
@@ -110,7 +115,7 @@ func newKernel(n names, b block, c *Config) (*kernel, error) {
 		policy:  verdicts("policy"), machine: verdicts("machine"),
 		pins4: pins("pins4", nftables.TypeIPAddr), pins6: pins("pins6", nftables.TypeIP6Addr),
 		denied: dynamic("denied", nftables.MustConcatSetType(link, nftables.TypeMark)), counted: dynamic("connections", link), asked: dynamic("questions", link),
-		together: dynamic("together", nftables.TypeMark), pace: dynamic("pace", link),
+		together: dynamic("together", nftables.TypeMark), pace: dynamic("pace", link), begun: dynamic("begun", link),
 		opened4: set("opened4", link), opened6: set("opened6", link), guarded4: set("guarded4", link), guarded6: set("guarded6", link),
 	}
 	return k, nil
@@ -125,7 +130,7 @@ func roomy(c *netlink.Conn) error {
 
 func (s *sets) all() []*nftables.Set {
 	return []*nftables.Set{
-		s.source4, s.source6, s.policy, s.machine, s.pins4, s.pins6, s.denied, s.counted, s.asked, s.together, s.pace, s.opened4, s.opened6, s.guarded4, s.guarded6,
+		s.source4, s.source6, s.policy, s.machine, s.pins4, s.pins6, s.denied, s.counted, s.asked, s.together, s.pace, s.begun, s.opened4, s.opened6, s.guarded4, s.guarded6,
 	}
 }
 
@@ -254,6 +259,9 @@ func (k *kernel) common() {
 	k.rule(chainOther, family(true), protocol(unix.IPPROTO_ICMPV6), icmpType(128), &expr.Verdict{Kind: expr.VerdictReturn})
 	k.rule(chainOther, goTo(Reason("protocols").chain()))
 
+	// Before what takes longer for each connection that there is.
+	k.rule(chainAllowed, k.faster(k.sets.begun, k.perSecond, k.burst), goTo(ReasonRate.chain()))
+	k.rule(chainAsked, protocol(unix.IPPROTO_TCP), k.faster(k.sets.begun, k.perSecond, k.burst), goTo(ReasonRate.chain()))
 	for chain, s := range map[string]*nftables.Set{chainAllowed: k.sets.counted, chainAsked: k.sets.asked} {
 		k.rule(chain, meta(expr.MetaKeyIIFNAME), over(s, reg1, k.connections), goTo(ReasonConnections.chain()))
 		k.rule(chain, goTo(chainAll))
@@ -262,10 +270,7 @@ func (k *kernel) common() {
 
 	// All sandboxes share the resolver's socket: one that floods it would keep the others from being heard. The limit is above what the
 	// resolver answers, and what is over it is dropped, not refused: to refuse takes as long as to answer.
-	fast := &expr.Dynset{SrcRegKey: reg1, SetName: k.sets.pace.Name, SetID: k.sets.pace.ID, Operation: uint32(unix.NFT_DYNSET_OP_UPDATE), Exprs: []expr.Any{
-		&expr.Limit{Type: expr.LimitTypePkts, Rate: QuestionsPerSecond, Unit: expr.LimitTimeSecond, Burst: QuestionBurst, Over: true},
-	}}
-	k.rule(chainInput, protocol(unix.IPPROTO_UDP), port(), equal(big16(53)), meta(expr.MetaKeyIIFNAME), fast, goTo(ReasonQuestions.chain()))
+	k.rule(chainInput, protocol(unix.IPPROTO_UDP), port(), equal(big16(53)), k.faster(k.sets.pace, QuestionsPerSecond, QuestionBurst), goTo(ReasonQuestions.chain()))
 	k.established(chainInput)
 	for _, gw := range k.gateways() {
 		for _, proto := range []byte{unix.IPPROTO_TCP, unix.IPPROTO_UDP} {
@@ -277,6 +282,13 @@ func (k *kernel) common() {
 
 	k.established(chainTo)
 	k.rule(chainTo, drop())
+}
+
+// faster matches what comes from a link faster than so many per second, with so many at once, each link on its own account.
+func (k *kernel) faster(s *nftables.Set, perSecond, burst uint32) []expr.Any {
+	return []expr.Any{meta(expr.MetaKeyIIFNAME), &expr.Dynset{SrcRegKey: reg1, SetName: s.Name, SetID: s.ID, Operation: uint32(unix.NFT_DYNSET_OP_UPDATE), Exprs: []expr.Any{
+		&expr.Limit{Type: expr.LimitTypePkts, Rate: uint64(perSecond), Unit: expr.LimitTimeSecond, Burst: burst, Over: true},
+	}}}
 }
 
 // ownErrors lets through what a sandbox says about connections that it is an end of. Connection tracking takes for related whatever
@@ -316,8 +328,8 @@ func (k *kernel) refusals() {
 		k.chain(r.chain())
 		count := &expr.Dynset{SrcRegKey: reg1, SetName: k.sets.denied.Name, SetID: k.sets.denied.ID, Operation: uint32(unix.NFT_DYNSET_OP_UPDATE), Exprs: []expr.Any{&expr.Counter{}}}
 		k.rule(r.chain(), meta(expr.MetaKeyIIFNAME), &expr.Immediate{Register: reg32(4), Data: native32(uint32(i))}, count)
-		if r == ReasonSource || r == ReasonQuestions {
-			k.rule(r.chain(), drop()) // Nobody is there to be told, or it would cost too much.
+		if r.silent() {
+			k.rule(r.chain(), drop())
 			continue
 		}
 		k.rule(r.chain(), goTo(chainRefuse))
