@@ -11,10 +11,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -44,15 +44,27 @@ const (
 	maxWords = 512
 )
 
-// Store makes file systems.
+// Store makes file systems. Its methods may be called at the same time.
 type Store struct {
 	dir     string
 	program string
 	// tree holds the directories that every file system begins with.
 	tree string
 
-	mu    sync.Mutex
+	mu        sync.Mutex
+	templates map[int64]*template
+	// sizes are those of templates, the one that was asked for last at the end.
 	sizes []int64
+}
+
+// template is an empty file system of one size, which others are copied from.
+type template struct {
+	path string
+	// making is held by who makes it, made says that it is there.
+	making chan struct{}
+	made   bool
+	// users is how many are making it or copying it: it stays as long. It is guarded by Store.mu.
+	users int
 }
 
 // Open returns a Store that keeps its templates in dir, which it empties: a template that was being written when the machine
@@ -66,7 +78,7 @@ func Open(dir string, names ...string) (*Store, error) {
 	if err := errors.Join(os.RemoveAll(dir), os.Mkdir(dir, 0o700)); err != nil {
 		return nil, err
 	}
-	s := &Store{dir: dir, program: program, tree: filepath.Join(dir, "tree")}
+	s := &Store{dir: dir, program: program, tree: filepath.Join(dir, "tree"), templates: map[int64]*template{}}
 	if err := os.Mkdir(s.tree, 0o755); err != nil {
 		return nil, err
 	}
@@ -97,23 +109,65 @@ func (s *Store) Make(ctx context.Context, path string, size int64) error {
 	if size < MinBytes || size > MaxBytes {
 		return fmt.Errorf("a file system of %d bytes: want %d to %d", size, int64(MinBytes), int64(MaxBytes))
 	}
+	t := s.take(size)
+	defer s.release(t)
+	if err := s.ready(ctx, t, size); err != nil {
+		return err
+	}
+	return sparse.Copy(ctx, path, t.path, 0)
+}
+
+// take returns the template of a size, made or not, for who gives it back.
+func (s *Store) take(size int64) *template {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	template := s.template(size)
-	if _, err := os.Lstat(template); errors.Is(err, fs.ErrNotExist) {
-		if err := s.makeTemplate(ctx, size); err != nil {
-			return err
-		}
+	t := s.templates[size]
+	if t == nil {
+		t = &template{path: filepath.Join(s.dir, strconv.FormatInt(size, 10)+".ext4"), making: make(chan struct{}, 1)}
+		s.templates[size] = t
 	}
-	return sparse.Copy(ctx, path, template, 0)
+	t.users++
+	s.sizes = append(slices.DeleteFunc(s.sizes, func(n int64) bool { return n == size }), size)
+	return t
 }
 
-func (s *Store) template(size int64) string {
-	return filepath.Join(s.dir, strconv.FormatInt(size, 10)+".ext4")
+// release gives a template back, and removes those that were not asked for in the longest time, when there are too many.
+func (s *Store) release(t *template) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t.users--
+	s.sizes = slices.DeleteFunc(s.sizes, func(n int64) bool {
+		old := s.templates[n]
+		if len(s.templates) <= maxTemplates || old.users > 0 {
+			return false
+		}
+		delete(s.templates, n)
+		_ = os.Remove(old.path) // What is left of it is in the way of nothing.
+		return true
+	})
 }
 
-func (s *Store) makeTemplate(ctx context.Context, size int64) error {
-	temp := filepath.Join(s.dir, "new")
+// ready makes a template unless it is there. Of those who want the same one makes it, and the others wait.
+func (s *Store) ready(ctx context.Context, t *template, size int64) error {
+	select {
+	case t.making <- struct{}{}:
+		defer func() { <-t.making }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if t.made {
+		return nil
+	}
+	if err := s.make(ctx, t.path, size); err != nil {
+		return err
+	}
+	t.made = true
+	return nil
+}
+
+// make writes an empty file system to a file.
+func (s *Store) make(ctx context.Context, path string, size int64) error {
+	temp := path + ".new"
 	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
@@ -130,14 +184,7 @@ func (s *Store) makeTemplate(ctx context.Context, size int64) error {
 		said = bytes.TrimSpace(said)
 		return fmt.Errorf("%s: %w: %s", filepath.Base(s.program), err, said[:min(len(said), maxWords)])
 	}
-	if err := os.Rename(temp, s.template(size)); err != nil {
-		return err
-	}
-	if s.sizes = append(s.sizes, size); len(s.sizes) > maxTemplates {
-		_ = os.Remove(s.template(s.sizes[0])) // What is left of it is in the way of nothing.
-		s.sizes = s.sizes[1:]
-	}
-	return nil
+	return os.Rename(temp, path)
 }
 
 // Used returns how many bytes of a mounted file system are taken.

@@ -16,8 +16,9 @@ const (
 	// loopMajor is the number of their driver.
 	loopMajor = 7
 	// mountOptions: nothing has to survive the machine, so nothing is flushed to its disk and its neighbours do not wait; what
-	// is deleted is given back; tables of a sparse file are empty without being written.
-	mountOptions = "nobarrier,discard,noinit_itable,errors=continue"
+	// is deleted is given back; tables of a sparse file are empty without being written. A file system that is found damaged is not
+	// written to any more: what it says of itself is not to be gone by, and its sandbox is to know.
+	mountOptions = "nobarrier,discard,noinit_itable,errors=remount-ro"
 )
 
 // Mount mounts the file system in a file, without set-user-id programs and devices. The loop device goes with the mount.
