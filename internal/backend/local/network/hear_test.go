@@ -101,7 +101,6 @@ func TestHearsAgain(t *testing.T) {
 		}})
 	})
 	about := func(typ mdl.HeaderType) []mdl.Message { return []mdl.Message{{Header: mdl.Header{Type: typ}}} }
-	var last *tale
 	for range 2 {
 		s := <-dials
 		<-woken // By the subscription itself.
@@ -116,9 +115,8 @@ func TestHearsAgain(t *testing.T) {
 		}
 		s.next <- unix.EIO
 		<-s.closed
-		last = s
 	}
-	last = <-dials
+	last := <-dials
 	n.cancel()
 	<-last.closed
 	<-ended

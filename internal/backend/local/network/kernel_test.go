@@ -120,7 +120,8 @@ func TestKernelIsThePolicy(t *testing.T) {
 			rule := p.Policy.Rules[p.Policy.Decide(d, n.Live(a.Addr4))]
 			err := try(w, a, d)
 			if (err == nil) != rule.Allow || errors.Is(err, os.ErrDeadlineExceeded) { // Who is refused is told.
-				rt.Fatalf("%+v of %v: the policy says %+v, the kernel: %v", d, m, rule, err)
+				denied, _ := n.Denied(id)
+				rt.Fatalf("%+v of %v: the policy says %+v, the kernel: %v; counted %v", d, m, rule, err, denied)
 			}
 			if rule.Allow {
 				allowed[rule.Kind]++
