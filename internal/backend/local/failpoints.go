@@ -3,6 +3,7 @@ package local
 import (
 	"slices"
 
+	"github.com/bermhq/berm/internal/backend/local/disk"
 	"github.com/bermhq/berm/internal/backend/local/image"
 	"github.com/bermhq/berm/internal/backend/local/image/registry"
 	"github.com/bermhq/berm/internal/backend/local/library"
@@ -50,7 +51,7 @@ func Failpoints() []string {
 		failRecordWritten, failRecordRenamed, failDirMade, failAccepted, failImageHeld, failBoxMade, failDiskMade, failDiskMounted, failRooted, failBundled, failShimStarted,
 		failStopRecorded, failStopAsked, failPaused, failResumed, failSlotMade, failSlotReady, failSlotEnded, failSlotRemoved,
 		failSlotTaken, failSlotClaimed, failSlotBegun, failEndSeen, failEndRecorded, failReleased, failOutputMoved, failTrashed, failDeleted, failRecovered,
-	}, image.Failpoints(), registry.Failpoints(), library.Failpoints(), network.Failpoints())
+	}, disk.Failpoints(), image.Failpoints(), registry.Failpoints(), library.Failpoints(), network.Failpoints())
 }
 
 // CheckpointFailpoints lists those around the saving of sandboxes, which only a runtime that can passes.

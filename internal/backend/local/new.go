@@ -80,7 +80,7 @@ func (b *Backend) open(ctx context.Context, capacity core.Amounts) (left []*foun
 		return nil, nil
 	}
 	if err := b.sweepProbes(ctx); err != nil {
-		return nil, err
+		b.log.Warn("not everything that a probe of an earlier server left could be removed", "error", err)
 	}
 	if err := b.library.Layers().Supported(filepath.Join(b.place.run, probeID+"image"), base(0)); err != nil {
 		b.machine.lack(featureLayout, "%v", err)

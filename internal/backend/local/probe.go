@@ -112,7 +112,7 @@ func (b *Backend) try(ctx context.Context, rt ociRuntime, trial *network.Trial) 
 		return seen, err
 	}
 	if err := os.Mkdir(state, 0o700); err != nil {
-		return seen, err
+		return seen, fmt.Errorf("an earlier probe is in the way: %w", err)
 	}
 	skeleton, err := b.host.Current()
 	if err != nil {

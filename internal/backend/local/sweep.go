@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/bermhq/berm/internal/backend/local/image"
+	"github.com/bermhq/berm/internal/backend/local/disk"
 	"github.com/bermhq/berm/internal/shim/cgroup"
 	"github.com/bermhq/berm/internal/shim/oci"
 )
@@ -92,15 +92,24 @@ func (b *Backend) sweepRuntimes(stale func(string) bool) error {
 	return err
 }
 
-// sweepProbes ends and removes what a probe left whose server died: a sandbox, or a mount.
+// sweepProbes ends and removes what a probe left whose server died: a sandbox, or mounts wherever they are below it.
 func (b *Backend) sweepProbes(ctx context.Context) error {
 	left, err := filepath.Glob(filepath.Join(b.place.run, probeID+"*"))
 	for _, p := range left {
-		if e := errors.Join(endProbe(ctx, p), image.Unmount(p)); e != nil {
+		if e := errors.Join(endProbe(ctx, p), unmountAll(p)); e != nil {
 			err = errors.Join(err, e)
 			continue
 		}
 		err = errors.Join(err, os.RemoveAll(p))
+	}
+	return err
+}
+
+// unmountAll takes away what is mounted at a path and below it, the last mounted first.
+func unmountAll(path string) error {
+	points, err := mountPoints(path)
+	for _, p := range slices.Backward(points) {
+		err = errors.Join(err, disk.Unmount(p))
 	}
 	return err
 }

@@ -45,9 +45,18 @@ func (s *sandbox) requestStop(grace time.Duration) {
 		s.timer.Stop()
 	}
 	s.timer = time.AfterFunc(grace, s.kill)
-	if first && s.guest != nil {
-		go s.askToEnd(grace)
+	if s.guest != nil {
+		s.ask()
 	}
+}
+
+// ask has the main process told that it is to end, once. The caller holds mu.
+func (s *sandbox) ask() {
+	if s.asked {
+		return
+	}
+	s.asked = true
+	go s.askToEnd(max(time.Until(s.deadline), 0))
 }
 
 // askToEnd lets the main process know. A sandbox that is frozen goes on for it. The timer is what counts.
@@ -81,11 +90,21 @@ func (s *sandbox) recordStopping() {
 	failpoint.Hit(failAfterStopRecord)
 }
 
-// kill ends process 1 and so, by the kernel's hand, every process of the sandbox.
+// kill ends process 1 and so, by the kernel's hand, every process of the sandbox. One that a runtime is still making ends when it is
+// known.
 func (s *sandbox) kill() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.pid == 0 || !s.reaper.Kill(s.pid, false, syscall.SIGKILL) {
+	s.destroy()
+}
+
+// destroy is kill for a caller that holds mu.
+func (s *sandbox) destroy() {
+	if s.pid == 0 {
+		s.doomed = true
+		return
+	}
+	if !s.reaper.Kill(s.pid, false, syscall.SIGKILL) {
 		return
 	}
 	s.killed = true

@@ -108,6 +108,8 @@ type sandbox struct {
 	pid      int    // process 1; 0 until known
 	stopping bool
 	over     bool // process 1 has ended
+	asked    bool // the init was told to end the main process
+	doomed   bool // process 1 is to be killed as soon as it is known
 	killed   bool // the shim sent SIGKILL
 	// givenUp is why the shim sent it without a stop, "" when it did not.
 	givenUp string

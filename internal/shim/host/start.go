@@ -217,6 +217,9 @@ func (s *sandbox) adopt(m *meeting) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.pid, s.record.PID, s.record.PIDStart = pid, pid, start
+	if s.doomed {
+		s.destroy()
+	}
 	return nil
 }
 
@@ -299,5 +302,8 @@ func (s *sandbox) markRunning() error {
 	}
 	failpoint.Hit(failAfterRunning)
 	close(s.running)
+	if s.stopping {
+		s.ask() // A stop that came while there was nobody to ask.
+	}
 	return nil
 }

@@ -8,6 +8,8 @@ import (
 	"strconv"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/bermhq/berm/internal/failpoint"
 )
 
 const (
@@ -36,8 +38,15 @@ func Mount(image, target string) error {
 	if err := unix.Mount(device.Name(), target, "ext4", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOATIME, mountOptions); err != nil {
 		return &os.PathError{Op: "mount ext4", Path: target, Err: err}
 	}
+	failpoint.Hit(failMounted)
 	return nil
 }
+
+// failMounted is passed by the trial of Supported too, and so at every start of a server.
+const failMounted = "disk.mounted"
+
+// Failpoints lists the failpoints of this package.
+func Failpoints() []string { return []string{failMounted} }
 
 // attach puts a file behind a loop device, which lasts as long as somebody has it open or mounted. Direct: the pages of the
 // file itself would be a second copy, and nobody's memory.
