@@ -120,12 +120,34 @@ func (m *machine) start() bool {
 		return true
 	}
 	if !m.hit() {
+		hung := !m.exited()
 		m.end(syscall.SIGQUIT) // It says where it hangs.
-		m.t.Fatalf("the server does not start")
+		m.t.Fatalf("the server does not start (it hung: %v)\n%s", hung, m.stacks())
 	}
 	m.end(syscall.SIGKILL)
 	return false
 }
+
+// stacks returns where the goroutines of Berm's own code were when the server was made to tell, without the many that only wait for
+// their turn in a library.
+func (m *machine) stacks() string {
+	raw, err := os.ReadFile(m.log.Name())
+	if err != nil {
+		return err.Error()
+	}
+	var own []string
+	for g := range strings.SplitSeq(string(raw), "\n\n") {
+		if strings.HasPrefix(g, "goroutine ") && strings.Contains(g, modulePath) {
+			own = append(own, argument.ReplaceAllString(g, ""))
+		}
+	}
+	return strings.Join(own, "\n")
+}
+
+// modulePath begins the names of Berm's functions; argument is what a stack says besides names and lines.
+const modulePath = "github.com/bermhq/berm/internal"
+
+var argument = regexp.MustCompile(`(?m)\(0x[^)]*\)$|\(\{0x.*\)$| \+0x[0-9a-f]+$`)
 
 // mustStart starts the server with the gate shut.
 func (m *machine) mustStart() {
