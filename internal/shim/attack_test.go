@@ -249,17 +249,31 @@ func TestAttackFakeInit(t *testing.T) {
 		}
 		wantExit(t, s, s.wait(), shim.ReasonStopped, 137, 9)
 	})
-	t.Run("opens", func(t *testing.T) {
-		s := fake(t, "opens")
-		s.mustStart()
-		if _, err := s.exec("true"); err == nil {
-			t.Error("a command ran")
-		}
-		if err := smallProcess(s.shimPID()); err != nil {
-			t.Errorf("the shim takes what it did not ask for: %v", err)
-		}
-		s.stop()
-	})
+	// What nobody asked for would be the shim's work, which no limit of the sandbox holds: the sandbox ends.
+	for how, what := range map[string]string{
+		"opens": "a stream that it opens", "pings": "a ping", "updates": "frames without content", "empties": "frames without content",
+		"farewells": "frames without content", "strays": "content for streams that there are not",
+	} {
+		t.Run(how, func(t *testing.T) {
+			s := fake(t, how)
+			if err := s.tryStart(); err != nil { // One of its own streams may come before it has said that it started.
+				if how != "opens" || !strings.Contains(err.Error(), what) {
+					t.Errorf("start: %v", err)
+				}
+				return
+			}
+			if _, err := s.exec("true"); err == nil {
+				t.Error("a command ran")
+			}
+			e := s.wait()
+			if e.Reason != shim.ReasonKilled || e.ExitCode != nil || !strings.Contains(e.Message, what) {
+				t.Errorf("%+v", e)
+			}
+			if err := smallProcess(s.shimPID()); err != nil {
+				t.Errorf("the shim takes what it did not ask for: %v", err)
+			}
+		})
+	}
 	t.Run("flood", func(t *testing.T) {
 		s := fake(t, "flood")
 		s.mustStart()

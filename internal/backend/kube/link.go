@@ -75,7 +75,7 @@ func (b *Backend) connect(ctx context.Context, s *sandbox, j *podwire.Journal) (
 	err = secure.HandshakeContext(limit)
 	var session *yamux.Session
 	if err == nil {
-		session, err = yamux.Client(wire.Coalesce(secure), wire.MuxConfig())
+		session, _, err = wire.Client(wire.Coalesce(secure))
 	}
 	if err != nil {
 		cancel()

@@ -299,7 +299,7 @@ func (s *sandbox) failed(werr *wire.Error) {
 	}
 }
 
-// killNow ends process 1, if there is one, because of what became of its saving.
+// killNow ends process 1, if there is one, for a reason of the shim's own.
 func (s *sandbox) killNow(why string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -354,13 +354,12 @@ func (s *sandbox) reconvene(m *meeting, token string) *wire.Error {
 	if err != nil {
 		return wire.Errorf(codeNoAnswer, "the init did not come back: %v", err)
 	}
-	g, err := newGuest(conn)
+	g, err := s.receive(conn)
 	if err != nil {
 		return wire.Errorf(wire.CodeInternal, "%v", err)
 	}
 	s.mu.Lock()
-	s.guest = g
-	stopping := s.stopping
+	stopping := s.stopping // Whoever asks for a stop from here on tells this init.
 	s.mu.Unlock()
 	if werr := g.tell(wire.Request{Op: wire.OpSetup, Env: s.cfg.Env, Dir: s.cfg.WorkDir}, s.cfg.StartTimeout); werr != nil {
 		return werr

@@ -204,6 +204,8 @@ func (s *sandbox) explain(e *shim.Exit) {
 	switch {
 	case s.killed:
 		e.Reason, e.Message = shim.ReasonStopped, "it did not end within the grace and was killed"
+	case s.guest.flood() != "": // It ended before it was killed for it; its code is of whatever took the place of the init.
+		e.Reason, e.Message, e.ExitCode = shim.ReasonKilled, s.guest.flood(), nil
 	case e.Signal == 0 && !s.confirmed(*e.ExitCode, main):
 		e.Reason = shim.ReasonKilled
 		e.Message = fmt.Sprintf("process 1 ended with code %d although it was not its time: something made it fail", *e.ExitCode)

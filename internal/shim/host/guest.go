@@ -26,6 +26,7 @@ const (
 // guest is the init as the shim sees it: something that answers requests, perhaps wrongly.
 type guest struct {
 	session *yamux.Session
+	guard   *wire.Guard
 	// mainExit is how the main process ended, as the init has it; told is closed when it has said so, or will not any more.
 	mainExit atomic.Pointer[wire.Exit]
 	told     chan struct{}
@@ -34,17 +35,23 @@ type guest struct {
 }
 
 func newGuest(conn net.Conn) (*guest, error) {
-	session, err := yamux.Client(conn, wire.MuxConfig())
+	session, guard, err := wire.Client(conn)
 	if err != nil {
 		return nil, err
 	}
-	// Requests go one way. What the other side opens is refused, or it could fill this process with what nobody takes.
-	go func() { _ = session.GoAway() }()
-	return &guest{session: session, told: make(chan struct{})}, nil
+	return &guest{session: session, guard: guard, told: make(chan struct{})}, nil
 }
 
 // gone is closed when the init hung up.
 func (g *guest) gone() <-chan struct{} { return g.session.CloseChan() }
+
+// flood says that the init flooded its connection, which was ended for it; "" when it did not.
+func (g *guest) flood() string {
+	if cause := g.guard.Cause(); cause != nil {
+		return "something has taken the place of its init: " + cause.Error()
+	}
+	return ""
+}
 
 // ask opens a stream with a request. When the init hung up meanwhile, it may have read the request and answered first: the answer,
 // or that there is none, is found by reading.

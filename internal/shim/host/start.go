@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"slices"
 	"strconv"
@@ -84,19 +85,35 @@ func (s *sandbox) converse(m *meeting) *wire.Error {
 	if err != nil {
 		return wire.Errorf(codeNoAnswer, "the init did not come: %v", err)
 	}
-	g, err := newGuest(conn)
+	g, err := s.receive(conn)
 	if err != nil {
 		return wire.Errorf(wire.CodeInternal, "%v", err)
 	}
-	s.mu.Lock()
-	s.guest = g
-	s.mu.Unlock()
 	if s.cfg.RuntimeKind.Dials() && len(s.cfg.Main) > 0 {
 		for _, stream := range []wire.Stream{wire.Stdout, wire.Stderr} {
 			s.copies.Go(func() { s.receiveMain(g, stream) })
 		}
 	}
 	return g.begin(s.cfg)
+}
+
+// receive makes the init at the other end of a connection the sandbox's. One that floods it ends the sandbox.
+func (s *sandbox) receive(conn net.Conn) (*guest, error) {
+	g, err := newGuest(conn)
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	s.guest = g
+	s.mu.Unlock()
+	go func() {
+		<-g.gone()
+		if why := g.flood(); why != "" {
+			s.logf("%s: ending the sandbox", why)
+			s.killNow(why)
+		}
+	}()
+	return g, nil
 }
 
 // inside returns the init, nil until shim and init have met, which they have in a sandbox that runs.
@@ -241,6 +258,9 @@ func (s *sandbox) awaitBegin(answer <-chan *wire.Error) *wire.Error {
 	case werr := <-answer:
 		return s.startError(werr)
 	case <-time.After(lastWords):
+		if why := s.inside().flood(); why != "" {
+			return wire.Errorf(wire.CodeStartFailed, "%s", why)
+		}
 		return wire.Errorf(wire.CodeStartFailed, "the init hung up%s", s.startup.tail())
 	}
 }
@@ -257,6 +277,9 @@ func (s *sandbox) hungUp() <-chan struct{} {
 func (s *sandbox) startError(werr *wire.Error) *wire.Error {
 	if werr == nil || werr.Code != codeNoAnswer {
 		return werr
+	}
+	if g := s.inside(); g != nil && g.flood() != "" {
+		return wire.Errorf(wire.CodeStartFailed, "%s", g.flood())
 	}
 	return wire.Errorf(wire.CodeStartFailed, "the init ended before it could start the main process%s", s.lastWords())
 }

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"encoding/binary"
 	"fmt"
 	"net"
 	"os"
@@ -33,12 +35,29 @@ func fakeInit(how string) {
 	if how == "opens" {
 		go open(session)
 	}
+	raw = conn
 	for {
 		s, err := session.AcceptStream()
 		if err != nil {
 			return
 		}
 		go lie(s, how)
+	}
+}
+
+// raw is the connection below the session.
+var raw net.Conn
+
+// spam sends one yamux frame without end, and takes nothing.
+func spam(kind byte, flags uint16, stream uint32, content int) {
+	frame := []byte{0, kind, byte(flags >> 8), byte(flags), 0, 0, 0, 0, 0, 0, 0, 0}
+	binary.BigEndian.PutUint32(frame[4:], stream)
+	binary.BigEndian.PutUint32(frame[8:], uint32(content))
+	frame = bytes.Repeat(append(frame, make([]byte, content)...), 64)
+	for {
+		if _, err := raw.Write(frame); err != nil {
+			return
+		}
 	}
 }
 
@@ -128,6 +147,16 @@ func misbehave(s *yamux.Stream, how string, op wire.Op) {
 		_ = wire.Write(s, first, []byte(`{"pid": "not a number`))
 	case "opens":
 		<-filled
+	case "pings":
+		spam(2, 1, 0, 0)
+	case "updates":
+		spam(1, 0, s.StreamID(), 0)
+	case "empties":
+		spam(0, 0, s.StreamID(), 0)
+	case "farewells":
+		spam(3, 0, 0, 0)
+	case "strays":
+		spam(0, 0, 1<<20+1, 100)
 	case "deaf", "liar":
 		time.Sleep(time.Hour)
 	}
