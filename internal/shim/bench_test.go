@@ -109,7 +109,7 @@ func BenchmarkBareStart(b *testing.B) {
 			begin := time.Now()
 			done := make(chan error, 1)
 			go func() {
-				done <- s.cfg.Container(oci.Spawn).Run(s.cfg.PIDFile(), oci.Stdio{Console: w, Socket: w, Stdout: w, Stderr: w, Hold: w}, patience)
+				done <- s.cfg.Container(&oci.Direct{}).Run(s.cfg.PIDFile(), oci.Stdio{Console: w, Socket: w, Stdout: w, Stderr: w, Hold: w}, patience)
 			}()
 			text := make([]byte, 3)
 			if _, err := io.ReadFull(r, text); err != nil || string(text) != "hi\n" {
@@ -122,7 +122,7 @@ func BenchmarkBareStart(b *testing.B) {
 			}
 			r.Close()
 			w.Close()
-			if err := shim.Remove(s.ctx(), &s.cfg, oci.Spawn); err != nil {
+			if err := shim.Remove(s.ctx(), &s.cfg, &oci.Direct{}); err != nil {
 				b.Fatal(err)
 			}
 			b.StartTimer()

@@ -46,7 +46,7 @@ func Cleanup(ctx context.Context, dir string) (Exit, error) {
 	if err != nil {
 		return Exit{}, err
 	}
-	if err := Remove(ctx, cfg, oci.Spawn); err != nil {
+	if err := Remove(ctx, cfg, &oci.Direct{}); err != nil {
 		return Exit{}, err
 	}
 	if err := os.Remove(filepath.Join(dir, socketName)); err != nil && !os.IsNotExist(err) {

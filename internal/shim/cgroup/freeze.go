@@ -100,14 +100,8 @@ func (g Group) thaw(root string) error {
 func (g Group) KillFrozen() error { return g.killFrozen(Root) }
 
 func (g Group) killFrozen(root string) error {
-	pids, err := g.allProcs(root)
-	if err != nil {
+	if err := kill(func() ([]int, error) { return g.allProcs(root) }); err != nil {
 		return err
-	}
-	for _, pid := range pids {
-		if err := unix.Kill(pid, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
-			return fmt.Errorf("kill %d: %w", pid, err)
-		}
 	}
 	return g.thaw(root)
 }

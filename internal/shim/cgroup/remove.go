@@ -111,16 +111,7 @@ func killAll(dir string) error {
 		_, err = kill.WriteString("1")
 		return errors.Join(err, kill.Close())
 	}
-	pids, err := procs(dir)
-	if err != nil {
-		return err
-	}
-	for _, pid := range pids {
-		if err := unix.Kill(pid, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
-			return fmt.Errorf("kill %d: %w", pid, err)
-		}
-	}
-	return nil
+	return kill(func() ([]int, error) { return procs(dir) })
 }
 
 // procs lists the processes of one group. Process 0 stands for one outside this pid namespace and cannot be reached.

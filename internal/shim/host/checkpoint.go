@@ -138,7 +138,7 @@ func (s *sandbox) part(token string) *wire.Error {
 // write saves the sandbox, of which process 1 has let go.
 func (s *sandbox) write(dir string, c *shim.Checkpoint, disk *wire.Disk) *wire.Error {
 	s.leave(true)
-	err := s.cfg.Container(s.reaper.Spawn).Checkpoint(dir, checkpointTimeout)
+	err := s.cfg.Container(s.reaper).Checkpoint(dir, checkpointTimeout)
 	if err == nil {
 		err = s.seeLeft()
 	}
@@ -262,7 +262,7 @@ func (s *sandbox) seeLeft() error {
 func (s *sandbox) clear() {
 	ctx, cancel := context.WithTimeout(context.Background(), removeTimeout)
 	defer cancel()
-	if err := shim.Remove(ctx, s.cfg, s.reaper.Spawn); err != nil {
+	if err := shim.Remove(ctx, s.cfg, s.reaper); err != nil {
 		s.logf("remove what was saved: %v", err)
 	}
 }
@@ -321,7 +321,7 @@ func (s *sandbox) restore(dir, token string) *wire.Error {
 	if err != nil {
 		return wire.Errorf(wire.CodeInternal, "%v", err)
 	}
-	err = s.cfg.Container(s.reaper.Spawn).Restore(dir, s.cfg.PIDFile(), stdio.Stdio, s.cfg.StartTimeout)
+	err = s.cfg.Container(s.reaper).Restore(dir, s.cfg.PIDFile(), stdio.Stdio, s.cfg.StartTimeout)
 	stdio.close()
 	if err != nil {
 		return wire.Errorf(wire.CodeStartFailed, "the sandbox could not be restored: %s", firstLine(err.Error()))

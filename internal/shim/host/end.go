@@ -278,7 +278,7 @@ func (s *sandbox) drain() {
 func (s *sandbox) remove() {
 	ctx, cancel := context.WithTimeout(context.Background(), removeTimeout)
 	defer cancel()
-	if err := shim.Remove(ctx, s.cfg, s.reaper.Spawn); err != nil {
+	if err := shim.Remove(ctx, s.cfg, s.reaper); err != nil {
 		s.logf("remove: %v", err)
 	}
 }

@@ -38,7 +38,7 @@ func (s *sandbox) start(prior error) *wire.Error {
 	answer := make(chan *wire.Error, 1)
 	go func() { answer <- s.converse(m) }()
 	failpoint.Hit(failBeforeRun)
-	err = s.cfg.Container(s.reaper.Spawn).Run(s.cfg.PIDFile(), stdio.Stdio, s.cfg.StartTimeout)
+	err = s.cfg.Container(s.reaper).Run(s.cfg.PIDFile(), stdio.Stdio, s.cfg.StartTimeout)
 	stdio.close()
 	failpoint.Hit(failAfterRun)
 	if err != nil {

@@ -29,30 +29,6 @@ const (
 	netSettings = "/proc/sys/net"
 )
 
-// Spawner starts a process and returns a channel with its wait status. A shim, which waits for all its children at once,
-// brings its own; see Spawn.
-type Spawner func(path string, argv []string, attr *syscall.ProcAttr) (pid int, done <-chan syscall.WaitStatus, err error)
-
-// Spawn is the Spawner of a process that leaves its other children alone.
-func Spawn(path string, argv []string, attr *syscall.ProcAttr) (int, <-chan syscall.WaitStatus, error) {
-	pid, err := syscall.ForkExec(path, argv, attr)
-	if err != nil {
-		return 0, nil, err
-	}
-	done := make(chan syscall.WaitStatus, 1)
-	go func() {
-		var ws syscall.WaitStatus
-		for {
-			_, err := syscall.Wait4(pid, &ws, 0, nil)
-			if err != syscall.EINTR {
-				break
-			}
-		}
-		done <- ws
-	}()
-	return pid, done, nil
-}
-
 // Container names a container to its runtime.
 type Container struct {
 	// Runtime, Root and Bundle are absolute paths.
@@ -190,7 +166,7 @@ func (c *Container) call(verb string, args []string, files []uintptr, timeout ti
 	case ws := <-done:
 		return check(filepath.Base(c.Runtime), verb, ws)
 	case <-timer.C:
-		_ = syscall.Kill(-pid, syscall.SIGKILL)
+		c.Spawn.Kill(pid, true, syscall.SIGKILL)
 		<-done
 		return fmt.Errorf("%s %s did not finish within %v and was killed", filepath.Base(c.Runtime), verb, timeout)
 	}
@@ -226,7 +202,7 @@ func (c *Container) start(path string, argv []string, attr *syscall.ProcAttr) (p
 		_ = unix.Setpriority(unix.PRIO_PROCESS, 0, initNice)
 		err = c.hide()
 		if err == nil {
-			pid, done, err = c.Spawn(path, argv, attr)
+			pid, done, err = c.Spawn.Spawn(path, argv, attr)
 		}
 	}()
 	<-ready
