@@ -2,7 +2,6 @@ package initd
 
 import (
 	"os"
-	"os/signal"
 	"syscall"
 
 	"github.com/bermhq/berm/internal/shim/wire"
@@ -64,15 +63,8 @@ func (d *daemon) signalMain(sig syscall.Signal) bool {
 	return true
 }
 
-// signals handles every signal there is: one that process 1 does not handle would end a Go process, and with it the
-// sandbox, when sent from inside. (SIGKILL and SIGSTOP from inside the kernel itself ignores, SIGURG is the Go runtime's.)
-func (d *daemon) signals() {
-	c := make(chan os.Signal, 64)
-	for s := syscall.Signal(1); s < 65; s++ {
-		if s != syscall.SIGURG {
-			signal.Notify(c, s)
-		}
-	}
+// signals acts on what was caught.
+func (d *daemon) signals(c <-chan os.Signal) {
 	for s := range c {
 		switch s {
 		case syscall.SIGCHLD:

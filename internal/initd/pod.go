@@ -65,8 +65,14 @@ func RunPod(c Pod) int {
 		fmt.Fprintf(os.Stderr, "berm init: %v\n", err)
 		return 1
 	}
+	caught, err := catch()
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "berm init: %v\n", err)
+		return 1
+	}
 	go p.reaper.Run()
-	go p.podSignals()
+	go p.signals(caught)
+	go p.stopOn(p.terminated())
 	if werr := p.begin(c.Argv); werr != nil {
 		p.write(podwire.Failed(werr))
 		return exitStartFailed
@@ -149,10 +155,9 @@ func (p *pod) begin(argv []string) *wire.Error {
 	return nil
 }
 
-// podSignals is signals of a pod, in which the kubelet's SIGTERM asks the sandbox to end.
-func (p *pod) podSignals() {
-	go p.signals()
-	<-p.terminated()
+// stopOn ends the sandbox when the kubelet asks for it, which is a SIGTERM.
+func (p *pod) stopOn(asked <-chan struct{}) {
+	<-asked
 	p.stop()
 }
 

@@ -109,9 +109,14 @@ func Run(c Contact) int {
 		fmt.Fprintf(os.Stderr, "berm init: %v\n", err)
 		return 1
 	}
+	caught, err := catch()
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "berm init: %v\n", err)
+		return 1
+	}
 	makeThreads()
 	go d.reaper.Run()
-	go d.signals()
+	go d.signals(caught)
 	go d.talk(session)
 	return d.end()
 }
