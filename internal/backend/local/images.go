@@ -68,7 +68,7 @@ func (b *Backend) mounts(ref string) error {
 func (b *Backend) fetch(ctx context.Context, s *sandbox, o *order) (*library.Got, error) {
 	pulling := &pullEvent{b: b, s: s, ref: o.image}
 	got, err := b.library.Get(ctx, library.Request{
-		Ref: o.image, Extra: o.names, Prefer: b.chosen(s), Use: true, Pulling: pulling.begin, Report: pulling.report,
+		Ref: o.image, Extra: o.names, Prefer: b.chosen(s), Exact: b.forkedImage(s) != "", Use: true, Pulling: pulling.begin, Report: pulling.report,
 	})
 	if err != nil {
 		return nil, imageFault(err)

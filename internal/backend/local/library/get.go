@@ -48,6 +48,8 @@ type Request struct {
 	Refresh, Pin bool
 	// Prefer is the digest of the manifest that was chosen before for the same purpose; it is taken when it is here.
 	Prefer string
+	// Exact says that nothing else will do: where it is not here, it is pulled by its digest, whatever the name stands for by now.
+	Exact bool
 	// Pulling is called once when a registry is asked, Report now and then while it is.
 	Pulling func()
 	Report  func(Progress)
@@ -63,6 +65,9 @@ func (l *Library) Get(ctx context.Context, r Request) (*Got, error) {
 	}
 	if err != nil {
 		return nil, err
+	}
+	if r.Exact {
+		l.exactly(f, r.Prefer)
 	}
 	g := &Got{Found: f}
 	if f.Host {
@@ -126,6 +131,16 @@ func (l *Library) noteUse(g *Got, r Request) {
 			}
 		}
 	}
+}
+
+// exactly turns what a name stands for into the image of its repository with a digest, unless it is that. What is in a layout stays.
+func (l *Library) exactly(f *Found, digest string) {
+	if f.Host || f.Layout || f.Image != nil && f.Image.Digest == digest {
+		return
+	}
+	f.ref.tag, f.ref.digest, f.Image, f.From = "", digest, nil, ""
+	f.Name = pretty(f.ref.name())
+	l.here(f)
 }
 
 // preferred returns the image that was chosen before, nil when there is none or it is gone.
