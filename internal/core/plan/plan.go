@@ -19,7 +19,6 @@ import (
 	"github.com/bermhq/berm/internal/core/launch"
 	"github.com/bermhq/berm/internal/core/place"
 	"github.com/bermhq/berm/internal/core/resolve"
-	"github.com/bermhq/berm/internal/core/spec"
 )
 
 // Limits of a plan.
@@ -100,9 +99,6 @@ type Refusal struct {
 	// Admitting names the bound profiles that would have admitted a request that named none.
 	Admitting []string
 }
-
-// LaunchLayer returns layer 4 of a launch, see launch.Layer.
-func LaunchLayer(l *specpb.Launch) (*spec.Layer, error) { return launch.Layer(l) }
 
 // MarshalLaunch returns the canonical JSON of a launch, see launch.Marshal.
 func MarshalLaunch(l *specpb.Launch) (json.RawMessage, error) { return launch.Marshal(l) }

@@ -34,14 +34,9 @@ type Names interface {
 	// Addresses that the policy closes stay closed. Errors: NotFound when nobody has the address (any more), FailedPrecondition
 	// for a name that the policy does not pin, ResourceExhausted over MaxPins.
 	Pin(sandbox netip.Addr, name string, addrs []netip.Addr, ttl time.Duration) error
-	// Unpin takes back what was pinned for name, and closes connections that were let through by it alone.
-	Unpin(sandbox netip.Addr, name string) error
 	// Gateways are the addresses that the resolver listens at, one per family: the sandboxes of this backend reach them, and
 	// nobody else does. They exist from the first sandbox with a network on; see Config.Up.
 	Gateways() []netip.Addr
-	// Site is what is around the sandboxes, and Live what changes while one lives, for egress.Policy.Decide.
-	Site() egress.Site
-	Live(sandbox netip.Addr) egress.Live
 }
 
 // Limits of pins.

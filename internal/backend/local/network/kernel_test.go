@@ -102,7 +102,6 @@ func TestKernelIsThePolicy(t *testing.T) {
 		if len(m.GetDnsNames()) > 0 {
 			pinSome(rt, n, a, m)
 		}
-		p, _ := n.Of(id)
 		targets := []netip.Addr{netip.MustParseAddr("1.1.1.1"), netip.MustParseAddr("2606:4700::1")} // As answered.
 		for range 8 {
 			targets = append(targets, drawAddr(rt))
@@ -117,7 +116,7 @@ func TestKernelIsThePolicy(t *testing.T) {
 			if i >= 10 && port != 53 {
 				d.Port = 443
 			}
-			rule := p.Policy.Rules[p.Policy.Decide(d, n.Live(a.Addr4))]
+			rule := n.decides(id, d)
 			err := try(w, a, d)
 			if (err == nil) != rule.Allow || errors.Is(err, os.ErrDeadlineExceeded) { // Who is refused is told.
 				denied, _ := n.Denied(id)
@@ -133,6 +132,14 @@ func TestKernelIsThePolicy(t *testing.T) {
 			t.Errorf("nothing was let through by a rule of kind %s: the test does not test it", k)
 		}
 	}
+}
+
+// decides returns the rule of a sandbox's policy that decides about a destination now.
+func (n *testNetwork) decides(id string, d egress.Destination) egress.Rule {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	g := n.guests[id]
+	return g.policy.Rules[g.policy.Decide(d, n.live(g))]
 }
 
 // pinSome answers a name of a mode, with addresses that may well be closed.

@@ -99,37 +99,6 @@ func (n *Network) Pin(sandbox netip.Addr, name string, addrs []netip.Addr, ttl t
 	return nil
 }
 
-// Unpin implements Names.
-func (n *Network) Unpin(sandbox netip.Addr, name string) error {
-	n.mu.Lock()
-	g, ok := n.byAddr[sandbox]
-	if !ok {
-		n.mu.Unlock()
-		return nobody(sandbox)
-	}
-	now := time.Now()
-	var gone []netip.Addr
-	for a, names := range g.pins {
-		if _, ok := names[name]; !ok {
-			continue
-		}
-		if delete(names, name); g.pins.until(a, now).IsZero() {
-			gone = append(gone, a)
-		}
-	}
-	g.pins.sweep(now)
-	err := n.k.unpin(g, gone)
-	n.mu.Unlock()
-	if len(gone) == 0 {
-		return err
-	}
-	taken := map[ends]bool{}
-	for _, a := range gone {
-		taken[g.to(a)] = true
-	}
-	return errors.Join(err, n.closeForbidden(lastBut(taken)))
-}
-
 // pinKey is how the kernel knows an address answered to a guest.
 func (g *guest) pinKey(a netip.Addr) []byte {
 	e := g.to(a)
@@ -253,13 +222,6 @@ func (n *Network) Gateways() []netip.Addr {
 	return n.block.gateways()
 }
 
-// Site implements Names.
-func (n *Network) Site() egress.Site {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.around.site
-}
-
 // Of returns the sandbox with an id, and whether it has a network.
 func (n *Network) Of(id string) (Guest, bool) {
 	n.mu.Lock()
@@ -269,26 +231,6 @@ func (n *Network) Of(id string) (Guest, bool) {
 		return Guest{}, false
 	}
 	return g.view(), true
-}
-
-// Live implements Names.
-func (n *Network) Live(sandbox netip.Addr) egress.Live {
-	locked := func(f func(g *guest) bool) bool {
-		n.mu.Lock()
-		defer n.mu.Unlock()
-		g, ok := n.byAddr[sandbox.Unmap()]
-		return ok && f(g)
-	}
-	return egress.Live{
-		Resolver: func(a netip.Addr) bool { return slices.Contains(n.Gateways(), a) },
-		Member: func(a netip.Addr) bool {
-			return locked(func(g *guest) bool { return n.member(g, a) })
-		},
-		Pinned: func(a netip.Addr) (name string) {
-			locked(func(g *guest) bool { name = g.pinned(a); return true })
-			return name
-		},
-	}
 }
 
 // member reports whether an address is that of a member of a guest's scope. mu is held.
@@ -308,7 +250,7 @@ func (g *guest) pinned(a netip.Addr) string {
 	return ""
 }
 
-// live is Live for who holds mu.
+// live is what changes while a guest lives. mu is held, also when its functions are called.
 func (n *Network) live(g *guest) egress.Live {
 	return egress.Live{
 		Resolver: func(a netip.Addr) bool { return slices.Contains(n.block.gateways(), a) },

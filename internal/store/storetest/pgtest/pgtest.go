@@ -76,9 +76,6 @@ func (s *Server) Database(t testing.TB) string {
 	return s.url(name)
 }
 
-// Bin returns the directory of the PostgreSQL binaries, such as pg_dump, once a database was made.
-func (s *Server) Bin() string { return s.bin }
-
 func (s *Server) url(database string) string {
 	return fmt.Sprintf("postgres://postgres:%s@127.0.0.1:%d/%s?sslmode=disable", s.password, s.port, database)
 }
