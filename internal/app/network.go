@@ -12,6 +12,8 @@ type Network struct {
 	Ranges []netip.Prefix
 	// Denied are ranges that no sandbox reaches, whatever profiles say.
 	Denied []netip.Prefix
+	// NAT64 are the prefixes of translators that this machine reaches IPv4 by; without any its name servers are asked.
+	NAT64 []netip.Prefix
 	// NameServers are asked for names instead of those of the machine.
 	NameServers []netip.AddrPort
 	// Connections, ConnectionsPerSecond and BytesPerSecond bound each sandbox, AllConnections those of a runner together; Pool is how many namespaces each runner
@@ -26,7 +28,7 @@ type Network struct {
 // config is what the network of a runner is told.
 func (n *Network) config() network.Config {
 	c := network.Config{
-		Denied: n.Denied, Connections: n.Connections, ConnectionsPerSecond: n.ConnectionsPerSecond, AllConnections: n.AllConnections,
+		Denied: n.Denied, NAT64: n.NAT64, Connections: n.Connections, ConnectionsPerSecond: n.ConnectionsPerSecond, AllConnections: n.AllConnections,
 		BytesPerSecond: n.BytesPerSecond, Pool: n.Pool,
 	}
 	for _, r := range n.Ranges {

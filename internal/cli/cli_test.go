@@ -73,6 +73,7 @@ func TestUsageErrorsSayWhatToDo(t *testing.T) {
 		{[]string{"serve", "--max-connections", "0"}, 2, []string{"--max-connections 0", "1 to"}},
 		{[]string{"serve", "--max-calls", "-1"}, 2, []string{"--max-calls -1", "1 to"}},
 		{[]string{"serve", "--max-calls", "10", "--max-calls-per-token", "11"}, 2, []string{"--max-calls-per-token 11", "1 to 10"}},
+		{[]string{"serve", "--nat64-prefix", "2001:db8::/33"}, 2, []string{"--nat64-prefix 2001:db8::/33", "96 bits"}},
 		{[]string{"serve", "--sandbox-connection-rate", "0"}, 2, []string{"--sandbox-connection-rate 0", "1 to"}},
 		{[]string{"serve", "--all-sandbox-connections", "-1"}, 2, []string{"--all-sandbox-connections -1", "1 to"}},
 		{[]string{"context", "use", "nowhere"}, 5, []string{"no context"}},

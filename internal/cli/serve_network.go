@@ -2,18 +2,21 @@ package cli
 
 import (
 	"net/netip"
+	"slices"
+	"strings"
 
 	"github.com/spf13/pflag"
 	"k8s.io/apimachinery/pkg/api/resource"
 
 	"github.com/bermhq/berm/internal/app"
 	"github.com/bermhq/berm/internal/backend/local/network"
+	"github.com/bermhq/berm/internal/core/egress"
 	"github.com/bermhq/berm/internal/core/fault"
 )
 
 // networkFlags are the flags of `berm serve` about the network of sandboxes.
 type networkFlags struct {
-	ranges, denied, servers           []string
+	ranges, denied, nat64, servers    []string
 	bandwidth                         string
 	connections, perSecond, all, pool int
 }
@@ -21,6 +24,7 @@ type networkFlags struct {
 func (n *networkFlags) bind(f *pflag.FlagSet) {
 	f.StringArrayVar(&n.ranges, "sandbox-range", nil, "CIDR that sandboxes get their addresses from, one for IPv4 and one for IPv6 (default "+network.DefaultRange4+" and "+network.DefaultRange6+")")
 	f.StringArrayVar(&n.denied, "deny-egress", nil, "CIDR that no sandbox reaches, whatever profiles say, repeatable")
+	f.StringArrayVar(&n.nat64, "nat64-prefix", nil, "prefix of a translator (NAT64) by which this machine reaches IPv4, repeatable (default: what its name servers say)")
 	f.StringArrayVar(&n.servers, "name-server", nil, "ADDRESS[:PORT] to ask for the names of sandboxes, repeatable (default: those of the machine)")
 	f.IntVar(&n.connections, "sandbox-connections", network.DefaultConnections, "connections that a sandbox may have at a time")
 	f.IntVar(&n.perSecond, "sandbox-connection-rate", network.DefaultConnectionsPerSecond, "connections that a sandbox may begin per second")
@@ -39,6 +43,13 @@ func (n *networkFlags) read() (out app.Network, err error) {
 	}
 	if out.Denied, err = prefixes("--deny-egress", n.denied); err != nil {
 		return out, err
+	}
+	if out.NAT64, err = prefixes("--nat64-prefix", n.nat64); err != nil {
+		return out, err
+	}
+	if i := slices.IndexFunc(out.NAT64, func(p netip.Prefix) bool { return !egress.ValidNAT64(p) }); i >= 0 || len(out.NAT64) > egress.MaxNAT64 {
+		return out, fault.Invalidf("USAGE", "--nat64-prefix %s", strings.Join(n.nat64, " ")).
+			WithHint("Give at most %d prefixes of IPv6 of 32, 40, 48, 56, 64 or 96 bits, such as 2001:db8:64::/96.", egress.MaxNAT64)
 	}
 	for _, text := range n.servers {
 		s, err := nameServer(text)

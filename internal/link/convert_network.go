@@ -31,6 +31,7 @@ func NetworkMessage(n *backend.Network) *linkv1.NetworkResponse {
 		Addresses: texts(n.Addresses), Resolvers: texts(n.Around.Resolvers), Connections: n.Connections,
 		Site: &linkv1.Site{
 			Denied: texts(n.Around.Site.Denied), Machine: texts(n.Around.Site.Machine), OnLink: texts(n.Around.Site.OnLink), Sandboxes: texts(n.Around.Site.Sandboxes),
+			Nat64: texts(n.Around.Site.NAT64),
 		},
 		Names: &linkv1.NameCounts{
 			Questions: n.Names.Questions, Answered: n.Names.Answered, Denied: n.Names.Denied, Filtered: n.Names.Filtered,
@@ -55,6 +56,7 @@ func NetworkOf(m *linkv1.NetworkResponse) *backend.Network {
 			Resolvers: addrs(m.GetResolvers()),
 			Site: egress.Site{
 				Denied: prefixes(site.GetDenied()), Machine: prefixes(site.GetMachine()), OnLink: prefixes(site.GetOnLink()), Sandboxes: prefixes(site.GetSandboxes()),
+				NAT64: prefixes(site.GetNat64()),
 			},
 		},
 		Names: backend.NameCounts{

@@ -26,8 +26,8 @@ const eventNetwork = "network"
 func (b *Backend) openNetwork() error {
 	cfg := b.cfg.Network
 	cfg.Name, cfg.Dir, cfg.Logger, cfg.Up = b.place.name, b.place.network(), b.log, b.startResolver
-	err := resolver.CheckServers(b.cfg.NameServers)
-	if err != nil {
+	var err error
+	if cfg.Translators, err = resolver.Translators(resolver.Config{Servers: b.cfg.NameServers, Logger: b.log}); err != nil {
 		return err
 	}
 	if b.net, err = network.Open(cfg); err != nil {

@@ -56,7 +56,7 @@ func Closures(s Site) []Closed {
 	}
 	for i, c := range all {
 		if c.Class == ClassTranslated {
-			all[i].Ranges = translations(all)
+			all[i].Ranges = translations(all, s.NAT64)
 		}
 	}
 	return all
@@ -76,26 +76,6 @@ func narrow(all []netip.Prefix) []netip.Prefix {
 		}
 		return p.Bits() < minOnLink6
 	})
-}
-
-// nat64 is the /96 prefix under which a translator on the way maps every IPv4 address. What it maps to public addresses is how an
-// IPv6-only machine reaches the internet, so it is not closed as a whole.
-func nat64() [16]byte { return netip.MustParseAddr("64:ff9b::").As16() }
-
-// translations spells the IPv4 ranges of all classes for a NAT64.
-func translations(all []Closed) []netip.Prefix {
-	var out []netip.Prefix
-	for _, c := range all {
-		for _, p := range c.Ranges {
-			if !p.Addr().Is4() {
-				continue
-			}
-			wide, v4 := nat64(), p.Addr().As4()
-			copy(wide[12:], v4[:])
-			out = append(out, netip.PrefixFrom(netip.AddrFrom16(wide), 96+p.Bits()))
-		}
-	}
-	return out
 }
 
 func prefixes(texts ...string) []netip.Prefix {

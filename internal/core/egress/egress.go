@@ -47,6 +47,8 @@ type Site struct {
 	OnLink []netip.Prefix
 	// Sandboxes are the ranges that sandboxes get their addresses from.
 	Sandboxes []netip.Prefix
+	// NAT64 are the prefixes of translators on the way, besides the well-known one.
+	NAT64 []netip.Prefix
 }
 
 // Policy is what one sandbox may reach. It is immutable.

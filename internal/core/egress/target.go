@@ -175,12 +175,12 @@ func (t *Target) noteAddr(text string, a netip.Addr) {
 	}
 	wide := a.As16()
 	at := func(i int) string { return netip.AddrFrom4([4]byte(wide[i : i+4])).String() }
-	prefix, six := nat64(), netip.MustParsePrefix("2002::/16")
+	six := netip.MustParsePrefix("2002::/16")
 	switch {
 	case a.Is4In6():
 		t.Addr = a.Unmap()
 		t.note(text + " is the IPv4 address " + t.Addr.String())
-	case slices.Equal(wide[:12], prefix[:12]):
+	case wellKnown64().Contains(a):
 		t.note(text + " is " + at(12) + " through a NAT64")
 	case six.Contains(a):
 		t.note(text + " is a network of " + at(2) + " through 6to4")

@@ -2813,6 +2813,7 @@ type Site struct {
 	Machine       []string               `protobuf:"bytes,2,rep,name=machine,proto3" json:"machine,omitempty"`
 	OnLink        []string               `protobuf:"bytes,3,rep,name=on_link,json=onLink,proto3" json:"on_link,omitempty"`
 	Sandboxes     []string               `protobuf:"bytes,4,rep,name=sandboxes,proto3" json:"sandboxes,omitempty"`
+	Nat64         []string               `protobuf:"bytes,5,rep,name=nat64,proto3" json:"nat64,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2871,6 +2872,13 @@ func (x *Site) GetOnLink() []string {
 func (x *Site) GetSandboxes() []string {
 	if x != nil {
 		return x.Sandboxes
+	}
+	return nil
+}
+
+func (x *Site) GetNat64() []string {
+	if x != nil {
+		return x.Nat64
 	}
 	return nil
 }
@@ -3342,12 +3350,13 @@ const file_berm_link_v1_link_proto_rawDesc = "" +
 	"\vconnections\x18\x06 \x03(\v2..berm.link.v1.NetworkResponse.ConnectionsEntryR\vconnections\x1a>\n" +
 	"\x10ConnectionsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"o\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"\x85\x01\n" +
 	"\x04Site\x12\x16\n" +
 	"\x06denied\x18\x01 \x03(\tR\x06denied\x12\x18\n" +
 	"\amachine\x18\x02 \x03(\tR\amachine\x12\x17\n" +
 	"\aon_link\x18\x03 \x03(\tR\x06onLink\x12\x1c\n" +
-	"\tsandboxes\x18\x04 \x03(\tR\tsandboxes\"P\n" +
+	"\tsandboxes\x18\x04 \x03(\tR\tsandboxes\x12\x14\n" +
+	"\x05nat64\x18\x05 \x03(\tR\x05nat64\"P\n" +
 	"\x04Fact\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x16\n" +
 	"\x06member\x18\x02 \x01(\tR\x06member\x12\x16\n" +

@@ -35,6 +35,7 @@ func (n *Network) Adopt(living []Request) (lost []string, err error) {
 	if len(guests) == 0 {
 		return lost, errors.Join(n.sweepSpaces(nil), n.sweepAll())
 	}
+	n.firstTranslators()
 	if err := n.setUp(guests); err != nil {
 		return lost, err
 	}

@@ -1,6 +1,7 @@
 package network
 
 import (
+	"context"
 	"log/slog"
 	"net/netip"
 	"time"
@@ -19,6 +20,10 @@ type Config struct {
 	Range4, Range6 netip.Prefix
 	// Denied are ranges that the owner of the machine closed, whatever profiles say.
 	Denied []netip.Prefix
+	// NAT64 are the prefixes of translators on the way, by which what is closed could be reached; where there are none, Translators, if set,
+	// is asked. It is called before the first sandbox has a network, and again when the machine's addresses or routes change.
+	NAT64       []netip.Prefix
+	Translators func(context.Context) ([]netip.Prefix, error)
 	// Connections is how many connections a sandbox may have at a time; 0 is DefaultConnections.
 	Connections int
 	// ConnectionsPerSecond is how many connections a sandbox may begin in a second, ConnectionBurst how many at once; 0 is

@@ -48,6 +48,8 @@ type Network struct {
 	mtu    int
 	k      *kernel
 	around around
+	// nat64 are the prefixes of translators that are known.
+	nat64  []netip.Prefix
 	ways   ways
 	guests map[string]*guest
 	byAddr map[netip.Addr]*guest
@@ -80,7 +82,7 @@ func Open(cfg Config) (*Network, error) {
 		return nil, err
 	}
 	n := &Network{
-		names: newNames(cfg.Name, cfg.Dir), cfg: cfg, log: cfg.Logger, lookEvery: lookEvery, hearBytes: socketBytes,
+		names: newNames(cfg.Name, cfg.Dir), cfg: cfg, log: cfg.Logger, lookEvery: lookEvery, hearBytes: socketBytes, nat64: cfg.NAT64,
 		guests: map[string]*guest{}, byAddr: map[netip.Addr]*guest{}, chains: map[string]*shared{}, scopes: map[string]map[*guest]bool{},
 	}
 	n.ctx, n.cancel = context.WithCancel(context.Background())

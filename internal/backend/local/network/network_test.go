@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/bermhq/berm/internal/backend/local/network/networktest"
+	"github.com/bermhq/berm/internal/core/egress"
 )
 
 // check compares what a sandbox reaches over TCP: nil where it connects, else the kernel's word for a refusal.
@@ -175,7 +176,7 @@ func TestLimits(t *testing.T) {
 		{Connections: -1}, {Connections: MaxConnections + 1}, {Pool: MaxPool + 1}, {ConnectionsPerSecond: -1}, {ConnectionsPerSecond: MaxConnectionsPerSecond + 1},
 		{ConnectionBurst: MaxConnections + 1}, {BytesPerSecond: 1}, {Denied: []netip.Prefix{{}}},
 		{Range4: netip.MustParsePrefix("10.0.0.0/30")}, {Range4: netip.MustParsePrefix("fd00::/64")}, {Range6: netip.MustParsePrefix("10.0.0.0/24")},
-		{Denied: make([]netip.Prefix, MaxDenied+1)},
+		{Denied: make([]netip.Prefix, MaxDenied+1)}, {NAT64: []netip.Prefix{netip.MustParsePrefix("2001:db8::/33")}}, {NAT64: make([]netip.Prefix, egress.MaxNAT64+1)},
 	} {
 		if _, err := Open(c); err == nil {
 			t.Errorf("%+v was taken", c)

@@ -22,7 +22,7 @@ type around struct {
 	mtu   int
 }
 
-// look asks the kernel. What is of this backend is left out: a gateway is no address of the machine that anybody could open.
+// look asks the kernel. mu is held. What is of this backend is left out: a gateway is no address of the machine that anybody could open.
 func (n *Network) look() (*around, error) {
 	links, err := whole(netlink.LinkList)
 	if err != nil {
@@ -43,7 +43,7 @@ func (n *Network) look() (*around, error) {
 	if err := a.routes(foreign, byIndex); err != nil {
 		return nil, err
 	}
-	a.site.Denied = n.cfg.Denied
+	a.site.Denied, a.site.NAT64 = n.cfg.Denied, n.nat64
 	a.site.Sandboxes = []netip.Prefix{netip.MustParsePrefix(DefaultRange4), netip.MustParsePrefix(DefaultRange6)}
 	for _, p := range []netip.Prefix{n.block.Range4, n.block.Range6} {
 		if p.IsValid() {
@@ -156,5 +156,5 @@ func (a *around) sort() {
 }
 
 func equalSites(a, b egress.Site) bool {
-	return slices.Equal(a.Machine, b.Machine) && slices.Equal(a.OnLink, b.OnLink) && slices.Equal(a.Denied, b.Denied) && slices.Equal(a.Sandboxes, b.Sandboxes)
+	return slices.Equal(a.Machine, b.Machine) && slices.Equal(a.OnLink, b.OnLink) && slices.Equal(a.Denied, b.Denied) && slices.Equal(a.NAT64, b.NAT64) && slices.Equal(a.Sandboxes, b.Sandboxes)
 }

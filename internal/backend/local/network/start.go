@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/bermhq/berm/internal/core/egress"
 	"github.com/bermhq/berm/internal/core/fault"
 	"github.com/bermhq/berm/internal/failpoint"
 )
@@ -50,6 +51,14 @@ func (c *Config) complete() error {
 	case len(c.Denied) > MaxDenied:
 		return fmt.Errorf("%d ranges are closed: at most %d", len(c.Denied), MaxDenied)
 	}
+	if len(c.NAT64) > egress.MaxNAT64 {
+		return fmt.Errorf("%d prefixes of translators (NAT64): at most %d", len(c.NAT64), egress.MaxNAT64)
+	}
+	for _, p := range c.NAT64 {
+		if !egress.ValidNAT64(p) {
+			return fmt.Errorf("%s is no prefix that a translator (NAT64) can have", p)
+		}
+	}
 	for i, p := range c.Denied {
 		if !p.IsValid() || p.Addr().Is4In6() {
 			return fmt.Errorf("%s is no range of addresses", p)
@@ -77,6 +86,7 @@ func (n *Network) start() error {
 	up := n.up
 	n.mu.Unlock()
 	if !up {
+		n.firstTranslators()
 		if err := n.setUp(nil); err != nil {
 			return fmt.Errorf("network: %w", err)
 		}

@@ -20,6 +20,10 @@ func (n *Network) watch() {
 	n.background(func() {
 		n.hear(ear{what: "firewall rules", dial: tables, concerns: tableGone, woken: gone, pause: hearAgain})
 	})
+	moved, found := make(chan struct{}, 1), make(chan struct{}, 1)
+	if n.asksTranslators() {
+		n.background(func() { n.watchTranslators(moved, found) })
+	}
 	every := time.NewTicker(n.lookEvery)
 	defer every.Stop()
 	for {
@@ -28,12 +32,14 @@ func (n *Network) watch() {
 			return
 		case <-every.C:
 		case <-gone:
+		case <-found:
 		case <-changed:
 			select { // More may follow: a link comes with addresses and routes.
 			case <-time.After(settleTime):
 			case <-n.ctx.Done():
 				return
 			}
+			wake(moved)
 		}
 		if err := n.refresh(); err != nil {
 			n.log.Error("the network around the machine changed, and the rules of sandboxes could not follow; it is tried again", "error", err)

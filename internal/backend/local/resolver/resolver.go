@@ -86,8 +86,8 @@ type Resolver struct {
 	running sync.WaitGroup
 }
 
-// New returns a resolver. Errors are servers that make no sense.
-func New(cfg Config) (*Resolver, error) {
+// complete fills in defaults. Errors are servers that make no sense.
+func (cfg *Config) complete() error {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
@@ -97,7 +97,12 @@ func New(cfg Config) (*Resolver, error) {
 	if cfg.ResolvConf == "" {
 		cfg.ResolvConf = "/etc/resolv.conf"
 	}
-	if err := CheckServers(cfg.Servers); err != nil {
+	return CheckServers(cfg.Servers)
+}
+
+// New returns a resolver. Errors are servers that make no sense.
+func New(cfg Config) (*Resolver, error) {
+	if err := cfg.complete(); err != nil {
 		return nil, err
 	}
 	r := &Resolver{
