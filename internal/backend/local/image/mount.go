@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/bermhq/berm/internal/failpoint"
+	"github.com/bermhq/berm/internal/shim/userns"
 )
 
 // Rootfs is a mounted root. Its directory holds, besides the mount point "root", the file system that takes what the
@@ -51,7 +52,7 @@ func (s *Store) Mount(img *Image, dir string, base uint32, scratch int64) (r Roo
 	r = Rootfs{dir: dir}
 	ns, err := s.ids.get(base)
 	if err != nil {
-		return r, fmt.Errorf("user namespace: %w", err)
+		return r, err
 	}
 	defer ns.Close()
 	defer func() {
@@ -162,9 +163,9 @@ func placeTree(tree int, target string) error {
 // another on, and what is written is stored with the former.
 func (s *Store) Remap(target string, from, to uint32) error {
 	// Root stays what it is: overlayfs makes files of its own as root, and what belongs to it is nobody's inside in any case.
-	ns, err := newUserNamespace(syscall.SysProcIDMap{Size: 1}, syscall.SysProcIDMap{ContainerID: int(from), HostID: int(to), Size: idsMapped})
+	ns, err := userns.New(os.Geteuid(), syscall.SysProcIDMap{Size: 1}, syscall.SysProcIDMap{ContainerID: int(from), HostID: int(to), Size: idsMapped})
 	if err != nil {
-		return fmt.Errorf("user namespace: %w", err)
+		return err
 	}
 	defer ns.Close()
 	tree, err := mappedTree(target, 0, ns)

@@ -1,14 +1,13 @@
 package image
 
 import (
-	"fmt"
 	"os"
-	"runtime"
-	"strconv"
 	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/bermhq/berm/internal/shim/userns"
 )
 
 const (
@@ -31,7 +30,7 @@ func (u *userNamespaces) get(base uint32) (*os.File, error) {
 	if f, ok := u.open[base]; ok {
 		return dup(f)
 	}
-	f, err := newUserNamespace(syscall.SysProcIDMap{ContainerID: 0, HostID: int(base), Size: idsMapped})
+	f, err := userns.New(os.Geteuid(), syscall.SysProcIDMap{ContainerID: 0, HostID: int(base), Size: idsMapped})
 	if err != nil {
 		return nil, err
 	}
@@ -65,26 +64,4 @@ func (u *userNamespaces) close() {
 		f.Close()
 		delete(u.open, k)
 	}
-}
-
-// newUserNamespace returns a user namespace with a mapping of ids. It starts a process in one, takes a handle of that and ends the process. The process is
-// traced, so it stops before the program's first instruction: nothing of it ever runs.
-func newUserNamespace(mapping ...syscall.SysProcIDMap) (*os.File, error) {
-	runtime.LockOSThread() // A tracer is a thread.
-	defer runtime.UnlockOSThread()
-	p, err := os.StartProcess("/proc/self/exe", []string{"userns"}, &os.ProcAttr{
-		Sys: &syscall.SysProcAttr{
-			Cloneflags: syscall.CLONE_NEWUSER, UidMappings: mapping, GidMappings: mapping, Ptrace: true, Pdeathsig: syscall.SIGKILL,
-		},
-	})
-	if err != nil {
-		return nil, fmt.Errorf("start a process in a user namespace: %w", err)
-	}
-	f, err := os.Open("/proc/" + strconv.Itoa(p.Pid) + "/ns/user")
-	_ = p.Kill()
-	if _, waitErr := p.Wait(); err == nil && waitErr != nil {
-		f.Close()
-		return nil, waitErr
-	}
-	return f, err
 }
