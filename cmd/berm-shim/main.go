@@ -19,7 +19,7 @@ import (
 )
 
 const usage = `usage: berm-shim shim --state DIR
-       berm-shim init --fd N | --dial SOCKET
+       berm-shim init --fd N --open-files N | --dial SOCKET
        berm-shim hold FD PROGRAM ARG...
        berm-shim pod KEY [PROGRAM ARG...]
        berm-shim install DIR
@@ -31,13 +31,14 @@ func main() {
 	if len(os.Args) == 4 && os.Args[1] == "shim" && os.Args[2] == "--state" {
 		os.Exit(host.Run(os.Args[3]))
 	}
-	if len(os.Args) == 4 && os.Args[1] == "init" && os.Args[2] == "--fd" {
-		if fd, err := strconv.Atoi(os.Args[3]); err == nil && fd >= 0 {
-			os.Exit(initd.Run(initd.Inherited(fd)))
+	if len(os.Args) == 6 && os.Args[1] == "init" && os.Args[2] == "--fd" && os.Args[4] == "--open-files" {
+		fd, err := strconv.Atoi(os.Args[3])
+		if files, err2 := strconv.ParseUint(os.Args[5], 10, 64); err == nil && err2 == nil && fd >= 0 {
+			os.Exit(initd.Run(initd.Inherited(fd), initd.Limits{OpenFiles: files}))
 		}
 	}
 	if len(os.Args) == 4 && os.Args[1] == "init" && os.Args[2] == "--dial" {
-		os.Exit(initd.Run(initd.Dialled(os.Args[3])))
+		os.Exit(initd.Run(initd.Dialled(os.Args[3]), initd.Limits{}))
 	}
 	if len(os.Args) > 4 && os.Args[1] == "hold" {
 		if fd, err := strconv.Atoi(os.Args[2]); err == nil && fd > 2 {

@@ -86,7 +86,13 @@ type daemon struct {
 }
 
 // Run is the init. It returns the exit code of the process.
-func Run(c Contact) int {
+func Run(c Contact, l Limits) int {
+	if c.dial == "" {
+		if err := l.set(); err != nil {
+			fmt.Fprintf(os.Stderr, "berm init: limits: %v\n", err)
+			return 1
+		}
+	}
 	if err := harden(c.inherited()); err != nil {
 		fmt.Fprintf(os.Stderr, "berm init: %v\n", err)
 		return 1

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -42,9 +43,10 @@ const (
 	socketName  = "shim.sock"
 	outputName  = "output"
 	shimLogName = "shim.log"
-	// pidName and runtimeLogName are in the bundle's directory.
+	// pidName, runtimeLogName and usersName are in the bundle's directory.
 	pidName        = "berm-pid"
 	runtimeLogName = "berm-runtime.log"
+	usersName      = "berm-users"
 )
 
 // Config is what a shim runs. It is written once, as config.json, and never changes.
@@ -68,6 +70,12 @@ type Config struct {
 	RuntimeRoot string `json:"runtime_root"`
 	// Bundle is the OCI bundle, absolute.
 	Bundle string `json:"bundle"`
+	// IDs are the host's ids that are the sandbox's own, from 0 on. The shim makes a user namespace of them that belongs to the first, and
+	// config.json of the bundle names it: UserNamespace. nil leaves it to the runtime to make one, which root owns then.
+	IDs *oci.IDs `json:"ids,omitempty"`
+	// Network is the network namespace of the sandbox, for a config.json that names none: the runtime is started in it. "" leaves it to
+	// config.json.
+	Network string `json:"network,omitempty"`
 	// Owner is who process 1 is on the host, as config.json of the bundle says; nil leaves it to the shim to read that.
 	Owner *oci.Identity `json:"owner,omitempty"`
 	// Cgroup says where config.json's cgroupsPath is found.
@@ -113,8 +121,11 @@ type File struct {
 	Mode uint32 `json:"mode,omitempty"`
 }
 
-// InitArgs returns process.args for the bundle's config.json: binary is the path of berm-shim inside the sandbox.
-func InitArgs(binary string) []string { return []string{binary, "init", "--fd", "3"} }
+// InitArgs returns process.args for the bundle's config.json: binary is the path of berm-shim inside the sandbox, openFiles how many
+// descriptors each process of it may have, 0 for as many as the machine allows.
+func InitArgs(binary string, openFiles uint64) []string {
+	return []string{binary, "init", "--fd", "3", "--open-files", strconv.FormatUint(openFiles, 10)}
+}
 
 // InitDialArgs is InitArgs for a kind whose init dials: socket is the path of Config.Meet inside the sandbox.
 func InitDialArgs(binary, socket string) []string { return []string{binary, "init", "--dial", socket} }
@@ -133,6 +144,12 @@ func (c *Config) check() error {
 	}
 	if c.RuntimeKind.Dials() != filepath.IsAbs(c.Meet) {
 		return fmt.Errorf("socket to meet the init at %q: want an absolute path for a runtime of kind %s, and none for others", c.Meet, oci.Runsc)
+	}
+	if c.IDs != nil && (c.IDs.First <= 0 || c.IDs.Count <= 0 || c.RuntimeKind.Dials()) {
+		return fmt.Errorf("%d ids from %d on: want ids that are not root's, and none for a runtime of kind %s", c.IDs.Count, c.IDs.First, oci.Runsc)
+	}
+	if c.Network != "" && !filepath.IsAbs(c.Network) {
+		return fmt.Errorf("network namespace %q: want an absolute path", c.Network)
 	}
 	if c.Restore != "" && (!filepath.IsAbs(c.Restore) || !c.RuntimeKind.Checkpoints()) {
 		return fmt.Errorf("restore from %q: want an absolute path, and a runtime that can", c.Restore)

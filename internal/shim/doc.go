@@ -45,7 +45,10 @@
 // The server makes the OCI bundle, with all mounts in the main mount namespace. Its config.json must have process.args =
 // InitArgs(path of the berm-shim binary inside the sandbox), process.terminal false, and an environment without Go's own
 // variables (best: none but PATH; what commands get is Config.Env). File descriptor 3 of process 1 is the shim's socket;
-// nothing else is shared.
+// nothing else is shared. It sets no resource limits: the init does (InitArgs).
+//
+// Where the shim makes the user namespace (Config.IDs), linux.namespaces names UserNamespace(bundle) as its path, and the mappings are
+// those of Config.IDs; where it enters the network (Config.Network), linux.namespaces has no network at all.
 //
 // The binary is bound read-only from a file that belongs to the host's root and has BinaryMode: one that the sandbox may
 // execute and not read. The kernel then keeps process 1 closed to its neighbours from its first instruction on, and gives

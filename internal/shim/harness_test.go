@@ -20,6 +20,7 @@ import (
 
 	"github.com/bermhq/berm/internal/shim"
 	"github.com/bermhq/berm/internal/shim/cgroup"
+	"github.com/bermhq/berm/internal/shim/oci"
 )
 
 // These tests run real sandboxes: they need root, crun and runc. Each makes its own state directory, bundle and control
@@ -28,8 +29,12 @@ import (
 // patience is how long a test waits for something that real processes have to do, before it fails.
 const patience = 30 * time.Second
 
-// hostBase is where the sandboxes' user namespaces begin on the host.
-const hostBase = 100000
+// hostBase is where the sandboxes' user namespaces begin on the host, hostIDs how many ids each has; openFiles is how many descriptors
+// each of their processes may have.
+const (
+	hostBase, hostIDs = 100000, 65536
+	openFiles         = 1000
+)
 
 var (
 	binary   string // berm-shim
@@ -135,7 +140,7 @@ func newSandbox(t testing.TB, runtime string, main ...string) *sandbox {
 		Dir: filepath.Join(dir, "state"), ID: id, Runtime: path, RuntimeRoot: filepath.Join(dir, "runtime"),
 		Bundle: filepath.Join(dir, "bundle"), Main: main,
 		Cgroup:      cgroup.Group{Mode: mode, Path: base + "/" + id, Base: "/"},
-		HideUnified: mode == cgroup.Hybrid && runtime == "crun",
+		HideUnified: mode == cgroup.Hybrid && runtime == "crun", IDs: &oci.IDs{First: hostBase, Count: hostIDs},
 	}}
 	for _, d := range []string{s.cfg.Dir, s.cfg.RuntimeRoot, s.cfg.Bundle} {
 		if err := os.Mkdir(d, 0o700); err != nil {
@@ -159,11 +164,11 @@ func (s *sandbox) defaultSpec() object {
 	tmpfs := func(to, size string) object {
 		return object{"destination": to, "source": "tmpfs", "type": "tmpfs", "options": []string{"nosuid", "nodev", "mode=0777", "size=" + size}}
 	}
-	ids := []object{{"containerID": 0, "hostID": hostBase, "size": 65536}}
+	ids := []object{{"containerID": 0, "hostID": hostBase, "size": hostIDs}}
 	return object{
 		"ociVersion": "1.0.2",
 		"process": object{
-			"args": shim.InitArgs("/.berm/init"), "cwd": "/", "env": initEnv, "noNewPrivileges": true,
+			"args": shim.InitArgs("/.berm/init", openFiles), "cwd": "/", "env": initEnv, "noNewPrivileges": true,
 			"user": object{"uid": 0, "gid": 0}, "capabilities": object{},
 		},
 		"root": object{"path": skeleton, "readonly": true},
@@ -177,7 +182,7 @@ func (s *sandbox) defaultSpec() object {
 		},
 		"linux": object{
 			"cgroupsPath": s.cfg.Cgroup.Path, "uidMappings": ids, "gidMappings": ids,
-			"namespaces":  []object{{"type": "pid"}, {"type": "mount"}, {"type": "ipc"}, {"type": "uts"}, {"type": "user"}, {"type": "network"}},
+			"namespaces":  []object{{"type": "pid"}, {"type": "mount"}, {"type": "ipc"}, {"type": "uts"}, {"type": "user", "path": shim.UserNamespace(s.cfg.Bundle)}, {"type": "network"}},
 			"resources":   object{"memory": object{"limit": 512 << 20}, "pids": object{"limit": 512}},
 			"maskedPaths": []string{"/proc/kcore", "/proc/keys", "/proc/timer_list"},
 		},

@@ -215,7 +215,7 @@ func TestStartFails(t *testing.T) {
 				s.spec["mounts"] = append(s.spec["mounts"].([]object), object{"destination": "/tmp/x", "source": "/no/such/source", "type": "bind", "options": []string{"bind"}})
 			}, "START_FAILED", "/no/such/source"},
 			{"no init", []string{"true"}, func(s *sandbox) {
-				s.spec["process"].(object)["args"] = shim.InitArgs("/.berm/none")
+				s.spec["process"].(object)["args"] = shim.InitArgs("/.berm/none", 0)
 			}, "START_FAILED", "/.berm/none"},
 			{"another program as init", []string{"true"}, func(s *sandbox) {
 				s.spec["process"].(object)["args"] = []string{"/bin/sh", "-c", "echo something else >&2"}

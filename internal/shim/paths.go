@@ -13,6 +13,9 @@ func (c *Config) PIDFile() string { return filepath.Join(c.Bundle, pidName) }
 
 func (c *Config) runtimeLog() string { return filepath.Join(c.Bundle, runtimeLogName) }
 
+// UserNamespace is the path by which the config.json of a bundle names the user namespace that the shim makes, see Config.IDs.
+func UserNamespace(bundle string) string { return filepath.Join(bundle, usersName) }
+
 // SocketFile is where the shim listens. The path may be too long for a socket address.
 func SocketFile(dir string) string { return filepath.Join(dir, socketName) }
 

@@ -137,7 +137,7 @@ func newBare(b *testing.B, be *testBackend, runtime string, change ...func(*spec
 	o, _ := read(work(), be.machine)
 	o.diskBytes = 0 // The file system on disk is part of what is measured of ours.
 	x := &boxed{bundle: bundle.Input{
-		ID: "bare", Init: be.shim, Args: shim.InitArgs(bundle.InitPath)[1:], Env: []string{"PATH=" + defaultPath},
+		ID: "bare", Init: be.shim, Args: shim.InitArgs(bundle.InitPath, 0)[1:], Env: []string{"PATH=" + defaultPath},
 		IDBase: base(MaxSandboxes - 1), CgroupsPath: be.place.cgroup("bare"), Limits: o.limits,
 	}}
 	s := newSandbox(work(), 0)
@@ -157,7 +157,7 @@ func newBare(b *testing.B, be *testBackend, runtime string, change ...func(*spec
 	writeSpec(b, dir, spec)
 	b.Cleanup(func() { os.RemoveAll(dir) })
 	nothing := func() error { return nil }
-	return &bare{before: nothing, after: nothing, container: oci.Container{Runtime: be.runtimes[runtime].path, HideUnified: be.shimConfig("bare", be.runtimes[runtime]).HideUnified, Root: filepath.Join(dir, "state"), Bundle: dir, ID: "bare"}}
+	return &bare{before: nothing, after: nothing, container: oci.Container{Runtime: be.runtimes[runtime].path, HideUnified: be.shimConfig("bare", be.runtimes[runtime], &x.bundle).HideUnified, Root: filepath.Join(dir, "state"), Bundle: dir, ID: "bare"}}
 }
 
 func writeSpec(b *testing.B, dir string, spec *specs.Spec) {

@@ -15,8 +15,8 @@ import (
 	"github.com/bermhq/berm/internal/backend/local/bundle"
 	"github.com/bermhq/berm/internal/core/fault"
 	"github.com/bermhq/berm/internal/shim"
-	"github.com/bermhq/berm/internal/shim/cgroup"
 	"github.com/bermhq/berm/internal/shim/oci"
+	"github.com/bermhq/berm/internal/shim/userns"
 )
 
 // Isolation, in words.
@@ -38,7 +38,8 @@ type probed struct {
 
 // observe looks at the sandbox of a probe from outside. What every sandbox must have and this one has not is an error: then
 // nothing is run with that runtime.
-func (b *Backend) observe(rt ociRuntime, g cgroup.Group, want bundle.Limits, r *shim.Record) (probed, error) {
+func (b *Backend) observe(rt ociRuntime, cfg *shim.Config, want bundle.Limits, r *shim.Record) (probed, error) {
+	g := cfg.Cgroup
 	pids, err := g.Procs()
 	if err != nil {
 		return probed{}, fmt.Errorf("its control group: %w", err)
@@ -61,6 +62,9 @@ func (b *Backend) observe(rt ociRuntime, g cgroup.Group, want bundle.Limits, r *
 			return probed{}, fmt.Errorf("its sandbox shares the %s namespace of the machine", ns)
 		}
 	}
+	if err := ownsItself(r.PID, cfg.IDs); err != nil {
+		return probed{}, err
+	}
 	is := g.Limits()
 	p := probed{
 		cpu: want.CPUMillis > 0 && is.CPUMillis == want.CPUMillis, memory: want.MemoryBytes > 0 && is.MemoryBytes == want.MemoryBytes,
@@ -70,6 +74,24 @@ func (b *Backend) observe(rt ociRuntime, g cgroup.Group, want bundle.Limits, r *
 		return p, errors.New("its sandbox has no system call filter")
 	}
 	return p, nil
+}
+
+// ownsItself looks whether the user namespace of a process belongs to the first of the ids in it: what the kernel counts against the owner
+// would otherwise be root's, for all sandboxes together. Without ids the runtime has made the namespace.
+func ownsItself(pid int, ids *oci.IDs) error {
+	if ids == nil {
+		return nil
+	}
+	ns, err := os.Open("/proc/" + strconv.Itoa(pid) + "/ns/user")
+	if err != nil {
+		return err
+	}
+	defer ns.Close()
+	owner, err := userns.Owner(ns)
+	if err == nil && owner != ids.First {
+		err = fmt.Errorf("its sandbox is not in the user namespace that was made for it: one of user %d, not %d", owner, ids.First)
+	}
+	return err
 }
 
 // filtered reports whether a process has a system call filter, as the kernel says.

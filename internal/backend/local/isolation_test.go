@@ -35,6 +35,7 @@ func TestInside(t *testing.T) {
 			// CHOWN, DAC_OVERRIDE, FOWNER, FSETID, KILL, SETGID, SETUID, NET_BIND_SERVICE, over its own ids alone.
 			{"capabilities", "grep -E '^Cap(Eff|Bnd|Amb)' /proc/self/status | tr -d '\\t'", "CapEff:00000000000004fb\nCapBnd:00000000000004fb\nCapAmb:0000000000000000\n", "CapEff:00000000000004fb\nCapBnd:00000000000004fb\n"},
 			{"open files", "ulimit -n; ulimit -c", fmt.Sprintf("%d\n0\n", b.machine.openFiles), ""},
+			{"no more of them", fmt.Sprintf("bash -c 'ulimit -Hn %d || ulimit -Hc 1 || echo refused' 2>/dev/null", b.machine.openFiles+1), "refused\n", ""},
 			{"only loopback", `python3 -c 'import socket; print(*(name for _, name in socket.if_nameindex()))'`, "lo\n", ""},
 			{"no routes", "tail -n +2 /proc/net/route; cat /proc/net/ipv6_route | grep -v ' lo$'", "", ""},
 			{"loopback works", `python3 -c '

@@ -102,7 +102,6 @@ func (b *Backend) open(ctx context.Context, capacity core.Amounts) (left []*foun
 		b.log.Warn("not everything that an earlier server left could be removed", "error", err)
 	}
 	b.runtimes = b.probe(ctx, b.configured)
-	b.tellOfWatches(inotifySettings)
 	return left, nil
 }
 

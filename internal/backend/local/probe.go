@@ -132,7 +132,7 @@ func (b *Backend) try(ctx context.Context, rt ociRuntime, trial *network.Trial) 
 	for _, m := range skeleton.Mounts {
 		in.Binds = append(in.Binds, bundle.Bind{Source: m.Path, Target: m.Path, Dir: true, Exec: true})
 	}
-	if err := b.withInit(&in, rt, box); err != nil {
+	if err := b.withRuntime(&in, rt, id); err != nil {
 		return seen, err
 	}
 	if x := (&boxed{bundle: in}); in.OwnKernel {
@@ -141,12 +141,11 @@ func (b *Backend) try(ctx context.Context, rt ociRuntime, trial *network.Trial) 
 		}
 		in = x.bundle
 	}
-	cfg := b.shimConfig(id, rt)
 	if trial != nil {
 		in.Network = trial.Path()
-		rt.carry(&cfg)
 	}
-	if _, err := b.writeBundle(id, bundle.Spec(&in)); err != nil {
+	cfg := b.shimConfig(id, rt, &in)
+	if _, err := b.writeBundle(id, &in); err != nil {
 		return seen, err
 	}
 	// gVisor has a socket by the id of a container that the whole machine sees: another server may be probing just now.
@@ -159,7 +158,7 @@ func (b *Backend) try(ctx context.Context, rt ociRuntime, trial *network.Trial) 
 	if err != nil {
 		return seen, err
 	}
-	if seen, err = b.observe(rt, cfg.Cgroup, in.Limits, &record); err != nil {
+	if seen, err = b.observe(rt, &cfg, in.Limits, &record); err != nil {
 		return seen, err
 	}
 	if trial != nil {

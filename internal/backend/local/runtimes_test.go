@@ -1,6 +1,7 @@
 package local
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -42,15 +43,21 @@ func TestParseRuntime(t *testing.T) {
 	}
 }
 
-// lax is a runtime that drops the memory limit and says nothing of it.
+// lax is a runtime that changes what it is told, by a command of sed, and says nothing of it.
 const lax = `#!/bin/sh
 previous=
 for a; do
-  [ "$previous" = --bundle ] && sed -i 's/"memory":{[^}]*},*//' "$a/config.json"
+  [ "$previous" = --bundle ] && sed -i '%s' "$a/config.json"
   previous=$a
 done
 exec %s "$@"
 `
+
+// What lax runtimes leave out: the memory limit, the user namespace that was made for the sandbox.
+const (
+	noMemoryLimit  = `s/"memory":{[^}]*},*//`
+	otherNamespace = `s/{"type":"user",[^}]*}/{"type":"user"}/`
+)
 
 // TestConfiguredRuntimes: runtimes under names of their own, one of which does not do what it is told: what was seen of each is
 // published, and what one does not enforce is refused there and nowhere else.
@@ -59,16 +66,18 @@ func TestConfiguredRuntimes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	script := filepath.Join(t.TempDir(), "crun-lax")
-	if err := os.WriteFile(script, []byte(strings.Replace(lax, "%s", crun, 1)), 0o755); err != nil {
-		t.Fatal(err)
+	script, own := filepath.Join(t.TempDir(), "crun-lax"), filepath.Join(t.TempDir(), "crun-own")
+	for path, change := range map[string]string{script: noMemoryLimit, own: otherNamespace} {
+		if err := os.WriteFile(path, fmt.Appendf(nil, lax, change, crun), 0o755); err != nil {
+			t.Fatal(err)
+		}
 	}
 	deaf := filepath.Join(t.TempDir(), "runsc-deaf")
 	if err := os.WriteFile(deaf, []byte("#!/bin/sh\ncase \"$*\" in *--network=sandbox*) echo no network >&2; exit 1;; esac\nexec runsc \"$@\"\n"), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	b := open(t, func(c *Config) {
-		c.Runtimes = []string{"mine=" + crun + ",flag=--debug", "lax=" + script, "runsc", "deaf=" + deaf + ",kind=runsc", "nothing=/bin/true", "absent=/nowhere"}
+		c.Runtimes = []string{"mine=" + crun + ",flag=--debug", "lax=" + script, "runsc", "deaf=" + deaf + ",kind=runsc", "own=" + own, "nothing=/bin/true", "absent=/nowhere"}
 	})
 	info := b.Info()
 	if want := []string{"mine", "lax", "runsc", "deaf"}; !slices.Equal(info.RuntimeClasses, want) || len(info.Runtimes) != 4 {
@@ -110,11 +119,14 @@ func TestConfiguredRuntimes(t *testing.T) {
 	if f := fault.From(b.Check(w)).Fields; len(f) != 1 || f[0].Path != "resource_defaults.memory_limit" {
 		t.Errorf("a memory limit that does not hold: %+v", f)
 	}
-	for _, class := range []string{"nothing", "absent"} {
+	for _, class := range []string{"own", "nothing", "absent"} {
 		w.Spec.RuntimeClass = proto.String(class)
 		if err := b.Check(w); !fault.HasReason(err, fault.ReasonRuntimeNotFound) {
 			t.Errorf("%s: %v", class, err)
 		}
+	}
+	if why := b.machine.lacks["runtime:own"]; !strings.Contains(why, "not in the user namespace that was made for it") {
+		t.Errorf("a runtime that makes another user namespace: %q", why)
 	}
 	w.Spec.RuntimeClass, w.Spec.ResourceDefaults.MemoryLimit = proto.String("lax"), nil
 	if r := b.exec(b.launch(w), "echo", "hi"); r.out != "hi\n" {

@@ -120,7 +120,7 @@ func (b *Backend) bringUp(ctx context.Context, s *sandbox, o *order, img *librar
 	if err != nil {
 		return nil, nil, err
 	}
-	config, err := b.writeBundle(s.slot, bundle.Spec(&x.bundle))
+	config, err := b.writeBundle(s.slot, &x.bundle)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -132,10 +132,7 @@ func (b *Backend) bringUp(ctx context.Context, s *sandbox, o *order, img *librar
 		return nil, nil, ctx.Err()
 	}
 	s.submit(config)
-	told := b.shimConfig(s.slot, rt)
-	if x.bundle.Network != "" {
-		rt.carry(&told)
-	}
+	told := b.shimConfig(s.slot, rt, &x.bundle)
 	told.Prepared, told.Restore, told.Owner = how.prepared, how.restore, x.owner()
 	if !how.prepared {
 		told.Env, told.WorkDir, told.Main = x.envOf(o), x.dir, x.mainOf(o)
@@ -145,16 +142,22 @@ func (b *Backend) bringUp(ctx context.Context, s *sandbox, o *order, img *librar
 	return x, client, err
 }
 
-// shimConfig is what every shim is told.
-func (b *Backend) shimConfig(slot string, rt ociRuntime) shim.Config {
+// shimConfig is what every shim is told, in words that fit its bundle.
+func (b *Backend) shimConfig(slot string, rt ociRuntime, in *bundle.Input) shim.Config {
 	cfg := shim.Config{
 		Dir: b.place.shimState(slot), ID: slot, Runtime: rt.path, RuntimeRoot: b.place.runtime(rt.name), Bundle: b.place.bundle(slot),
 		RuntimeKind: rt.kind, RuntimeFlags: rt.allFlags(), Program: rt.program, HideUnified: rt.kind == oci.Crun && b.machine.cgroup == cgroup.Hybrid,
 		Cgroup:       cgroup.Group{Mode: b.machine.cgroup, Path: b.place.cgroup(slot), Base: b.place.cgroupBase()},
-		StartTimeout: startTimeout, OutputLimit: b.cfg.OutputLimit,
+		StartTimeout: startTimeout, OutputLimit: b.cfg.OutputLimit, Network: in.Around(),
+	}
+	if in.Users != "" {
+		cfg.IDs = &oci.IDs{First: int(in.IDBase), Count: bundle.IDsPerSandbox}
 	}
 	if rt.kind.Dials() {
 		cfg.Meet = filepath.Join(b.place.box(slot), meetDir, meetName)
+	}
+	if in.Network != "" {
+		rt.carry(&cfg)
 	}
 	return cfg
 }
@@ -176,12 +179,12 @@ func (b *Backend) started(s *sandbox, client *shim.Client) {
 const configName = "config.json"
 
 // writeBundle writes config.json and returns it. It need not survive anything: a start that is begun again writes it again.
-func (b *Backend) writeBundle(slot string, spec any) (json.RawMessage, error) {
+func (b *Backend) writeBundle(slot string, in *bundle.Input) (json.RawMessage, error) {
 	dir := b.place.bundle(slot)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	data, err := json.Marshal(spec)
+	data, err := json.Marshal(bundle.Spec(in))
 	if err != nil {
 		return nil, err
 	}
@@ -236,7 +239,7 @@ func (b *Backend) makeBox(s *sandbox, o *order, img *library.Got, rt ociRuntime)
 	x := &boxed{bundle: bundle.Input{
 		ID: s.hostname(), Env: []string{"PATH=" + defaultPath}, IDBase: base(s.ids), CgroupsPath: b.place.cgroup(s.slot), Limits: o.limits,
 	}}
-	if err := b.withInit(&x.bundle, rt, dir); err != nil {
+	if err := b.withRuntime(&x.bundle, rt, s.slot); err != nil {
 		return nil, err
 	}
 	files, err := b.bindFiles(s, dir)
@@ -270,15 +273,16 @@ const (
 	initName = "init"
 )
 
-// withInit says how process 1 is started. A runtime that passes descriptors on is given the one binary of all sandboxes, which
+// withRuntime says how process 1 is started, and in whose user namespace. A runtime that passes descriptors on is given the one binary of all sandboxes, which
 // the sandbox can execute and not read. gVisor reads what it executes, with the ids of the sandbox: there the binary is a copy
 // that anybody can read, in a directory beside the socket, which belongs to the machine's root and is shown read-only.
-func (b *Backend) withInit(in *bundle.Input, rt ociRuntime, box string) error {
+func (b *Backend) withRuntime(in *bundle.Input, rt ociRuntime, slot string) error {
 	if !rt.kind.Dials() {
-		in.Init, in.Args = b.shim, shim.InitArgs(bundle.InitPath)[1:]
+		in.Users = shim.UserNamespace(b.place.bundle(slot))
+		in.Init, in.Args = b.shim, shim.InitArgs(bundle.InitPath, in.Limits.OpenFiles)[1:]
 		return nil
 	}
-	dir := filepath.Join(box, meetDir)
+	dir := filepath.Join(b.place.box(slot), meetDir)
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 
 	specpb "github.com/bermhq/berm/gen/berm/spec"
 	"github.com/bermhq/berm/internal/backend"
+	"github.com/bermhq/berm/internal/backend/local/bundle"
 	"github.com/bermhq/berm/internal/core"
 	"github.com/bermhq/berm/internal/core/fault"
 	"github.com/bermhq/berm/internal/shim"
@@ -88,7 +89,7 @@ func TestSuspend(t *testing.T) {
 		}
 		b.isPaused(id)
 		s, _ := b.get(id)
-		if pids, err := b.shimConfig(id, b.runtimes["runsc"]).Cgroup.Procs(); err == nil && len(pids) > 0 {
+		if pids, err := b.shimConfig(id, b.runtimes["runsc"], &bundle.Input{}).Cgroup.Procs(); err == nil && len(pids) > 0 {
 			t.Errorf("processes are left: %v", pids)
 		}
 		if c, err := shim.ReadCheckpoint(shim.ImageDir(s.client.Dir())); err != nil || c == nil || c.Bytes == 0 {

@@ -29,17 +29,26 @@ func (s *sandbox) start(prior error) *wire.Error {
 	if s.cfg.Restore != "" {
 		return s.startRestored()
 	}
-	stdio, m, err := s.plumb()
+	users, err := s.makeUsers()
 	if err != nil {
 		return wire.Errorf(wire.CodeInternal, "%v", err)
+	}
+	stdio, m, err := s.plumb()
+	if err != nil {
+		return wire.Errorf(wire.CodeInternal, "%v", errors.Join(err, users.leave()))
 	}
 	defer m.end()
 	// The init answers before the runtime is done: both are awaited, side by side.
 	answer := make(chan *wire.Error, 1)
 	go func() { answer <- s.converse(m) }()
 	failpoint.Hit(failBeforeRun)
-	err = s.cfg.Container(s.reaper).Run(s.cfg.PIDFile(), stdio.Stdio, s.cfg.StartTimeout)
+	container := s.cfg.Container(s.reaper)
+	container.Network = s.cfg.Network
+	err = container.Run(s.cfg.PIDFile(), stdio.Stdio, s.cfg.StartTimeout)
 	stdio.close()
+	if leaveErr := users.leave(); leaveErr != nil { // Nobody can use it: it is in a directory of root's, and goes with it.
+		s.logf("the user namespace that the runtime was shown: %v", leaveErr)
+	}
 	failpoint.Hit(failAfterRun)
 	if err != nil {
 		return wire.Errorf(wire.CodeStartFailed, "%v%s", err, s.lastWords())

@@ -45,7 +45,9 @@ type Container struct {
 	Log string
 	// HideUnified and HideSettings: see shim.Config.
 	HideUnified, HideSettings bool
-	Spawn                     Spawner
+	// Network is the network namespace that the runtime works in, and with it a container whose configuration names none; "" is ours.
+	Network string
+	Spawn   Spawner
 }
 
 // Stdio is what the runtime, and then the container, get as descriptors.
@@ -192,7 +194,7 @@ func check(runtime, verb string, ws syscall.WaitStatus) error {
 }
 
 // start spawns the runtime from a thread of its own: with the priority that the container's process 1 is to inherit, and where
-// asked for in a mount namespace that lacks what it must not see. The thread ends with its goroutine, and both with it.
+// asked for in a mount namespace that lacks what it must not see, and in the container's network. The thread ends with its goroutine, and all with it.
 func (c *Container) start(path string, argv []string, attr *syscall.ProcAttr) (pid int, done <-chan syscall.WaitStatus, err error) {
 	ready := make(chan struct{})
 	go func() {
@@ -200,13 +202,32 @@ func (c *Container) start(path string, argv []string, attr *syscall.ProcAttr) (p
 		runtime.LockOSThread() // Never unlocked: the thread is spoilt for anything else.
 		// Who may not (in a container without the capability, say) has an init that waits its turn like all others.
 		_ = unix.Setpriority(unix.PRIO_PROCESS, 0, initNice)
-		err = c.hide()
+		if err = c.enter(); err == nil {
+			err = c.hide()
+		}
 		if err == nil {
 			pid, done, err = c.Spawn.Spawn(path, argv, attr)
 		}
 	}()
 	<-ready
 	return pid, done, err
+}
+
+// enter takes the calling thread to the network of the container. A runtime that joins a user namespace first, as runc does before its
+// version 1.2, has no right any more to join a network that belongs to the machine.
+func (c *Container) enter() error {
+	if c.Network == "" {
+		return nil
+	}
+	ns, err := os.Open(c.Network)
+	if err != nil {
+		return fmt.Errorf("network namespace: %w", err)
+	}
+	defer ns.Close()
+	if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
+		return fmt.Errorf("network namespace %s: %w", c.Network, err)
+	}
+	return nil
 }
 
 // hide gives the calling thread a mount namespace without what the runtime must not see, if there is such a thing.

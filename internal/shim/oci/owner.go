@@ -13,6 +13,12 @@ type Identity struct {
 	GID int `json:"gid"`
 }
 
+// IDs are consecutive ids of the host, of users and groups alike.
+type IDs struct {
+	First int `json:"first"`
+	Count int `json:"count"`
+}
+
 type idMapping struct {
 	ContainerID int `json:"containerID"`
 	HostID      int `json:"hostID"`

@@ -46,7 +46,9 @@ type Input struct {
 	// CgroupsPath is the cgroup, from the root of the hierarchy.
 	CgroupsPath string
 	Limits      Limits
-	// Network is the path of the network namespace; "" is a new one, with nothing but its own loopback.
+	// Users is the path of the user namespace, which the shim makes; "" is a new one, which the runtime makes.
+	Users string
+	// Network is the path of the network namespace; "" is a new one, with nothing but its own loopback. See Around.
 	Network string
 	// Binds are files and directories of the machine that are visible inside, read-only.
 	Binds []Bind
@@ -101,13 +103,9 @@ func Spec(in *Input) *specs.Spec {
 		Process:  process(in),
 		Mounts:   mounts(in),
 		Linux: &specs.Linux{
-			UIDMappings: []specs.LinuxIDMapping{{ContainerID: 0, HostID: in.IDBase, Size: IDsPerSandbox}},
-			GIDMappings: []specs.LinuxIDMapping{{ContainerID: 0, HostID: in.IDBase, Size: IDsPerSandbox}},
-			// No path for any of them but the network: each sandbox gets new ones.
-			Namespaces: []specs.LinuxNamespace{
-				{Type: specs.UserNamespace}, {Type: specs.PIDNamespace}, {Type: specs.MountNamespace}, {Type: specs.NetworkNamespace, Path: in.Network},
-				{Type: specs.IPCNamespace}, {Type: specs.UTSNamespace}, {Type: specs.CgroupNamespace},
-			},
+			UIDMappings:       []specs.LinuxIDMapping{{ContainerID: 0, HostID: in.IDBase, Size: IDsPerSandbox}},
+			GIDMappings:       []specs.LinuxIDMapping{{ContainerID: 0, HostID: in.IDBase, Size: IDsPerSandbox}},
+			Namespaces:        in.namespaces(),
 			CgroupsPath:       in.CgroupsPath,
 			Resources:         resources(in.Limits, in.OwnKernel),
 			Seccomp:           seccomp(in.OwnKernel),
@@ -116,6 +114,27 @@ func Spec(in *Input) *specs.Spec {
 			RootfsPropagation: "private",
 		},
 	}
+}
+
+// Around is the network namespace that the runtime is to be started in, "" for any: the bundle names none then. A runtime joins the user
+// namespace first, and may then not join a network that belongs to the machine. With a kernel of its own it is told the path.
+func (in *Input) Around() string {
+	if in.OwnKernel {
+		return ""
+	}
+	return in.Network
+}
+
+// namespaces are those of the sandbox: new ones, but for the two that are there already.
+func (in *Input) namespaces() []specs.LinuxNamespace {
+	all := []specs.LinuxNamespace{
+		{Type: specs.UserNamespace, Path: in.Users}, {Type: specs.PIDNamespace}, {Type: specs.MountNamespace},
+		{Type: specs.IPCNamespace}, {Type: specs.UTSNamespace}, {Type: specs.CgroupNamespace},
+	}
+	if in.Around() == "" {
+		all = append(all, specs.LinuxNamespace{Type: specs.NetworkNamespace, Path: in.Network})
+	}
+	return all
 }
 
 func (in *Input) initPath() string {
@@ -134,18 +153,27 @@ func process(in *Input) *specs.Process {
 		// Set-user-id programs and file capabilities gain nothing.
 		NoNewPrivileges: true,
 		Capabilities:    capabilities(in.UID == 0),
-		Rlimits:         []specs.POSIXRlimit{{Type: "RLIMIT_CORE", Hard: 0, Soft: 0}},
 	}
-	if n := in.Limits.PIDs; n > 0 && in.OwnKernel {
-		p.Rlimits = append(p.Rlimits, specs.POSIXRlimit{Type: "RLIMIT_NPROC", Hard: uint64(n), Soft: uint64(n)})
-	}
-	if n := in.Limits.OpenFiles; n > 0 {
-		p.Rlimits = append(p.Rlimits, specs.POSIXRlimit{Type: "RLIMIT_NOFILE", Hard: n, Soft: n})
+	if in.OwnKernel {
+		p.Rlimits = rlimits(in.Limits)
 	}
 	// Zero, never less: a machine without CAP_SYS_RESOURCE refuses to lower it, and crun and runc then fail.
 	score := 0
 	p.OOMScoreAdj = &score
 	return p
+}
+
+// rlimits are the limits of each process under a kernel of the runtime's own. On the machine's kernel the init sets its own, see package
+// initd.
+func rlimits(l Limits) []specs.POSIXRlimit {
+	all := []specs.POSIXRlimit{{Type: "RLIMIT_CORE", Hard: 0, Soft: 0}}
+	if n := uint64(l.PIDs); n > 0 {
+		all = append(all, specs.POSIXRlimit{Type: "RLIMIT_NPROC", Hard: n, Soft: n})
+	}
+	if n := l.OpenFiles; n > 0 {
+		all = append(all, specs.POSIXRlimit{Type: "RLIMIT_NOFILE", Hard: n, Soft: n})
+	}
+	return all
 }
 
 // capabilities are those that the root of a sandbox has over the sandbox's own ids, so that su, chown and package managers
