@@ -191,7 +191,7 @@ func (s *session) sendBinding(ctx context.Context, c *client.Client, method, pat
 		return err
 	}
 	s.warnings(raw)
-	return s.emitRunners(raw, true)
+	return s.emitRunners(raw, true, nil)
 }
 
 func (s *session) runnerUnbindCmd() *cobra.Command {

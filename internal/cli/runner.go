@@ -20,7 +20,7 @@ const runnersPath = "/v1beta2/sandbox/managed-runners"
 func (s *session) runnerCmd() *cobra.Command {
 	return s.runnerProcess(noun("runner", "Runners: where sandboxes run, and which profiles they bind",
 		append(s.historyCmds("runner", "/berm/v1/runners"), s.runnerCreateCmd(), s.runnerGetCmd(), s.runnerDescribeCmd(), s.runnerListCmd(), s.runnerEditCmd(),
-			s.runnerBindCmd(), s.runnerUnbindCmd(), s.runnerSetDefaultCmd(), s.runnerDeleteCmd(), s.runnerJoinCmd())...))
+			s.runnerBindCmd(), s.runnerUnbindCmd(), s.runnerSetDefaultCmd(), s.runnerCordonCmd(), s.runnerUncordonCmd(), s.runnerDrainCmd(), s.runnerDeleteCmd(), s.runnerJoinCmd())...))
 }
 
 func (s *session) runnerCreateCmd() *cobra.Command {
@@ -50,7 +50,7 @@ func (s *session) runnerCreateCmd() *cobra.Command {
 			if err != nil {
 				return show(f, err)
 			}
-			return s.emitRunners(raw, true)
+			return s.emitRunners(raw, true, nil)
 		}),
 	}))
 	c.Flags().StringVarP(&name, "file", "f", "", "YAML or JSON file, - for standard input")
@@ -174,7 +174,11 @@ func (s *session) runnerListCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return s.emitRunners(raw, false)
+			var cordoned map[string]bool
+			if s.output != "json" && s.output != "yaml" { // Those are the answer as it is.
+				cordoned = cordonedRunners(ctx, c)
+			}
+			return s.emitRunners(raw, false, cordoned)
 		}),
 	})
 }
@@ -198,7 +202,8 @@ func (s *session) runnerDeleteCmd() *cobra.Command {
 	return c
 }
 
-func (s *session) emitRunners(raw json.RawMessage, one bool) error {
+// emitRunners writes runners. Those that are cordoned show it beside their line.
+func (s *session) emitRunners(raw json.RawMessage, one bool, cordoned map[string]bool) error {
 	items, err := objects(raw, one)
 	if err != nil {
 		return err
@@ -207,8 +212,11 @@ func (s *session) emitRunners(raw json.RawMessage, one bool) error {
 	return s.emit(raw, func() table {
 		t := table{head: []string{"RUNNER", "ZONE", "INSTALL", "CONN", "BINDINGS", "REVISION"}, wide: []string{"ID", "CLUSTER", "UPDATED"}}
 		for _, r := range items {
-			t.rows = append(t.rows, []string{pick(r, "identity", "runnerId"), pick(r, "identity", "zone"),
-				trim(pick(r, "installStatus"), "RUNNER_INSTALL_STATUS_"), trim(pick(r, "connectionStatus"), "RUNNER_CONNECTION_STATUS_"),
+			conn := trim(pick(r, "connectionStatus"), "RUNNER_CONNECTION_STATUS_")
+			if cordoned[pick(r, "identity", "runnerId")] {
+				conn += ", CORDONED"
+			}
+			t.rows = append(t.rows, []string{pick(r, "identity", "runnerId"), pick(r, "identity", "zone"), trim(pick(r, "installStatus"), "RUNNER_INSTALL_STATUS_"), conn,
 				bindingNames(r), pick(r, "revision"), pick(r, "id"), first(pick(r, "identity", "clusterName"), pick(r, "identity", "clusterId")), localTime(pick(r, "updatedAt"))})
 		}
 		return t

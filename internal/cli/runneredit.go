@@ -58,7 +58,7 @@ file says. What that drops, bindings above all, is asked about first; fields tha
 				return f.show(err)
 			}
 			s.warnings(raw)
-			return s.emitRunners(raw, true)
+			return s.emitRunners(raw, true, nil)
 		}),
 	}))
 	editFlags(c, &name, &reason, &etag, &yes)

@@ -166,6 +166,11 @@ func (c *Client) Enrolments() bermv1rpc.EnrolmentServiceClient {
 	return bermv1rpc.NewEnrolmentServiceClient(c.conn)
 }
 
+// Maintenance takes runners out of service and back.
+func (c *Client) Maintenance() bermv1rpc.MaintenanceServiceClient {
+	return bermv1rpc.NewMaintenanceServiceClient(c.conn)
+}
+
 // Revisions lists what objects were.
 func (c *Client) Revisions() bermv1rpc.RevisionServiceClient {
 	return bermv1rpc.NewRevisionServiceClient(c.conn)

@@ -9,7 +9,7 @@ import (
 func roleOf(method string) (core.Role, bool) {
 	switch method {
 	case "GetProfile", "ListProfiles", "ProfileRevisions", "DiffProfiles",
-		"GetRunner", "ListRunners", "RunnerRevisions", "DiffRunners",
+		"GetRunner", "ListRunners", "RunnerMaintenance", "CordonedRunners", "RunnerRevisions", "DiffRunners",
 		"GetZone", "ListZones", "ZoneRevisions", "DiffZones",
 		"WhoAmI", "ListOrgs",
 		"Launch", "Plan", "Get", "List", "Outdated", "Lint", "Stop", "Pause", "Suspend", "Resume", "Fork", "Delete", "Wait", "Exec", "Logs", "ReadArchive", "WriteArchive", "ReadFile", "WriteFile", "ReadFileFrom", "WriteFileFrom", "FileState", "Explain", "Submitted", "Network", "ExplainNetwork", "PlanNetwork",
@@ -18,6 +18,7 @@ func roleOf(method string) (core.Role, bool) {
 	case "CreateProfile", "UpdateProfile", "DeleteProfile",
 		"CreateRunner", "UpdateRunner", "DeleteRunner", "ApplyRunnerUpdate",
 		"Preview", "RollbackProfile", "RollbackRunner", "RollbackZone",
+		"CordonRunner", "UncordonRunner", "DrainRunner",
 		"AddBinding", "UpdateBinding", "RemoveBinding", "SetDefaultBinding",
 		"PutZone", "DeleteZone",
 		"ListImages", "PullImage", "RemoveImage", "ImportImage",

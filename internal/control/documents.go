@@ -38,7 +38,13 @@ type (
 		GroupID       string            `json:"groupId,omitempty"`
 		Managed       managedDocument   `json:"managed"`
 		Bindings      []bindingDocument `json:"bindings"`
+		Cordon        *cordonDocument   `json:"cordon,omitempty"`
 		DeletingSince *time.Time        `json:"deletingSince,omitempty"`
+	}
+	cordonDocument struct {
+		By     string    `json:"by"`
+		At     time.Time `json:"at"`
+		Reason string    `json:"reason,omitempty"`
 	}
 	managedDocument struct {
 		ReleaseChannel      string          `json:"releaseChannel,omitempty"`
@@ -158,7 +164,7 @@ func profileFrom(o *store.Object) (*core.Profile, error) {
 func runnerObject(r *core.Runner) (*store.Object, error) {
 	d := runnerDocument{
 		Version: documentVersion, RunnerID: r.RunnerID, DisplayName: r.DisplayName, Zone: r.Zone,
-		ClusterID: r.ClusterID, ClusterName: r.ClusterName, GroupID: r.GroupID, DeletingSince: r.DeletingSince,
+		ClusterID: r.ClusterID, ClusterName: r.ClusterName, GroupID: r.GroupID, DeletingSince: r.DeletingSince, Cordon: (*cordonDocument)(r.Cordon),
 		Managed: managedDocument{
 			ReleaseChannel: r.Managed.ReleaseChannel, AllowPrivileged: r.Managed.AllowPrivilegedProfileAnnotation,
 			EnforceLimits: r.Managed.EnforceResourceLimits, CPURuntimeClass: r.Managed.CPURuntimeClass, GPURuntimeClass: r.Managed.GPURuntimeClass,
@@ -187,7 +193,7 @@ func runnerFrom(o *store.Object) (*core.Runner, error) {
 	}
 	r := &core.Runner{
 		Meta: metaOf(o), RunnerID: d.RunnerID, DisplayName: d.DisplayName, Zone: d.Zone,
-		ClusterID: d.ClusterID, ClusterName: d.ClusterName, GroupID: d.GroupID, DeletingSince: d.DeletingSince,
+		ClusterID: d.ClusterID, ClusterName: d.ClusterName, GroupID: d.GroupID, DeletingSince: d.DeletingSince, Cordon: (*core.Cordon)(d.Cordon),
 		Managed: core.ManagedSpec{
 			ReleaseChannel: d.Managed.ReleaseChannel, AllowPrivilegedProfileAnnotation: d.Managed.AllowPrivileged,
 			EnforceResourceLimits: d.Managed.EnforceLimits, CPURuntimeClass: d.Managed.CPURuntimeClass, GPURuntimeClass: d.Managed.GPURuntimeClass,

@@ -171,9 +171,9 @@ func (s *Service) retryPools(ctx context.Context, orgID string, err error) {
 }
 
 // poolsOf returns the pools of a runner's bindings, and a text that is the same for the same pools: "" for none. A runner that is gone
-// or going has none.
+// or going has none, nor has one that takes no sandboxes.
 func poolsOf(c *runnerConfig) (pools []runner.Pool, what string, err error) {
-	if c == nil || c.runner.DeletingSince != nil {
+	if c == nil || c.runner.DeletingSince != nil || c.runner.Cordon != nil {
 		return nil, "", nil
 	}
 	var text strings.Builder

@@ -216,9 +216,7 @@ func (s *Service) snapshotOf(orgID string, cfg *orgConfig, used []core.Amounts) 
 
 func (s *Service) planRunner(c *runnerConfig, used core.Amounts) *plan.Runner {
 	out := &plan.Runner{Runner: c.runner, Zone: c.zone, Bindings: c.bindings, Guardrails: c.owner, Used: used}
-	if c.runner.DeletingSince != nil {
-		out.Cordoned, out.Note = true, "it is being deleted"
-	}
+	out.Cordoned, out.CordonNote = cordoned(c.runner)
 	k, known := s.contacts.get(c.runner.ID)
 	if !known || k.link == nil {
 		out.Note = "no process has connected yet"
@@ -234,6 +232,17 @@ func (s *Service) planRunner(c *runnerConfig, used core.Amounts) *plan.Runner {
 	}
 	out.Refuses = refuses(k.link)
 	return out
+}
+
+// cordoned reports whether a runner takes no new sandboxes, and why in words.
+func cordoned(r *core.Runner) (bool, string) {
+	switch {
+	case r.DeletingSince != nil:
+		return true, "it is being deleted"
+	case r.Cordon != nil:
+		return true, r.Cordon.String()
+	}
+	return false, ""
 }
 
 // refuses asks a backend what it cannot honour.

@@ -59,6 +59,10 @@ func (d *states) runner(ctx context.Context, r store.Reader, runner *core.Runner
 	d.value("identity.zone", runner.Zone)
 	d.value("identity.runner_group_id", runner.GroupID)
 	d.value("deleting", runner.DeletingSince != nil)
+	if runner.Cordon != nil {
+		d.value("cordoned", true)
+		d.value("cordon_reason", runner.Cordon.Reason)
+	}
 	m := runner.Managed
 	d.value("managed_spec.release_channel", m.ReleaseChannel)
 	d.value("managed_spec.allow_privileged_profile_annotations", m.AllowPrivilegedProfileAnnotation)

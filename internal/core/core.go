@@ -75,8 +75,27 @@ type Runner struct {
 	Managed ManagedSpec
 	// Bindings is never empty; order is kept for display and means nothing.
 	Bindings []Binding
+	// Cordon, when not nil, keeps new sandboxes away. Those that run go on.
+	Cordon *Cordon
 	// DeletingSince is set once deletion began.
 	DeletingSince *time.Time
+}
+
+// Cordon says who keeps new sandboxes away from a runner, since when and why.
+type Cordon struct {
+	By string
+	At time.Time
+	// Reason may be empty.
+	Reason string
+}
+
+// String says it in words, for the reason of a refusal.
+func (c *Cordon) String() string {
+	text := "cordoned by " + c.By + " at " + c.At.UTC().Format(time.RFC3339)
+	if c.Reason != "" {
+		text += ": " + c.Reason
+	}
+	return text
 }
 
 // ManagedSpec is the operator's configuration of a runner. CPURuntimeClass and GPURuntimeClass belong to layer 1.

@@ -112,5 +112,15 @@ for point in runner.before-credential-write runner.after-credential-write; do
   check "$point: the credential is good" "still" "$("$BERM" exec "$id" -- echo still)"
 done
 
+# Out of service and back.
+check "cordon" "true 1" "$("$BERM" runner cordon edge --reason "new kernel" -o json | jq -r '"\(.cordoned) \(.liveSandboxes)"')"
+has "the list says so" "CONNECTED, CORDONED" "$("$BERM" runner list)"
+has "a launch is refused with the reason" "new kernel" "$("$BERM" run --runner edge -- true 2>&1)"
+check "what ran goes on" "still" "$("$BERM" exec "$id" -- echo still)"
+check "drain" "true 0" "$("$BERM" runner drain edge --grace 0 -o json 2>/dev/null | jq -r '"\(.cordoned) \(.liveSandboxes // 0)"')"
+check "what ran was stopped" "COMPLETED" "$(state "$id")"
+"$BERM" runner uncordon edge >/dev/null
+check "uncordon" "again" "$("$BERM" run --runner edge -- echo again 2>/dev/null)"
+
 echo "$passed passed, $failed failed"
 [ $failed -eq 0 ]

@@ -87,9 +87,9 @@ type Host struct {
 	// ID breaks ties; unique among the hosts of a choice.
 	ID      string
 	GroupID string
-	// Connected and Cordoned are the operator's and the network's part; Note says why in words, may be empty.
+	// Connected is the network's part, Cordoned the operator's; Note and CordonNote say why not, or why, in words, and may be empty.
 	Connected, Cordoned bool
-	Note                string
+	Note, CordonNote    string
 	// Unable is why its process can run nothing at all, "" when it can.
 	Unable string
 	// Architecture is a GOARCH value, "" when unknown.
@@ -137,7 +137,7 @@ func Available(h *Host) []Reason {
 		out = append(out, Reason{Code: CodeUnable, Message: note("the runner can run no sandboxes", h.Unable)})
 	}
 	if h.Cordoned {
-		out = append(out, Reason{Code: CodeCordoned, Message: note("the runner takes no new sandboxes", h.Note)})
+		out = append(out, Reason{Code: CodeCordoned, Message: note("the runner takes no new sandboxes", h.CordonNote)})
 	}
 	return out
 }

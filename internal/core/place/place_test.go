@@ -73,7 +73,7 @@ func TestAvailable(t *testing.T) {
 	if got := Available(host(nil)); got != nil {
 		t.Error(got)
 	}
-	out := Available(host(func(h *Host) { h.Connected, h.Cordoned, h.Note = false, true, "upgrading" }))
+	out := Available(host(func(h *Host) { h.Connected, h.Cordoned, h.CordonNote = false, true, "upgrading" }))
 	if len(out) != 2 || out[0].Code != CodeDisconnected || out[1].Code != CodeCordoned || !strings.Contains(out[1].Message, "upgrading") {
 		t.Error(out)
 	}

@@ -65,12 +65,12 @@ func (m *maker) consider() {
 
 func hostOf(r *Runner) place.Host {
 	h := place.Host{
-		ID: r.Runner.RunnerID, GroupID: r.Runner.GroupID, Connected: r.Connected, Cordoned: r.Cordoned, Note: r.Note, Unable: r.Unable,
+		ID: r.Runner.RunnerID, GroupID: r.Runner.GroupID, Connected: r.Connected, Cordoned: r.Cordoned, Note: r.Note, CordonNote: r.CordonNote, Unable: r.Unable,
 		Architecture: r.Architecture, RuntimeClasses: r.RuntimeClasses, NodeLabels: r.NodeLabels, Features: r.Features,
 		Capacity: r.Capacity, Used: r.Used,
 	}
 	if r.Runner.DeletingSince != nil {
-		h.Cordoned, h.Note = true, "it is being deleted"
+		h.Cordoned, h.CordonNote = true, "it is being deleted"
 	}
 	return h
 }

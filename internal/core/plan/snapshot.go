@@ -31,7 +31,8 @@ type Runner struct {
 	// Connected says that something is there that could run a sandbox; Cordoned that nothing new should. Note says why, for
 	// people.
 	Connected, Cordoned bool
-	Note                string
+	// CordonNote says why nothing new should be there.
+	Note, CordonNote string
 	// Unable is why what is connected can run nothing at all (backend.Info.Refusal), "" when it can.
 	Unable string
 	// Kind is the backend's name; the rest is as in backend.Info. Empty means unknown and restricts nothing.

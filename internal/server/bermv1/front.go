@@ -60,6 +60,7 @@ func (f *Front) Register(register func(*grpc.ServiceDesc, any)) {
 	register(&bermv1rpc.ZoneService_ServiceDesc, &zoneService{Front: f})
 	register(&bermv1rpc.ImageService_ServiceDesc, &imageService{Front: f})
 	register(&bermv1rpc.EnrolmentService_ServiceDesc, &enrolmentService{Front: f})
+	register(&bermv1rpc.MaintenanceService_ServiceDesc, &maintenanceService{Front: f})
 }
 
 // Route adds the part of the REST form that is written by hand.
@@ -73,7 +74,7 @@ func (f *Front) Route(rt *rest.Router) {
 
 // Gateway returns the rest of the REST form.
 func (f *Front) Gateway(ctx context.Context) (http.Handler, error) {
-	mux, err := rest.NewGateway("berm.v1.ExplainService", "berm.v1.ImageService", "berm.v1.EnrolmentService", "berm.v1.AbilityService", "berm.v1.BindingService", "berm.v1.CheckpointService", "berm.v1.OrgService", "berm.v1.TokenService", "berm.v1.RevisionService", "berm.v1.PreviewService", "berm.v1.LintService")
+	mux, err := rest.NewGateway("berm.v1.ExplainService", "berm.v1.ImageService", "berm.v1.EnrolmentService", "berm.v1.MaintenanceService", "berm.v1.AbilityService", "berm.v1.BindingService", "berm.v1.CheckpointService", "berm.v1.OrgService", "berm.v1.TokenService", "berm.v1.RevisionService", "berm.v1.PreviewService", "berm.v1.LintService")
 	if err != nil {
 		return nil, err
 	}
@@ -89,6 +90,7 @@ func (f *Front) Gateway(ctx context.Context) (http.Handler, error) {
 		serving(bermv1rpc.RegisterLintServiceHandlerServer)(&lintService{Front: f}),
 		serving(bermv1rpc.RegisterImageServiceHandlerServer)(&imageService{Front: f}),
 		serving(bermv1rpc.RegisterEnrolmentServiceHandlerServer)(&enrolmentService{Front: f}),
+		serving(bermv1rpc.RegisterMaintenanceServiceHandlerServer)(&maintenanceService{Front: f}),
 	} {
 		if err := register(ctx, mux); err != nil {
 			return nil, err
