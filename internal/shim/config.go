@@ -196,8 +196,8 @@ func (c *Config) Defaults() *Config {
 	return &full
 }
 
-// errTorn says that config.json is empty: the machine went down before the disk had it, and the sandbox with the machine.
-var errTorn = errors.New("empty: the machine went down while it was written")
+// errTorn says that config.json is not whole: the machine went down before the disk had it, and the sandbox with the machine.
+var errTorn = errors.New("not whole: the machine went down while it was written")
 
 // LoadConfig reads and checks the configuration in dir.
 func LoadConfig(dir string) (*Config, error) {
@@ -205,7 +205,7 @@ func LoadConfig(dir string) (*Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(data) == 0 {
+	if len(data) == 0 || data[len(data)-1] != '\n' {
 		return nil, fmt.Errorf("%s: %w", filepath.Join(dir, configName), errTorn)
 	}
 	c := &Config{Dir: dir}

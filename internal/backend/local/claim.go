@@ -116,7 +116,7 @@ func (b *Backend) acceptPrepared(w *backend.Work, sl *slot, v *core.WarmVerdict)
 		err = b.told(b.storeFault(w.SandboxID, err))
 	}()
 	now := b.cfg.Now()
-	r, err := newWorkRecord(w, sl.ids, now)
+	r, err := newWorkRecord(w, sl.ids, now, b.cfg.BootID)
 	if err != nil {
 		return err
 	}
@@ -218,14 +218,9 @@ func (b *Backend) startPrepared(ctx context.Context, s *sandbox, client *shim.Cl
 	return err
 }
 
-// neverBegan reports whether a slot never had a main process. Nothing is known of one from before the machine was restarted: what
-// its shim wrote last may not have come to the disk.
+// neverBegan reports whether a slot never had a main process. It holds within one boot of the machine: see thisBoot.
 func neverBegan(state shim.State) bool {
-	if state.Record == nil || state.Record.Phase != shim.PhasePrepared {
-		return false
-	}
-	boot, err := shim.BootID()
-	return err == nil && boot == state.Record.Boot
+	return state.Record != nil && state.Record.Phase == shim.PhasePrepared
 }
 
 // startInstead starts a sandbox from the beginning in the place of the slot that was to become it.
@@ -259,8 +254,8 @@ func (b *Backend) recoverPrepared(f *found, state shim.State) {
 	case neverBegan(state):
 		b.beginWith(s, func(ctx context.Context) error { return b.startPrepared(ctx, s, nil, begin) })
 	case state.Record == nil && state.Exit == nil:
-		// A shim was there, and what it wrote is not: the machine went down.
-		b.spawn(func() { b.endLost(s) })
+		// A shim was there, and what it wrote is not any more: whether it had begun, nobody knows.
+		b.spawn(func() { b.endLost(s, unseen) })
 	default:
 		b.recoverStarted(f, state)
 	}

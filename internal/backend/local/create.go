@@ -108,7 +108,7 @@ func (b *Backend) acceptNew(w *backend.Work, v *core.WarmVerdict) (err error) {
 		}
 	}()
 	now := b.cfg.Now()
-	r, err := newWorkRecord(w, ids, now)
+	r, err := newWorkRecord(w, ids, now, b.cfg.BootID)
 	if err != nil {
 		return err
 	}

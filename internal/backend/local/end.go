@@ -20,7 +20,7 @@ func (b *Backend) watch(s *sandbox) {
 	case err == nil:
 		b.endExited(s, exit)
 	default:
-		b.endLost(s)
+		b.endLost(s, unseen)
 	}
 }
 
@@ -86,9 +86,14 @@ func exitObservation(e shim.Exit, stop *stopRecord) backend.Observation {
 	return o
 }
 
-// endLost ends a sandbox whose end nobody saw. What is left of it is ended and removed first; if a record of the end turns
-// up meanwhile, that counts.
-func (b *Backend) endLost(s *sandbox) {
+// Why nobody saw the end of a sandbox.
+var unseen = "its end was not observed: " + shim.ErrLost.Error()
+
+const restarted = "the machine was restarted, and its end was not observed"
+
+// endLost ends a sandbox whose end nobody saw, and says why. What is left of it is ended and removed first; if a record of the end
+// turns up meanwhile, that counts.
+func (b *Backend) endLost(s *sandbox, why string) {
 	exit, err := b.clean(s.slot)
 	switch {
 	case b.ctx.Err() != nil:
@@ -100,8 +105,7 @@ func (b *Backend) endLost(s *sandbox) {
 		return
 	}
 	b.endRecorded(s, endRecord{
-		Version: recordVersion, Failed: true, Reason: core.EndLost, Message: "its end was not observed: " + shim.ErrLost.Error(),
-		At: b.cfg.Now(), StartedAt: exit.StartedAt,
+		Version: recordVersion, Failed: true, Reason: core.EndLost, Message: why, At: b.cfg.Now(), StartedAt: exit.StartedAt,
 	})
 }
 

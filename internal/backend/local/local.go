@@ -32,7 +32,8 @@
 //
 // Create writes work.json. The start then prepares root, bundle and control group and hands over to a shim, which runs the
 // runtime, waits for the sandbox and records its end. The server only watches. After a restart it finds the shims again;
-// what was accepted and never handed to a shim is started then, and what nobody saw the end of is lost, without an exit code.
+// what was accepted and never handed to a shim is started then, and what nobody saw the end of is lost, without an exit code. After a
+// restart of the machine nothing is started: what has no recorded end may have run, and is lost.
 package local
 
 import (
@@ -88,6 +89,8 @@ type Config struct {
 	// default. OutputRetention is how long it is kept after the end; 0 is DefaultOutputRetention.
 	OutputLimit     int64
 	OutputRetention time.Duration
+	// BootID names this boot of the machine in records; "" asks the kernel.
+	BootID string
 	// Now is the clock of observations; nil is time.Now.
 	Now func() time.Time
 }

@@ -3,6 +3,7 @@ package local
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"maps"
 	"path/filepath"
@@ -33,6 +34,12 @@ func New(ctx context.Context, cfg Config) (*Backend, error) {
 	}
 	if cfg.OutputRetention == 0 {
 		cfg.OutputRetention = DefaultOutputRetention
+	}
+	if cfg.BootID == "" {
+		var err error
+		if cfg.BootID, err = shim.BootID(); err != nil {
+			return nil, fmt.Errorf("which boot of the machine this is cannot be told, and so not what of its sandboxes may still run: %w", err)
+		}
 	}
 	b := &Backend{
 		cfg: cfg, log: cfg.Logger, machine: look(), hub: newHub(), sandboxes: map[string]*sandbox{}, creating: map[string]chan struct{}{}, pools: newPools(), cannotBind: shim.CanBind(),

@@ -33,6 +33,9 @@ const (
 type workRecord struct {
 	Version    int       `json:"version"`
 	AcceptedAt time.Time `json:"accepted_at"`
+	// Boot is the boot of the machine in which it was accepted. Whether it ran, the shim's records say, and they are not flushed: after
+	// another boot it may have run, whatever is left of them.
+	Boot string `json:"boot"`
 	// Range is the sandbox's range of ids.
 	Range int `json:"range"`
 
@@ -71,8 +74,8 @@ type endRecord struct {
 	StartedAt time.Time `json:"started_at,omitzero"`
 }
 
-// newWorkRecord converts a work.
-func newWorkRecord(w *backend.Work, ids int, now time.Time) (*workRecord, error) {
+// newWorkRecord converts a work that is accepted now, in the boot that is named.
+func newWorkRecord(w *backend.Work, ids int, now time.Time, boot string) (*workRecord, error) {
 	launch := withoutContents(w.Launch)
 	spec, err := protojson.Marshal(w.Spec)
 	if err != nil {
@@ -83,7 +86,7 @@ func newWorkRecord(w *backend.Work, ids int, now time.Time) (*workRecord, error)
 		return nil, fmt.Errorf("work: %w", err)
 	}
 	return &workRecord{
-		Version: recordVersion, AcceptedAt: now, Range: ids,
+		Version: recordVersion, AcceptedAt: now, Boot: boot, Range: ids,
 		SandboxID: w.SandboxID, OrgID: w.OrgID, UserID: w.UserID, RunnerID: w.RunnerID, ProfileName: w.ProfileName, ZoneName: w.ZoneName,
 		Digest: w.Digest, Spec: spec, Launch: data,
 	}, nil

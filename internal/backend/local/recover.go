@@ -101,7 +101,8 @@ func (b *Backend) loadOne(slot string) *found {
 }
 
 // recover takes each sandbox up where it is. Sandboxes that run go on being watched, those that were accepted and never
-// handed over are started, the others have ended: as their shim recorded, or unseen.
+// handed over are started, the others have ended: as their shim recorded, or unseen. After a restart of the machine all that have no
+// recorded end have ended unseen.
 func (b *Backend) recover(all []*found) {
 	for _, f := range all {
 		if f.record != nil {
@@ -131,11 +132,22 @@ func (b *Backend) recoverOne(f *found) {
 	case err != nil:
 		f.broken = err
 		b.loseBroken(f)
+	case state.Exit == nil && !b.thisBoot(f.record, state):
+		b.spawn(func() { b.endLost(f.sandbox, restarted) })
 	case f.record.Begin != nil:
 		b.recoverPrepared(f, state)
 	default:
 		b.recoverStarted(f, state)
 	}
+}
+
+// thisBoot reports whether a sandbox is of this boot of the machine. What its shim wrote was not flushed, so that of one from before a
+// restart it cannot be said that it never ran: it is not started again.
+func (b *Backend) thisBoot(r *workRecord, state shim.State) bool {
+	if state.Record != nil {
+		return state.Record.Boot == b.cfg.BootID
+	}
+	return r.Boot == b.cfg.BootID
 }
 
 // recoverStarted takes up a sandbox by what its shim says.
@@ -151,7 +163,7 @@ func (b *Backend) recoverStarted(f *found, state shim.State) {
 		// No shim ever wrote a word, and none is there: nothing of it ran.
 		b.startAgain(f)
 	default:
-		b.spawn(func() { b.endLost(f.sandbox) })
+		b.spawn(func() { b.endLost(f.sandbox, unseen) })
 	}
 }
 
@@ -208,7 +220,7 @@ func (b *Backend) awaitOrphan(f *found) {
 	case state.Record == nil && !state.Unreadable && state.Status != shim.StatusStarting:
 		b.startAgain(f)
 	default:
-		b.endLost(f.sandbox)
+		b.endLost(f.sandbox, unseen)
 	}
 }
 

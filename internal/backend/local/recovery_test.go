@@ -37,7 +37,7 @@ func TestNeverStarted(t *testing.T) {
 // writeWork leaves the records of a sandbox that was accepted, as a server does that dies right then.
 func writeWork(t *testing.T, b *testBackend, w *backend.Work, ids int) {
 	t.Helper()
-	r, err := newWorkRecord(w, ids, time.Now())
+	r, err := newWorkRecord(w, ids, time.Now(), b.Backend.cfg.BootID)
 	if err == nil {
 		err = os.Mkdir(b.place.sandbox(w.SandboxID), 0o700)
 	}
@@ -120,6 +120,94 @@ func TestLost(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestOtherBoot: what a shim wrote is not flushed, so that after a restart of the machine nothing is started that may have run,
+// whatever the power cut left of its records. An end that was recorded counts as ever.
+func TestOtherBoot(t *testing.T) {
+	b := open(t, withRuntime("crun"))
+	tell := func(id string) string { return b.place.shimState(id) }
+	begin := shim.Begin{Main: []string{"true"}}
+	cut := map[string]struct {
+		// warm says that it was a prepared sandbox.
+		warm bool
+		// records are what is left of the shim's.
+		records map[string]string
+	}{
+		"nothing of the shim":             {},
+		"a configuration without content": {records: map[string]string{"config.json": ""}},
+		"a configuration of zeros":        {records: map[string]string{"config.json": "\x00\x00\x00\x00", "state.json": "\x00\x00"}},
+		"a prepared one, nothing else":    {warm: true},
+		"a prepared one that had not begun as far as one can see": {warm: true, records: map[string]string{
+			"config.json": "", "state.json": `{"version":1,"phase":"prepared","boot":"` + b.Backend.cfg.BootID + `"}`,
+		}},
+	}
+	ids := map[string]string{}
+	free := b.ids.start + MaxSandboxes/2 // far from those that are given out in this test
+	for name, c := range cut {
+		w := work("true")
+		free++
+		writeWork(t, b, w, free%MaxSandboxes)
+		if c.warm {
+			rewriteWork(t, b, w.SandboxID, func(r *workRecord) { r.Begin = &begin })
+		}
+		for file, content := range c.records {
+			if err := os.MkdirAll(tell(w.SandboxID), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(tell(w.SandboxID), file), []byte(content), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		ids[name] = w.SandboxID
+	}
+	ended := b.launch(work("sh", "-c", "exit 5"))
+	b.ended(ended)
+	ran := b.launch(work("sleep", "infinity"))
+	b.isRunning(ran)
+	ids["one that ran"] = ran
+	r, err := shim.ReadRecord(tell(ran))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+	// What a restart of the machine does to every process.
+	if err := syscall.Kill(r.ShimPID, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	b.cfg.BootID = "another boot"
+	b.Backend = b.start()
+	for range 2 { // The second time they are told from records.
+		for name, id := range ids {
+			if o := b.ended(id); !o.Failed || o.Reason != core.EndLost || o.ExitCode != nil || !strings.HasPrefix(o.Message, "the machine was restarted") {
+				t.Errorf("%s: %+v", name, o)
+			}
+		}
+		if o := b.ended(ended); o.Failed || o.ExitCode == nil || *o.ExitCode != 5 {
+			t.Errorf("one whose end was recorded: %+v", o)
+		}
+		b.reopen()
+	}
+	// What is accepted now is of the new boot.
+	if o := b.ended(b.launch(work("sh", "-c", "exit 6"))); o.ExitCode == nil || *o.ExitCode != 6 {
+		t.Errorf("%+v", o)
+	}
+}
+
+// rewriteWork changes the record of a sandbox that was accepted.
+func rewriteWork(t *testing.T, b *testBackend, id string, change func(*workRecord)) {
+	t.Helper()
+	r := &workRecord{}
+	ok, err := readRecord(b.place.sandbox(id), workName, r)
+	if err != nil || !ok {
+		t.Fatalf("%v, %v", ok, err)
+	}
+	change(r)
+	if err := writeRecord(b.place.sandbox(id), workName, r); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // TestEndedMeanwhile: what ended while there was no server is told with its code, and its stop's reason.
@@ -252,7 +340,7 @@ func TestRecord(t *testing.T) {
 	w.Launch.EnvironmentVariables = map[string]string{"A": "1"}
 	w.Launch.MountedFiles = []*specpb.MountedFile{{Path: "/f", Content: []byte("large")}}
 	w.Launch.Tags = []string{"t"}
-	r, err := newWorkRecord(w, 3, time.Unix(1, 0))
+	r, err := newWorkRecord(w, 3, time.Unix(1, 0), "boot")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -335,7 +335,7 @@ func (b *Backend) endUnstarted(s *sandbox, cause error) {
 		return
 	}
 	if record, err := shim.ReadRecord(b.place.shimState(s.slot)); errors.Is(cause, shim.ErrDied) && (err != nil || record != nil) {
-		b.endLost(s) // Its main process may have run.
+		b.endLost(s, unseen) // Its main process may have run.
 		return
 	}
 	if !errors.Is(cause, context.Canceled) {
