@@ -1,10 +1,8 @@
 package control
 
 import (
-	"strings"
 	"testing"
 	"time"
-	"unicode/utf8"
 
 	"github.com/bermhq/berm/internal/backend"
 	"github.com/bermhq/berm/internal/core"
@@ -88,39 +86,6 @@ func TestAdvance(t *testing.T) {
 				t.Errorf("ended at %v", next.EndedAt)
 			}
 		})
-	}
-}
-
-func TestTimelineIsBoundedAndWithoutRepetition(t *testing.T) {
-	at := time.Date(2026, 5, 14, 12, 0, 0, 0, time.UTC)
-	var all []core.Event
-	for i := range 3 * maxTimeline {
-		e := core.Event{Name: "tick", At: at.Add(time.Duration(i) * time.Second)}
-		all = appendEvents(all, []core.Event{e, e})
-	}
-	if len(all) != maxTimeline {
-		t.Errorf("%d events are kept", len(all))
-	}
-	if !all[0].At.Equal(at) || !all[len(all)-1].At.Equal(at.Add((3*maxTimeline-1)*time.Second)) {
-		t.Errorf("first %v, last %v", all[0].At, all[len(all)-1].At)
-	}
-	long := appendEvents(nil, []core.Event{{Name: "ended", Message: strings.Repeat("é\x00\xff", maxEventText)}})
-	if m := long[0].Message; len(m) > maxEventText+4 || !utf8.ValidString(m) || strings.ContainsRune(m, 0) {
-		t.Errorf("a message of %d bytes is kept: %.20q", len(m), m)
-	}
-}
-
-func TestMergedKeepsAnEndAndAllEvents(t *testing.T) {
-	created := core.Event{Name: "created"}
-	started := core.Event{Name: "started"}
-	m := merged(&backend.Observation{Phase: backend.PhaseCreating, Events: []core.Event{created}},
-		&backend.Observation{Phase: backend.PhaseRunning, Events: []core.Event{started}})
-	if m.Phase != backend.PhaseRunning || len(m.Events) != 2 || m.Events[0].Name != "created" {
-		t.Errorf("%+v", m)
-	}
-	ended := &backend.Observation{Phase: backend.PhaseEnded, Reason: core.EndExited}
-	if got := merged(ended, &backend.Observation{Phase: backend.PhaseEnded, Failed: true, Reason: core.EndLost}); got.Reason != core.EndExited {
-		t.Errorf("an end was replaced by %s", got.Reason)
 	}
 }
 

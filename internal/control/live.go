@@ -144,7 +144,7 @@ func (s *Service) overlay(row *core.Sandbox) *core.Sandbox {
 	s.live.look(row.ID, func(e *liveSandbox) {
 		out.Status = statusNow(row.Status, e)
 		if e.unwritten != nil { // Who waits for an image sees how far it is.
-			out.Timeline = appendEvents(row.Timeline, e.unwritten.Events)
+			out.Timeline = core.AppendEvents(row.Timeline, e.unwritten.Events)
 		}
 	})
 	if k, known := s.contacts.get(row.RunnerUUID); !known || !k.connected {

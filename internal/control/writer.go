@@ -41,7 +41,7 @@ func (q *statusQueue) put(o *backend.Observation) bool {
 	if _, ok := q.pending[o.SandboxID]; !ok {
 		q.order = append(q.order, o.SandboxID)
 	}
-	q.pending[o.SandboxID] = merged(q.pending[o.SandboxID], o)
+	q.pending[o.SandboxID] = backend.Merge(q.pending[o.SandboxID], o)
 	start := !q.running
 	q.running = true
 	return start
@@ -140,7 +140,7 @@ func (s *Service) commitStatuses(ctx context.Context, batch []*backend.Observati
 	steps := make([]step, 0, len(batch))
 	for _, o := range batch {
 		s.live.look(o.SandboxID, func(e *liveSandbox) {
-			o := merged(e.unwritten, o)
+			o := backend.Merge(e.unwritten, o)
 			if _, changes := advance(e.row, o); changes {
 				steps = append(steps, step{e.row, o})
 				return

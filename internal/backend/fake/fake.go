@@ -52,7 +52,7 @@ type Backend struct {
 	mu        sync.Mutex
 	sandboxes map[string]*sandbox
 	keptLogs  map[string]*mainLog
-	watchers  map[*watcher]struct{}
+	observers backend.Observers
 	networks  map[string]*backend.Network
 	inject    injections
 	creates   int
@@ -75,7 +75,6 @@ func New(cfg Config) *Backend {
 		keptLogs: map[string]*mainLog{},
 		cfg:      cfg, info: infoFrom(cfg.Info),
 		sandboxes: map[string]*sandbox{},
-		watchers:  map[*watcher]struct{}{},
 	}
 }
 
@@ -174,7 +173,7 @@ func (b *Backend) Delete(_ context.Context, id string) error {
 	}
 	b.keep(id, s)
 	delete(b.sandboxes, id)
-	b.retract(id)
+	b.observers.Forget(id)
 	return nil
 }
 
@@ -195,9 +194,7 @@ func (b *Backend) Close() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.closed = true
-	for w := range b.watchers {
-		w.close()
-	}
+	b.observers.Close()
 	return nil
 }
 

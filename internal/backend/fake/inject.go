@@ -71,10 +71,11 @@ func (b *Backend) IgnoreTerm(on bool) { b.locked(func() { b.inject.ignoreTerm = 
 func (b *Backend) Unreachable(on bool) {
 	b.locked(func() {
 		b.inject.unreachable = on
-		if on {
-			for w := range b.watchers {
-				w.close()
-			}
+		switch {
+		case on:
+			b.observers.Close()
+		case !b.closed:
+			b.observers.Open()
 		}
 	})
 }
@@ -109,7 +110,7 @@ func (b *Backend) Lose(id string) {
 		if s, ok := b.sandboxes[id]; ok {
 			b.halt(s)
 			delete(b.sandboxes, id)
-			b.retract(id)
+			b.observers.Forget(id)
 		}
 	})
 }

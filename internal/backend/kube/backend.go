@@ -41,7 +41,7 @@ type Backend struct {
 	cluster *cluster
 	key     ed25519.PrivateKey
 	info    backend.Info
-	hub     *hub
+	hub     backend.Observers
 	ctx     context.Context //nolint:containedctx // of everything that goes on in the background
 	cancel  context.CancelFunc
 	work    sync.WaitGroup
@@ -78,7 +78,7 @@ func New(ctx context.Context, cfg Config) (*Backend, error) {
 		return nil, fault.Invalidf("USAGE", "the kubeconfig of runner %s cannot be used: %v", cfg.RunnerName, err)
 	}
 	b := &Backend{
-		cfg: cfg, log: cfg.Logger, cluster: c, key: key, hub: newHub(),
+		cfg: cfg, log: cfg.Logger, cluster: c, key: key,
 		sandboxes: map[string]*sandbox{}, creating: map[string]chan struct{}{}, deleted: map[string]bool{}, namespaces: map[string]bool{},
 	}
 	b.cfg.Options.RunnerKey = podwire.EncodeKey(key.Public().(ed25519.PublicKey)) //nolint:forcetypeassert // by definition
@@ -226,7 +226,7 @@ func (b *Backend) Info() backend.Info { return b.info }
 
 // Observe follows the sandboxes.
 func (b *Backend) Observe(ctx context.Context) iter.Seq[*backend.Observation] {
-	return b.hub.observe(ctx)
+	return b.hub.Observe(ctx)
 }
 
 // Close ends all that goes on here. Sandboxes go on, and print until what their init holds is full.
@@ -235,7 +235,7 @@ func (b *Backend) Close() error {
 	b.closed = true
 	b.mu.Unlock()
 	b.cancel()
-	b.hub.close()
+	b.hub.Close()
 	b.work.Wait()
 	b.mu.Lock()
 	defer b.mu.Unlock()

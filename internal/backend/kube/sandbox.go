@@ -93,7 +93,7 @@ func (b *Backend) publish(s *sandbox, o backend.Observation, events ...core.Even
 		}
 		s.last = o
 		s.last.Events = nil
-		b.hub.publish(o)
+		b.hub.Publish(o)
 	})
 }
 

@@ -101,7 +101,7 @@ func (b *Backend) Delete(ctx context.Context, id string) error {
 	}
 	delete(b.sandboxes, id)
 	b.mu.Unlock()
-	b.hub.forget(id)
+	b.hub.Forget(id)
 	return nil
 }
 

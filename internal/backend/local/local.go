@@ -123,7 +123,7 @@ type Backend struct {
 
 	// starts bounds how many sandboxes are prepared at once.
 	starts chan struct{}
-	hub    *hub
+	hub    backend.Observers
 	ids    *idPool
 	pools  *pools
 	// cannotBind is why prepared sandboxes cannot be given files, "" when they can.
@@ -170,7 +170,7 @@ func unknown(id string) *fault.Error {
 
 // Observe yields what the port promises.
 func (b *Backend) Observe(ctx context.Context) iter.Seq[*backend.Observation] {
-	return b.hub.observe(ctx)
+	return b.hub.Observe(ctx)
 }
 
 // Close lets go of everything and waits for what it watched. Sandboxes go on; without any, nothing is left on the machine
@@ -184,7 +184,7 @@ func (b *Backend) Close() error {
 		return nil
 	}
 	b.cancel()
-	b.hub.close()
+	b.hub.Close()
 	late := time.AfterFunc(closePatience, b.endReleases)
 	b.running.Wait()
 	b.discardAll(b.pools.empty())

@@ -42,7 +42,7 @@ func New(ctx context.Context, cfg Config) (*Backend, error) {
 		}
 	}
 	b := &Backend{
-		cfg: cfg, log: cfg.Logger, machine: look(), hub: newHub(), sandboxes: map[string]*sandbox{}, creating: map[string]chan struct{}{}, pools: newPools(), cannotBind: shim.CanBind(),
+		cfg: cfg, log: cfg.Logger, machine: look(), sandboxes: map[string]*sandbox{}, creating: map[string]chan struct{}{}, pools: newPools(), cannotBind: shim.CanBind(),
 		starts: make(chan struct{}, startsPerCPU*runtime.NumCPU()),
 	}
 	b.kept = &keptOutputs{}

@@ -1,7 +1,6 @@
 package local
 
 import (
-	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -9,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/bermhq/berm/internal/backend"
 	"github.com/bermhq/berm/internal/core"
 	"github.com/bermhq/berm/internal/core/fault"
 	"github.com/bermhq/berm/internal/shim"
@@ -50,47 +48,6 @@ func TestIDPool(t *testing.T) {
 	}
 	if p.start != newIDPool("berm-a").start || p.start == newIDPool("berm-b").start {
 		t.Error("where the search begins does not depend on the name alone")
-	}
-}
-
-// TestHub: an observer that is slow gets the last observation and all events, one that is gone costs nothing.
-func TestHub(t *testing.T) {
-	h := newHub()
-	say := func(id string, p backend.Phase, event string) {
-		h.publish(backend.Observation{SandboxID: id, Phase: p, Events: []core.Event{{Name: event}}})
-	}
-	say("a", backend.PhaseCreating, "created")
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	var got []string
-	for o := range h.observe(ctx) {
-		if o == nil {
-			got = append(got, "-")
-			say("a", backend.PhaseRunning, "started")
-			say("b", backend.PhaseCreating, "created")
-			say("a", backend.PhaseEnded, "ended")
-			say("c", backend.PhaseCreating, "created")
-			h.forget("c")
-			continue
-		}
-		text := o.SandboxID + " " + string(o.Phase)
-		for _, e := range o.Events {
-			text += " " + e.Name
-		}
-		if got = append(got, text); o.SandboxID == "b" {
-			cancel()
-		}
-	}
-	if want := "a CREATING created|-|a ENDED started ended|b CREATING created"; strings.Join(got, "|") != want {
-		t.Errorf("%s, want %s", strings.Join(got, "|"), want)
-	}
-	if len(h.observers) != 0 {
-		t.Errorf("%d observers are left", len(h.observers))
-	}
-	h.close()
-	h.close()
-	for range h.observe(t.Context()) {
-		t.Error("a closed hub was observed")
 	}
 }
 

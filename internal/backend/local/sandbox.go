@@ -80,7 +80,7 @@ func (b *Backend) publish(s *sandbox, o backend.Observation) {
 	o = b.toldOf(o)
 	s.last = o
 	s.remember(o.Events)
-	b.hub.publish(o)
+	b.hub.Publish(o)
 	if o.Phase != backend.PhaseCreating {
 		s.leaveCreating(o.Phase)
 	}

@@ -145,7 +145,7 @@ func (b *Backend) remove(s *sandbox) error {
 	b.mu.Lock()
 	delete(b.sandboxes, s.id)
 	b.mu.Unlock()
-	b.hub.forget(s.id)
+	b.hub.Forget(s.id)
 	b.ids.release(s.ids)
 	failpoint.Hit(failDeleted)
 	return nil
