@@ -107,9 +107,9 @@ func (b *Backend) imageNow(o *order) (string, error) {
 	switch {
 	case err != nil:
 		return "", imageFault(err)
-	case f.Image != nil:
+	case f.Image != nil && f.Proven:
 		return f.Image.Digest, nil
-	case !f.Host:
+	case !f.Host: // Also where a registry has to say first whether it may still be used.
 		return "", nil
 	}
 	skeleton, err := b.host.Current()

@@ -58,6 +58,7 @@ const (
 	ReasonImageInvalid        = "IMAGE_INVALID"
 	ReasonImageNotFound       = "IMAGE_NOT_FOUND"
 	ReasonImagePullFailed     = "IMAGE_PULL_FAILED"
+	ReasonImageUnverified     = "IMAGE_UNVERIFIED"
 	ReasonRuntimeNotFound     = "RUNTIME_NOT_FOUND"
 	ReasonResolverUnavailable = "RESOLVER_UNAVAILABLE"
 	ReasonStoreUnavailable    = "STORE_UNAVAILABLE"

@@ -90,17 +90,32 @@ func (s *Store) Unpack(ctx context.Context, img *Image) (Unpacked, error) {
 
 // UnpackLayer makes the layer with number i present, of at most budget bytes of content. Errors are those of Unpack.
 func (s *Store) UnpackLayer(ctx context.Context, img *Image, i int, budget int64) (Unpacked, error) {
+	done, err := s.layer(ctx, img.layout, img.Layers[i], budget)
+	return done, img.blame(i, err)
+}
+
+// ProveLayer unpacks the layer with number i for nothing: of one whose archive is here from elsewhere it tells whether the blob, which
+// whoever made the image claims to hold it, does.
+func (s *Store) ProveLayer(ctx context.Context, img *Image, i int, budget int64) error {
+	temp, _, err := s.extract(ctx, img.layout, img.Layers[i], budget)
+	if err == nil {
+		err = os.RemoveAll(temp)
+	}
+	return img.blame(i, err)
+}
+
+// blame says which layer an error is of.
+func (img *Image) blame(i int, err error) error {
 	l := img.Layers[i]
-	done, err := s.layer(ctx, img.layout, l, budget)
 	var bad *archiveError
 	switch {
 	case errors.As(err, &bad):
-		return done, invalid("image %s: layer %d of %d (%s): %v", img.Ref, i+1, len(img.Layers), l.Digest, err).
+		return invalid("image %s: layer %d of %d (%s): %v", img.Ref, i+1, len(img.Layers), l.Digest, err).
 			WithHint("nothing of this layer was kept")
 	case err != nil:
-		return done, fmt.Errorf("image %s: layer %s: %w", img.Ref, l.Digest, err)
+		return fmt.Errorf("image %s: layer %s: %w", img.Ref, l.Digest, err)
 	}
-	return done, nil
+	return nil
 }
 
 // path returns where a layer is, once it is there.
@@ -145,7 +160,7 @@ func (s *Store) unpack(ctx context.Context, layout string, l Layer, budget int64
 	if _, err := os.Lstat(s.path(l)); err == nil {
 		return Unpacked{}, nil
 	}
-	temp, err := os.MkdirTemp(s.dir, tempPrefix)
+	temp, done, err := s.extract(ctx, layout, l, budget)
 	if err != nil {
 		return done, err
 	}
@@ -154,13 +169,6 @@ func (s *Store) unpack(ctx context.Context, layout string, l Layer, budget int64
 			err = errors.Join(err, os.RemoveAll(temp))
 		}
 	}()
-	if err := os.Chmod(temp, 0o755); err != nil {
-		return done, err
-	}
-	done, err = extractBlob(ctx, layout, l, temp, budget)
-	if err != nil {
-		return done, err
-	}
 	failpoint.Hit(failLayerUnpacked)
 	if err := syncFS(temp); err != nil {
 		return done, err
@@ -171,6 +179,20 @@ func (s *Store) unpack(ctx context.Context, layout string, l Layer, budget int64
 	s.noteSize(l.DiffID, done)
 	failpoint.Hit(failLayerRenamed)
 	return done, syncFS(s.dir)
+}
+
+// extract unpacks one layer into a temporary directory. After an error there is none.
+func (s *Store) extract(ctx context.Context, layout string, l Layer, budget int64) (temp string, done Unpacked, err error) {
+	if temp, err = os.MkdirTemp(s.dir, tempPrefix); err != nil {
+		return "", done, err
+	}
+	if err = os.Chmod(temp, 0o755); err == nil {
+		done, err = extractBlob(ctx, layout, l, temp, budget)
+	}
+	if err != nil {
+		err = errors.Join(err, os.RemoveAll(temp))
+	}
+	return temp, done, err
 }
 
 // extractBlob reads a blob to its end and checks what was read.

@@ -26,6 +26,7 @@ type settings struct {
 	authFile *string
 	allow    []string
 	pull     *Policy
+	verify   *Verify
 	keep     *time.Duration
 	maxBytes *int64
 	pins     []string
@@ -78,6 +79,7 @@ func (f *File) For(runner string, extra map[string]string) (Config, error) {
 	c := Config{Pins: all.pins, Sealed: map[string]bool{}, Registry: registry.Config{Allow: all.allow, Hosts: map[string]registry.Host{}}}
 	set(&c.Registry.AuthFile, all.authFile)
 	set(&c.Pull, all.pull)
+	set(&c.Verify, all.verify)
 	set(&c.Keep, all.keep)
 	set(&c.MaxBytes, all.maxBytes)
 	mirrors := map[string][]string{}
@@ -126,6 +128,9 @@ func (s settings) under(o settings) settings {
 	}
 	if o.pull != nil {
 		out.pull = o.pull
+	}
+	if o.verify != nil {
+		out.verify = o.verify
 	}
 	if o.keep != nil {
 		out.keep = o.keep
@@ -266,10 +271,10 @@ const (
 
 // level reads the settings for all runners, or those of one, which has no runners.
 func (d *decoder) level(n *tree.Node, path string, s *settings, runners map[string]settings) {
-	var authFile, pull, keep string
+	var authFile, pull, verify, keep string
 	var maxBytes int64
 	fields := []field{
-		{"allow", d.texts(&s.allow, maxAllowed)}, {"auth_file", d.file(&authFile)}, {"pull", d.text(&pull)}, {"keep", d.text(&keep)},
+		{"allow", d.texts(&s.allow, maxAllowed)}, {"auth_file", d.file(&authFile)}, {"pull", d.text(&pull)}, {"verify", d.text(&verify)}, {"keep", d.text(&keep)},
 		{"max_size", d.amount(1<<20, maxBytesLimit, &maxBytes)}, {"pins", d.texts(&s.pins, MaxPins)},
 		{"aliases", func(n *tree.Node, path string) { s.aliases = d.aliases(n, path) }},
 		{"registries", func(n *tree.Node, path string) { s.hosts = d.hosts(n, path) }},
@@ -296,6 +301,13 @@ func (d *decoder) level(n *tree.Node, path string, s *settings, runners map[stri
 			d.wrong.Add(n.Get("pull"), tree.Join(path, "pull"), "%q: want %s, %s or %s", pull, PullMissing, PullAlways, PullNever)
 		}
 		s.pull = &p
+	}
+	if verify != "" {
+		v := Verify(verify)
+		if v != VerifyChanged && v != VerifyAlways && v != VerifyNever {
+			d.wrong.Add(n.Get("verify"), tree.Join(path, "verify"), "%q: want %s, %s or %s", verify, VerifyChanged, VerifyAlways, VerifyNever)
+		}
+		s.verify = &v
 	}
 	if keep != "" {
 		t, err := time.ParseDuration(keep)

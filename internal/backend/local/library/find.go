@@ -23,8 +23,12 @@ type Found struct {
 	From string
 	// Layout: the layers come from an OCI layout.
 	Layout bool
+	// Proven: an image that is here may be run without asking its registry first, see Verify.
+	Proven bool
 
 	ref reference
+	// top is the digest that the name has in its registry.
+	top string
 }
 
 // Find says what a reference stands for. It asks no registry and changes nothing. extra are the aliases and mirrors of the zone.
@@ -57,12 +61,12 @@ func (l *Library) find(ref string, extra Names, byHand bool) (*Found, error) {
 	}
 	f.Name = pretty(f.ref.name())
 	if f.ref.digest != "" {
-		if done, err := l.digestInLayouts(f); done {
+		if done, err := l.digestInLayouts(f, extra); done {
 			return f, err
 		}
 	}
 	if f.ref.digest != "" || l.cfg.Pull != PullAlways {
-		if l.here(f) {
+		if l.here(f, extra) {
 			return f, nil
 		}
 	}
@@ -70,14 +74,14 @@ func (l *Library) find(ref string, extra Names, byHand bool) (*Found, error) {
 }
 
 func (l *Library) fromLayout(f *Found, t image.Target) error {
-	t.Ref, f.Layout, f.From = f.Ref, true, "an OCI layout"
+	t.Ref, f.Layout, f.Proven, f.From = f.Ref, true, true, "an OCI layout"
 	var err error
 	f.Image, err = image.Resolve(t, l.cfg.Architecture)
 	return err
 }
 
 // digestInLayouts looks for a digest in the layouts that an alias names for the repository.
-func (l *Library) digestInLayouts(f *Found) (found bool, err error) {
+func (l *Library) digestInLayouts(f *Found, extra Names) (found bool, err error) {
 	for _, name := range slices.Sorted(maps.Keys(l.cfg.Names.Aliases)) {
 		a := l.cfg.Names.Aliases[name]
 		if a.Layout.Layout == "" || !strings.HasPrefix(name, f.ref.repo.Name()+":") {
@@ -94,17 +98,18 @@ func (l *Library) digestInLayouts(f *Found) (found bool, err error) {
 			err, found = e, true
 		}
 	}
-	f.Layout, f.From = false, ""
-	return found && f.Image == nil && err != nil && !l.here(f), err
+	f.Layout, f.Proven, f.From = false, false, ""
+	return found && f.Image == nil && err != nil && !l.here(f, extra), err
 }
 
 // here looks among the images of the library.
-func (l *Library) here(f *Found) bool {
+func (l *Library) here(f *Found, extra Names) bool {
 	l.mu.Lock()
 	t := l.names[f.ref.name()]
 	var e *entry
+	var proofs []proof
 	if t != nil {
-		e = l.images[t.Digest]
+		e, proofs = l.images[t.Digest], t.Proofs
 	}
 	l.mu.Unlock()
 	if e == nil {
@@ -115,7 +120,12 @@ func (l *Library) here(f *Found) bool {
 		l.log.Warn("an image of the library cannot be read; it is pulled again", "image", f.Ref, "error", err)
 		return false
 	}
-	f.Image, f.From = img, t.From
+	f.Image, f.From, f.top = img, t.From, t.Digest
+	if t.Index != "" {
+		f.top = t.Index
+	}
+	from, err := l.sources(f.ref, extra)
+	f.Proven = err == nil && l.proven(t, proofs, from)
 	return true
 }
 

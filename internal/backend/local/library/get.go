@@ -67,13 +67,16 @@ func (l *Library) Get(ctx context.Context, r Request) (*Got, error) {
 		return nil, err
 	}
 	if r.Exact {
-		l.exactly(f, r.Prefer)
+		l.exactly(f, r.Prefer, r.Extra)
 	}
 	g := &Got{Found: f}
 	if f.Host {
 		return g, nil
 	}
 	if f.Image != nil && !(r.Refresh && !f.Layout) {
+		if err := l.verify(ctx, f, r.Extra); err != nil {
+			return nil, err
+		}
 		hold, whole := l.take(f.Image)
 		g.Hold = hold
 		if f.Layout {
@@ -106,12 +109,30 @@ func (l *Library) Get(ctx context.Context, r Request) (*Got, error) {
 // unpackLayout unpacks what is missing of an image whose blobs are in a layout.
 func (l *Library) unpackLayout(ctx context.Context, g *Got) error {
 	var err error
-	if g.Unpacked, err = l.layers.Unpack(ctx, g.Image); err != nil {
+	if g.Unpacked, err = l.unpack(ctx, g.Image); err != nil {
 		return err
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.record(g.Image, g.Alias.Layout.Layout, "an OCI layout", 0, nil)
+}
+
+// unpack makes the layers of an image present whose blobs are on this machine, in a layout or an archive. What such a thing says of a
+// layer that is here from elsewhere is not believed either.
+func (l *Library) unpack(ctx context.Context, img *image.Image) (image.Unpacked, error) {
+	for i, layer := range img.Layers {
+		if l.layers.Has(layer) && !l.content.isArchived(layer) {
+			if err := l.layers.ProveLayer(ctx, img, i, image.MaxImageBytes); err != nil {
+				return image.Unpacked{}, err
+			}
+			l.content.archived(layer)
+		}
+	}
+	done, err := l.layers.Unpack(ctx, img)
+	if err == nil {
+		l.content.archived(img.Layers...)
+	}
+	return done, err
 }
 
 func (l *Library) noteUse(g *Got, r Request) {
@@ -134,13 +155,13 @@ func (l *Library) noteUse(g *Got, r Request) {
 }
 
 // exactly turns what a name stands for into the image of its repository with a digest, unless it is that. What is in a layout stays.
-func (l *Library) exactly(f *Found, digest string) {
+func (l *Library) exactly(f *Found, digest string, extra Names) {
 	if f.Host || f.Layout || f.Image != nil && f.Image.Digest == digest {
 		return
 	}
-	f.ref.tag, f.ref.digest, f.Image, f.From = "", digest, nil, ""
+	f.ref.tag, f.ref.digest, f.Image, f.From, f.Proven = "", digest, nil, "", false
 	f.Name = pretty(f.ref.name())
-	l.here(f)
+	l.here(f, extra)
 }
 
 // preferred returns the image that was chosen before, nil when there is none or it is gone.
@@ -159,5 +180,5 @@ func (l *Library) preferred(r Request) (*Found, error) {
 		return nil, nil //nolint:nilerr // it is looked for anew
 	}
 	ref, err := parse(r.Ref)
-	return &Found{Ref: r.Ref, Name: pretty(ref.name()), Image: img, From: e.From, ref: ref}, err
+	return &Found{Ref: r.Ref, Name: pretty(ref.name()), Image: img, From: e.From, Proven: true, ref: ref}, err
 }

@@ -341,7 +341,7 @@ func (l *Library) importOne(ctx context.Context, a *archive, one imported, pin b
 	}
 	hold, _ := l.take(img)
 	defer hold.Release()
-	if _, err := l.layers.Unpack(ctx, img); err != nil {
+	if _, err := l.unpack(ctx, img); err != nil {
 		return nil, blame(err)
 	}
 	keep := []v1.Descriptor{img.Manifest, {Digest: img.ConfigDigest}}
@@ -357,9 +357,9 @@ func (l *Library) importOne(ctx context.Context, a *archive, one imported, pin b
 		if err != nil {
 			return nil, err
 		}
-		more := []*tag{{Name: r.name(), Pinned: pin}, {Name: byDigest(r.repo.Name(), img.Digest)}}
+		more := []*tag{{Name: r.name(), Pinned: pin, Imported: true}, {Name: byDigest(r.repo.Name(), img.Digest), Imported: true}}
 		if one.top.Digest != img.Manifest.Digest {
-			more = append(more, &tag{Name: byDigest(r.repo.Name(), one.top.Digest.String())})
+			more = append(more, &tag{Name: byDigest(r.repo.Name(), one.top.Digest.String()), Imported: true})
 			for _, t := range more {
 				t.Index = one.top.Digest.String()
 			}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"golang.org/x/sync/singleflight"
 
 	"github.com/bermhq/berm/internal/backend/local/image"
 	"github.com/bermhq/berm/internal/backend/local/image/registry"
@@ -41,6 +42,7 @@ type Config struct {
 	// Sealed are registries, by canonical host, that are read through their mirrors alone.
 	Sealed   map[string]bool
 	Pull     Policy
+	Verify   Verify
 	Registry registry.Config
 	// Keep is how long an unused image stays; 0: DefaultKeep. MaxBytes, when not 0, bounds what all layers take.
 	Keep     time.Duration
@@ -72,6 +74,9 @@ type Library struct {
 	flights map[string]*flight
 	// writing counts the pulls and imports under way: they keep blobs that no record names yet.
 	writing int
+	// content is what is known of it, asking who asks whether an image may be run.
+	content *content
+	asking  singleflight.Group
 	// blobs has a channel for each blob that is being fetched, closed when that is over.
 	blobs map[v1.Hash]chan struct{}
 
@@ -86,7 +91,7 @@ func Open(ctx context.Context, cfg Config) (*Library, error) {
 	cfg = cfg.withDefaults()
 	l := &Library{
 		cfg: cfg, log: cfg.Logger, place: places{cfg.Dir}, pinned: map[string]bool{}, held: map[v1.Hash]int{}, heldImages: map[string]int{}, uses: map[string]int{},
-		flights: map[string]*flight{}, blobs: map[v1.Hash]chan struct{}{}, collect: make(chan struct{}, 1),
+		flights: map[string]*flight{}, blobs: map[v1.Hash]chan struct{}{}, content: newContent(), collect: make(chan struct{}, 1),
 	}
 	for _, p := range cfg.Pins {
 		r, err := parse(p)
@@ -108,6 +113,7 @@ func Open(ctx context.Context, cfg Config) (*Library, error) {
 	if err := errors.Join(l.load(), l.tidy()); err != nil {
 		return nil, err
 	}
+	l.learn()
 	l.ctx, l.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	return l, nil
 }
@@ -118,6 +124,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Pull == "" {
 		c.Pull = PullMissing
+	}
+	if c.Verify == "" {
+		c.Verify = VerifyChanged
 	}
 	if c.Keep == 0 {
 		c.Keep = DefaultKeep

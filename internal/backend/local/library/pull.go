@@ -32,7 +32,7 @@ func (l *Library) pullFrom(ctx context.Context, fl *flight, r reference, s sourc
 		return err
 	}
 	img, err := image.From(r.text, top, l.cfg.Architecture, l.place.dir, func(d v1.Descriptor, limit int64) ([]byte, error) {
-		return l.small(ctx, session, d, limit)
+		return l.small(ctx, session, r.repo.Name(), d, limit)
 	})
 	if err != nil {
 		return err
@@ -41,7 +41,7 @@ func (l *Library) pullFrom(ctx context.Context, fl *flight, r reference, s sourc
 		return err
 	}
 	hold, _ := l.take(img)
-	if err := l.fetchLayers(ctx, fl, session, img); err != nil {
+	if err := l.fetchLayers(ctx, fl, session, r.repo.Name(), img); err != nil {
 		hold.Release()
 		return err
 	}
@@ -50,11 +50,11 @@ func (l *Library) pullFrom(ctx context.Context, fl *flight, r reference, s sourc
 	if top.Digest.String() != img.Digest {
 		fl.index = top.Digest.String()
 		names = append(names, &tag{Name: byDigest(r.repo.Name(), fl.index)})
-		for _, t := range names {
-			t.Index = fl.index
-		}
 	}
 	l.mu.Lock()
+	for _, t := range names {
+		t.Index, t.Proofs = fl.index, l.newProof(t.Name, session, s)
+	}
 	err = l.record(img, "", s.String(), fl.downloaded, names)
 	l.mu.Unlock()
 	if err != nil {
@@ -84,10 +84,12 @@ func checkSizes(img *image.Image) error {
 	return nil
 }
 
-// small returns an index, manifest or configuration, from here or from the registry.
-func (l *Library) small(ctx context.Context, session *registry.Session, d v1.Descriptor, limit int64) ([]byte, error) {
-	if data, err := image.ReadBlob(l.place.dir, d, limit); err == nil {
-		return data, nil
+// small returns an index, manifest or configuration, from the registry, or from here if the repository is known to have it.
+func (l *Library) small(ctx context.Context, session *registry.Session, repo string, d v1.Descriptor, limit int64) ([]byte, error) {
+	if l.content.isLocated(repo, d.Digest) {
+		if data, err := image.ReadBlob(l.place.dir, d, limit); err == nil {
+			return data, nil
+		}
 	}
 	var data []byte
 	var err error
@@ -117,25 +119,30 @@ func (l *Library) keepBlob(h v1.Hash, data []byte) error {
 	return nil
 }
 
-// fetchLayers downloads and unpacks the layers that are missing.
-func (l *Library) fetchLayers(ctx context.Context, fl *flight, session *registry.Session, img *image.Image) error {
+// fetchLayers downloads and unpacks the layers that are missing, and those that are here from elsewhere without being known to be what the
+// repository has.
+func (l *Library) fetchLayers(ctx context.Context, fl *flight, session *registry.Session, repo string, img *image.Image) error {
 	var missing []int
-	seen := map[v1.Hash]bool{}
-	var total int64
+	seen := map[archived]bool{}
+	var total, absent int64
 	for i, layer := range img.Layers {
-		if !l.layers.Has(layer) && !seen[layer.DiffID] {
-			seen[layer.DiffID] = true
-			missing = append(missing, i)
-			total += layer.Size
+		pair, here := archived{layer.Digest, layer.DiffID}, l.layers.Has(layer)
+		if seen[pair] || here && l.content.isArchived(layer) && l.content.isLocated(repo, layer.Digest) {
+			continue
+		}
+		seen[pair] = true
+		missing = append(missing, i)
+		if total += layer.Size; !here {
+			absent += layer.Size
 		}
 	}
 	fl.update(func(p *Progress) { p.Layers, p.Total = len(missing), total })
-	if err := image.Room(l.place.dir, total); err != nil {
+	if err := image.Room(l.place.dir, absent); err != nil {
 		return err
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(parallelLayers)
-	u := &unpacking{left: image.MaxImageBytes}
+	u := &unpacking{repo: repo, left: image.MaxImageBytes}
 	for _, i := range missing {
 		group.Go(func() error { return l.fetchLayer(ctx, fl, session, img, i, u) })
 	}
@@ -146,9 +153,28 @@ func (l *Library) fetchLayers(ctx context.Context, fl *flight, session *registry
 
 // unpacking unpacks one layer of an image after the other: together they have one budget.
 type unpacking struct {
+	// repo is the repository that the image is of.
+	repo string
+
 	mu    sync.Mutex
 	left  int64
 	total image.Unpacked
+}
+
+// isShown reports whether a layer that is here is what its blob holds, and whether the repository has that blob: asked, where it is not
+// known.
+func (l *Library) isShown(ctx context.Context, session *registry.Session, repo string, layer image.Layer) bool {
+	if !l.content.isArchived(layer) {
+		return false
+	}
+	if l.content.isLocated(repo, layer.Digest) {
+		return true
+	}
+	if session.Holds(ctx, registry.Blobs, layer.Digest.String()) != nil { // The download will say why, if it fails too.
+		return false
+	}
+	l.content.located(repo, layer.Digest)
+	return true
 }
 
 // fetchLayer downloads and unpacks one layer, unless another pull does.
@@ -159,7 +185,7 @@ func (l *Library) fetchLayer(ctx context.Context, fl *flight, session *registry.
 		return err
 	}
 	defer free()
-	if l.layers.Has(layer) {
+	if l.layers.Has(layer) && l.isShown(ctx, session, u.repo, layer) {
 		fl.update(func(p *Progress) { p.Done++; p.Bytes += layer.Size })
 		return nil
 	}
@@ -189,6 +215,8 @@ func (l *Library) fetchLayer(ctx context.Context, fl *flight, session *registry.
 	if err != nil {
 		return err
 	}
+	l.content.located(u.repo, layer.Digest)
+	l.content.archived(layer)
 	fl.update(func(p *Progress) { p.Done++; p.Bytes += layer.Size - max(told, before) })
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -200,6 +228,9 @@ func (l *Library) fetchLayer(ctx context.Context, fl *flight, session *registry.
 func (u *unpacking) unpack(ctx context.Context, store *image.Store, img *image.Image, i int) (image.Unpacked, error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	if store.Has(img.Layers[i]) { // From elsewhere: whether this blob holds it, nobody has seen yet.
+		return image.Unpacked{}, store.ProveLayer(ctx, img, i, u.left)
+	}
 	done, err := store.UnpackLayer(ctx, img, i, u.left)
 	u.left -= done.Bytes
 	return done, err

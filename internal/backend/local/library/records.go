@@ -29,6 +29,8 @@ type entry struct {
 	// Config is the digest of the configuration.
 	Config v1.Hash   `json:"config"`
 	Layers []v1.Hash `json:"layers"`
+	// Blobs are the digests of what Layers were unpacked from, in the same order.
+	Blobs []v1.Hash `json:"blobs,omitempty"`
 	// Layout is set when the blobs are in an OCI layout outside of the library.
 	Layout string `json:"layout,omitempty"`
 	// From says where it came from, At when; Downloaded how many bytes that were.
@@ -49,6 +51,9 @@ type tag struct {
 	From   string    `json:"from"`
 	At     time.Time `json:"at"`
 	Pinned bool      `json:"pinned,omitempty"`
+	// Imported says that it was brought by hand, Proofs who else opened it: see Verify.
+	Imported bool    `json:"imported,omitempty"`
+	Proofs   []proof `json:"proofs,omitempty"`
 }
 
 // places are the paths of a library.
@@ -188,10 +193,10 @@ func syncDir(dir string) error {
 func (l *Library) record(img *image.Image, layout, from string, downloaded int64, names []*tag) error {
 	now := l.cfg.Now()
 	e := l.images[img.Digest]
-	if e == nil || e.Layout != layout {
+	if e == nil || e.Layout != layout || len(e.Blobs) != len(e.Layers) {
 		e = &entry{Version: recordVersion, Manifest: img.Manifest, Config: img.ConfigDigest, Layout: layout, From: from, At: now, Downloaded: downloaded, used: now}
 		for _, layer := range img.Layers {
-			e.Layers = append(e.Layers, layer.DiffID)
+			e.Layers, e.Blobs = append(e.Layers, layer.DiffID), append(e.Blobs, layer.Digest)
 		}
 		if err := writeRecord(l.place.image(img.Digest), e); err != nil {
 			return err
@@ -201,16 +206,20 @@ func (l *Library) record(img *image.Image, layout, from string, downloaded int64
 	failpoint.Hit(failImageRecorded)
 	for _, t := range names {
 		if old := l.names[t.Name]; old != nil {
-			if old.Digest == t.Digest && old.Index == t.Index && !t.Pinned {
+			if old.Digest == img.Digest && old.Index == t.Index && !t.Pinned && !t.Imported && len(t.Proofs) == 0 {
 				continue
 			}
 			t.Pinned = t.Pinned || old.Pinned
+			if old.Digest == img.Digest { // Whoever opened that, opened this.
+				t.Imported, t.Proofs = t.Imported || old.Imported, withProofs(old.Proofs, t.Proofs...)
+			}
 		}
 		t.Version, t.Digest, t.From, t.At = recordVersion, img.Digest, from, now
 		if err := writeRecord(l.place.name(t.Name), t); err != nil {
 			return err
 		}
 		l.names[t.Name] = t
+		l.learnName(t)
 		failpoint.Hit(failNameRecorded)
 	}
 	return nil

@@ -19,7 +19,8 @@ import (
 // credentials are what a registry is told about who asks. They are read anew for each pull, so that a file which is replaced,
 // as mounted secrets are, counts at once.
 type credentials struct {
-	auth authn.Authenticator
+	auth     authn.Authenticator
+	identity Identity
 	// secrets are the texts that must not be in any message.
 	secrets []string
 }
@@ -58,16 +59,16 @@ func (c *Client) credentials(repo name.Repository) (credentials, error) {
 		}
 		found.ServerAddress = ""
 		if found != (types.AuthConfig{}) {
-			return fromConfig(found), nil
+			return fromConfig(key, found), nil
 		}
 	}
 	return none, nil
 }
 
-func fromConfig(a types.AuthConfig) credentials {
-	c := credentials{auth: authn.FromConfig(authn.AuthConfig{
-		Username: a.Username, Password: a.Password, Auth: a.Auth, IdentityToken: a.IdentityToken, RegistryToken: a.RegistryToken,
-	})}
+// fromConfig are the credentials of an entry of the file.
+func fromConfig(entry string, a types.AuthConfig) credentials {
+	config := authn.AuthConfig{Username: a.Username, Password: a.Password, Auth: a.Auth, IdentityToken: a.IdentityToken, RegistryToken: a.RegistryToken}
+	c := credentials{auth: authn.FromConfig(config), identity: identityOf(entry, config)}
 	basic := base64.StdEncoding.EncodeToString([]byte(a.Username + ":" + a.Password))
 	for _, s := range []string{a.Password, a.Auth, a.IdentityToken, a.RegistryToken, basic} {
 		if len(s) >= shortestSecret {

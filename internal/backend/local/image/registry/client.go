@@ -181,7 +181,7 @@ func (s *Session) Manifest(ctx context.Context, reference string) ([]byte, v1.De
 	if err := s.budget.pull(ctx); err != nil {
 		return nil, v1.Descriptor{}, s.failed(ctx, what, err)
 	}
-	data, kind, err := s.get(ctx, "manifests", reference, MaxManifestBytes)
+	data, kind, err := s.get(ctx, Manifests, reference, MaxManifestBytes)
 	if err != nil {
 		return nil, v1.Descriptor{}, s.failed(ctx, what, err)
 	}
@@ -204,7 +204,7 @@ func (s *Session) Small(ctx context.Context, d v1.Descriptor, limit int64) ([]by
 	if d.Size < 0 || d.Size > min(limit, MaxManifestBytes) {
 		return nil, s.failed(ctx, what, lie("it has %d bytes, at most %d make sense", d.Size, min(limit, MaxManifestBytes)))
 	}
-	data, _, err := s.get(ctx, "blobs", d.Digest.String(), d.Size)
+	data, _, err := s.get(ctx, Blobs, d.Digest.String(), d.Size)
 	switch {
 	case err != nil:
 		return nil, s.failed(ctx, what, err)
@@ -217,11 +217,11 @@ func (s *Session) Small(ctx context.Context, d v1.Descriptor, limit int64) ([]by
 }
 
 // get reads something small, with all attempts within the time for a manifest.
-func (s *Session) get(ctx context.Context, kind, id string, limit int64) (data []byte, contentType string, err error) {
+func (s *Session) get(ctx context.Context, kind Kind, id string, limit int64) (data []byte, contentType string, err error) {
 	within, cancel := context.WithTimeoutCause(ctx, s.client.cfg.Limits.Manifest, errManifestTime)
 	defer cancel()
 	err = s.client.again(within, s.budget, func() (bool, error) {
-		req, err := s.request(within, kind, id)
+		req, err := s.request(within, http.MethodGet, kind, id)
 		if err != nil {
 			return false, err
 		}
@@ -248,10 +248,10 @@ func (s *Session) get(ctx context.Context, kind, id string, limit int64) (data [
 	return data, contentType, timed(within, err)
 }
 
-// request makes a GET in the repository.
-func (s *Session) request(ctx context.Context, kind, id string) (*http.Request, error) {
+// request makes a request in the repository.
+func (s *Session) request(ctx context.Context, method string, kind Kind, id string) (*http.Request, error) {
 	u := fmt.Sprintf("%s://%s/v2/%s/%s/%s", s.repo.Scheme(), s.repo.RegistryStr(), s.repo.RepositoryStr(), kind, id)
-	return http.NewRequestWithContext(ctx, http.MethodGet, u, nil)
+	return http.NewRequestWithContext(ctx, method, u, nil)
 }
 
 func digestOf(data []byte) v1.Hash {

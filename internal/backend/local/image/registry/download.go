@@ -71,7 +71,7 @@ func (s *Session) fill(ctx context.Context, p *part) error {
 func (s *Session) fetch(ctx context.Context, p *part) error {
 	ctx, cancel := context.WithCancelCause(context.WithValue(ctx, forLayer{}, true))
 	defer cancel(nil)
-	req, err := s.request(ctx, "blobs", p.want.String())
+	req, err := s.request(ctx, http.MethodGet, Blobs, p.want.String())
 	if err != nil {
 		return err
 	}
