@@ -56,9 +56,12 @@ func (i Identity) sum(salt string) string {
 	return hex.EncodeToString(h.Sum(nil))
 }
 
+// Public reports whether it is the mark of nobody in particular.
+func (m Mark) Public() bool { return m == Mark{} }
+
 // Covers reports whether what was opened to whom the mark is of is open to i: it was open to everybody, or i is the same.
 func (m Mark) Covers(i Identity) bool {
-	return m == Mark{} || m.Entry == i.entry && hmac.Equal([]byte(m.Sum), []byte(i.sum(m.Salt)))
+	return m.Public() || m.Entry == i.entry && hmac.Equal([]byte(m.Sum), []byte(i.sum(m.Salt)))
 }
 
 // Holds asks whether the repository has a manifest, or a blob, without reading it: nil when it has. Errors are those of Manifest.
