@@ -4,7 +4,7 @@
 //go:debug updatemaxprocs=0
 
 // Command berm-shim is the small half of Berm that is beside and inside every sandbox: on the host it runs and watches one
-// container (shim), inside it is process 1 (init), also of a pod (pod), where
+// container (shim), inside it is process 1 (init) and names the sandbox where the host cannot (hostname), also of a pod (pod), where
 // it is installed by a container of its own (install) and reached through another process of it (connect). The server carries it within and starts it; it is not for people.
 package main
 
@@ -21,6 +21,7 @@ import (
 const usage = `usage: berm-shim shim --state DIR
        berm-shim init --fd N --open-files N | --dial SOCKET
        berm-shim hold FD PROGRAM ARG...
+       berm-shim hostname NAME
        berm-shim pod KEY [PROGRAM ARG...]
        berm-shim install DIR
        berm-shim connect SOCKET
@@ -44,6 +45,9 @@ func main() {
 		if fd, err := strconv.Atoi(os.Args[2]); err == nil && fd > 2 {
 			os.Exit(oci.Hold(fd, os.Args[3], os.Args[4:]))
 		}
+	}
+	if len(os.Args) == 3 && os.Args[1] == oci.HostnameVerb {
+		os.Exit(initd.Hostname(os.Args[2]))
 	}
 	if len(os.Args) > 2 && os.Args[1] == "pod" {
 		os.Exit(initd.RunPod(initd.Pod{Key: os.Args[2], Argv: os.Args[3:]}))

@@ -160,9 +160,6 @@ func (c *Config) check() error {
 	if c.Prepared && len(c.Main)+len(c.Files) > 0 {
 		return fmt.Errorf("a prepared sandbox has no main command and no files yet")
 	}
-	if c.Prepared && c.RuntimeKind.Dials() {
-		return fmt.Errorf("a sandbox of kind %s cannot be prepared: it would keep its host name", c.RuntimeKind)
-	}
 	if c.StopGrace < 0 || c.OutputLimit < 0 || c.Linger < 0 || c.StartTimeout < 0 {
 		return fmt.Errorf("a negative limit")
 	}

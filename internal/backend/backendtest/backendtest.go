@@ -25,8 +25,6 @@ type Options struct {
 	// NoTerminalEOF says that the kernel of sandboxes cannot end the input of a terminal: asking for it must end the command in an
 	// error.
 	NoTerminalEOF bool
-	// NotPrepared says that sandboxes cannot be prepared: pools say so, and stay empty.
-	NotPrepared bool
 	// NoPools says that the backend keeps nothing prepared, and refuses to.
 	NoPools bool
 	// Refused holds, by field path, changes that make Check refuse a work and name that path.

@@ -86,16 +86,6 @@ func (s *suite) testWarm() {
 		})
 		return
 	}
-	if s.opts.NotPrepared {
-		s.sub("none can be prepared", func(t *testing.T) {
-			s.setPools(t, pool(w, 1))
-			if p := s.b.Pools(); len(p) != 1 || p[0].Ready != 0 || p[0].Problem == "" || !p[0].RetryAt.IsZero() {
-				t.Errorf("%+v", p)
-			}
-			s.wantWarm(t, s.create(t, s.work("sleep", "infinity")), core.WarmFailing)
-		})
-		return
-	}
 	s.sub("a launch of the same digest takes one, and it is filled again", func(t *testing.T) {
 		s.setPools(t, pool(w, 2))
 		for range 3 {

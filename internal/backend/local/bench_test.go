@@ -54,6 +54,25 @@ func BenchmarkFirstOutput(b *testing.B) {
 	}
 }
 
+// BenchmarkFirstOutputOfGVisor is BenchmarkFirstOutput with runsc, which does not run bare as it does for us: from the request to the
+// first output of a command, of a new sandbox and of a prepared one.
+func BenchmarkFirstOutputOfGVisor(b *testing.B) {
+	be := open(b, withRuntime("runsc"))
+	var cold, warm []time.Duration
+	for b.Loop() {
+		cold = append(cold, firstOutput(b, be, work()))
+		b.StopTimer()
+		be.warmUp(warmWork(""), 1)
+		b.StartTimer()
+		warm = append(warm, firstOutput(b, be, warmWork("")))
+		b.StopTimer()
+		be.noPools()
+		b.StartTimer()
+	}
+	report(b, "exec", cold)
+	report(b, "warm", warm)
+}
+
 // BenchmarkExec measures one command in a running sandbox, from the call to the exit frame.
 func BenchmarkExec(b *testing.B) {
 	be := open(b)

@@ -46,6 +46,9 @@ func (b *Backend) needsOwn(w *backend.Work, o *order) string {
 	if b.cannotBind != "" {
 		return "mounted_files: " + b.cannotBind
 	}
+	if rt, err := b.runtime(o.runtime); err == nil && rt.kind.Dials() {
+		return "mounted_files: a sandbox of runtime " + rt.name + " has mounts of its own, which take no more once it is made"
+	}
 	found, err := b.find(o)
 	for _, f := range files {
 		if err == nil && found.Host && !inTmpfs(f.GetPath()) {

@@ -79,18 +79,15 @@ func (b *Backend) SetPools(_ context.Context, want []backend.Pool) error {
 			next[poolKey{w.OrgID, w.ProfileName}] = w
 		}
 	}
-	b.discard(b.pools.replace(next, b.cannotPrepare))
+	b.discard(b.pools.replace(next, cannotPrepare))
 	b.pools.wake()
 	return nil
 }
 
 // cannotPrepare says why nothing of a spec can ever be prepared here, "" when it can.
-func (b *Backend) cannotPrepare(want backend.Pool) string {
+func cannotPrepare(want backend.Pool) string {
 	if why := backend.UserScoped(want.Spec); why != "" {
 		return "nothing can be prepared before it is known for whom: " + why
-	}
-	if rt, err := b.runtime(want.Spec.GetRuntimeClass()); err == nil && rt.kind.Dials() {
-		return "nothing can be prepared with runtime " + rt.name + ": a sandbox would keep the host name that it was made with"
 	}
 	return ""
 }

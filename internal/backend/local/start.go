@@ -113,9 +113,6 @@ func (b *Backend) bringUp(ctx context.Context, s *sandbox, o *order, img *librar
 	if err != nil {
 		return nil, nil, err
 	}
-	if how.prepared && rt.kind.Dials() {
-		return nil, nil, fault.Preconditionf(fault.ReasonBackendUnsupported, "sandboxes of runtime %s cannot be prepared: their host name is given once", rt.name)
-	}
 	x, err := b.makeBox(s, o, img, rt)
 	if err != nil {
 		return nil, nil, err

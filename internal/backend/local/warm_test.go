@@ -38,7 +38,7 @@ func poolFor(w *backend.Work, size int) backend.Pool {
 // preparing runs a test under each runtime that can prepare sandboxes.
 func preparing(t *testing.T, f func(t *testing.T, runtime string)) {
 	t.Helper()
-	for _, name := range []string{"crun", "runc"} {
+	for _, name := range []string{"crun", "runc", "runsc"} {
 		t.Run(name, func(t *testing.T) { f(t, name) })
 	}
 }
@@ -118,16 +118,29 @@ func TestWarm(t *testing.T) {
 		b := open(t, withRuntime(runtime))
 		b.warmUp(warmWork(""), 1)
 		w := warmWork("", "sh", "-c", "echo $A > /tmp/main; exec sleep infinity")
-		w.Launch.MountedFiles = []*specpb.MountedFile{{Path: "/workspace/deep/f", Content: []byte("mounted\n")}, {Path: "/tmp/g", Content: []byte("too\n")}}
+		files := "mounted\ntoo\nro\n"
+		if runtime == "runsc" { // Its mounts are its own kernel's: a launch with files gets a sandbox of its own.
+			files = ""
+		} else {
+			w.Launch.MountedFiles = []*specpb.MountedFile{{Path: "/workspace/deep/f", Content: []byte("mounted\n")}, {Path: "/tmp/g", Content: []byte("too\n")}}
+		}
 		w.Launch.EnvironmentVariables = map[string]string{"A": "b"}
 		id := b.launch(w)
 		b.isRunning(id)
 		if v := b.verdict(id); v != "hit" {
 			t.Errorf("%q", v)
 		}
-		want := strings.Join([]string{"b", hostname(id), hostname(id), "127.0.1.1 " + hostname(id), "/workspace", "b", "mounted", "too", "ro", ""}, "\n")
-		if r := b.shell(id, "echo $A; uname -n; cat /etc/hostname; tail -1 /etc/hosts; pwd; cat /tmp/main /workspace/deep/f /tmp/g; (echo x > /tmp/g) 2>/dev/null || echo ro"); r.out != want {
+		want := strings.Join([]string{"b", hostname(id), hostname(id), "127.0.1.1 " + hostname(id), "/workspace", "b", files}, "\n")
+		look := "echo $A; uname -n; cat /etc/hostname; tail -1 /etc/hosts; pwd; cat /tmp/main"
+		if files != "" {
+			look += "; cat /workspace/deep/f /tmp/g; (echo x > /tmp/g) 2>/dev/null || echo ro"
+		}
+		if r := b.shell(id, look); r.out != want {
 			t.Errorf("%q, want %q", r.out, want)
+		}
+		// What gave it its name is no right of anybody inside.
+		if r := b.shell(id, "hostname other 2>/dev/null; /dev/berm/init hostname other 2>/dev/null; uname -n"); r.out != hostname(id)+"\n" {
+			t.Errorf("it could name itself: %q", r.out)
 		}
 		// It has the limits of its spec: the group is that of the slot.
 		s, err := b.get(id)
@@ -141,6 +154,28 @@ func TestWarm(t *testing.T) {
 			t.Error("nothing was submitted")
 		}
 	})
+}
+
+// TestWarmSaved: a sandbox that was prepared is saved and brought back as the launch made it.
+func TestWarmSaved(t *testing.T) {
+	b := open(t, withRuntime("runsc"))
+	b.warmUp(warmWork(""), 1)
+	w := warmWork("", "sleep", "infinity")
+	w.Launch.EnvironmentVariables = map[string]string{"A": "b"}
+	id := b.launch(w)
+	b.isRunning(id)
+	if v := b.verdict(id); v != "hit" {
+		t.Fatalf("%q", v)
+	}
+	if err := b.Suspend(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Resume(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	if r := b.shell(id, "echo $A; pwd; uname -n"); r.out != "b\n/workspace\n"+hostname(id)+"\n" {
+		t.Errorf("%q", r.out)
+	}
 }
 
 // TestWarmIsNobodys: what is prepared is seen by no observer and counts for nobody, and nothing that one sandbox left is in the next.

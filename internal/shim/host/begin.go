@@ -72,6 +72,7 @@ func (s *sandbox) beginPrepared() *wire.Error {
 		return wire.Errorf(wire.CodeInternal, "mounted files: %v", err)
 	}
 	failpoint.Hit(failAfterBinds)
+	s.receiveOutput(s.inside(), b.Main)
 	cfg := *s.cfg
 	cfg.Env, cfg.WorkDir, cfg.Main, cfg.Files = b.Env, b.WorkDir, b.Main, b.Files
 	answer := make(chan *wire.Error, 1)
@@ -98,7 +99,7 @@ func (s *sandbox) leavePrepared(b *shim.Begin) *wire.Error {
 	if err := shim.WriteRecord(s.cfg.Dir, next); err != nil {
 		return wire.Errorf(wire.CodeInternal, "record that the sandbox begins: %v", err)
 	}
-	s.record, s.main = next, b.Main
+	s.record, s.main, s.env, s.dir = next, b.Main, b.Env, b.WorkDir
 	return nil
 }
 
@@ -127,10 +128,14 @@ func (s *sandbox) markPrepared() error {
 }
 
 // rename gives the sandbox its host name. The init may not do that: it has no right over the sandbox's own namespace, and shall
-// have none. A thread of this process enters that namespace instead, and ends there.
+// have none. A thread of this process enters that namespace instead, and ends there; where the name is kept by a kernel of the
+// sandbox's own, the runtime has to help.
 func (s *sandbox) rename(name string) error {
 	if name == "" {
 		return nil
+	}
+	if s.cfg.RuntimeKind.Dials() {
+		return s.cfg.Container(s.reaper).SetHostname(name)
 	}
 	return s.fromWithin(func(pid int, start uint64) error { return renameIn(pid, start, name) })
 }

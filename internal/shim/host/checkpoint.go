@@ -360,8 +360,9 @@ func (s *sandbox) reconvene(m *meeting, token string) *wire.Error {
 	}
 	s.mu.Lock()
 	stopping := s.stopping // Whoever asks for a stop from here on tells this init.
+	env, dir := s.env, s.dir
 	s.mu.Unlock()
-	if werr := g.tell(wire.Request{Op: wire.OpSetup, Env: s.cfg.Env, Dir: s.cfg.WorkDir}, s.cfg.StartTimeout); werr != nil {
+	if werr := g.tell(wire.Request{Op: wire.OpSetup, Env: env, Dir: dir}, s.cfg.StartTimeout); werr != nil {
 		return werr
 	}
 	if s.hasMain() {

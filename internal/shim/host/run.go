@@ -113,8 +113,11 @@ type sandbox struct {
 	killed   bool // the shim sent SIGKILL
 	// givenUp is why the shim sent it without a stop, "" when it did not.
 	givenUp string
-	// main is the main process's command, unstarted why a prepared sandbox could not start it.
+	// main is the main process's command, unstarted why a prepared sandbox could not start it. env and dir are what commands get unless
+	// their request says otherwise.
 	main      []string
+	env       []string
+	dir       string
 	unstarted *wire.Error
 	deadline  time.Time
 	timer     *time.Timer
@@ -183,7 +186,7 @@ func newSandbox(dir string) (*sandbox, error) {
 		record: shim.Record{
 			ID: cfg.ID, Phase: shim.PhaseCreated, Boot: boot, ShimPID: os.Getpid(), CreatedAt: time.Now().UTC(), Session: session,
 		},
-		main: cfg.Main, prepared: make(chan struct{}), beginning: beginning{done: make(chan struct{})},
+		main: cfg.Main, env: cfg.Env, dir: cfg.WorkDir, prepared: make(chan struct{}), beginning: beginning{done: make(chan struct{})},
 		left: make(chan syscall.WaitStatus, 1), finales: make(chan finale, 1),
 		stop: make(chan struct{}), running: make(chan struct{}), ended: make(chan struct{}), removed: make(chan struct{}),
 		forgotten: make(chan struct{}), unattended: make(chan struct{}), lasting: make(chan struct{}, MaxConns),

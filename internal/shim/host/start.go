@@ -98,12 +98,18 @@ func (s *sandbox) converse(m *meeting) *wire.Error {
 	if err != nil {
 		return wire.Errorf(wire.CodeInternal, "%v", err)
 	}
-	if s.cfg.RuntimeKind.Dials() && len(s.cfg.Main) > 0 {
-		for _, stream := range []wire.Stream{wire.Stdout, wire.Stderr} {
-			s.copies.Go(func() { s.receiveMain(g, stream) })
-		}
-	}
+	s.receiveOutput(g, s.cfg.Main)
 	return g.begin(s.cfg)
+}
+
+// receiveOutput begins to take the output of a main process that is about to start, from an init that inherited no pipes for it.
+func (s *sandbox) receiveOutput(g *guest, main []string) {
+	if !s.cfg.RuntimeKind.Dials() || len(main) == 0 {
+		return
+	}
+	for _, stream := range []wire.Stream{wire.Stdout, wire.Stderr} {
+		s.copies.Go(func() { s.receiveMain(g, stream) })
+	}
 }
 
 // receive makes the init at the other end of a connection the sandbox's. One that floods it ends the sandbox.
