@@ -16,26 +16,29 @@ func (d *daemon) writeFrom(s *stream, req wire.Request) {
 		return
 	}
 	u := &upload{daemon: d, req: req, dir: -1, fd: -1}
-	var werr *wire.Error
-	d.files.call(func() { werr = u.open() })
-	if werr == nil && req.Offset > 0 {
-		werr = u.verify()
-	}
-	defer d.files.call(u.close)
+	werr := u.run(s)
+	d.files.call(u.close) // Before the answer: who has it finds the place free.
 	if werr != nil {
 		s.fail(werr)
-		return
-	}
-	if err := wire.Write(s, wire.TypeOK, nil); err != nil {
-		return
-	}
-	if werr := u.receive(s); werr != nil {
-		s.fail(werr)
-		return
-	}
-	if u.done {
+	} else if u.done {
 		_ = wire.Write(s, wire.TypeOK, nil)
 	}
+}
+
+// run takes the file. Without an error and without u.done there is nobody to tell.
+func (u *upload) run(s *stream) *wire.Error {
+	var werr *wire.Error
+	u.daemon.files.call(func() { werr = u.open() })
+	if werr == nil && u.req.Offset > 0 {
+		werr = u.verify()
+	}
+	if werr != nil {
+		return werr
+	}
+	if err := wire.Write(s, wire.TypeOK, nil); err != nil {
+		return nil //nolint:nilerr // Its caller is gone.
+	}
+	return u.receive(s)
 }
 
 // upload is a file that is being written beside the one that it will replace.
