@@ -1,6 +1,10 @@
 package backend
 
-import "time"
+import (
+	"time"
+
+	"github.com/bermhq/berm/internal/core/fault"
+)
 
 // LogQuery says which main process output is wanted. The zero value is all that is kept.
 type LogQuery struct {
@@ -40,7 +44,7 @@ type LogFrame struct {
 // End is the offset behind the frame.
 func (f LogFrame) End() int64 { return f.Offset + f.Lost + int64(len(f.Data)) }
 
-// LogReader reads main process output. Only Close may be called from another goroutine.
+// LogReader reads main process output. Only Close may be called from another goroutine; it ends a Recv that waits, with an error.
 type LogReader interface {
 	// Session names the run; offsets of another run mean nothing.
 	Session() string
@@ -49,4 +53,9 @@ type LogReader interface {
 	// is there.
 	Recv() (LogFrame, error)
 	Close() error
+}
+
+// ErrLogsClosed is what Recv returns of a LogReader that was closed.
+func ErrLogsClosed() error {
+	return fault.New(fault.Canceled, "CANCELED", "the reader of the output was closed")
 }

@@ -135,6 +135,32 @@ func (s *suite) testLogs() {
 		}
 		_ = r.Close()
 	})
+	s.sub("it ends when another goroutine closes it", func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(s.ctx, patience)
+		defer cancel()
+		r, err := s.b.Logs(ctx, s.create(t, s.work("sh", "-c", "echo ready; sleep infinity")), backend.LogQuery{Follow: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.Recv(); err != nil {
+			t.Fatal(err)
+		}
+		ended := make(chan error, 1)
+		go func() {
+			_, err := r.Recv()
+			ended <- err
+		}()
+		time.AfterFunc(10*time.Millisecond, func() { _ = r.Close() })
+		if err := <-ended; err == nil || errors.Is(err, io.EOF) || ctx.Err() != nil {
+			t.Errorf("%v, %v", err, ctx.Err())
+		}
+		if _, err := r.Recv(); err == nil || errors.Is(err, io.EOF) {
+			t.Errorf("after the end: %v", err)
+		}
+		if err := r.Close(); err != nil {
+			t.Errorf("closed again: %v", err)
+		}
+	})
 }
 
 func (s *suite) resumeLogs(t *testing.T, id string) {

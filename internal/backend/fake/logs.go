@@ -155,7 +155,8 @@ func (b *Backend) Logs(ctx context.Context, id string, q backend.LogQuery) (back
 	if o == nil {
 		return nil, fault.NotFoundf(fault.ReasonSandboxNotFound, "sandbox %s is not known here", id)
 	}
-	r := &logs{o: o, ctx: ctx, follow: q.Follow}
+	r := &logs{o: o, follow: q.Follow}
+	r.ctx, r.cancel = context.WithCancelCause(ctx)
 	if q.Session == "" {
 		at, cut := o.begin(q)
 		r.offset, r.behind = at, at
@@ -191,6 +192,7 @@ func (b *Backend) keep(id string, s *sandbox) {
 type logs struct {
 	o      *mainLog
 	ctx    context.Context //nolint:containedctx // a reader lives as long as its request
+	cancel context.CancelCauseFunc
 	follow bool
 	// offset is that of the next byte; what lies before behind is a gap.
 	offset, behind int64
@@ -198,7 +200,10 @@ type logs struct {
 
 func (r *logs) Session() string { return r.o.session }
 
-func (r *logs) Close() error { return nil }
+func (r *logs) Close() error {
+	r.cancel(backend.ErrLogsClosed())
+	return nil
+}
 
 // Recv returns the next frame.
 func (r *logs) Recv() (backend.LogFrame, error) {

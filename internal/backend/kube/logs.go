@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"sync"
 
 	"github.com/bermhq/berm/internal/backend"
 	"github.com/bermhq/berm/internal/core/fault"
@@ -23,8 +24,10 @@ func (b *Backend) Logs(ctx context.Context, id string, q backend.LogQuery) (back
 	} else if out = b.keptOutput(id); out == nil {
 		return nil, unknown(id)
 	}
-	l := &logs{id: id, ctx: ctx, closing: b.ctx, out: out, follow: q.Follow}
+	l := &logs{id: id, closing: b.ctx, out: out, follow: q.Follow}
+	l.ctx, l.cancel = context.WithCancelCause(ctx)
 	if err := l.begin(q); err != nil {
+		l.cancel(err)
 		return nil, err
 	}
 	return l, nil
@@ -34,8 +37,11 @@ func (b *Backend) Logs(ctx context.Context, id string, q backend.LogQuery) (back
 type logs struct {
 	id           string
 	ctx, closing context.Context //nolint:containedctx // a reader lives as long as its request
+	cancel       context.CancelCauseFunc
 	out          *output
 	follow       bool
+	// mu is held by Recv, and by Close once that ended.
+	mu sync.Mutex
 	// offset is that of the next byte, gap, when larger, that of the next byte there is.
 	offset, gap int64
 	next        *wire.Output
@@ -103,16 +109,28 @@ func (l *logs) unreadable(err error) error {
 // Session names the run.
 func (l *logs) Session() string { return l.out.session }
 
-// Close ends the reader.
+// Close ends the reader, and a Recv that waits.
 func (l *logs) Close() error {
+	l.cancel(backend.ErrLogsClosed())
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.release()
+}
+
+// release closes the source.
+func (l *logs) release() error {
 	if l.reader == nil {
 		return nil
 	}
-	return l.reader.Close()
+	err := l.reader.Close()
+	l.reader = nil
+	return err
 }
 
 // Recv returns the next frame.
 func (l *logs) Recv() (backend.LogFrame, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	for {
 		if f, ok := l.ready(); ok {
 			return f, nil
@@ -168,8 +186,7 @@ func (l *logs) fetch() error {
 		l.next, l.gap = &o, max(l.gap, o.Offset)
 		return nil
 	case errors.Is(err, spool.ErrGap): // Overtaken: it goes on with what there is.
-		_ = l.Close()
-		l.reader = nil
+		_ = l.release()
 		if first, err := spool.Oldest(l.out.spool()); err == nil {
 			l.gap = max(l.gap, first.Offset)
 		}

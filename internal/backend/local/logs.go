@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"sync"
 	"time"
 
 	"github.com/bermhq/berm/internal/backend"
@@ -29,8 +30,10 @@ func (b *Backend) Logs(ctx context.Context, id string, q backend.LogQuery) (back
 			return nil, err
 		}
 	}
-	l := &logs{b: b, id: id, ctx: ctx, follow: q.Follow}
+	l := &logs{b: b, id: id, follow: q.Follow}
+	l.ctx, l.cancel = context.WithCancelCause(ctx)
 	if err := l.begin(q); err != nil {
+		l.cancel(err)
 		return nil, err
 	}
 	return l, nil
@@ -41,8 +44,11 @@ type logs struct {
 	b       *Backend
 	id      string
 	ctx     context.Context //nolint:containedctx // a reader lives as long as its request
+	cancel  context.CancelCauseFunc
 	follow  bool
 	session string
+	// mu is held by Recv, and by Close once that ended.
+	mu sync.Mutex
 	// offset is that of the next byte. next is a piece that waits behind a gap.
 	offset int64
 	gap    int64
@@ -170,8 +176,16 @@ func (l *logs) unreadable(err error) error {
 // Session names the run.
 func (l *logs) Session() string { return l.session }
 
-// Close ends the reader.
+// Close ends the reader, and a Recv that waits.
 func (l *logs) Close() error {
+	l.cancel(backend.ErrLogsClosed())
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.release()
+}
+
+// release closes the source.
+func (l *logs) release() error {
 	var err error
 	if l.live != nil {
 		err = l.live.Close()
@@ -185,6 +199,8 @@ func (l *logs) Close() error {
 
 // Recv returns the next frame.
 func (l *logs) Recv() (backend.LogFrame, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	for {
 		if f, ok := l.ready(); ok {
 			return f, nil
@@ -254,7 +270,7 @@ func (l *logs) fetch() error {
 		return l.finish()
 	}
 	// Overtaken, moved, or the shim went: what there is now is found anew, from the next offset on.
-	_ = l.Close()
+	_ = l.release()
 	return l.again(err)
 }
 
