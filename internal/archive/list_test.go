@@ -46,8 +46,11 @@ func TestBare(t *testing.T) {
 		t.Errorf("%+v", e)
 	}
 	for what, other := range map[string]archive.Entry{
-		"size": {e.Mode, e.Size + 1, e.ModTime}, "mode": {e.Mode | 0o111, e.Size, e.ModTime}, "time": {e.Mode, e.Size, e.ModTime.Add(1)},
-		"directory": {e.Mode | fs.ModeDir, e.Size, e.ModTime}, "link": {e.Mode | fs.ModeSymlink, e.Size, e.ModTime},
+		"size":      {Mode: e.Mode, Size: e.Size + 1, ModTime: e.ModTime},
+		"mode":      {Mode: e.Mode | 0o111, Size: e.Size, ModTime: e.ModTime},
+		"time":      {Mode: e.Mode, Size: e.Size, ModTime: e.ModTime.Add(1)},
+		"directory": {Mode: e.Mode | fs.ModeDir, Size: e.Size, ModTime: e.ModTime},
+		"link":      {Mode: e.Mode | fs.ModeSymlink, Size: e.Size, ModTime: e.ModTime},
 	} {
 		if other.Same(info, archive.Options{}) {
 			t.Errorf("another %s is the same", what)

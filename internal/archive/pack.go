@@ -2,6 +2,7 @@ package archive
 
 import (
 	"archive/tar"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -35,6 +36,9 @@ func Pack(w io.Writer, dir *os.Root, name string, o Options) error {
 	default:
 		err = p.dir(dir, name, self, info, 0)
 	}
+	if err == nil && p.left > MaxNotes {
+		err = p.tell(self, fmt.Sprintf("%d more are left out that are not named", p.left-MaxNotes))
+	}
 	if err != nil {
 		return err
 	}
@@ -46,10 +50,17 @@ type packer struct {
 	o       Options
 	buf     []byte
 	entries int
+	// left is how much was left out.
+	left int
 }
 
 // header writes one.
 func (p *packer) header(as string, info fs.FileInfo, link string) error {
+	return p.headerOf(as, info, link, Piece{})
+}
+
+// headerOf writes the header of a file that may come without its beginning.
+func (p *packer) headerOf(as string, info fs.FileInfo, link string, piece Piece) error {
 	if p.entries++; p.entries > MaxEntries {
 		return fmt.Errorf("more than %d files and directories", MaxEntries)
 	}
@@ -60,18 +71,19 @@ func (p *packer) header(as string, info fs.FileInfo, link string) error {
 	if err != nil {
 		return err
 	}
-	mode := p.o.permissions(info.Mode())
-	h.Name, h.Mode, h.Format = as, int64(mode.Perm()), tar.FormatPAX
-	for bit, is := range map[int64]fs.FileMode{0o1000: fs.ModeSticky, 0o2000: fs.ModeSetgid, 0o4000: fs.ModeSetuid} {
-		if mode&is != 0 {
-			h.Mode |= bit
-		}
-	}
+	h.Name, h.Mode, h.Format = as, int64(Bits(p.o.permissions(info.Mode()))), tar.FormatPAX
 	if h.Typeflag == tar.TypeDir {
 		h.Name += "/"
 	}
-	if p.o.Bare && h.Typeflag == tar.TypeReg {
+	switch {
+	case p.o.Bare && h.Typeflag == tar.TypeReg:
 		h.PAXRecords, h.Size = map[string]string{Size: strconv.FormatInt(h.Size, 10)}, 0
+		if of := p.o.partOf(info); of != "" {
+			h.PAXRecords[PartOf] = of
+		}
+	case piece.Offset > 0:
+		h.PAXRecords = map[string]string{Offset: strconv.FormatInt(piece.Offset, 10), Prefix: hex.EncodeToString(piece.Prefix)}
+		h.Size -= piece.Offset
 	}
 	// Whose it is says something of the one side that the other need not know.
 	h.Uid, h.Gid, h.Uname, h.Gname = 0, 0, "", ""
@@ -79,8 +91,15 @@ func (p *packer) header(as string, info fs.FileInfo, link string) error {
 	return p.tar.WriteHeader(h)
 }
 
-// note tells the other side what was left out.
+// note tells the other side what was left out, as far as somebody may want to read it.
 func (p *packer) note(name, why string) error {
+	if p.left++; p.left > MaxNotes {
+		return nil
+	}
+	return p.tell(name, why)
+}
+
+func (p *packer) tell(name, why string) error {
 	p.o.left(name, why)
 	return p.tar.WriteHeader(&tar.Header{Typeflag: tar.TypeXGlobalHeader, PAXRecords: map[string]string{Note: clip(name) + "\n" + why}})
 }
@@ -187,6 +206,8 @@ func (p *packer) file(dir *os.Root, name, as string, seen fs.FileInfo) error {
 		return nil
 	case p.o.Bare:
 		return p.header(as, seen, "")
+	case p.o.partOf(seen) != "":
+		return nil // It is as if it were not there yet.
 	}
 	var f *os.File
 	var info fs.FileInfo
@@ -196,10 +217,34 @@ func (p *packer) file(dir *os.Root, name, as string, seen fs.FileInfo) error {
 		return named(err, as)
 	}
 	defer p.o.call(func() { _ = f.Close() })
-	if err := p.header(as, info, ""); err != nil {
+	piece, err := p.begin(f, as, info)
+	if err == nil {
+		err = p.headerOf(as, info, "", piece)
+	}
+	if err != nil {
 		return err
 	}
-	for left := info.Size(); left > 0; {
+	return p.content(f, as, info.Size()-piece.Offset)
+}
+
+// begin finds out where the content begins that the other side has not, and goes there.
+func (p *packer) begin(f *os.File, as string, info fs.FileInfo) (piece Piece, err error) {
+	if p.o.From == nil || info.Size() < MinPart {
+		return piece, nil
+	}
+	piece.Offset, piece.Prefix, err = p.o.From(as, f, info.Size())
+	if err == nil && piece.Offset > 0 {
+		p.o.call(func() { _, err = f.Seek(piece.Offset, io.SeekStart) })
+	}
+	if err != nil {
+		return piece, named(err, as)
+	}
+	return piece, nil
+}
+
+// content writes so much of a file.
+func (p *packer) content(f *os.File, as string, left int64) (err error) {
+	for left > 0 {
 		var n int
 		p.o.call(func() { n, err = f.Read(p.buf[:min(left, chunk)]) })
 		if n > 0 {

@@ -2,8 +2,6 @@ package archive
 
 import (
 	"archive/tar"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -18,36 +16,35 @@ import (
 // over a directory, and nothing else that is there is touched: a file where a directory is to be, or the reverse, is an error.
 // Each file is replaced whole or not at all. The stream may be anybody's; what it must not hold is refused with ErrUnsafe.
 func Unpack(r io.Reader, dir *os.Root, name string, o Options) error {
-	u := &unpacker{tar: tar.NewReader(r), o: o, buf: make([]byte, chunk)}
+	u := &unpacker{stream: stream{tar: tar.NewReader(r), note: o.left}, o: o, buf: make([]byte, chunk)}
 	defer u.unwind(0)
 	for {
-		h, err := u.tar.Next()
+		h, err := u.next()
 		if errors.Is(err, io.EOF) {
 			break
 		}
+		if err == nil {
+			err = u.entry(dir, name, h)
+		}
 		if err != nil {
-			return fmt.Errorf("archive: %w", err)
-		}
-		if h.Typeflag == tar.TypeXGlobalHeader {
-			at, why, _ := strings.Cut(h.PAXRecords[Note], "\n")
-			o.left(at, why)
-			continue
-		}
-		if err := u.entry(dir, name, h); err != nil {
 			return err
 		}
 	}
 	if u.entries == 0 {
 		return fmt.Errorf("%w: it is empty", ErrUnsafe)
 	}
+	if u.left > MaxNotes {
+		o.left(self, fmt.Sprintf("%d more links that lead out", u.left-MaxNotes))
+	}
 	return u.leave(0)
 }
 
 type unpacker struct {
-	tar     *tar.Reader
-	o       Options
-	buf     []byte
-	entries int
+	stream
+	o   Options
+	buf []byte
+	// left is how many links were left out here.
+	left int
 	// open are the directories from the top to where the stream is.
 	open []*openDir
 	// single: the archive is one file.
@@ -67,9 +64,6 @@ type openDir struct {
 
 // entry makes one.
 func (u *unpacker) entry(dir *os.Root, name string, h *tar.Header) error {
-	if u.entries++; u.entries > MaxEntries {
-		return fmt.Errorf("%w: more than %d entries", ErrUnsafe, MaxEntries)
-	}
 	for k := range h.PAXRecords {
 		if strings.HasPrefix(k, "GNU.sparse") {
 			return unsafe(h.Name, "is sparse")
@@ -158,7 +152,7 @@ func (d *openDir) claim(name string) bool {
 func (u *unpacker) make(dir *os.Root, name, as string, h *tar.Header) (err error) {
 	switch h.Typeflag {
 	case tar.TypeReg:
-		err = u.file(dir, name, h)
+		err = u.file(dir, name, as, h)
 	case tar.TypeDir:
 		if len(u.open) >= MaxDepth {
 			return unsafe(as, "is nested deeper than %d", MaxDepth)
@@ -166,7 +160,9 @@ func (u *unpacker) make(dir *os.Root, name, as string, h *tar.Header) (err error
 		err = u.dir(dir, name, as, h)
 	case tar.TypeSymlink:
 		if !u.o.KeepLinks && leadsOut(path.Dir(as), h.Linkname) {
-			u.o.left(as, "it is a link that leads out")
+			if u.left++; u.left <= MaxNotes {
+				u.o.left(as, "it is a link that leads out")
+			}
 			return nil
 		}
 		if len(h.Linkname) > maxLink || strings.ContainsRune(h.Linkname, 0) {
@@ -287,72 +283,48 @@ func (u *unpacker) link(dir *os.Root, name, target string) error {
 }
 
 // file writes beside the file that will be replaced, and replaces it when all is there.
-func (u *unpacker) file(dir *os.Root, name string, h *tar.Header) (err error) {
-	var temp string
-	var f *os.File
-	u.o.call(func() { f, temp, err = u.create(dir) })
+func (u *unpacker) file(dir *os.Root, name, as string, h *tar.Header) error {
+	piece, err := pieceOf(as, h)
 	if err != nil {
 		return err
 	}
-	if err = u.content(f); err == nil {
-		u.o.call(func() { err = f.Chmod(u.o.permissions(h.FileInfo().Mode())) })
+	open := u.small
+	switch {
+	case u.o.Large != nil && piece.Size >= MinPart:
+		open = u.o.Large
+	case piece.Offset > 0:
+		return unsafe(as, "comes without its beginning, which nobody has")
 	}
-	u.o.call(func() {
-		if !u.o.Sweep { // Otherwise it is locked until it has its name.
-			err = errors.Join(err, f.Close())
-		}
-		if err == nil && !h.ModTime.IsZero() {
-			err = dir.Chtimes(temp, h.ModTime, h.ModTime)
-		}
-		if err == nil {
-			err = replace(dir, temp, name)
-		}
-		if err != nil {
-			_ = dir.Remove(temp)
-		}
-		if u.o.Sweep {
-			err = errors.Join(err, f.Close())
-		}
-	})
+	f, err := open(dir, name, piece)
+	if err != nil {
+		return err
+	}
+	broken, err := u.content(f)
+	if err == nil && broken == nil {
+		err = f.Finish(u.o.permissions(h.FileInfo().Mode()), h.ModTime)
+	}
+	f.Close(broken)
+	if broken != nil {
+		return broken
+	}
 	return err
 }
 
-func (u *unpacker) content(f *os.File) error {
+// content writes what comes of a file. broken is an error of the stream, err one of the file.
+func (u *unpacker) content(f Part) (broken, err error) {
 	for {
-		n, err := u.tar.Read(u.buf)
+		n, rerr := u.tar.Read(u.buf)
 		if n > 0 {
-			var werr error
-			u.o.call(func() { _, werr = f.Write(u.buf[:n]) })
-			if werr != nil {
-				return werr
+			if _, err := f.Write(u.buf[:n]); err != nil {
+				return nil, err
 			}
 			u.o.progress(u.entries, int64(n))
 		}
-		if errors.Is(err, io.EOF) {
-			return nil
+		if errors.Is(rerr, io.EOF) {
+			return nil, nil
 		}
-		if err != nil {
-			return err
+		if rerr != nil {
+			return rerr, nil
 		}
 	}
-}
-
-// replace gives a finished file or link its name. Only another file or link goes for it.
-func replace(dir *os.Root, temp, name string) error {
-	info, err := dir.Lstat(name)
-	if err == nil && !info.Mode().IsRegular() && info.Mode()&fs.ModeSymlink == 0 {
-		return fmt.Errorf("there is %s where a file is to be", kindOf(info.Mode()))
-	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return dir.Rename(temp, name)
-}
-
-func tempName() (string, error) {
-	var r [8]byte
-	if _, err := rand.Read(r[:]); err != nil {
-		return "", err
-	}
-	return tempPrefix + hex.EncodeToString(r[:]), nil
 }

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"io"
 	"time"
+
+	"github.com/bermhq/berm/internal/archive"
 )
 
 // Transfers move single files so that what broke off can be gone on with. Their errors are those of ReadFile and WriteFile, and of
@@ -21,7 +23,7 @@ type Transfers interface {
 	FileState(ctx context.Context, id, path, name string) (FileState, error)
 }
 
-// MaxSkip is how many bytes the names of an ArchivePart may have together, by SkipSize.
+// MaxSkip is how many bytes the names that an ArchivePart leaves out may have together, by SkipSize.
 const MaxSkip = 512 << 10
 
 // ArchivePart is what ReadArchive packs of a directory. The zero value is all.
@@ -30,6 +32,9 @@ type ArchivePart struct {
 	Bare bool
 	// Skip names files that are not packed, as they would be named in the archive.
 	Skip []string
+	// Begun are files of which the caller has the beginning, at most archive.MaxBegun. Those of at least archive.MinPart bytes that still
+	// begin so come without it, and say so; the others come whole.
+	Begun []archive.Begun
 }
 
 // SkipSize is what a name counts: about what it has as JSON.

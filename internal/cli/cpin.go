@@ -54,13 +54,10 @@ func (s *session) fileIn(ctx context.Context, c *client.Client, dir *os.Root, na
 
 // wireMode returns the bits of a mode as Unix has them.
 func wireMode(m fs.FileMode, setuid bool) uint32 {
-	bits := uint32(m.Perm())
-	for is, bit := range map[fs.FileMode]uint32{fs.ModeSticky: unix.S_ISVTX, fs.ModeSetgid: unix.S_ISGID, fs.ModeSetuid: unix.S_ISUID} {
-		if m&is != 0 && (setuid || is == fs.ModeSticky) {
-			bits |= bit
-		}
+	if !setuid {
+		m &^= fs.ModeSetuid | fs.ModeSetgid
 	}
-	return bits
+	return archive.Bits(m)
 }
 
 // attempt copies what is missing; with resume it looks for what is there.

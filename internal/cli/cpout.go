@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	bermv1 "github.com/bermhq/berm/gen/berm/v1"
+	"github.com/bermhq/berm/internal/archive"
 	"github.com/bermhq/berm/internal/client"
 	"github.com/bermhq/berm/internal/core/fault"
 )
@@ -165,11 +166,9 @@ func (d *download) mode(info *bermv1.FileInfo) fs.FileMode {
 	if d.was != nil {
 		return d.was.Mode().Perm()
 	}
-	mode := fs.FileMode(info.GetMode()).Perm()
-	for bit, is := range map[uint32]fs.FileMode{0o1000: fs.ModeSticky, 0o2000: fs.ModeSetgid, 0o4000: fs.ModeSetuid} {
-		if info.GetMode()&bit != 0 && (d.flags.setuid || is == fs.ModeSticky) {
-			mode |= is
-		}
+	mode := archive.Mode(info.GetMode())
+	if !d.flags.setuid {
+		mode &^= fs.ModeSetuid | fs.ModeSetgid
 	}
 	return mode
 }

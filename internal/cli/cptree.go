@@ -20,7 +20,8 @@ import (
 	"github.com/bermhq/berm/internal/core/fault"
 )
 
-// treeUpload is a directory on its way into a sandbox. An attempt that goes on leaves out the files that are there already.
+// treeUpload is a directory on its way into a sandbox. An attempt that goes on leaves out the files that are there already, and of a
+// large one that is there in part what is there.
 type treeUpload struct {
 	id, to, as, local string
 	dir               *os.Root
@@ -111,19 +112,34 @@ func (u *treeUpload) attempt(ctx context.Context, c *client.Client, resume bool)
 		u.moved += n
 		u.progress.progress(entries, n)
 	}}
+	if !resume {
+		u.progress.begin(0)
+		return u.send(ctx, c, o)
+	}
+	err := u.goOn(ctx, c, o, true)
+	if fault.HasReason(err, fault.ReasonFileChanged) {
+		u.progress.say("%s; copying it from its beginning", fault.From(err).Message)
+		err = u.goOn(ctx, c, o, false)
+	}
+	return err
+}
+
+// goOn sends what is missing in the sandbox. Without parts, files that are there in part are sent as a whole.
+func (u *treeUpload) goOn(ctx context.Context, c *client.Client, o archive.Options, parts bool) error {
 	u.progress.begin(0)
-	if resume {
-		there, err := remoteList(ctx, c, u.id, path.Join(u.parent, u.name))
-		if err != nil {
-			return err
+	there, err := remoteList(ctx, c, u.id, path.Join(u.parent, u.name))
+	if err != nil {
+		return err
+	}
+	o.Skip = func(name string, info fs.FileInfo) bool {
+		e, ok := there[name]
+		if ok = ok && e.Same(info, o); ok {
+			u.progress.before += info.Size()
 		}
-		o.Skip = func(name string, info fs.FileInfo) bool {
-			e, ok := there[name]
-			if ok = ok && e.Same(info, o); ok {
-				u.progress.before += info.Size()
-			}
-			return ok
-		}
+		return ok
+	}
+	if parts {
+		o.From = u.from(ctx, begunThere(there))
 	}
 	return u.send(ctx, c, o)
 }
@@ -163,6 +179,7 @@ type treeDownload struct {
 	name            string
 	options         archive.Options
 	progress        *copyProgress
+	here            begunHere
 	moved           int64
 }
 
@@ -179,7 +196,7 @@ func (s *session) treeOut(ctx context.Context, c *client.Client, d *treeDownload
 		}
 	}
 	d.dir, d.name, d.progress = dir, name, s.progressOf(flags, "copied to "+d.local)
-	d.options = archive.Options{KeepSetuid: flags.setuid, KeepLinks: flags.links, Sweep: true, Left: d.progress.left, Progress: func(entries int, n int64) {
+	d.options = archive.Options{KeepSetuid: flags.setuid, KeepLinks: flags.links, Sweep: true, Large: d.take, Left: d.progress.left, Progress: func(entries int, n int64) {
 		d.moved += n
 		d.progress.progress(entries, n)
 	}}
@@ -203,6 +220,10 @@ func (d *treeDownload) attempt(ctx context.Context, c *client.Client, resume boo
 			return err
 		}
 		req.Skip = d.complete(list)
+		defer d.here.close()
+		if req.Begun, err = d.begun(ctx, list, req.Skip); err != nil {
+			return err
+		}
 	}
 	stream, err := c.Files().ReadArchive(ctx, req)
 	if err != nil {
@@ -214,6 +235,20 @@ func (d *treeDownload) attempt(ctx context.Context, c *client.Client, resume boo
 	}
 	_, err = io.Copy(io.Discard, in) // Whether it is whole is known at the end of the stream alone.
 	return err
+}
+
+// begun says which files are here in part.
+func (d *treeDownload) begun(ctx context.Context, list map[string]archive.Entry, complete []string) (out []*bermv1.BegunFile, err error) {
+	top, err := archive.OpenDir(d.dir, d.name)
+	if err != nil {
+		return nil, nil // nothing is here yet, or what is will be told when it is written
+	}
+	defer func() { _ = top.Close() }()
+	found, err := d.here.find(ctx, top, list, complete)
+	for _, b := range found {
+		out = append(out, &bermv1.BegunFile{Name: b.Name, Offset: b.Offset, PrefixSha256: b.Prefix})
+	}
+	return out, err
 }
 
 // complete returns the names of files that are here as they are there: the largest first, as many as can be said.

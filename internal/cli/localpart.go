@@ -35,8 +35,7 @@ func (p *localPart) open(resume bool) error {
 	if p.file != nil {
 		return nil
 	}
-	sum := sha256.Sum256([]byte(p.name))
-	p.temp = ".berm-part-" + hex.EncodeToString(sum[:8])
+	p.temp = partName(p.name)
 	for range partTries {
 		f, err := p.take()
 		switch {
@@ -61,6 +60,12 @@ func (p *localPart) open(resume bool) error {
 		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) // As long as it is written nobody sweeps it away.
 	}
 	return err
+}
+
+// partName is what a file is called until it is whole.
+func partName(name string) string {
+	sum := sha256.Sum256([]byte(name))
+	return ".berm-part-" + hex.EncodeToString(sum[:8])
 }
 
 var errPartGone = errors.New("the file went away")

@@ -2,8 +2,11 @@ package control
 
 import (
 	"context"
+	"crypto/sha256"
+	"fmt"
 	"io"
 
+	"github.com/bermhq/berm/internal/archive"
 	"github.com/bermhq/berm/internal/backend"
 	"github.com/bermhq/berm/internal/core"
 	"github.com/bermhq/berm/internal/core/fault"
@@ -18,12 +21,8 @@ func (s *Service) ReadArchive(ctx context.Context, p core.Principal, id, path st
 	if err := checkPath(path); err != nil {
 		return nil, err
 	}
-	size := 0
-	for _, name := range part.Skip {
-		size += backend.SkipSize(name)
-	}
-	if size > backend.MaxSkip {
-		return nil, fault.Invalidf(fault.ReasonInvalidRequest, "too much is to be left out").WithField("skip", "%d bytes of names, the limit is %d", size, backend.MaxSkip)
+	if err := checkPart(part); err != nil {
+		return nil, err
 	}
 	link, err := s.reach(ctx, p.OrgID, id)
 	if err != nil {
@@ -37,6 +36,31 @@ func (s *Service) ReadArchive(ctx context.Context, p core.Principal, id, path st
 		return nil, withPath(s.linkFault(ctx, p.OrgID, id, err), path)
 	}
 	return &busyReader{ReadCloser: r, over: over}, nil
+}
+
+// checkPart refuses what no archive can be asked for.
+func checkPart(part backend.ArchivePart) error {
+	f := fault.Invalidf(fault.ReasonInvalidRequest, "what is to be packed makes no sense")
+	size := 0
+	for _, name := range part.Skip {
+		size += backend.SkipSize(name)
+	}
+	if len(part.Begun) > archive.MaxBegun {
+		f.WithField("begun", "%d files, the limit is %d", len(part.Begun), archive.MaxBegun)
+	}
+	for i, b := range part.Begun[:min(len(part.Begun), archive.MaxBegun)] {
+		size += backend.SkipSize(b.Name)
+		switch {
+		case b.Offset <= 0:
+			f.WithField(fmt.Sprintf("begun[%d].offset", i), "%d is not positive", b.Offset)
+		case len(b.Prefix) != sha256.Size:
+			f.WithField(fmt.Sprintf("begun[%d].prefix_sha256", i), "%d bytes, a SHA-256 digest has %d", len(b.Prefix), sha256.Size)
+		}
+	}
+	if size > backend.MaxSkip {
+		f.WithField("skip", "%d bytes of names, with those of begun, the limit is %d", size, backend.MaxSkip)
+	}
+	return orNil(f)
 }
 
 // WriteArchive unpacks an archive in a running sandbox: below path under name where path is a directory, else as path. Errors

@@ -38,7 +38,9 @@ func (d *daemon) readArchive(s *stream, req wire.Request) {
 		return
 	}
 	w := &dataWriter{to: s, buf: make([]byte, wire.HeaderSize+wire.MaxData), used: wire.HeaderSize}
-	o := archive.Options{KeepSetuid: true, KeepLinks: true, Bare: req.Bare, Enter: noPseudo, Call: d.files.call}
+	o := archive.Options{
+		KeepSetuid: true, KeepLinks: true, Bare: req.Bare, Enter: noPseudo, Call: d.files.call, PartOf: d.partOf, From: d.begun(s, req),
+	}
 	if len(req.Skip) > 0 {
 		skip := make(map[string]bool, len(req.Skip))
 		for _, name := range req.Skip {
@@ -63,9 +65,9 @@ func (d *daemon) writeArchive(s *stream, req wire.Request) {
 	d.archives <- struct{}{}
 	defer func() { <-d.archives }()
 	var dir *os.Root
-	var name string
+	var at, name string
 	var err error
-	d.files.call(func() { dir, name, err = openPlace(req.Path, req.Name) })
+	d.files.call(func() { dir, at, name, err = openPlace(req.Path, req.Name) })
 	if err != nil {
 		s.fail(archiveError(req.Path, err))
 		return
@@ -75,7 +77,7 @@ func (d *daemon) writeArchive(s *stream, req wire.Request) {
 		return
 	}
 	r := &dataReader{from: s.frames}
-	err = archive.Unpack(r, dir, name, archive.Options{KeepSetuid: true, KeepLinks: true, Call: d.files.call})
+	err = archive.Unpack(r, dir, name, archive.Options{KeepSetuid: true, KeepLinks: true, Call: d.files.call, Large: d.large(path.Join(at, name))})
 	if err == nil {
 		_, err = io.Copy(io.Discard, r) // Padding; and it must end as it should.
 	}
@@ -116,22 +118,22 @@ func openTree(p string) (dir *os.Root, name string, info fs.FileInfo, err error)
 	return dir, name, info, nil
 }
 
-// openPlace opens the directory that an archive goes to, making what is missing, and returns the name that it gets there.
-func openPlace(p, name string) (*os.Root, string, error) {
-	at, name, err := placeOf(p, name)
-	if err != nil {
-		return nil, "", err
+// openPlace opens the directory that an archive goes to, making what is missing, and returns its path and the name that the archive
+// gets there.
+func openPlace(p, name string) (dir *os.Root, at, as string, err error) {
+	if at, as, err = placeOf(p, name); err != nil {
+		return nil, "", "", err
 	}
-	if name == "" {
-		name = "."
+	if as == "" {
+		as = "."
 	}
 	fd, err := openDir(at) // It makes what is missing, and refuses pseudo file systems.
 	if err != nil {
-		return nil, "", err
+		return nil, "", "", err
 	}
 	closeFD(fd)
-	dir, err := openRoot(at)
-	return dir, name, err
+	dir, err = openRoot(at)
+	return dir, at, as, err
 }
 
 // placeOf returns the directory that what is written to p goes to, and its name there: where p is a directory, the one given.

@@ -95,6 +95,25 @@ func (l *partials) look(key partialKey) (p partial, known bool) {
 	return partial{}, false
 }
 
+// made says which file a beginning is.
+func (l *partials) made(p *partial, is fileID) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p.file = is
+}
+
+// nameOf returns the name of the file that a file is the beginning of, "" for what is none.
+func (l *partials) nameOf(is fileID) string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for key, p := range l.list {
+		if p.file == is {
+			return key.name
+		}
+	}
+	return ""
+}
+
 // keep leaves what was written for another to go on with, for a while.
 func (l *partials) keep(key partialKey, p *partial, remove func()) {
 	l.mu.Lock()
@@ -169,21 +188,19 @@ func (p *partial) is(st *unix.Stat_t) bool {
 }
 
 // create makes the file. What has its name is removed, unless it is a directory.
-func (p *partial) create(dir int) (int, error) {
+func (p *partial) create(dir int) (fd int, is fileID, err error) {
 	if err := unix.Unlinkat(dir, p.temp, 0); err != nil && !errors.Is(err, unix.ENOENT) {
-		return 0, err
+		return 0, is, err
 	}
-	fd, err := openAt(dir, p.temp, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW, 0o600)
-	if err != nil {
-		return 0, err
+	if fd, err = openAt(dir, p.temp, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW, 0o600); err != nil {
+		return 0, is, err
 	}
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
 		closeFD(fd)
-		return 0, err
+		return 0, is, err
 	}
-	p.file = idOf(&st)
-	return fd, nil
+	return fd, idOf(&st), nil
 }
 
 // open opens the file again, and nothing that was put in its place.

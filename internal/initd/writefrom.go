@@ -57,7 +57,7 @@ type upload struct {
 	done      bool
 }
 
-// open finds the place and the beginning that is there, or makes one.
+// open finds the place.
 func (u *upload) open() *wire.Error {
 	at, name, err := placeOf(u.req.Path, u.req.Name)
 	if err != nil {
@@ -71,6 +71,11 @@ func (u *upload) open() *wire.Error {
 		u.dir = -1
 		return uploadError(u.req.Path, err)
 	}
+	return u.begin(at)
+}
+
+// begin finds the beginning that is there, or makes one. The directory is open; at is its path.
+func (u *upload) begin(at string) *wire.Error {
 	if err := u.replaceable(); err != nil {
 		return uploadError(u.req.Path, err)
 	}
@@ -78,29 +83,36 @@ func (u *upload) open() *wire.Error {
 	if err := unix.Fstat(u.dir, &st); err != nil {
 		return systemError(u.req.Path, err)
 	}
-	u.key = partialKey{dir: idOf(&st), name: name}
+	u.key = partialKey{dir: idOf(&st), name: u.name}
 	if u.req.Offset > 0 {
 		return u.reopen()
 	}
 	if u.part = u.daemon.partials.begin(u.key, at); u.part != nil {
-		u.kept = true
-		if u.fd, err = u.part.create(u.dir); err == nil {
+		if err := u.create(); err == nil {
+			u.kept = true
 			return nil
 		}
-		u.fd = -1
 		u.daemon.partials.forget(u.key, u.part)
 	}
 	// Somebody else writes it too, or something stands in the way: this one goes its own way, and the last to end counts.
-	u.kept = false
 	temp, err := tempName()
 	if err == nil {
 		u.part = &partial{path: at, temp: temp}
-		u.fd, err = u.part.create(u.dir)
+		err = u.create()
 	}
 	if err != nil {
-		u.fd = -1
 		return uploadError(u.req.Path, err)
 	}
+	return nil
+}
+
+func (u *upload) create() error {
+	fd, is, err := u.part.create(u.dir)
+	if err != nil {
+		return err
+	}
+	u.fd = fd
+	u.daemon.partials.made(u.part, is)
 	return nil
 }
 
@@ -173,10 +185,8 @@ func (u *upload) receive(s *stream) *wire.Error {
 				u.worthless = true
 				return fileError(u.req.Path, wire.CodeInvalid, fmt.Sprintf("more came than the %d bytes that it was to have", u.req.Size))
 			}
-			u.daemon.files.call(func() { err = writeAll(u.fd, f.Payload) })
-			if err != nil {
-				u.worthless = true // A full disk is not to stay full.
-				return uploadError(u.req.Path, err)
+			if werr := u.write(f.Payload); werr != nil {
+				return werr
 			}
 		case wire.TypeEnd:
 			if total != u.req.Size {
@@ -190,6 +200,17 @@ func (u *upload) receive(s *stream) *wire.Error {
 			return fileError(u.req.Path, wire.CodeInvalid, fmt.Sprintf("frame of type %d while a file is written", f.Type))
 		}
 	}
+}
+
+// write adds to the file.
+func (u *upload) write(p []byte) *wire.Error {
+	var err error
+	u.daemon.files.call(func() { err = writeAll(u.fd, p) })
+	if err != nil {
+		u.worthless = true // A full disk is not to stay full.
+		return uploadError(u.req.Path, err)
+	}
+	return nil
 }
 
 // commit gives the file its mode, time and name.

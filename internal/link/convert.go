@@ -8,6 +8,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	linkv1 "github.com/bermhq/berm/gen/berm/link/v1"
+	"github.com/bermhq/berm/internal/archive"
 	"github.com/bermhq/berm/internal/backend"
 	"github.com/bermhq/berm/internal/core"
 	"github.com/bermhq/berm/internal/core/fault"
@@ -223,6 +224,22 @@ func clippedMap(m map[string]string) map[string]string {
 			break
 		}
 		out[clip(k, MaxText)] = clip(v, MaxText)
+	}
+	return out
+}
+
+// Begun returns the files of an archive that are there in part.
+func Begun(list []*linkv1.BegunFile) (out []archive.Begun) {
+	for _, b := range list {
+		out = append(out, archive.Begun{Name: b.GetName(), Offset: b.GetOffset(), Prefix: b.GetPrefixSha256()})
+	}
+	return out
+}
+
+// BegunMessages is the reverse of Begun.
+func BegunMessages(list []archive.Begun) (out []*linkv1.BegunFile) {
+	for _, b := range list {
+		out = append(out, &linkv1.BegunFile{Name: b.Name, Offset: b.Offset, PrefixSha256: b.Prefix})
 	}
 	return out
 }

@@ -174,7 +174,11 @@ func (c *Client) open(ctx context.Context, req wire.Request) (*conn, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, contextFault(err)
 	}
-	if err := checkStrings(slices.Concat(req.Argv, req.Env, []string{req.Dir, req.Path, req.Name}, req.Skip)); err != nil {
+	texts := slices.Concat(req.Argv, req.Env, []string{req.Dir, req.Path, req.Name}, req.Skip)
+	for _, b := range req.Begun {
+		texts = append(texts, b.Name)
+	}
+	if err := checkStrings(texts); err != nil {
 		return nil, fault.Invalidf(fault.ReasonInvalidRequest, "%v", err)
 	}
 	if err := checkEnv(req.Env); err != nil {

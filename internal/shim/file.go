@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/bermhq/berm/internal/archive"
 	"github.com/bermhq/berm/internal/shim/wire"
 )
 
@@ -29,6 +30,15 @@ type Upload struct {
 	Prefix       []byte
 }
 
+// ArchivePart is what ReadArchive packs. The zero value is all.
+type ArchivePart struct {
+	// Bare leaves out the content of files, Skip the files of these names.
+	Bare bool
+	Skip []string
+	// Begun are files of which the caller has the beginning; those that still begin so come without it.
+	Begun []archive.Begun
+}
+
 // WriteOptions refines WriteFile.
 type WriteOptions struct {
 	// Mode is the permission of a new file, 0 is 0644; an existing file keeps its own.
@@ -45,9 +55,9 @@ func (c *Client) ReadFile(ctx context.Context, path string, limit int64) (io.Rea
 }
 
 // ReadArchive packs a directory or a file of the sandbox (package archive). The reader fails if anything could not be packed
-// whole. bare leaves out the content of files, skip the files of these names.
-func (c *Client) ReadArchive(ctx context.Context, path string, bare bool, skip []string) (io.ReadCloser, error) {
-	r, _, err := c.read(ctx, wire.Request{Op: wire.OpReadArchive, Path: path, Bare: bare, Skip: skip})
+// whole.
+func (c *Client) ReadArchive(ctx context.Context, path string, part ArchivePart) (io.ReadCloser, error) {
+	r, _, err := c.read(ctx, wire.Request{Op: wire.OpReadArchive, Path: path, Bare: part.Bare, Skip: part.Skip, Begun: part.Begun})
 	return r, err
 }
 

@@ -113,5 +113,58 @@ check "a directory out: what changed was copied again" "changed" "$(cat "$WORK/o
 check "a directory out: all is here after --resume" "$(sums "$tree" | grep -v ' ./sub/0$')" "$(sums "$WORK/out/tree" | grep -v ' ./sub/0$')"
 chmod -R u+w "$tree" "$WORK/out"
 
+# A large file in a directory goes on at the byte where it was, between files that are whole, in a directory that will be read-only.
+deep=$WORK/deep; mkdir -p "$deep/a/b"
+echo first >"$deep/a/1"; mv "$big" "$deep/a/b/large"; echo last >"$deep/z"; chmod 555 "$deep/a/b"
+ENOUGH=$((40 << 20))
+inparts() { inside 'stat -c %s /workspace/deep/a/b/.berm-part-* 2>/dev/null'; }
+outparts() { stat -c %s "$WORK"/out/deep/a/b/.berm-part-* 2>/dev/null; }
+# saved: what had been seen to be there was not copied again.
+saved() {
+  local mb; mb=$(sed -n 's/.*, \([0-9.]*\) MB of it from before.*/\1/p' "$WORK/errs" | tail -n 1)
+  [ "${mb%.*}" -ge $((ENOUGH / 1000000)) ] 2>/dev/null && echo yes || cat "$WORK/errs"
+}
+same_in() { [ "$(sums "$deep")" = "$(inside 'cd /workspace/deep && find . -type f -exec sha256sum {} + | sort')" ] && inside 'stat -c %a /workspace/deep/a/b'; }
+same_out() { [ "$(sums "$deep")" = "$(sums "$WORK/out/deep")" ] && stat -c %a "$WORK/out/deep/a/b"; }
+clear_in() { inside 'chmod -R u+w /workspace/deep; rm -rf /workspace/deep'; }
+clear_out() { chmod -R u+w "$WORK/out/deep"; rm -rf "$WORK/out/deep"; }
+
+"$BERM" cp "$deep" "$id:/workspace/" 2>"$WORK/errs" & copy=$!
+middle $copy inparts && crash_server
+wait $copy; check "a large file of a directory, in: goes on by itself when the server is killed" "0 yes" "$? $(saved)"
+check "a large file of a directory, in: all is there" 555 "$(same_in)"
+"$BERM" cp "$id:/workspace/deep" "$WORK/out" 2>"$WORK/errs" & copy=$!
+middle $copy outparts && crash_server
+wait $copy; check "a large file of a directory, out: goes on by itself when the server is killed" "0 yes" "$? $(saved)"
+check "a large file of a directory, out: all is here" 555 "$(same_out)"
+clear_in; clear_out
+
+"$BERM" cp -q "$deep" "$id:/workspace/" & copy=$!
+middle $copy inparts && kill -9 $copy; wait $copy 2>/dev/null
+"$BERM" cp --resume "$deep" "$id:/workspace/" 2>"$WORK/errs"; check "a large file of a directory, in: --resume" "0 yes" "$? $(saved)"
+check "a large file of a directory, in: all is there after --resume" 555 "$(same_in)"
+"$BERM" cp -q "$id:/workspace/deep" "$WORK/out" & copy=$!
+middle $copy outparts && kill -9 $copy; wait $copy 2>/dev/null
+"$BERM" cp --resume "$id:/workspace/deep" "$WORK/out" 2>"$WORK/errs"; check "a large file of a directory, out: --resume" "0 yes" "$? $(saved)"
+check "a large file of a directory, out: all is here after --resume" 555 "$(same_out)"
+check "a large file of a directory: nothing else is left" "" "$(inside 'find /workspace/deep -name ".berm-*"'; find "$WORK/out" -name ".berm-*")"
+
+# What the sandbox changed in between, on either side, is told and copied from its beginning.
+clear_in
+"$BERM" cp -q "$deep" "$id:/workspace/" & copy=$!
+middle $copy inparts && kill -9 $copy; wait $copy 2>/dev/null
+inside 'printf x | dd of=$(echo /workspace/deep/a/b/.berm-part-*) bs=1 seek=1000 conv=notrunc' 2>/dev/null
+"$BERM" cp --resume "$deep" "$id:/workspace/" 2>"$WORK/errs"; check "a large file of a directory, in: --resume of what the sandbox changed" 0 $?
+check "a large file of a directory, in: it is told" "yes" "$(grep -q 'has changed.*from its beginning' "$WORK/errs" && echo yes || cat "$WORK/errs")"
+check "a large file of a directory, in: all is there" 555 "$(same_in)"
+clear_out
+"$BERM" cp -q "$id:/workspace/deep" "$WORK/out" & copy=$!
+middle $copy outparts && kill -9 $copy; wait $copy 2>/dev/null
+inside 'chmod u+w /workspace/deep/a/b/large; printf x | dd of=/workspace/deep/a/b/large bs=1 seek=1000 conv=notrunc' 2>/dev/null
+"$BERM" cp --resume "$id:/workspace/deep" "$WORK/out" 2>"$WORK/errs"; check "a large file of a directory, out: --resume of a source that changed" 0 $?
+check "a large file of a directory, out: it is told" "yes" "$(grep -q 'has changed since.*from its beginning' "$WORK/errs" && echo yes || cat "$WORK/errs")"
+check "a large file of a directory, out: it is what the source is now" "$(inside 'sha256sum </workspace/deep/a/b/large')" "$(sha256sum <"$WORK/out/deep/a/b/large")"
+chmod -R u+w "$deep" "$WORK/out"
+
 echo "$passed passed, $failed failed"
 [ $failed -eq 0 ]

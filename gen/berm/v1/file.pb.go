@@ -34,7 +34,10 @@ type ReadArchiveRequest struct {
 	// Files come without their content: with a size of 0, and their own in a PAX record BERM.size.
 	Bare bool `protobuf:"varint,3,opt,name=bare,proto3" json:"bare,omitempty"`
 	// Files that are left out, by the names that they have in the archive. As JSON they may have 512 KiB together.
-	Skip          []string `protobuf:"bytes,4,rep,name=skip,proto3" json:"skip,omitempty"`
+	Skip []string `protobuf:"bytes,4,rep,name=skip,proto3" json:"skip,omitempty"`
+	// Files of which the caller has the beginning, at most 16; their names count with those of skip. Those of 1 MiB and more that still begin so come without
+	// it, and say that in the PAX records BERM.offset and BERM.prefix; the others come whole.
+	Begun         []*BegunFile `protobuf:"bytes,5,rep,name=begun,proto3" json:"begun,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -97,6 +100,77 @@ func (x *ReadArchiveRequest) GetSkip() []string {
 	return nil
 }
 
+func (x *ReadArchiveRequest) GetBegun() []*BegunFile {
+	if x != nil {
+		return x.Begun
+	}
+	return nil
+}
+
+// BegunFile is a file of an archive of which somebody has the beginning.
+type BegunFile struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The name that it has in the archive.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// How much is there, in bytes.
+	Offset int64 `protobuf:"varint,2,opt,name=offset,proto3" json:"offset,omitempty"`
+	// The SHA-256 digest of that, 32 bytes.
+	PrefixSha256  []byte `protobuf:"bytes,3,opt,name=prefix_sha256,json=prefixSha256,proto3" json:"prefix_sha256,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BegunFile) Reset() {
+	*x = BegunFile{}
+	mi := &file_berm_v1_file_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BegunFile) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BegunFile) ProtoMessage() {}
+
+func (x *BegunFile) ProtoReflect() protoreflect.Message {
+	mi := &file_berm_v1_file_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BegunFile.ProtoReflect.Descriptor instead.
+func (*BegunFile) Descriptor() ([]byte, []int) {
+	return file_berm_v1_file_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *BegunFile) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *BegunFile) GetOffset() int64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
+func (x *BegunFile) GetPrefixSha256() []byte {
+	if x != nil {
+		return x.PrefixSha256
+	}
+	return nil
+}
+
 // ReadArchiveResponse is a piece of a tar archive of regular files, directories and symbolic links. Its first entry is named "."
 // and is what was asked for; the others are relative to it and come depth first. Modes (set-user-id bits too), times and links are
 // as in the sandbox, so whoever unpacks it must not trust it. A global PAX header with the record BERM.note names what is left
@@ -110,7 +184,7 @@ type ReadArchiveResponse struct {
 
 func (x *ReadArchiveResponse) Reset() {
 	*x = ReadArchiveResponse{}
-	mi := &file_berm_v1_file_proto_msgTypes[1]
+	mi := &file_berm_v1_file_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -122,7 +196,7 @@ func (x *ReadArchiveResponse) String() string {
 func (*ReadArchiveResponse) ProtoMessage() {}
 
 func (x *ReadArchiveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_v1_file_proto_msgTypes[1]
+	mi := &file_berm_v1_file_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -135,7 +209,7 @@ func (x *ReadArchiveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadArchiveResponse.ProtoReflect.Descriptor instead.
 func (*ReadArchiveResponse) Descriptor() ([]byte, []int) {
-	return file_berm_v1_file_proto_rawDescGZIP(), []int{1}
+	return file_berm_v1_file_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *ReadArchiveResponse) GetData() []byte {
@@ -159,7 +233,7 @@ type WriteArchiveRequest struct {
 
 func (x *WriteArchiveRequest) Reset() {
 	*x = WriteArchiveRequest{}
-	mi := &file_berm_v1_file_proto_msgTypes[2]
+	mi := &file_berm_v1_file_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -171,7 +245,7 @@ func (x *WriteArchiveRequest) String() string {
 func (*WriteArchiveRequest) ProtoMessage() {}
 
 func (x *WriteArchiveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_v1_file_proto_msgTypes[2]
+	mi := &file_berm_v1_file_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -184,7 +258,7 @@ func (x *WriteArchiveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteArchiveRequest.ProtoReflect.Descriptor instead.
 func (*WriteArchiveRequest) Descriptor() ([]byte, []int) {
-	return file_berm_v1_file_proto_rawDescGZIP(), []int{2}
+	return file_berm_v1_file_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *WriteArchiveRequest) GetRequest() isWriteArchiveRequest_Request {
@@ -244,7 +318,7 @@ type WriteArchiveInit struct {
 
 func (x *WriteArchiveInit) Reset() {
 	*x = WriteArchiveInit{}
-	mi := &file_berm_v1_file_proto_msgTypes[3]
+	mi := &file_berm_v1_file_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -256,7 +330,7 @@ func (x *WriteArchiveInit) String() string {
 func (*WriteArchiveInit) ProtoMessage() {}
 
 func (x *WriteArchiveInit) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_v1_file_proto_msgTypes[3]
+	mi := &file_berm_v1_file_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -269,7 +343,7 @@ func (x *WriteArchiveInit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteArchiveInit.ProtoReflect.Descriptor instead.
 func (*WriteArchiveInit) Descriptor() ([]byte, []int) {
-	return file_berm_v1_file_proto_rawDescGZIP(), []int{3}
+	return file_berm_v1_file_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *WriteArchiveInit) GetSandboxId() string {
@@ -302,7 +376,7 @@ type WriteArchiveResponse struct {
 
 func (x *WriteArchiveResponse) Reset() {
 	*x = WriteArchiveResponse{}
-	mi := &file_berm_v1_file_proto_msgTypes[4]
+	mi := &file_berm_v1_file_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -314,7 +388,7 @@ func (x *WriteArchiveResponse) String() string {
 func (*WriteArchiveResponse) ProtoMessage() {}
 
 func (x *WriteArchiveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_v1_file_proto_msgTypes[4]
+	mi := &file_berm_v1_file_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -327,7 +401,7 @@ func (x *WriteArchiveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteArchiveResponse.ProtoReflect.Descriptor instead.
 func (*WriteArchiveResponse) Descriptor() ([]byte, []int) {
-	return file_berm_v1_file_proto_rawDescGZIP(), []int{4}
+	return file_berm_v1_file_proto_rawDescGZIP(), []int{5}
 }
 
 // WriteFileRequest is init, once and first, and then data.
@@ -344,7 +418,7 @@ type WriteFileRequest struct {
 
 func (x *WriteFileRequest) Reset() {
 	*x = WriteFileRequest{}
-	mi := &file_berm_v1_file_proto_msgTypes[5]
+	mi := &file_berm_v1_file_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -356,7 +430,7 @@ func (x *WriteFileRequest) String() string {
 func (*WriteFileRequest) ProtoMessage() {}
 
 func (x *WriteFileRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_v1_file_proto_msgTypes[5]
+	mi := &file_berm_v1_file_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -369,7 +443,7 @@ func (x *WriteFileRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteFileRequest.ProtoReflect.Descriptor instead.
 func (*WriteFileRequest) Descriptor() ([]byte, []int) {
-	return file_berm_v1_file_proto_rawDescGZIP(), []int{5}
+	return file_berm_v1_file_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *WriteFileRequest) GetRequest() isWriteFileRequest_Request {
@@ -430,7 +504,7 @@ type WriteFileInit struct {
 
 func (x *WriteFileInit) Reset() {
 	*x = WriteFileInit{}
-	mi := &file_berm_v1_file_proto_msgTypes[6]
+	mi := &file_berm_v1_file_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -442,7 +516,7 @@ func (x *WriteFileInit) String() string {
 func (*WriteFileInit) ProtoMessage() {}
 
 func (x *WriteFileInit) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_v1_file_proto_msgTypes[6]
+	mi := &file_berm_v1_file_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -455,7 +529,7 @@ func (x *WriteFileInit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteFileInit.ProtoReflect.Descriptor instead.
 func (*WriteFileInit) Descriptor() ([]byte, []int) {
-	return file_berm_v1_file_proto_rawDescGZIP(), []int{6}
+	return file_berm_v1_file_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *WriteFileInit) GetSandboxId() string {
@@ -507,7 +581,7 @@ type ResumableWrite struct {
 
 func (x *ResumableWrite) Reset() {
 	*x = ResumableWrite{}
-	mi := &file_berm_v1_file_proto_msgTypes[7]
+	mi := &file_berm_v1_file_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -519,7 +593,7 @@ func (x *ResumableWrite) String() string {
 func (*ResumableWrite) ProtoMessage() {}
 
 func (x *ResumableWrite) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_v1_file_proto_msgTypes[7]
+	mi := &file_berm_v1_file_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -532,7 +606,7 @@ func (x *ResumableWrite) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumableWrite.ProtoReflect.Descriptor instead.
 func (*ResumableWrite) Descriptor() ([]byte, []int) {
-	return file_berm_v1_file_proto_rawDescGZIP(), []int{7}
+	return file_berm_v1_file_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ResumableWrite) GetName() string {
@@ -584,7 +658,7 @@ type FileInfo struct {
 
 func (x *FileInfo) Reset() {
 	*x = FileInfo{}
-	mi := &file_berm_v1_file_proto_msgTypes[8]
+	mi := &file_berm_v1_file_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -596,7 +670,7 @@ func (x *FileInfo) String() string {
 func (*FileInfo) ProtoMessage() {}
 
 func (x *FileInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_v1_file_proto_msgTypes[8]
+	mi := &file_berm_v1_file_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -609,7 +683,7 @@ func (x *FileInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FileInfo.ProtoReflect.Descriptor instead.
 func (*FileInfo) Descriptor() ([]byte, []int) {
-	return file_berm_v1_file_proto_rawDescGZIP(), []int{8}
+	return file_berm_v1_file_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *FileInfo) GetSize() int64 {
@@ -646,7 +720,7 @@ type GetFileStateRequest struct {
 
 func (x *GetFileStateRequest) Reset() {
 	*x = GetFileStateRequest{}
-	mi := &file_berm_v1_file_proto_msgTypes[9]
+	mi := &file_berm_v1_file_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -658,7 +732,7 @@ func (x *GetFileStateRequest) String() string {
 func (*GetFileStateRequest) ProtoMessage() {}
 
 func (x *GetFileStateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_v1_file_proto_msgTypes[9]
+	mi := &file_berm_v1_file_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -671,7 +745,7 @@ func (x *GetFileStateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetFileStateRequest.ProtoReflect.Descriptor instead.
 func (*GetFileStateRequest) Descriptor() ([]byte, []int) {
-	return file_berm_v1_file_proto_rawDescGZIP(), []int{9}
+	return file_berm_v1_file_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *GetFileStateRequest) GetSandboxId() string {
@@ -710,7 +784,7 @@ type FileState struct {
 
 func (x *FileState) Reset() {
 	*x = FileState{}
-	mi := &file_berm_v1_file_proto_msgTypes[10]
+	mi := &file_berm_v1_file_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -722,7 +796,7 @@ func (x *FileState) String() string {
 func (*FileState) ProtoMessage() {}
 
 func (x *FileState) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_v1_file_proto_msgTypes[10]
+	mi := &file_berm_v1_file_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -735,7 +809,7 @@ func (x *FileState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FileState.ProtoReflect.Descriptor instead.
 func (*FileState) Descriptor() ([]byte, []int) {
-	return file_berm_v1_file_proto_rawDescGZIP(), []int{10}
+	return file_berm_v1_file_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *FileState) GetFile() *FileInfo {
@@ -776,7 +850,7 @@ type ReadFileRequest struct {
 
 func (x *ReadFileRequest) Reset() {
 	*x = ReadFileRequest{}
-	mi := &file_berm_v1_file_proto_msgTypes[11]
+	mi := &file_berm_v1_file_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -788,7 +862,7 @@ func (x *ReadFileRequest) String() string {
 func (*ReadFileRequest) ProtoMessage() {}
 
 func (x *ReadFileRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_v1_file_proto_msgTypes[11]
+	mi := &file_berm_v1_file_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -801,7 +875,7 @@ func (x *ReadFileRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadFileRequest.ProtoReflect.Descriptor instead.
 func (*ReadFileRequest) Descriptor() ([]byte, []int) {
-	return file_berm_v1_file_proto_rawDescGZIP(), []int{11}
+	return file_berm_v1_file_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ReadFileRequest) GetSandboxId() string {
@@ -847,7 +921,7 @@ type ReadFileResponse struct {
 
 func (x *ReadFileResponse) Reset() {
 	*x = ReadFileResponse{}
-	mi := &file_berm_v1_file_proto_msgTypes[12]
+	mi := &file_berm_v1_file_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -859,7 +933,7 @@ func (x *ReadFileResponse) String() string {
 func (*ReadFileResponse) ProtoMessage() {}
 
 func (x *ReadFileResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_v1_file_proto_msgTypes[12]
+	mi := &file_berm_v1_file_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -872,7 +946,7 @@ func (x *ReadFileResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadFileResponse.ProtoReflect.Descriptor instead.
 func (*ReadFileResponse) Descriptor() ([]byte, []int) {
-	return file_berm_v1_file_proto_rawDescGZIP(), []int{12}
+	return file_berm_v1_file_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ReadFileResponse) GetResponse() isReadFileResponse_Response {
@@ -925,7 +999,7 @@ type WriteFileResponse struct {
 
 func (x *WriteFileResponse) Reset() {
 	*x = WriteFileResponse{}
-	mi := &file_berm_v1_file_proto_msgTypes[13]
+	mi := &file_berm_v1_file_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -937,7 +1011,7 @@ func (x *WriteFileResponse) String() string {
 func (*WriteFileResponse) ProtoMessage() {}
 
 func (x *WriteFileResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_v1_file_proto_msgTypes[13]
+	mi := &file_berm_v1_file_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -950,20 +1024,25 @@ func (x *WriteFileResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteFileResponse.ProtoReflect.Descriptor instead.
 func (*WriteFileResponse) Descriptor() ([]byte, []int) {
-	return file_berm_v1_file_proto_rawDescGZIP(), []int{13}
+	return file_berm_v1_file_proto_rawDescGZIP(), []int{14}
 }
 
 var File_berm_v1_file_proto protoreflect.FileDescriptor
 
 const file_berm_v1_file_proto_rawDesc = "" +
 	"\n" +
-	"\x12berm/v1/file.proto\x12\aberm.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x83\x01\n" +
+	"\x12berm/v1/file.proto\x12\aberm.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb2\x01\n" +
 	"\x12ReadArchiveRequest\x12\"\n" +
 	"\n" +
 	"sandbox_id\x18\x01 \x01(\tB\x03\xe0A\x02R\tsandboxId\x12\x17\n" +
 	"\x04path\x18\x02 \x01(\tB\x03\xe0A\x02R\x04path\x12\x17\n" +
 	"\x04bare\x18\x03 \x01(\bB\x03\xe0A\x01R\x04bare\x12\x17\n" +
-	"\x04skip\x18\x04 \x03(\tB\x03\xe0A\x01R\x04skip\")\n" +
+	"\x04skip\x18\x04 \x03(\tB\x03\xe0A\x01R\x04skip\x12-\n" +
+	"\x05begun\x18\x05 \x03(\v2\x12.berm.v1.BegunFileB\x03\xe0A\x01R\x05begun\"k\n" +
+	"\tBegunFile\x12\x17\n" +
+	"\x04name\x18\x01 \x01(\tB\x03\xe0A\x02R\x04name\x12\x1b\n" +
+	"\x06offset\x18\x02 \x01(\x03B\x03\xe0A\x02R\x06offset\x12(\n" +
+	"\rprefix_sha256\x18\x03 \x01(\fB\x03\xe0A\x02R\fprefixSha256\")\n" +
 	"\x13ReadArchiveResponse\x12\x12\n" +
 	"\x04data\x18\x01 \x01(\fR\x04data\"g\n" +
 	"\x13WriteArchiveRequest\x12/\n" +
@@ -1032,37 +1111,39 @@ func file_berm_v1_file_proto_rawDescGZIP() []byte {
 	return file_berm_v1_file_proto_rawDescData
 }
 
-var file_berm_v1_file_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_berm_v1_file_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_berm_v1_file_proto_goTypes = []any{
 	(*ReadArchiveRequest)(nil),    // 0: berm.v1.ReadArchiveRequest
-	(*ReadArchiveResponse)(nil),   // 1: berm.v1.ReadArchiveResponse
-	(*WriteArchiveRequest)(nil),   // 2: berm.v1.WriteArchiveRequest
-	(*WriteArchiveInit)(nil),      // 3: berm.v1.WriteArchiveInit
-	(*WriteArchiveResponse)(nil),  // 4: berm.v1.WriteArchiveResponse
-	(*WriteFileRequest)(nil),      // 5: berm.v1.WriteFileRequest
-	(*WriteFileInit)(nil),         // 6: berm.v1.WriteFileInit
-	(*ResumableWrite)(nil),        // 7: berm.v1.ResumableWrite
-	(*FileInfo)(nil),              // 8: berm.v1.FileInfo
-	(*GetFileStateRequest)(nil),   // 9: berm.v1.GetFileStateRequest
-	(*FileState)(nil),             // 10: berm.v1.FileState
-	(*ReadFileRequest)(nil),       // 11: berm.v1.ReadFileRequest
-	(*ReadFileResponse)(nil),      // 12: berm.v1.ReadFileResponse
-	(*WriteFileResponse)(nil),     // 13: berm.v1.WriteFileResponse
-	(*timestamppb.Timestamp)(nil), // 14: google.protobuf.Timestamp
+	(*BegunFile)(nil),             // 1: berm.v1.BegunFile
+	(*ReadArchiveResponse)(nil),   // 2: berm.v1.ReadArchiveResponse
+	(*WriteArchiveRequest)(nil),   // 3: berm.v1.WriteArchiveRequest
+	(*WriteArchiveInit)(nil),      // 4: berm.v1.WriteArchiveInit
+	(*WriteArchiveResponse)(nil),  // 5: berm.v1.WriteArchiveResponse
+	(*WriteFileRequest)(nil),      // 6: berm.v1.WriteFileRequest
+	(*WriteFileInit)(nil),         // 7: berm.v1.WriteFileInit
+	(*ResumableWrite)(nil),        // 8: berm.v1.ResumableWrite
+	(*FileInfo)(nil),              // 9: berm.v1.FileInfo
+	(*GetFileStateRequest)(nil),   // 10: berm.v1.GetFileStateRequest
+	(*FileState)(nil),             // 11: berm.v1.FileState
+	(*ReadFileRequest)(nil),       // 12: berm.v1.ReadFileRequest
+	(*ReadFileResponse)(nil),      // 13: berm.v1.ReadFileResponse
+	(*WriteFileResponse)(nil),     // 14: berm.v1.WriteFileResponse
+	(*timestamppb.Timestamp)(nil), // 15: google.protobuf.Timestamp
 }
 var file_berm_v1_file_proto_depIdxs = []int32{
-	3,  // 0: berm.v1.WriteArchiveRequest.init:type_name -> berm.v1.WriteArchiveInit
-	6,  // 1: berm.v1.WriteFileRequest.init:type_name -> berm.v1.WriteFileInit
-	7,  // 2: berm.v1.WriteFileInit.resumable:type_name -> berm.v1.ResumableWrite
-	14, // 3: berm.v1.ResumableWrite.modified_at:type_name -> google.protobuf.Timestamp
-	14, // 4: berm.v1.FileInfo.modified_at:type_name -> google.protobuf.Timestamp
-	8,  // 5: berm.v1.FileState.file:type_name -> berm.v1.FileInfo
-	8,  // 6: berm.v1.ReadFileResponse.info:type_name -> berm.v1.FileInfo
-	7,  // [7:7] is the sub-list for method output_type
-	7,  // [7:7] is the sub-list for method input_type
-	7,  // [7:7] is the sub-list for extension type_name
-	7,  // [7:7] is the sub-list for extension extendee
-	0,  // [0:7] is the sub-list for field type_name
+	1,  // 0: berm.v1.ReadArchiveRequest.begun:type_name -> berm.v1.BegunFile
+	4,  // 1: berm.v1.WriteArchiveRequest.init:type_name -> berm.v1.WriteArchiveInit
+	7,  // 2: berm.v1.WriteFileRequest.init:type_name -> berm.v1.WriteFileInit
+	8,  // 3: berm.v1.WriteFileInit.resumable:type_name -> berm.v1.ResumableWrite
+	15, // 4: berm.v1.ResumableWrite.modified_at:type_name -> google.protobuf.Timestamp
+	15, // 5: berm.v1.FileInfo.modified_at:type_name -> google.protobuf.Timestamp
+	9,  // 6: berm.v1.FileState.file:type_name -> berm.v1.FileInfo
+	9,  // 7: berm.v1.ReadFileResponse.info:type_name -> berm.v1.FileInfo
+	8,  // [8:8] is the sub-list for method output_type
+	8,  // [8:8] is the sub-list for method input_type
+	8,  // [8:8] is the sub-list for extension type_name
+	8,  // [8:8] is the sub-list for extension extendee
+	0,  // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_berm_v1_file_proto_init() }
@@ -1070,15 +1151,15 @@ func file_berm_v1_file_proto_init() {
 	if File_berm_v1_file_proto != nil {
 		return
 	}
-	file_berm_v1_file_proto_msgTypes[2].OneofWrappers = []any{
+	file_berm_v1_file_proto_msgTypes[3].OneofWrappers = []any{
 		(*WriteArchiveRequest_Init)(nil),
 		(*WriteArchiveRequest_Data)(nil),
 	}
-	file_berm_v1_file_proto_msgTypes[5].OneofWrappers = []any{
+	file_berm_v1_file_proto_msgTypes[6].OneofWrappers = []any{
 		(*WriteFileRequest_Init)(nil),
 		(*WriteFileRequest_Data)(nil),
 	}
-	file_berm_v1_file_proto_msgTypes[12].OneofWrappers = []any{
+	file_berm_v1_file_proto_msgTypes[13].OneofWrappers = []any{
 		(*ReadFileResponse_Info)(nil),
 		(*ReadFileResponse_Data)(nil),
 	}
@@ -1088,7 +1169,7 @@ func file_berm_v1_file_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_berm_v1_file_proto_rawDesc), len(file_berm_v1_file_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   14,
+			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -38,23 +38,24 @@ type Options struct {
 func Run(t *testing.T, open func(t *testing.T) backend.Backend, opts Options) {
 	t.Helper()
 	groups := map[string]func(*suite){
-		"info":      (*suite).testInfo,
-		"lifecycle": (*suite).testLifecycle,
-		"stop":      (*suite).testStop,
-		"pause":     (*suite).testPause,
-		"delete":    (*suite).testDelete,
-		"exec":      (*suite).testExec,
-		"streams":   (*suite).testStreams,
-		"terminal":  (*suite).testTerminal,
-		"files":     (*suite).testFiles,
-		"archives":  (*suite).testArchives,
-		"transfers": (*suite).testTransfers,
-		"logs":      (*suite).testLogs,
-		"observe":   (*suite).testObserve,
-		"warm":      (*suite).testWarm,
-		"restart":   (*suite).testRestart,
+		"info":          (*suite).testInfo,
+		"lifecycle":     (*suite).testLifecycle,
+		"stop":          (*suite).testStop,
+		"pause":         (*suite).testPause,
+		"delete":        (*suite).testDelete,
+		"exec":          (*suite).testExec,
+		"streams":       (*suite).testStreams,
+		"terminal":      (*suite).testTerminal,
+		"files":         (*suite).testFiles,
+		"archives":      (*suite).testArchives,
+		"transfers":     (*suite).testTransfers,
+		"archive parts": (*suite).testArchiveParts,
+		"logs":          (*suite).testLogs,
+		"observe":       (*suite).testObserve,
+		"warm":          (*suite).testWarm,
+		"restart":       (*suite).testRestart,
 	}
-	for _, name := range []string{"info", "lifecycle", "stop", "pause", "delete", "exec", "streams", "terminal", "files", "archives", "transfers", "logs", "observe", "warm", "restart"} {
+	for _, name := range []string{"info", "lifecycle", "stop", "pause", "delete", "exec", "streams", "terminal", "files", "archives", "archive parts", "transfers", "logs", "observe", "warm", "restart"} {
 		if name == "restart" && opts.Reopen == nil {
 			continue // a promise that this backend does not make
 		}

@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
+	"encoding/hex"
 	"errors"
 	"io"
 	"maps"
@@ -59,20 +60,52 @@ func (f *files) pack(w *tar.Writer, p, clean string, part backend.ArchivePart) e
 		}
 		e := f.entries[name]
 		h := &tar.Header{Typeflag: tar.TypeReg, Name: as, Mode: int64(e.mode), Size: int64(len(e.data)), ModTime: e.at, Format: tar.FormatPAX}
-		if e.dir {
-			h.Typeflag, h.Name = tar.TypeDir, as+"/"
-		}
 		content := e.data
-		switch {
-		case !e.dir && slices.Contains(part.Skip, as):
+		switch from := e.begun(as, part.Begun); {
+		case e.dir:
+			h.Typeflag, h.Name = tar.TypeDir, as+"/"
+		case slices.Contains(part.Skip, as):
 			continue
-		case !e.dir && part.Bare:
+		case part.Bare:
 			h.PAXRecords, h.Size, content = map[string]string{archive.Size: strconv.FormatInt(h.Size, 10)}, 0, nil
+		case from.Offset > 0:
+			content = content[from.Offset:]
+			h.Size = int64(len(content))
+			h.PAXRecords = map[string]string{archive.Offset: strconv.FormatInt(from.Offset, 10), archive.Prefix: hex.EncodeToString(from.Prefix)}
 		}
 		if err := w.WriteHeader(h); err != nil {
 			return err
 		}
 		if _, err := w.Write(content); err != nil {
+			return err
+		}
+	}
+	if part.Bare {
+		return f.listParts(w, clean)
+	}
+	return nil
+}
+
+// begun returns how a file is begun of which the caller has the beginning, the zero value where that is another.
+func (e *file) begun(as string, list []archive.Begun) archive.Begun {
+	for _, b := range list {
+		if b.Name == as && len(e.data) >= archive.MinPart && b.Offset > 0 && checkPrefix(as, e.data, b.Offset, b.Prefix) == nil {
+			return b
+		}
+	}
+	return archive.Begun{}
+}
+
+// listParts lists the beginnings of files that are kept below a directory. They are nowhere else among its files here.
+func (f *files) listParts(w *tar.Writer, clean string) error {
+	for at, left := range f.parts {
+		as, below := strings.CutPrefix(at, strings.TrimSuffix(clean, "/")+"/")
+		if !below {
+			continue
+		}
+		records := map[string]string{archive.Size: strconv.Itoa(len(left.data)), archive.PartOf: path.Base(as)}
+		h := &tar.Header{Typeflag: tar.TypeReg, Name: path.Join(path.Dir(as), ".berm-part-"+path.Base(as)), Mode: 0o600, Format: tar.FormatPAX, PAXRecords: records}
+		if err := w.WriteHeader(h); err != nil {
 			return err
 		}
 	}
@@ -108,14 +141,25 @@ func (b *Backend) WriteArchive(_ context.Context, id, p, name string, r io.Reade
 			}
 			continue
 		}
+		if err := b.unpackFile(fs, at, h, in); err != nil {
+			return err
+		}
+	}
+}
+
+// unpackFile writes a file of an archive. Of a large one that breaks off what came is kept, as by WriteFileFrom.
+func (b *Backend) unpackFile(fs *files, at string, h *tar.Header, in io.Reader) error {
+	offset, _ := strconv.ParseInt(h.PAXRecords[archive.Offset], 10, 64)
+	prefix, _ := hex.DecodeString(h.PAXRecords[archive.Prefix])
+	size := offset + h.Size
+	if size < archive.MinPart {
 		data, err := io.ReadAll(io.LimitReader(in, backend.MaxUnaryFile))
 		if err != nil {
 			return fileFault(fault.Unavailable, fault.ReasonFileIOFailed, at, "was not written: its content ended early").WithCause(err)
 		}
-		if err := fs.write(at, uint32(h.Mode), data, b.cfg.Now()); err != nil { //nolint:gosec // a mode
-			return err
-		}
+		return fs.write(at, uint32(h.Mode), data, b.cfg.Now()) //nolint:gosec // a mode
 	}
+	return b.upload(fs, at, backend.Upload{Mode: uint32(h.Mode), ModTime: h.ModTime, Size: size, Offset: offset, Prefix: prefix}, in) //nolint:gosec // a mode
 }
 
 // mkdir makes a directory, or gives one that is there another mode.

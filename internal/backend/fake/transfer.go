@@ -113,6 +113,10 @@ func (b *Backend) WriteFileFrom(_ context.Context, id, p string, u backend.Uploa
 	if err != nil {
 		return err
 	}
+	return b.upload(fs, p, u, r)
+}
+
+func (b *Backend) upload(fs *files, p string, u backend.Upload, r io.Reader) error {
 	if err := checkOffset(p, u.Offset, u.Prefix); err != nil {
 		return err
 	}

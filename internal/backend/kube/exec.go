@@ -100,7 +100,7 @@ func (b *Backend) ReadArchive(ctx context.Context, id, path string, part backend
 	if err != nil {
 		return nil, err
 	}
-	r, err := client.ReadArchive(ctx, path, part.Bare, part.Skip)
+	r, err := client.ReadArchive(ctx, path, shim.ArchivePart(part))
 	if err != nil {
 		return nil, b.explain(id, err)
 	}

@@ -41,7 +41,9 @@ func (l *Link) ReadFile(ctx context.Context, id, path string, limit int64) (io.R
 // ReadArchive packs what is at a path.
 func (l *Link) ReadArchive(ctx context.Context, id, path string, part backend.ArchivePart) (io.ReadCloser, error) {
 	ctx, cancel := context.WithCancel(ctx)
-	stream, err := l.bulk.ReadArchive(ctx, &linkv1.ReadArchiveRequest{SandboxId: id, Path: path, Bare: part.Bare, Skip: part.Skip})
+	stream, err := l.bulk.ReadArchive(ctx, &linkv1.ReadArchiveRequest{
+		SandboxId: id, Path: path, Bare: part.Bare, Skip: part.Skip, Begun: link.BegunMessages(part.Begun),
+	})
 	if err == nil {
 		_, err = stream.Recv()
 	}

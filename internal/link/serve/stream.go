@@ -106,7 +106,8 @@ func (s *server) ReadFile(r *linkv1.ReadFileRequest, stream linkv1rpc.LinkServic
 
 // ReadArchive implements the service.
 func (s *server) ReadArchive(r *linkv1.ReadArchiveRequest, stream linkv1rpc.LinkService_ReadArchiveServer) error {
-	archive, err := s.cfg.Link.ReadArchive(stream.Context(), r.GetSandboxId(), r.GetPath(), backend.ArchivePart{Bare: r.GetBare(), Skip: r.GetSkip()})
+	part := backend.ArchivePart{Bare: r.GetBare(), Skip: r.GetSkip(), Begun: link.Begun(r.GetBegun())}
+	archive, err := s.cfg.Link.ReadArchive(stream.Context(), r.GetSandboxId(), r.GetPath(), part)
 	if err != nil {
 		return err
 	}

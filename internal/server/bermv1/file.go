@@ -9,6 +9,7 @@ import (
 
 	bermv1 "github.com/bermhq/berm/gen/berm/v1"
 	"github.com/bermhq/berm/gen/berm/v1rpc"
+	"github.com/bermhq/berm/internal/archive"
 	"github.com/bermhq/berm/internal/backend"
 	"github.com/bermhq/berm/internal/core/fault"
 	"github.com/bermhq/berm/internal/server/edge"
@@ -29,7 +30,11 @@ const fileChunk = 1<<20 - 128
 func (s *fileService) ReadArchive(r *bermv1.ReadArchiveRequest, stream grpc.ServerStreamingServer[bermv1.ReadArchiveResponse]) error {
 	ctx, done := s.untilDrain(stream.Context())
 	defer done()
-	in, err := s.control.ReadArchive(ctx, edge.Principal(ctx), r.GetSandboxId(), r.GetPath(), backend.ArchivePart{Bare: r.GetBare(), Skip: r.GetSkip()})
+	part := backend.ArchivePart{Bare: r.GetBare(), Skip: r.GetSkip()}
+	for _, b := range r.GetBegun() {
+		part.Begun = append(part.Begun, archive.Begun{Name: b.GetName(), Offset: b.GetOffset(), Prefix: b.GetPrefixSha256()})
+	}
+	in, err := s.control.ReadArchive(ctx, edge.Principal(ctx), r.GetSandboxId(), r.GetPath(), part)
 	if err != nil {
 		return drained(ctx, err)
 	}

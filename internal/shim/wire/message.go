@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"time"
+
+	"github.com/bermhq/berm/internal/archive"
 )
 
 // Op names the operation of a request.
@@ -104,6 +106,8 @@ type Request struct {
 	// Bare and Skip: read_archive; without the content of files, and without the files of these names.
 	Bare bool     `json:"bare,omitempty"`
 	Skip []string `json:"skip,omitempty"`
+	// Begun: read_archive; the files that come without their beginning, if that is what the caller has.
+	Begun []archive.Begun `json:"begun,omitempty"`
 
 	// Prefix: read_from and write_from with an offset; the SHA-256 digest of the content before it.
 	Prefix []byte `json:"prefix,omitempty"`

@@ -805,7 +805,9 @@ type ReadArchiveRequest struct {
 	// Files are packed without their content.
 	Bare bool `protobuf:"varint,3,opt,name=bare,proto3" json:"bare,omitempty"`
 	// Names of files that are not packed.
-	Skip          []string `protobuf:"bytes,4,rep,name=skip,proto3" json:"skip,omitempty"`
+	Skip []string `protobuf:"bytes,4,rep,name=skip,proto3" json:"skip,omitempty"`
+	// Files that are packed without their beginning, if it is this.
+	Begun         []*BegunFile `protobuf:"bytes,5,rep,name=begun,proto3" json:"begun,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -868,6 +870,74 @@ func (x *ReadArchiveRequest) GetSkip() []string {
 	return nil
 }
 
+func (x *ReadArchiveRequest) GetBegun() []*BegunFile {
+	if x != nil {
+		return x.Begun
+	}
+	return nil
+}
+
+// BegunFile is a file of an archive of which the gateway's caller has the beginning.
+type BegunFile struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Offset        int64                  `protobuf:"varint,2,opt,name=offset,proto3" json:"offset,omitempty"`
+	PrefixSha256  []byte                 `protobuf:"bytes,3,opt,name=prefix_sha256,json=prefixSha256,proto3" json:"prefix_sha256,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BegunFile) Reset() {
+	*x = BegunFile{}
+	mi := &file_berm_link_v1_stream_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BegunFile) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BegunFile) ProtoMessage() {}
+
+func (x *BegunFile) ProtoReflect() protoreflect.Message {
+	mi := &file_berm_link_v1_stream_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BegunFile.ProtoReflect.Descriptor instead.
+func (*BegunFile) Descriptor() ([]byte, []int) {
+	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *BegunFile) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *BegunFile) GetOffset() int64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
+func (x *BegunFile) GetPrefixSha256() []byte {
+	if x != nil {
+		return x.PrefixSha256
+	}
+	return nil
+}
+
 // ReadArchiveResponse is a piece of an archive. The first is empty: it could be opened.
 type ReadArchiveResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -878,7 +948,7 @@ type ReadArchiveResponse struct {
 
 func (x *ReadArchiveResponse) Reset() {
 	*x = ReadArchiveResponse{}
-	mi := &file_berm_link_v1_stream_proto_msgTypes[11]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -890,7 +960,7 @@ func (x *ReadArchiveResponse) String() string {
 func (*ReadArchiveResponse) ProtoMessage() {}
 
 func (x *ReadArchiveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_stream_proto_msgTypes[11]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -903,7 +973,7 @@ func (x *ReadArchiveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadArchiveResponse.ProtoReflect.Descriptor instead.
 func (*ReadArchiveResponse) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{11}
+	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ReadArchiveResponse) GetData() []byte {
@@ -924,7 +994,7 @@ type WriteArchiveRequest struct {
 
 func (x *WriteArchiveRequest) Reset() {
 	*x = WriteArchiveRequest{}
-	mi := &file_berm_link_v1_stream_proto_msgTypes[12]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -936,7 +1006,7 @@ func (x *WriteArchiveRequest) String() string {
 func (*WriteArchiveRequest) ProtoMessage() {}
 
 func (x *WriteArchiveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_stream_proto_msgTypes[12]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -949,7 +1019,7 @@ func (x *WriteArchiveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteArchiveRequest.ProtoReflect.Descriptor instead.
 func (*WriteArchiveRequest) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{12}
+	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *WriteArchiveRequest) GetStart() *WriteArchiveStart {
@@ -978,7 +1048,7 @@ type WriteArchiveStart struct {
 
 func (x *WriteArchiveStart) Reset() {
 	*x = WriteArchiveStart{}
-	mi := &file_berm_link_v1_stream_proto_msgTypes[13]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -990,7 +1060,7 @@ func (x *WriteArchiveStart) String() string {
 func (*WriteArchiveStart) ProtoMessage() {}
 
 func (x *WriteArchiveStart) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_stream_proto_msgTypes[13]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1003,7 +1073,7 @@ func (x *WriteArchiveStart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteArchiveStart.ProtoReflect.Descriptor instead.
 func (*WriteArchiveStart) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{13}
+	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *WriteArchiveStart) GetSandboxId() string {
@@ -1036,7 +1106,7 @@ type WriteArchiveResponse struct {
 
 func (x *WriteArchiveResponse) Reset() {
 	*x = WriteArchiveResponse{}
-	mi := &file_berm_link_v1_stream_proto_msgTypes[14]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1048,7 +1118,7 @@ func (x *WriteArchiveResponse) String() string {
 func (*WriteArchiveResponse) ProtoMessage() {}
 
 func (x *WriteArchiveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_stream_proto_msgTypes[14]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1061,7 +1131,7 @@ func (x *WriteArchiveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteArchiveResponse.ProtoReflect.Descriptor instead.
 func (*WriteArchiveResponse) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{14}
+	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{15}
 }
 
 // LogsRequest says which output is wanted.
@@ -1079,7 +1149,7 @@ type LogsRequest struct {
 
 func (x *LogsRequest) Reset() {
 	*x = LogsRequest{}
-	mi := &file_berm_link_v1_stream_proto_msgTypes[15]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1091,7 +1161,7 @@ func (x *LogsRequest) String() string {
 func (*LogsRequest) ProtoMessage() {}
 
 func (x *LogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_stream_proto_msgTypes[15]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1104,7 +1174,7 @@ func (x *LogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsRequest.ProtoReflect.Descriptor instead.
 func (*LogsRequest) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{15}
+	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *LogsRequest) GetSandboxId() string {
@@ -1164,7 +1234,7 @@ type LogsResponse struct {
 
 func (x *LogsResponse) Reset() {
 	*x = LogsResponse{}
-	mi := &file_berm_link_v1_stream_proto_msgTypes[16]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1176,7 +1246,7 @@ func (x *LogsResponse) String() string {
 func (*LogsResponse) ProtoMessage() {}
 
 func (x *LogsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_stream_proto_msgTypes[16]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1189,7 +1259,7 @@ func (x *LogsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsResponse.ProtoReflect.Descriptor instead.
 func (*LogsResponse) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{16}
+	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *LogsResponse) GetSession() string {
@@ -1243,7 +1313,7 @@ type ListImagesRequest struct {
 
 func (x *ListImagesRequest) Reset() {
 	*x = ListImagesRequest{}
-	mi := &file_berm_link_v1_stream_proto_msgTypes[17]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1255,7 +1325,7 @@ func (x *ListImagesRequest) String() string {
 func (*ListImagesRequest) ProtoMessage() {}
 
 func (x *ListImagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_stream_proto_msgTypes[17]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1268,7 +1338,7 @@ func (x *ListImagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListImagesRequest.ProtoReflect.Descriptor instead.
 func (*ListImagesRequest) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{17}
+	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{18}
 }
 
 // ListImagesResponse is what is here.
@@ -1281,7 +1351,7 @@ type ListImagesResponse struct {
 
 func (x *ListImagesResponse) Reset() {
 	*x = ListImagesResponse{}
-	mi := &file_berm_link_v1_stream_proto_msgTypes[18]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1293,7 +1363,7 @@ func (x *ListImagesResponse) String() string {
 func (*ListImagesResponse) ProtoMessage() {}
 
 func (x *ListImagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_stream_proto_msgTypes[18]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1306,7 +1376,7 @@ func (x *ListImagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListImagesResponse.ProtoReflect.Descriptor instead.
 func (*ListImagesResponse) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{18}
+	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ListImagesResponse) GetImages() []*Image {
@@ -1337,7 +1407,7 @@ type Image struct {
 
 func (x *Image) Reset() {
 	*x = Image{}
-	mi := &file_berm_link_v1_stream_proto_msgTypes[19]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1349,7 +1419,7 @@ func (x *Image) String() string {
 func (*Image) ProtoMessage() {}
 
 func (x *Image) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_stream_proto_msgTypes[19]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1362,7 +1432,7 @@ func (x *Image) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Image.ProtoReflect.Descriptor instead.
 func (*Image) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{19}
+	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Image) GetDigest() string {
@@ -1460,7 +1530,7 @@ type PullImageRequest struct {
 
 func (x *PullImageRequest) Reset() {
 	*x = PullImageRequest{}
-	mi := &file_berm_link_v1_stream_proto_msgTypes[20]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1472,7 +1542,7 @@ func (x *PullImageRequest) String() string {
 func (*PullImageRequest) ProtoMessage() {}
 
 func (x *PullImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_stream_proto_msgTypes[20]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1485,7 +1555,7 @@ func (x *PullImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PullImageRequest.ProtoReflect.Descriptor instead.
 func (*PullImageRequest) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{20}
+	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *PullImageRequest) GetRef() string {
@@ -1516,7 +1586,7 @@ type PullImageResponse struct {
 
 func (x *PullImageResponse) Reset() {
 	*x = PullImageResponse{}
-	mi := &file_berm_link_v1_stream_proto_msgTypes[21]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1528,7 +1598,7 @@ func (x *PullImageResponse) String() string {
 func (*PullImageResponse) ProtoMessage() {}
 
 func (x *PullImageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_stream_proto_msgTypes[21]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1541,7 +1611,7 @@ func (x *PullImageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PullImageResponse.ProtoReflect.Descriptor instead.
 func (*PullImageResponse) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{21}
+	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *PullImageResponse) GetKind() isPullImageResponse_Kind {
@@ -1599,7 +1669,7 @@ type ImageProgress struct {
 
 func (x *ImageProgress) Reset() {
 	*x = ImageProgress{}
-	mi := &file_berm_link_v1_stream_proto_msgTypes[22]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1611,7 +1681,7 @@ func (x *ImageProgress) String() string {
 func (*ImageProgress) ProtoMessage() {}
 
 func (x *ImageProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_stream_proto_msgTypes[22]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1624,7 +1694,7 @@ func (x *ImageProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageProgress.ProtoReflect.Descriptor instead.
 func (*ImageProgress) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{22}
+	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ImageProgress) GetSource() string {
@@ -1673,7 +1743,7 @@ type RemoveImageRequest struct {
 
 func (x *RemoveImageRequest) Reset() {
 	*x = RemoveImageRequest{}
-	mi := &file_berm_link_v1_stream_proto_msgTypes[23]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1685,7 +1755,7 @@ func (x *RemoveImageRequest) String() string {
 func (*RemoveImageRequest) ProtoMessage() {}
 
 func (x *RemoveImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_stream_proto_msgTypes[23]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1698,7 +1768,7 @@ func (x *RemoveImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveImageRequest.ProtoReflect.Descriptor instead.
 func (*RemoveImageRequest) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{23}
+	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *RemoveImageRequest) GetRef() string {
@@ -1727,7 +1797,7 @@ type RemoveImageResponse struct {
 
 func (x *RemoveImageResponse) Reset() {
 	*x = RemoveImageResponse{}
-	mi := &file_berm_link_v1_stream_proto_msgTypes[24]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1739,7 +1809,7 @@ func (x *RemoveImageResponse) String() string {
 func (*RemoveImageResponse) ProtoMessage() {}
 
 func (x *RemoveImageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_stream_proto_msgTypes[24]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1752,7 +1822,7 @@ func (x *RemoveImageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveImageResponse.ProtoReflect.Descriptor instead.
 func (*RemoveImageResponse) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{24}
+	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *RemoveImageResponse) GetNames() []string {
@@ -1787,7 +1857,7 @@ type ImportImageRequest struct {
 
 func (x *ImportImageRequest) Reset() {
 	*x = ImportImageRequest{}
-	mi := &file_berm_link_v1_stream_proto_msgTypes[25]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1799,7 +1869,7 @@ func (x *ImportImageRequest) String() string {
 func (*ImportImageRequest) ProtoMessage() {}
 
 func (x *ImportImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_stream_proto_msgTypes[25]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1812,7 +1882,7 @@ func (x *ImportImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportImageRequest.ProtoReflect.Descriptor instead.
 func (*ImportImageRequest) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{25}
+	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ImportImageRequest) GetStart() *ImportImageStart {
@@ -1840,7 +1910,7 @@ type ImportImageStart struct {
 
 func (x *ImportImageStart) Reset() {
 	*x = ImportImageStart{}
-	mi := &file_berm_link_v1_stream_proto_msgTypes[26]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1852,7 +1922,7 @@ func (x *ImportImageStart) String() string {
 func (*ImportImageStart) ProtoMessage() {}
 
 func (x *ImportImageStart) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_stream_proto_msgTypes[26]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1865,7 +1935,7 @@ func (x *ImportImageStart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportImageStart.ProtoReflect.Descriptor instead.
 func (*ImportImageStart) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{26}
+	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ImportImageStart) GetName() string {
@@ -1892,7 +1962,7 @@ type ImportImageResponse struct {
 
 func (x *ImportImageResponse) Reset() {
 	*x = ImportImageResponse{}
-	mi := &file_berm_link_v1_stream_proto_msgTypes[27]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1904,7 +1974,7 @@ func (x *ImportImageResponse) String() string {
 func (*ImportImageResponse) ProtoMessage() {}
 
 func (x *ImportImageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_stream_proto_msgTypes[27]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1917,7 +1987,7 @@ func (x *ImportImageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportImageResponse.ProtoReflect.Descriptor instead.
 func (*ImportImageResponse) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{27}
+	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ImportImageResponse) GetImages() []*Image {
@@ -1939,7 +2009,7 @@ type FileInfo struct {
 
 func (x *FileInfo) Reset() {
 	*x = FileInfo{}
-	mi := &file_berm_link_v1_stream_proto_msgTypes[28]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1951,7 +2021,7 @@ func (x *FileInfo) String() string {
 func (*FileInfo) ProtoMessage() {}
 
 func (x *FileInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_stream_proto_msgTypes[28]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1964,7 +2034,7 @@ func (x *FileInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FileInfo.ProtoReflect.Descriptor instead.
 func (*FileInfo) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{28}
+	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *FileInfo) GetSize() int64 {
@@ -2001,7 +2071,7 @@ type ReadFileFromRequest struct {
 
 func (x *ReadFileFromRequest) Reset() {
 	*x = ReadFileFromRequest{}
-	mi := &file_berm_link_v1_stream_proto_msgTypes[29]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2013,7 +2083,7 @@ func (x *ReadFileFromRequest) String() string {
 func (*ReadFileFromRequest) ProtoMessage() {}
 
 func (x *ReadFileFromRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_stream_proto_msgTypes[29]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2026,7 +2096,7 @@ func (x *ReadFileFromRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadFileFromRequest.ProtoReflect.Descriptor instead.
 func (*ReadFileFromRequest) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{29}
+	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ReadFileFromRequest) GetSandboxId() string {
@@ -2068,7 +2138,7 @@ type ReadFileFromResponse struct {
 
 func (x *ReadFileFromResponse) Reset() {
 	*x = ReadFileFromResponse{}
-	mi := &file_berm_link_v1_stream_proto_msgTypes[30]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2080,7 +2150,7 @@ func (x *ReadFileFromResponse) String() string {
 func (*ReadFileFromResponse) ProtoMessage() {}
 
 func (x *ReadFileFromResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_stream_proto_msgTypes[30]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2093,7 +2163,7 @@ func (x *ReadFileFromResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadFileFromResponse.ProtoReflect.Descriptor instead.
 func (*ReadFileFromResponse) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{30}
+	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ReadFileFromResponse) GetInfo() *FileInfo {
@@ -2124,7 +2194,7 @@ type WriteFileFromRequest struct {
 
 func (x *WriteFileFromRequest) Reset() {
 	*x = WriteFileFromRequest{}
-	mi := &file_berm_link_v1_stream_proto_msgTypes[31]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2136,7 +2206,7 @@ func (x *WriteFileFromRequest) String() string {
 func (*WriteFileFromRequest) ProtoMessage() {}
 
 func (x *WriteFileFromRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_stream_proto_msgTypes[31]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2149,7 +2219,7 @@ func (x *WriteFileFromRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteFileFromRequest.ProtoReflect.Descriptor instead.
 func (*WriteFileFromRequest) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{31}
+	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *WriteFileFromRequest) GetStart() *WriteFileFromStart {
@@ -2190,7 +2260,7 @@ type WriteFileFromStart struct {
 
 func (x *WriteFileFromStart) Reset() {
 	*x = WriteFileFromStart{}
-	mi := &file_berm_link_v1_stream_proto_msgTypes[32]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2202,7 +2272,7 @@ func (x *WriteFileFromStart) String() string {
 func (*WriteFileFromStart) ProtoMessage() {}
 
 func (x *WriteFileFromStart) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_stream_proto_msgTypes[32]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2215,7 +2285,7 @@ func (x *WriteFileFromStart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteFileFromStart.ProtoReflect.Descriptor instead.
 func (*WriteFileFromStart) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{32}
+	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *WriteFileFromStart) GetSandboxId() string {
@@ -2283,7 +2353,7 @@ type WriteFileFromResponse struct {
 
 func (x *WriteFileFromResponse) Reset() {
 	*x = WriteFileFromResponse{}
-	mi := &file_berm_link_v1_stream_proto_msgTypes[33]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2295,7 +2365,7 @@ func (x *WriteFileFromResponse) String() string {
 func (*WriteFileFromResponse) ProtoMessage() {}
 
 func (x *WriteFileFromResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_stream_proto_msgTypes[33]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2308,7 +2378,7 @@ func (x *WriteFileFromResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteFileFromResponse.ProtoReflect.Descriptor instead.
 func (*WriteFileFromResponse) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{33}
+	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{34}
 }
 
 // FileStateRequest asks how far writing a file came.
@@ -2323,7 +2393,7 @@ type FileStateRequest struct {
 
 func (x *FileStateRequest) Reset() {
 	*x = FileStateRequest{}
-	mi := &file_berm_link_v1_stream_proto_msgTypes[34]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2335,7 +2405,7 @@ func (x *FileStateRequest) String() string {
 func (*FileStateRequest) ProtoMessage() {}
 
 func (x *FileStateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_stream_proto_msgTypes[34]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2348,7 +2418,7 @@ func (x *FileStateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FileStateRequest.ProtoReflect.Descriptor instead.
 func (*FileStateRequest) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{34}
+	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *FileStateRequest) GetSandboxId() string {
@@ -2385,7 +2455,7 @@ type FileStateResponse struct {
 
 func (x *FileStateResponse) Reset() {
 	*x = FileStateResponse{}
-	mi := &file_berm_link_v1_stream_proto_msgTypes[35]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2397,7 +2467,7 @@ func (x *FileStateResponse) String() string {
 func (*FileStateResponse) ProtoMessage() {}
 
 func (x *FileStateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_stream_proto_msgTypes[35]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2410,7 +2480,7 @@ func (x *FileStateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FileStateResponse.ProtoReflect.Descriptor instead.
 func (*FileStateResponse) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{35}
+	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *FileStateResponse) GetFile() *FileInfo {
@@ -2487,13 +2557,18 @@ const file_berm_link_v1_stream_proto_rawDesc = "" +
 	"sandbox_id\x18\x01 \x01(\tR\tsandboxId\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x12\n" +
 	"\x04mode\x18\x03 \x01(\rR\x04mode\"\x13\n" +
-	"\x11WriteFileResponse\"o\n" +
+	"\x11WriteFileResponse\"\x9e\x01\n" +
 	"\x12ReadArchiveRequest\x12\x1d\n" +
 	"\n" +
 	"sandbox_id\x18\x01 \x01(\tR\tsandboxId\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x12\n" +
 	"\x04bare\x18\x03 \x01(\bR\x04bare\x12\x12\n" +
-	"\x04skip\x18\x04 \x03(\tR\x04skip\")\n" +
+	"\x04skip\x18\x04 \x03(\tR\x04skip\x12-\n" +
+	"\x05begun\x18\x05 \x03(\v2\x17.berm.link.v1.BegunFileR\x05begun\"\\\n" +
+	"\tBegunFile\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
+	"\x06offset\x18\x02 \x01(\x03R\x06offset\x12#\n" +
+	"\rprefix_sha256\x18\x03 \x01(\fR\fprefixSha256\")\n" +
 	"\x13ReadArchiveResponse\x12\x12\n" +
 	"\x04data\x18\x01 \x01(\fR\x04data\"`\n" +
 	"\x13WriteArchiveRequest\x125\n" +
@@ -2626,7 +2701,7 @@ func file_berm_link_v1_stream_proto_rawDescGZIP() []byte {
 }
 
 var file_berm_link_v1_stream_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_berm_link_v1_stream_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
+var file_berm_link_v1_stream_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
 var file_berm_link_v1_stream_proto_goTypes = []any{
 	(LogKind)(0),                  // 0: berm.link.v1.LogKind
 	(*ExecRequest)(nil),           // 1: berm.link.v1.ExecRequest
@@ -2640,65 +2715,67 @@ var file_berm_link_v1_stream_proto_goTypes = []any{
 	(*WriteFileStart)(nil),        // 9: berm.link.v1.WriteFileStart
 	(*WriteFileResponse)(nil),     // 10: berm.link.v1.WriteFileResponse
 	(*ReadArchiveRequest)(nil),    // 11: berm.link.v1.ReadArchiveRequest
-	(*ReadArchiveResponse)(nil),   // 12: berm.link.v1.ReadArchiveResponse
-	(*WriteArchiveRequest)(nil),   // 13: berm.link.v1.WriteArchiveRequest
-	(*WriteArchiveStart)(nil),     // 14: berm.link.v1.WriteArchiveStart
-	(*WriteArchiveResponse)(nil),  // 15: berm.link.v1.WriteArchiveResponse
-	(*LogsRequest)(nil),           // 16: berm.link.v1.LogsRequest
-	(*LogsResponse)(nil),          // 17: berm.link.v1.LogsResponse
-	(*ListImagesRequest)(nil),     // 18: berm.link.v1.ListImagesRequest
-	(*ListImagesResponse)(nil),    // 19: berm.link.v1.ListImagesResponse
-	(*Image)(nil),                 // 20: berm.link.v1.Image
-	(*PullImageRequest)(nil),      // 21: berm.link.v1.PullImageRequest
-	(*PullImageResponse)(nil),     // 22: berm.link.v1.PullImageResponse
-	(*ImageProgress)(nil),         // 23: berm.link.v1.ImageProgress
-	(*RemoveImageRequest)(nil),    // 24: berm.link.v1.RemoveImageRequest
-	(*RemoveImageResponse)(nil),   // 25: berm.link.v1.RemoveImageResponse
-	(*ImportImageRequest)(nil),    // 26: berm.link.v1.ImportImageRequest
-	(*ImportImageStart)(nil),      // 27: berm.link.v1.ImportImageStart
-	(*ImportImageResponse)(nil),   // 28: berm.link.v1.ImportImageResponse
-	(*FileInfo)(nil),              // 29: berm.link.v1.FileInfo
-	(*ReadFileFromRequest)(nil),   // 30: berm.link.v1.ReadFileFromRequest
-	(*ReadFileFromResponse)(nil),  // 31: berm.link.v1.ReadFileFromResponse
-	(*WriteFileFromRequest)(nil),  // 32: berm.link.v1.WriteFileFromRequest
-	(*WriteFileFromStart)(nil),    // 33: berm.link.v1.WriteFileFromStart
-	(*WriteFileFromResponse)(nil), // 34: berm.link.v1.WriteFileFromResponse
-	(*FileStateRequest)(nil),      // 35: berm.link.v1.FileStateRequest
-	(*FileStateResponse)(nil),     // 36: berm.link.v1.FileStateResponse
-	nil,                           // 37: berm.link.v1.ExecStart.EnvEntry
-	(*Fault)(nil),                 // 38: berm.link.v1.Fault
-	(*timestamppb.Timestamp)(nil), // 39: google.protobuf.Timestamp
+	(*BegunFile)(nil),             // 12: berm.link.v1.BegunFile
+	(*ReadArchiveResponse)(nil),   // 13: berm.link.v1.ReadArchiveResponse
+	(*WriteArchiveRequest)(nil),   // 14: berm.link.v1.WriteArchiveRequest
+	(*WriteArchiveStart)(nil),     // 15: berm.link.v1.WriteArchiveStart
+	(*WriteArchiveResponse)(nil),  // 16: berm.link.v1.WriteArchiveResponse
+	(*LogsRequest)(nil),           // 17: berm.link.v1.LogsRequest
+	(*LogsResponse)(nil),          // 18: berm.link.v1.LogsResponse
+	(*ListImagesRequest)(nil),     // 19: berm.link.v1.ListImagesRequest
+	(*ListImagesResponse)(nil),    // 20: berm.link.v1.ListImagesResponse
+	(*Image)(nil),                 // 21: berm.link.v1.Image
+	(*PullImageRequest)(nil),      // 22: berm.link.v1.PullImageRequest
+	(*PullImageResponse)(nil),     // 23: berm.link.v1.PullImageResponse
+	(*ImageProgress)(nil),         // 24: berm.link.v1.ImageProgress
+	(*RemoveImageRequest)(nil),    // 25: berm.link.v1.RemoveImageRequest
+	(*RemoveImageResponse)(nil),   // 26: berm.link.v1.RemoveImageResponse
+	(*ImportImageRequest)(nil),    // 27: berm.link.v1.ImportImageRequest
+	(*ImportImageStart)(nil),      // 28: berm.link.v1.ImportImageStart
+	(*ImportImageResponse)(nil),   // 29: berm.link.v1.ImportImageResponse
+	(*FileInfo)(nil),              // 30: berm.link.v1.FileInfo
+	(*ReadFileFromRequest)(nil),   // 31: berm.link.v1.ReadFileFromRequest
+	(*ReadFileFromResponse)(nil),  // 32: berm.link.v1.ReadFileFromResponse
+	(*WriteFileFromRequest)(nil),  // 33: berm.link.v1.WriteFileFromRequest
+	(*WriteFileFromStart)(nil),    // 34: berm.link.v1.WriteFileFromStart
+	(*WriteFileFromResponse)(nil), // 35: berm.link.v1.WriteFileFromResponse
+	(*FileStateRequest)(nil),      // 36: berm.link.v1.FileStateRequest
+	(*FileStateResponse)(nil),     // 37: berm.link.v1.FileStateResponse
+	nil,                           // 38: berm.link.v1.ExecStart.EnvEntry
+	(*Fault)(nil),                 // 39: berm.link.v1.Fault
+	(*timestamppb.Timestamp)(nil), // 40: google.protobuf.Timestamp
 }
 var file_berm_link_v1_stream_proto_depIdxs = []int32{
 	2,  // 0: berm.link.v1.ExecRequest.start:type_name -> berm.link.v1.ExecStart
 	3,  // 1: berm.link.v1.ExecRequest.resize:type_name -> berm.link.v1.Size
-	37, // 2: berm.link.v1.ExecStart.env:type_name -> berm.link.v1.ExecStart.EnvEntry
+	38, // 2: berm.link.v1.ExecStart.env:type_name -> berm.link.v1.ExecStart.EnvEntry
 	3,  // 3: berm.link.v1.ExecStart.size:type_name -> berm.link.v1.Size
 	5,  // 4: berm.link.v1.ExecResponse.exit:type_name -> berm.link.v1.Exit
-	38, // 5: berm.link.v1.ExecResponse.stdin_closed:type_name -> berm.link.v1.Fault
-	39, // 6: berm.link.v1.ExecResponse.at:type_name -> google.protobuf.Timestamp
+	39, // 5: berm.link.v1.ExecResponse.stdin_closed:type_name -> berm.link.v1.Fault
+	40, // 6: berm.link.v1.ExecResponse.at:type_name -> google.protobuf.Timestamp
 	9,  // 7: berm.link.v1.WriteFileRequest.start:type_name -> berm.link.v1.WriteFileStart
-	14, // 8: berm.link.v1.WriteArchiveRequest.start:type_name -> berm.link.v1.WriteArchiveStart
-	39, // 9: berm.link.v1.LogsRequest.since:type_name -> google.protobuf.Timestamp
-	0,  // 10: berm.link.v1.LogsResponse.kind:type_name -> berm.link.v1.LogKind
-	39, // 11: berm.link.v1.LogsResponse.at:type_name -> google.protobuf.Timestamp
-	20, // 12: berm.link.v1.ListImagesResponse.images:type_name -> berm.link.v1.Image
-	39, // 13: berm.link.v1.Image.pulled_at:type_name -> google.protobuf.Timestamp
-	39, // 14: berm.link.v1.Image.used_at:type_name -> google.protobuf.Timestamp
-	23, // 15: berm.link.v1.PullImageResponse.progress:type_name -> berm.link.v1.ImageProgress
-	20, // 16: berm.link.v1.PullImageResponse.image:type_name -> berm.link.v1.Image
-	27, // 17: berm.link.v1.ImportImageRequest.start:type_name -> berm.link.v1.ImportImageStart
-	20, // 18: berm.link.v1.ImportImageResponse.images:type_name -> berm.link.v1.Image
-	39, // 19: berm.link.v1.FileInfo.modified_at:type_name -> google.protobuf.Timestamp
-	29, // 20: berm.link.v1.ReadFileFromResponse.info:type_name -> berm.link.v1.FileInfo
-	33, // 21: berm.link.v1.WriteFileFromRequest.start:type_name -> berm.link.v1.WriteFileFromStart
-	39, // 22: berm.link.v1.WriteFileFromStart.modified_at:type_name -> google.protobuf.Timestamp
-	29, // 23: berm.link.v1.FileStateResponse.file:type_name -> berm.link.v1.FileInfo
-	24, // [24:24] is the sub-list for method output_type
-	24, // [24:24] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	12, // 8: berm.link.v1.ReadArchiveRequest.begun:type_name -> berm.link.v1.BegunFile
+	15, // 9: berm.link.v1.WriteArchiveRequest.start:type_name -> berm.link.v1.WriteArchiveStart
+	40, // 10: berm.link.v1.LogsRequest.since:type_name -> google.protobuf.Timestamp
+	0,  // 11: berm.link.v1.LogsResponse.kind:type_name -> berm.link.v1.LogKind
+	40, // 12: berm.link.v1.LogsResponse.at:type_name -> google.protobuf.Timestamp
+	21, // 13: berm.link.v1.ListImagesResponse.images:type_name -> berm.link.v1.Image
+	40, // 14: berm.link.v1.Image.pulled_at:type_name -> google.protobuf.Timestamp
+	40, // 15: berm.link.v1.Image.used_at:type_name -> google.protobuf.Timestamp
+	24, // 16: berm.link.v1.PullImageResponse.progress:type_name -> berm.link.v1.ImageProgress
+	21, // 17: berm.link.v1.PullImageResponse.image:type_name -> berm.link.v1.Image
+	28, // 18: berm.link.v1.ImportImageRequest.start:type_name -> berm.link.v1.ImportImageStart
+	21, // 19: berm.link.v1.ImportImageResponse.images:type_name -> berm.link.v1.Image
+	40, // 20: berm.link.v1.FileInfo.modified_at:type_name -> google.protobuf.Timestamp
+	30, // 21: berm.link.v1.ReadFileFromResponse.info:type_name -> berm.link.v1.FileInfo
+	34, // 22: berm.link.v1.WriteFileFromRequest.start:type_name -> berm.link.v1.WriteFileFromStart
+	40, // 23: berm.link.v1.WriteFileFromStart.modified_at:type_name -> google.protobuf.Timestamp
+	30, // 24: berm.link.v1.FileStateResponse.file:type_name -> berm.link.v1.FileInfo
+	25, // [25:25] is the sub-list for method output_type
+	25, // [25:25] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_berm_link_v1_stream_proto_init() }
@@ -2720,8 +2797,8 @@ func file_berm_link_v1_stream_proto_init() {
 		(*ExecResponse_Exit)(nil),
 		(*ExecResponse_StdinClosed)(nil),
 	}
-	file_berm_link_v1_stream_proto_msgTypes[15].OneofWrappers = []any{}
-	file_berm_link_v1_stream_proto_msgTypes[21].OneofWrappers = []any{
+	file_berm_link_v1_stream_proto_msgTypes[16].OneofWrappers = []any{}
+	file_berm_link_v1_stream_proto_msgTypes[22].OneofWrappers = []any{
 		(*PullImageResponse_Progress)(nil),
 		(*PullImageResponse_Image)(nil),
 	}
@@ -2731,7 +2808,7 @@ func file_berm_link_v1_stream_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_berm_link_v1_stream_proto_rawDesc), len(file_berm_link_v1_stream_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   37,
+			NumMessages:   38,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
