@@ -44,8 +44,8 @@ func (c *icy) Write(p []byte) (int, error) {
 func (c *icy) Close() error {
 	c.once.Do(func() { close(c.closed) })
 	select {
-	case <-c.frozen: // the other end is not told
-		return nil
+	case <-c.frozen: // the other end is not told, but a Read that waits here ends
+		return c.Conn.SetReadDeadline(time.Unix(1, 0))
 	default:
 		return c.Conn.Close()
 	}

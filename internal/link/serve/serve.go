@@ -68,8 +68,8 @@ func Run(ctx context.Context, cfg Config, control, bulk net.Conn) error {
 		linkv1rpc.RegisterLinkServiceServer(g, s)
 		group.Go(func() { _ = g.Serve(one) }) // it ends when the listener does, which says why
 		stop := context.AfterFunc(ctx, func() {
+			_ = c.Close() // First: Stop waits for a handshake that nobody may end.
 			g.Stop()
-			_ = c.Close() // one that grpc has not taken
 		})
 		defer stop()
 	}
