@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -13,16 +12,21 @@ import (
 
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
 
 	bermv1 "github.com/bermhq/berm/gen/berm/v1"
 	"github.com/bermhq/berm/internal/archive"
 	"github.com/bermhq/berm/internal/client"
 	"github.com/bermhq/berm/internal/core/fault"
+	"github.com/bermhq/berm/internal/payload"
 )
 
-// copyChunk is how much content goes into one message, in bytes: what fits, with the message around it, into the largest pooled
-// buffers of grpc-go, which are cleared as a whole for each message. A message costs as much as a hundred kilobytes.
-const copyChunk = 1<<20 - 128
+// The fields of FileService's messages that have content: of both requests, and of ReadFile's and ReadArchive's responses.
+const (
+	uploadData  = 2
+	fileData    = 2
+	archiveData = 1
+)
 
 type copyFlags struct {
 	setuid, links, quiet, resume bool
@@ -112,11 +116,11 @@ func (s *session) streamIn(ctx context.Context, c *client.Client, from io.Reader
 	if err := stream.Send(&bermv1.WriteFileRequest{Request: &bermv1.WriteFileRequest_Init{Init: &bermv1.WriteFileInit{SandboxId: id, Path: to}}}); err != nil {
 		return answerOf(stream, err)
 	}
-	buf := make([]byte, copyChunk)
 	for {
-		n, rerr := from.Read(buf)
-		if n > 0 {
-			if err := stream.Send(&bermv1.WriteFileRequest{Request: &bermv1.WriteFileRequest_Data{Data: buf[:n]}}); err != nil {
+		piece := payload.New(uploadData)
+		n, rerr := from.Read(piece.Data)
+		if piece.Data = piece.Data[:n]; n > 0 {
+			if err := stream.SendMsg(piece); err != nil {
 				return answerOf(stream, err)
 			}
 		}
@@ -175,7 +179,8 @@ func (s *session) copyOut(ctx context.Context, c *client.Client, id, from, local
 	if err != nil {
 		return err
 	}
-	in := bufio.NewReaderSize(&received{stream: stream}, copyChunk)
+	in := receive(stream)
+	defer in.Close()
 	if local == "-" {
 		return copyError(from, archive.Content(in, s.Out))
 	}
@@ -259,35 +264,60 @@ func copyError(local string, err error) error {
 
 // received reads the archive that a stream brings.
 type received struct {
-	stream grpc.ServerStreamingClient[bermv1.ReadArchiveResponse]
-	rest   []byte
+	*payload.Received
+	stream grpc.ClientStream
 }
 
+func receive(stream grpc.ClientStream) *received {
+	return &received{Received: payload.Receive(archiveData, func() proto.Message { return &bermv1.ReadArchiveResponse{} }), stream: stream}
+}
+
+// Read implements io.Reader.
 func (r *received) Read(p []byte) (int, error) {
-	for len(r.rest) == 0 {
-		m, err := r.stream.Recv()
-		if err != nil {
+	for r.Remaining() == 0 {
+		if err := r.stream.RecvMsg(r.Received); err != nil {
 			return 0, client.FromRPC(err)
 		}
-		r.rest = m.GetData()
+		if m, ok := r.Other.(*bermv1.ReadArchiveResponse); ok {
+			r.Accept(m.GetData())
+		}
 	}
-	n := copy(p, r.rest)
-	r.rest = r.rest[n:]
-	return n, nil
+	return r.Received.Read(p)
 }
 
-type writerFunc func([]byte) error
+// sending writes an archive to a stream.
+type sending struct {
+	stream grpc.ClientStream
+	piece  *payload.Piece
+	used   int
+}
 
-// Write passes pieces on that fit into a message.
-func (f writerFunc) Write(p []byte) (int, error) {
-	for sent := 0; sent < len(p); {
-		n := min(copyChunk, len(p)-sent)
-		if err := f(p[sent : sent+n]); err != nil {
-			return sent, err
+// Write implements io.Writer.
+func (s *sending) Write(p []byte) (int, error) {
+	for rest := p; len(rest) > 0; {
+		if s.piece == nil {
+			s.piece, s.used = payload.New(uploadData), 0
 		}
-		sent += n
+		n := copy(s.piece.Data[s.used:], rest)
+		s.used, rest = s.used+n, rest[n:]
+		if s.used == len(s.piece.Data) {
+			if err := s.flush(); err != nil {
+				return 0, err
+			}
+		}
 	}
 	return len(p), nil
+}
+
+// flush sends what is not sent yet.
+func (s *sending) flush() error {
+	if s.piece == nil {
+		return nil
+	}
+	piece := s.piece
+	s.piece = nil
+	piece.Data = piece.Data[:s.used]
+	return s.stream.SendMsg(piece)
 }
 
 // copyProgress shows how far a copy is, on a terminal, and what was left out.

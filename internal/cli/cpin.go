@@ -14,6 +14,7 @@ import (
 	"github.com/bermhq/berm/internal/archive"
 	"github.com/bermhq/berm/internal/client"
 	"github.com/bermhq/berm/internal/core/fault"
+	"github.com/bermhq/berm/internal/payload"
 )
 
 // upload is a file on its way into a sandbox.
@@ -25,7 +26,6 @@ type upload struct {
 	progress          *copyProgress
 	// moved is how much was sent, in all attempts.
 	moved int64
-	buf   []byte
 }
 
 // fileIn copies one file in, with as many attempts as its connection needs.
@@ -41,7 +41,7 @@ func (s *session) fileIn(ctx context.Context, c *client.Client, dir *os.Root, na
 	if !u.info.Mode().IsRegular() {
 		return unreadable(u.local, errors.New("it is no file any more"))
 	}
-	u.file, u.mode, u.buf = f, wireMode(u.info.Mode(), flags.setuid), make([]byte, copyChunk)
+	u.file, u.mode = f, wireMode(u.info.Mode(), flags.setuid)
 	u.progress = s.progressOf(flags, "copied to "+u.id+":"+u.to)
 	err = s.again(ctx, c, u.progress, func() int64 { return u.moved }, func(c *client.Client, n int) error {
 		return u.attempt(ctx, c, n > 0 || flags.resume)
@@ -113,13 +113,12 @@ func (u *upload) send(ctx context.Context, c *client.Client, offset int64, prefi
 	if err := stream.Send(&bermv1.WriteFileRequest{Request: &bermv1.WriteFileRequest_Init{Init: init}}); err != nil {
 		return answerOf(stream, err)
 	}
-	data := &bermv1.WriteFileRequest_Data{}
-	message := &bermv1.WriteFileRequest{Request: data}
 	for at := offset; at < u.info.Size(); {
-		n, err := u.file.ReadAt(u.buf[:min(int64(len(u.buf)), u.info.Size()-at)], at)
+		piece := payload.New(uploadData)
+		n, err := u.file.ReadAt(piece.Data[:min(int64(len(piece.Data)), u.info.Size()-at)], at)
 		if n > 0 {
-			data.Data = u.buf[:n]
-			if err := stream.Send(message); err != nil {
+			piece.Data = piece.Data[:n]
+			if err := stream.SendMsg(piece); err != nil {
 				return answerOf(stream, err)
 			}
 			at += int64(n)

@@ -9,10 +9,14 @@ import (
 	"path/filepath"
 	"strings"
 
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
+
 	bermv1 "github.com/bermhq/berm/gen/berm/v1"
 	"github.com/bermhq/berm/internal/archive"
 	"github.com/bermhq/berm/internal/client"
 	"github.com/bermhq/berm/internal/core/fault"
+	"github.com/bermhq/berm/internal/payload"
 )
 
 // download is a file on its way out of a sandbox.
@@ -123,27 +127,41 @@ func (d *download) receive(ctx context.Context, c *client.Client, offset int64, 
 	if err := d.part.cut(offset); err != nil {
 		return d.unwritable(err)
 	}
-	at := offset
-	for {
-		m, err := stream.Recv()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			return client.FromRPC(err)
-		}
-		n, err := d.part.file.WriteAt(m.GetData(), at)
-		if err != nil {
-			return d.unwritable(err)
-		}
-		at += int64(n)
-		d.moved += int64(n)
-		d.progress.progress(1, int64(n))
+	at, err := d.content(stream, offset)
+	if err != nil {
+		return err
 	}
 	if at != info.GetSize() {
 		return fault.New(fault.Internal, "STREAM_ENDED", "%d bytes of %s:%s came of the %d that were announced", at, d.id, d.from, info.GetSize())
 	}
 	return d.unwritableOrNil(d.part.finish(d.mode(info), info.GetModifiedAt().AsTime()))
+}
+
+// content writes what comes from an offset on, and returns the offset behind it.
+func (d *download) content(stream grpc.ClientStream, at int64) (int64, error) {
+	in := payload.Receive(fileData, func() proto.Message { return &bermv1.ReadFileResponse{} })
+	defer in.Close()
+	var slices [][]byte
+	for {
+		err := stream.RecvMsg(in)
+		if errors.Is(err, io.EOF) {
+			return at, nil
+		}
+		if err != nil {
+			return at, client.FromRPC(err)
+		}
+		if m, ok := in.Other.(*bermv1.ReadFileResponse); ok {
+			in.Accept(m.GetData())
+		}
+		slices = in.Slices(slices[:0])
+		n, err := writeAllAt(d.part.file, slices, at)
+		at += n
+		d.moved += n
+		d.progress.progress(1, n)
+		if err != nil {
+			return at, d.unwritable(err)
+		}
+	}
 }
 
 func (d *download) unwritableOrNil(err error) error {

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"bufio"
 	"cmp"
 	"context"
 	"errors"
@@ -80,8 +79,10 @@ func remoteKind(ctx context.Context, c *client.Client, id, p string) (fs.FileMod
 	defer cancel()
 	stream, err := c.Files().ReadArchive(ctx, &bermv1.ReadArchiveRequest{SandboxId: id, Path: p, Bare: true})
 	if err == nil {
+		in := receive(stream)
+		defer in.Close()
 		var first archive.Entry
-		first, err = archive.First(&received{stream: stream})
+		first, err = archive.First(in)
 		if err == nil {
 			return first.Mode, nil
 		}
@@ -100,7 +101,9 @@ func remoteList(ctx context.Context, c *client.Client, id, p string) (map[string
 	if err != nil {
 		return nil, err
 	}
-	list, err := archive.List(bufio.NewReaderSize(&received{stream: stream}, copyChunk))
+	in := receive(stream)
+	defer in.Close()
+	list, err := archive.List(in)
 	if fault.Is(err, fault.NotFound) && fault.HasReason(err, fault.ReasonFileNotFound) {
 		return nil, nil
 	}
@@ -156,12 +159,10 @@ func (u *treeUpload) send(ctx context.Context, c *client.Client, o archive.Optio
 	if err := stream.Send(&bermv1.WriteArchiveRequest{Request: &bermv1.WriteArchiveRequest_Init{Init: init}}); err != nil {
 		return answerOf(stream, err)
 	}
-	w := bufio.NewWriterSize(writerFunc(func(data []byte) error {
-		return stream.Send(&bermv1.WriteArchiveRequest{Request: &bermv1.WriteArchiveRequest_Data{Data: data}})
-	}), copyChunk)
+	w := &sending{stream: stream}
 	err = archive.Pack(w, u.dir, ".", o)
 	if err == nil {
-		err = w.Flush()
+		err = w.flush()
 	}
 	if errors.Is(err, io.EOF) { // The server ended it, and says why.
 		return answerOf(stream, err)
@@ -229,7 +230,8 @@ func (d *treeDownload) attempt(ctx context.Context, c *client.Client, resume boo
 	if err != nil {
 		return err
 	}
-	in := bufio.NewReaderSize(&received{stream: stream}, copyChunk)
+	in := receive(stream)
+	defer in.Close()
 	if err := archive.Unpack(in, d.dir, d.name, d.options); err != nil {
 		return err
 	}

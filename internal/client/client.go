@@ -29,6 +29,7 @@ import (
 	v1beta2pb "github.com/bermhq/berm/gen/coreweave/sandbox/v1beta2"
 	"github.com/bermhq/berm/gen/coreweave/sandbox/v1beta2rpc"
 	"github.com/bermhq/berm/internal/core/fault"
+	"github.com/bermhq/berm/internal/payload"
 )
 
 // Limits of the client.
@@ -37,6 +38,12 @@ const (
 	MaxMessage = 128 << 20
 	// MaxBody is the largest REST answer read, in bytes.
 	MaxBody = 64 << 20
+	// window is how much of one call may be on its way here unread, connWindow how much of all calls, in bytes. They are fixed: the
+	// estimate that gRPC makes of a line is far off on a loaded machine.
+	window     = 4 << 20
+	connWindow = 16 << 20
+	// ioBuffer is how much is read from and written to a connection at a time, in bytes.
+	ioBuffer = 128 << 10
 	// connectTimeout bounds the making of a connection.
 	connectTimeout = 10 * time.Second
 )
@@ -83,7 +90,9 @@ func New(cfg Config) (*Client, error) {
 	}
 	c.conn, err = grpc.NewClient("passthrough:///"+target,
 		grpc.WithTransportCredentials(creds),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(MaxMessage), grpc.MaxCallSendMsgSize(MaxMessage)),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(MaxMessage), grpc.MaxCallSendMsgSize(MaxMessage), grpc.ForceCodecV2(payload.Codec())),
+		grpc.WithInitialWindowSize(window), grpc.WithInitialConnWindowSize(connWindow),
+		grpc.WithReadBufferSize(ioBuffer), grpc.WithWriteBufferSize(ioBuffer),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
 		grpc.WithUnaryInterceptor(c.unary), grpc.WithStreamInterceptor(c.stream))
 	if err != nil {

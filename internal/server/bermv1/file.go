@@ -6,12 +6,15 @@ import (
 	"io"
 
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
 
 	bermv1 "github.com/bermhq/berm/gen/berm/v1"
 	"github.com/bermhq/berm/gen/berm/v1rpc"
 	"github.com/bermhq/berm/internal/archive"
 	"github.com/bermhq/berm/internal/backend"
 	"github.com/bermhq/berm/internal/core/fault"
+	"github.com/bermhq/berm/internal/payload"
 	"github.com/bermhq/berm/internal/server/edge"
 )
 
@@ -22,9 +25,11 @@ type fileService struct {
 
 var _ bermv1rpc.FileServiceServer = (*fileService)(nil)
 
-// fileChunk is the most content of a file in one message, in bytes: what fits, with the message around it, into the largest pooled
-// buffers of grpc-go.
-const fileChunk = 1<<20 - 128
+// dataField is the number of the field with content, in every message of the service that has one but ReadArchiveResponse.
+const (
+	dataField        = 2
+	archiveDataField = 1
+)
 
 // ReadArchive sends an archive. What was sent is whole when the stream ends with OK.
 func (s *fileService) ReadArchive(r *bermv1.ReadArchiveRequest, stream grpc.ServerStreamingServer[bermv1.ReadArchiveResponse]) error {
@@ -39,20 +44,16 @@ func (s *fileService) ReadArchive(r *bermv1.ReadArchiveRequest, stream grpc.Serv
 		return drained(ctx, err)
 	}
 	defer func() { _ = in.Close() }() // what was read is sent
-	message := &bermv1.ReadArchiveResponse{}
-	return sendAll(ctx, in, func(data []byte) error {
-		message.Data = data
-		return stream.Send(message)
-	})
+	return sendAll(ctx, in, stream, archiveDataField)
 }
 
-// sendAll sends what is read, piece by piece, to its end. A piece is valid until send returns.
-func sendAll(ctx context.Context, in io.Reader, send func([]byte) error) error {
-	buf := make([]byte, fileChunk)
+// sendAll sends what is read, piece by piece, to its end.
+func sendAll(ctx context.Context, in io.Reader, stream grpc.ServerStream, field protowire.Number) error {
 	for {
-		n, err := fill(in, buf)
-		if n > 0 {
-			if err := send(buf[:n]); err != nil {
+		piece := payload.New(field)
+		n, err := fill(in, piece.Data)
+		if piece.Data = piece.Data[:n]; n > 0 {
+			if err := stream.SendMsg(piece); err != nil {
 				return err
 			}
 		}
@@ -77,10 +78,8 @@ func (s *fileService) WriteArchive(stream grpc.ClientStreamingServer[bermv1.Writ
 	}
 	ctx, done := s.untilDrain(stream.Context())
 	defer done()
-	in := &uploaded{ctx: ctx, next: func() ([]byte, bool, error) {
-		m, err := stream.Recv()
-		return m.GetData(), m.GetInit() == nil, err
-	}}
+	in := upload(ctx, stream, func() message { return &bermv1.WriteArchiveRequest{} })
+	defer in.Close()
 	if err := s.control.WriteArchive(ctx, edge.Principal(ctx), init.GetSandboxId(), init.GetPath(), init.GetName(), in); err != nil {
 		return drained(ctx, err)
 	}
@@ -102,10 +101,8 @@ func (s *fileService) WriteFile(stream grpc.ClientStreamingServer[bermv1.WriteFi
 	}
 	ctx, done := s.untilDrain(stream.Context())
 	defer done()
-	in := &uploaded{ctx: ctx, next: func() ([]byte, bool, error) {
-		m, err := stream.Recv()
-		return m.GetData(), m.GetInit() == nil, err
-	}}
+	in := upload(ctx, stream, func() message { return &bermv1.WriteFileRequest{} })
+	defer in.Close()
 	mode := init.GetMode()
 	if mode == 0 {
 		mode = defaultMode
@@ -156,28 +153,40 @@ func notInit() error {
 	return fault.Invalidf(fault.ReasonInvalidRequest, "the first message is not init")
 }
 
-// uploaded reads what a client sends. Its end is io.EOF only when the client ended it.
-type uploaded struct {
-	ctx  context.Context //nolint:containedctx // a reader lives as long as its call
-	next func() (data []byte, isData bool, err error)
-	rest []byte
+// message is a request that has content where it is not the first.
+type message interface {
+	proto.Message
+	GetData() []byte
 }
 
+// uploaded reads what a client sends. Its end is io.EOF only when the client ended it.
+type uploaded struct {
+	*payload.Received
+	ctx    context.Context //nolint:containedctx // a reader lives as long as its call
+	stream grpc.ServerStream
+}
+
+func upload(ctx context.Context, stream grpc.ServerStream, other func() message) *uploaded {
+	return &uploaded{Received: payload.Receive(dataField, func() proto.Message { return other() }), ctx: ctx, stream: stream}
+}
+
+// Read implements io.Reader.
 func (u *uploaded) Read(p []byte) (int, error) {
-	for len(u.rest) == 0 {
+	for u.Remaining() == 0 {
 		if u.ctx.Err() != nil {
 			return 0, context.Cause(u.ctx)
 		}
-		data, isData, err := u.next()
-		if err != nil {
+		if err := u.stream.RecvMsg(u.Received); err != nil {
 			return 0, err
 		}
-		if !isData {
+		if u.Other == nil {
+			continue
+		}
+		m := u.Other.ProtoReflect()
+		if m.Has(m.Descriptor().Fields().ByName("init")) {
 			return 0, fault.Invalidf(fault.ReasonInvalidRequest, "init came twice")
 		}
-		u.rest = data
+		u.Accept(u.Other.(message).GetData()) //nolint:forcetypeassert // it is what upload was given
 	}
-	n := copy(p, u.rest)
-	u.rest = u.rest[n:]
-	return n, nil
+	return u.Received.Read(p)
 }

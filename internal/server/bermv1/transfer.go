@@ -24,12 +24,7 @@ func (s *fileService) ReadFile(r *bermv1.ReadFileRequest, stream grpc.ServerStre
 	if err := stream.Send(&bermv1.ReadFileResponse{Response: &bermv1.ReadFileResponse_Info{Info: fileInfo(info)}}); err != nil {
 		return err
 	}
-	data := &bermv1.ReadFileResponse_Data{}
-	message := &bermv1.ReadFileResponse{Response: data}
-	return sendAll(ctx, in, func(piece []byte) error {
-		data.Data = piece
-		return stream.Send(message)
-	})
+	return sendAll(ctx, in, stream, dataField)
 }
 
 // GetFileState tells how far writing a file came.

@@ -2,17 +2,17 @@ package edge
 
 import (
 	"google.golang.org/grpc/encoding"
-	_ "google.golang.org/grpc/encoding/proto" // registers the codec that this one is made of
 	"google.golang.org/grpc/mem"
 
 	"github.com/bermhq/berm/internal/core/fault"
+	"github.com/bermhq/berm/internal/payload"
 )
 
-// Codec returns grpc-go's own codec for servers whose services are registered with Register.
+// Codec returns the codec of package payload for servers whose services are registered with Register.
 //
 // grpc-go answers a message that does not decode by itself, as Internal and without a reason, before the handler hears of it.
 // So that this is the caller's mistake on the wire too, decoding a received never fails; the stream that asked for it does.
-func Codec() encoding.CodecV2 { return codec{encoding.GetCodecV2("proto")} }
+func Codec() encoding.CodecV2 { return codec{payload.Codec()} }
 
 type codec struct{ encoding.CodecV2 }
 
