@@ -19,8 +19,10 @@ import (
 const (
 	// DeleteTimeout bounds one call of the runtime's delete.
 	DeleteTimeout = 20 * time.Second
-	// maxWords is how much of what a failed delete says goes into its error, in bytes.
-	maxWords = 2 << 10
+	// maxWords is how much of what a call that failed says goes into its error, in bytes, and wordsTimeout how long it is waited for: a
+	// deadline that has passed reads nothing, whatever is there.
+	maxWords     = 2 << 10
+	wordsTimeout = 100 * time.Millisecond
 	// initNice is the priority of process 1 among the processes of its control group, the highest: see package initd.
 	initNice = -20
 	// unifiedMount is where a hybrid host has its cgroup v2 hierarchy.
@@ -93,7 +95,8 @@ func (c *Container) begin(verb string, verbArgs []string, pidFile string, io Std
 }
 
 // emptyInput returns a file that is empty and can never be anything else. Not the host's /dev/null: crun gives a
-// container's standard streams to the container's user, and whoever owns that device inside could take it from the host.
+// container's standard streams to the container's user, and whoever owns that device inside could take it from the host; and
+// runsc gives those of a process that it starts in a container to the user that its own kernel runs as.
 func emptyInput() (*os.File, error) {
 	fd, err := unix.MemfdCreate("empty", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
 	if err != nil {
@@ -115,23 +118,23 @@ func (c *Container) Delete() error {
 
 // ask makes a call that ends by itself; what it says is in its error.
 func (c *Container) ask(verb string, args []string, timeout time.Duration) error {
-	null, err := os.Open(os.DevNull)
+	empty, err := emptyInput()
 	if err != nil {
 		return err
 	}
-	defer null.Close()
+	defer empty.Close()
 	r, w, err := os.Pipe()
 	if err != nil {
 		return err
 	}
 	defer r.Close()
 	defer w.Close()
-	err = c.call(verb, args, []uintptr{null.Fd(), w.Fd(), w.Fd()}, timeout)
+	err = c.call(verb, args, []uintptr{empty.Fd(), w.Fd(), w.Fd()}, timeout)
 	if err == nil {
 		return nil
 	}
 	said := make([]byte, maxWords)
-	_ = r.SetReadDeadline(time.Now()) // What it said is in the pipe by now.
+	_ = r.SetReadDeadline(time.Now().Add(wordsTimeout)) // What it said is in the pipe by now; others may hold that open.
 	n, _ := r.Read(said)
 	return fmt.Errorf("%w: %s", err, bytes.TrimSpace(said[:n]))
 }
