@@ -48,11 +48,11 @@ func (s *Service) RunnerMaintenance(ctx context.Context, p core.Principal, ref s
 		return nil, err
 	}
 	err = s.store.View(ctx, func(r store.Reader) error {
-		o, err := readRunnerObject(ctx, r, p.OrgID, ref)
+		run, err := readRunner(ctx, r, p.OrgID, ref)
 		if err != nil {
 			return err
 		}
-		m, err = maintenanceOf(ctx, r, o)
+		m, err = maintenanceOf(ctx, r, run)
 		return err
 	})
 	return m, err
@@ -70,7 +70,7 @@ func (s *Service) CordonedRunners(ctx context.Context, p core.Principal) (all []
 			if err != nil || run.Cordon == nil {
 				return err
 			}
-			m, err := maintenanceOf(ctx, r, o)
+			m, err := maintenanceOf(ctx, r, run)
 			all = append(all, m)
 			return err
 		})
@@ -122,11 +122,7 @@ func (s *Service) setCordon(ctx context.Context, p core.Principal, ref string, s
 		return nil, fault.Invalidf(fault.ReasonFieldInvalid, "invalid reason").WithField("reason", "has %d bytes, more than %d", len(st.Reason), MaxCordonReason)
 	}
 	err = s.edit(ctx, p.OrgID, func(tx store.Tx) error {
-		o, err := readRunnerObject(ctx, tx, p.OrgID, ref)
-		if err != nil {
-			return err
-		}
-		r, err := runnerFrom(o)
+		r, err := readRunner(ctx, tx, p.OrgID, ref)
 		if err != nil {
 			return err
 		}
@@ -138,24 +134,22 @@ func (s *Service) setCordon(ctx context.Context, p core.Principal, ref string, s
 		}
 		if why := change(r); why != "" {
 			s.revise(&r.Meta, p, why)
-			if o, err = runnerObject(r); err != nil {
+			o, err := runnerObject(r)
+			if err != nil {
 				return err
 			}
 			if err := tx.Update(ctx, o); err != nil {
 				return err
 			}
+			r.Meta = metaOf(o)
 		}
-		m, err = maintenanceOf(ctx, tx, o)
+		m, err = maintenanceOf(ctx, tx, r)
 		return err
 	})
 	return m, err
 }
 
-func maintenanceOf(ctx context.Context, r store.Reader, o *store.Object) (*Maintenance, error) {
-	run, err := runnerFrom(o)
-	if err != nil {
-		return nil, err
-	}
+func maintenanceOf(ctx context.Context, r store.Reader, run *core.Runner) (*Maintenance, error) {
 	live, err := r.CountLive(ctx, run.ID)
 	return &Maintenance{RunnerID: run.RunnerID, RunnerUUID: run.ID, Cordon: run.Cordon, Live: live, Etag: Etag(run.Meta)}, err
 }

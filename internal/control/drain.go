@@ -32,11 +32,8 @@ func (s *Service) DeleteRunner(ctx context.Context, p core.Principal, ref string
 	draining := false
 	failpoint.Hit(fpRunnerDelete)
 	err := s.edit(ctx, p.OrgID, func(tx store.Tx) error {
-		o, err := readRunnerObject(ctx, tx, p.OrgID, ref)
-		if err != nil {
-			return err
-		}
-		if runner, err = runnerFrom(o); err != nil {
+		var err error
+		if runner, err = readRunner(ctx, tx, p.OrgID, ref); err != nil {
 			return err
 		}
 		if err := checkEtag(opts.Etag, "runner "+runner.RunnerID, runner.Meta); err != nil {

@@ -66,11 +66,7 @@ func (s *Service) JoinRunner(ctx context.Context, p core.Principal, ref string, 
 	out := &Enrolment{Secret: secret, ExpiresAt: now.Add(ttl)}
 	failpoint.Hit(fpRunnerJoin)
 	err = s.store.Update(ctx, func(tx store.Tx) error {
-		o, err := readRunnerObject(ctx, tx, p.OrgID, ref)
-		if err != nil {
-			return err
-		}
-		r, err := runnerFrom(o)
+		r, err := readRunner(ctx, tx, p.OrgID, ref)
 		if err != nil {
 			return err
 		}

@@ -253,6 +253,15 @@ func (s *Service) ApplyRunnerUpdate(ctx context.Context, p core.Principal, ref s
 		WithHint("a runner of this server is updated together with it")
 }
 
+// readRunner reads a runner by UUID or runner_id.
+func readRunner(ctx context.Context, r store.Reader, orgID, ref string) (*core.Runner, error) {
+	o, err := readRunnerObject(ctx, r, orgID, ref)
+	if err != nil {
+		return nil, err
+	}
+	return runnerFrom(o)
+}
+
 func readRunnerObject(ctx context.Context, r store.Reader, orgID, ref string) (*store.Object, error) {
 	o, err := readObject(ctx, r, store.KindRunner, orgID, ref)
 	if fault.Is(err, fault.NotFound) {

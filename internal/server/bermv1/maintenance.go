@@ -35,11 +35,11 @@ func (s *maintenanceService) ListCordonedRunners(ctx context.Context, _ *bermv1.
 }
 
 func (s *maintenanceService) CordonRunner(ctx context.Context, r *bermv1.CordonRunnerRequest) (*bermv1.RunnerMaintenance, error) {
-	return maintained(s.control.CordonRunner(ctx, edge.Principal(ctx), r.GetId(), stateWhy(r)))
+	return maintained(s.control.CordonRunner(ctx, edge.Principal(ctx), r.GetId(), stateWhy(ctx, r)))
 }
 
 func (s *maintenanceService) UncordonRunner(ctx context.Context, r *bermv1.UncordonRunnerRequest) (*bermv1.RunnerMaintenance, error) {
-	return maintained(s.control.UncordonRunner(ctx, edge.Principal(ctx), r.GetId(), stateWhy(r)))
+	return maintained(s.control.UncordonRunner(ctx, edge.Principal(ctx), r.GetId(), stateWhy(ctx, r)))
 }
 
 func (s *maintenanceService) DrainRunner(ctx context.Context, r *bermv1.DrainRunnerRequest) (*bermv1.DrainRunnerResponse, error) {
@@ -47,18 +47,23 @@ func (s *maintenanceService) DrainRunner(ctx context.Context, r *bermv1.DrainRun
 	if r.GraceSeconds != nil {
 		grace = time.Duration(r.GetGraceSeconds()) * time.Second
 	}
-	d, err := s.control.DrainRunner(ctx, edge.Principal(ctx), r.GetId(), grace, stateWhy(r))
+	d, err := s.control.DrainRunner(ctx, edge.Principal(ctx), r.GetId(), grace, stateWhy(ctx, r))
 	if err != nil {
 		return nil, err
 	}
 	return &bermv1.DrainRunnerResponse{Runner: maintenance(&d.Maintenance), Asked: int32(d.Asked), Failed: int32(d.Failed), Problems: d.Problems}, nil
 }
 
-func stateWhy(r interface {
+// stateWhy is stateOf for a request that can say why itself.
+func stateWhy(ctx context.Context, r interface {
 	GetEtag() string
 	GetReason() string
 }) control.EditState {
-	return control.EditState{Etag: r.GetEtag(), Reason: r.GetReason()}
+	st := stateOf(ctx, r)
+	if why := r.GetReason(); why != "" {
+		st.Reason = why
+	}
+	return st
 }
 
 func maintained(m *control.Maintenance, err error) (*bermv1.RunnerMaintenance, error) {
