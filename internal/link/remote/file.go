@@ -4,11 +4,19 @@ import (
 	"context"
 	"errors"
 	"io"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/emptypb"
 
 	linkv1 "github.com/bermhq/berm/gen/berm/link/v1"
 	"github.com/bermhq/berm/internal/backend"
 	"github.com/bermhq/berm/internal/link"
 )
+
+// breakOffTimeout bounds how long a runner may take to keep what it was sent of a file that broke off.
+const breakOffTimeout = 10 * time.Second
 
 // ReadFile opens a file. The reader gives no more than limit bytes, whatever the runner sends.
 func (l *Link) ReadFile(ctx context.Context, id, path string, limit int64) (io.ReadCloser, int64, error) {
@@ -105,9 +113,9 @@ type sender[T any] interface {
 	CloseSend() error
 }
 
-// upload sends all of a reader in pieces. When the reader fails the stream is cancelled, so that the runner never takes a part for the
+// upload sends all of a reader in pieces. When the reader fails the runner is told by breakOff, so that it never takes a part for the
 // whole. Why the stream ended early is for the caller to ask.
-func upload[T any](cancel context.CancelFunc, stream sender[T], start *T, piece func([]byte) *T, r io.Reader) error {
+func upload[T any](breakOff func(), stream sender[T], start *T, piece func([]byte) *T, r io.Reader) error {
 	if err := stream.Send(start); err != nil {
 		return nil //nolint:nilerr // the answer says why
 	}
@@ -123,9 +131,22 @@ func upload[T any](cancel context.CancelFunc, stream sender[T], start *T, piece 
 			return nil
 		}
 		if err != nil {
-			cancel()
+			breakOff()
 			return err
 		}
+	}
+}
+
+// breakingOff tells the runner behind what came that nothing comes any more, so that it keeps what came: a cancelled stream loses what is
+// on its way. The stream stays open meanwhile, because its end would say that this was all. A runner of the version before, which does
+// not know the message, waits for more: it is not waited for long.
+func breakingOff(cancel context.CancelFunc, stream grpc.ClientStream, last proto.Message) func() {
+	return func() {
+		defer time.AfterFunc(breakOffTimeout, cancel).Stop()
+		if stream.SendMsg(last) == nil {
+			_ = stream.RecvMsg(new(emptypb.Empty)) // its own error is that it broke off
+		}
+		cancel()
 	}
 }
 
@@ -153,7 +174,7 @@ func unanswered(l *Link, err error) error {
 	return err
 }
 
-// WriteArchive unpacks an archive.
+// WriteArchive unpacks an archive. When r fails, or the line, what came of a large file stays as a part.
 func (l *Link) WriteArchive(ctx context.Context, id, path, name string, r io.Reader) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -162,7 +183,8 @@ func (l *Link) WriteArchive(ctx context.Context, id, path, name string, r io.Rea
 		return l.fault(ctx, err)
 	}
 	start := &linkv1.WriteArchiveRequest{Start: &linkv1.WriteArchiveStart{SandboxId: id, Path: path, Name: name}}
-	if err := upload(cancel, stream, start, func(b []byte) *linkv1.WriteArchiveRequest { return &linkv1.WriteArchiveRequest{Data: b} }, r); err != nil {
+	breakOff := breakingOff(cancel, stream, &linkv1.WriteArchiveRequest{BrokeOff: true})
+	if err := upload(breakOff, stream, start, func(b []byte) *linkv1.WriteArchiveRequest { return &linkv1.WriteArchiveRequest{Data: b} }, r); err != nil {
 		return err
 	}
 	_, err = stream.CloseAndRecv()

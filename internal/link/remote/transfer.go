@@ -46,12 +46,7 @@ func (l *Link) WriteFileFrom(ctx context.Context, id, path string, u backend.Upl
 	start := &linkv1.WriteFileFromRequest{Start: &linkv1.WriteFileFromStart{
 		SandboxId: id, Path: path, Name: u.Name, Mode: u.Mode, ModifiedAt: link.Stamp(u.ModTime), Size: u.Size, Offset: u.Offset, Prefix: u.Prefix,
 	}}
-	// What failed to be read is told behind what came, which the runner keeps: a cancelled stream loses what is on its way.
-	breakOff := func() {
-		if stream.Send(&linkv1.WriteFileFromRequest{BrokeOff: true}) == nil {
-			_, _ = stream.CloseAndRecv() // its own error is that it broke off
-		}
-	}
+	breakOff := breakingOff(cancel, stream, &linkv1.WriteFileFromRequest{BrokeOff: true})
 	begin := &begun{Reader: r, wait: func() { _, _ = stream.Header() }}
 	if err := upload(breakOff, stream, start, func(b []byte) *linkv1.WriteFileFromRequest { return &linkv1.WriteFileFromRequest{Data: b} }, begin); err != nil {
 		return err

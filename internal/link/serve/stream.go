@@ -164,7 +164,10 @@ func (s *server) WriteArchive(stream linkv1rpc.LinkService_WriteArchiveServer) e
 	if start == nil {
 		return errNoStart()
 	}
-	body := &chunks{rest: first.GetData(), next: func() ([]byte, error) { m, err := stream.Recv(); return m.GetData(), err }}
+	body := &chunks{rest: first.GetData(), next: func() ([]byte, error) {
+		m, err := stream.Recv()
+		return m.GetData(), brokenOff(m, err)
+	}}
 	if err := s.cfg.Link.WriteArchive(stream.Context(), start.GetSandboxId(), start.GetPath(), start.GetName(), body); err != nil {
 		return err
 	}

@@ -38,10 +38,7 @@ func (s *server) WriteFileFrom(stream linkv1rpc.LinkService_WriteFileFromServer)
 	body := &chunks{rest: first.GetData(), next: func() ([]byte, error) {
 		wanted.Do(func() { _ = stream.SendHeader(nil) }) // a stream that broke is noticed by Recv
 		m, err := stream.Recv()
-		if err == nil && m.GetBrokeOff() {
-			err = fault.New(fault.Canceled, "CANCELED", "the sender broke off")
-		}
-		return m.GetData(), err
+		return m.GetData(), brokenOff(m, err)
 	}}
 	err = s.cfg.Link.WriteFileFrom(stream.Context(), start.GetSandboxId(), start.GetPath(), backend.Upload{
 		Name: start.GetName(), Mode: start.GetMode(), ModTime: link.Time(start.GetModifiedAt()), Size: start.GetSize(), Offset: start.GetOffset(), Prefix: start.GetPrefix(),
@@ -50,6 +47,14 @@ func (s *server) WriteFileFrom(stream linkv1rpc.LinkService_WriteFileFromServer)
 		return err
 	}
 	return stream.SendAndClose(&linkv1.WriteFileFromResponse{})
+}
+
+// brokenOff is the error of a stream whose sender said that nothing comes any more, or the stream's own.
+func brokenOff(m interface{ GetBrokeOff() bool }, err error) error {
+	if err == nil && m.GetBrokeOff() {
+		return fault.New(fault.Canceled, "CANCELED", "the sender broke off")
+	}
+	return err
 }
 
 // FileState implements the service.

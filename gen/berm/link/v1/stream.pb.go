@@ -985,9 +985,11 @@ func (x *ReadArchiveResponse) GetData() []byte {
 
 // WriteArchiveRequest is a piece of an archive. The first has where it goes.
 type WriteArchiveRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Start         *WriteArchiveStart     `protobuf:"bytes,1,opt,name=start,proto3" json:"start,omitempty"`
-	Data          []byte                 `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Start *WriteArchiveStart     `protobuf:"bytes,1,opt,name=start,proto3" json:"start,omitempty"`
+	Data  []byte                 `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"`
+	// Nothing comes any more.
+	BrokeOff      bool `protobuf:"varint,3,opt,name=broke_off,json=brokeOff,proto3" json:"broke_off,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1034,6 +1036,13 @@ func (x *WriteArchiveRequest) GetData() []byte {
 		return x.Data
 	}
 	return nil
+}
+
+func (x *WriteArchiveRequest) GetBrokeOff() bool {
+	if x != nil {
+		return x.BrokeOff
+	}
+	return false
 }
 
 // WriteArchiveStart says where an archive is unpacked.
@@ -2570,10 +2579,11 @@ const file_berm_link_v1_stream_proto_rawDesc = "" +
 	"\x06offset\x18\x02 \x01(\x03R\x06offset\x12#\n" +
 	"\rprefix_sha256\x18\x03 \x01(\fR\fprefixSha256\")\n" +
 	"\x13ReadArchiveResponse\x12\x12\n" +
-	"\x04data\x18\x01 \x01(\fR\x04data\"`\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data\"}\n" +
 	"\x13WriteArchiveRequest\x125\n" +
 	"\x05start\x18\x01 \x01(\v2\x1f.berm.link.v1.WriteArchiveStartR\x05start\x12\x12\n" +
-	"\x04data\x18\x02 \x01(\fR\x04data\"Z\n" +
+	"\x04data\x18\x02 \x01(\fR\x04data\x12\x1b\n" +
+	"\tbroke_off\x18\x03 \x01(\bR\bbrokeOff\"Z\n" +
 	"\x11WriteArchiveStart\x12\x1d\n" +
 	"\n" +
 	"sandbox_id\x18\x01 \x01(\tR\tsandboxId\x12\x12\n" +
