@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -111,17 +112,20 @@ func (s *session) candidates(list []*bermv1.Candidate, omitted int32) {
 		return
 	}
 	fmt.Fprintln(s.Out, "\nCandidates:")
-	t := table{head: []string{"", "RUNNER", "PROFILE", "CHOSEN", "WHY NOT"}}
+	t := table{head: []string{"", "RUNNER", "PROFILE", "CHOSEN", "SCORE", "WHY NOT"}}
 	for _, c := range list {
-		chosen := ""
+		chosen, score := "", ""
 		if c.GetChosen() {
 			chosen = "yes"
+		}
+		if c.GetScore() > 0 {
+			score = strconv.FormatFloat(c.GetScore(), 'f', 3, 64)
 		}
 		var why []string
 		for _, r := range c.GetReasons() {
 			why = append(why, reasonText(r))
 		}
-		t.rows = append(t.rows, []string{"", c.GetRunnerId(), c.GetProfileName(), chosen, strings.Join(why, "; ")})
+		t.rows = append(t.rows, []string{"", c.GetRunnerId(), c.GetProfileName(), chosen, score, strings.Join(why, "; ")})
 	}
 	s.table(t)
 	if omitted > 0 {

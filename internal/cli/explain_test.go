@@ -24,14 +24,14 @@ func TestExplainTable(t *testing.T) {
 			Shadowed: []*bermv1.ShadowedValue{{Value: list("ci"), Layer: "profile"}},
 		},
 	})
-	s.candidates([]*bermv1.Candidate{{RunnerId: "r", ProfileName: "agent", Chosen: true}}, 40)
+	s.candidates([]*bermv1.Candidate{{RunnerId: "r", ProfileName: "agent", Chosen: true, Score: 0.75}}, 40)
 	want := `FIELD                        VALUE        LAYER      FROM                                                BY         AT   SHADOWED           HERE
 guardrails.runtime_classes   ["gvisor"]   profile    profile agent, revision 2 and zone us, revision 1   token:ci                           enforced
 tags                         null         override   binding r/agent, revision 1                                         ["ci"] (profile)   recorded
 
 Candidates:
-   RUNNER   PROFILE   CHOSEN   WHY NOT
-   r        agent     yes
+   RUNNER   PROFILE   CHOSEN   SCORE   WHY NOT
+   r        agent     yes      0.750
    and 40 more
 `
 	if out.String() != want {

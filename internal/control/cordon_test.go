@@ -30,7 +30,10 @@ func TestCordonRunner(t *testing.T) {
 		t.Errorf("%+v", m)
 	}
 	_, _, err = w.svc.Launch(w.ctx(), w.user, nil)
-	wantFault(t, err, fault.Unavailable, fault.ReasonNoSuitableRunner, "takes no new sandboxes", "cordoned by "+w.admin.Actor, "kernel update")
+	wantFault(t, err, fault.Precondition, fault.ReasonNoSuitableRunner, "takes no new sandboxes", "cordoned by "+w.admin.Actor, "kernel update", "berm runner uncordon r1")
+	if after := fault.From(err).RetryAfter; after != 0 {
+		t.Errorf("a retry in %s is suggested; only an operator ends a cordon", after)
+	}
 	if got := w.get(sb.ID); got.Status != core.StatusRunning {
 		t.Errorf("what ran is %s", got.Status)
 	}

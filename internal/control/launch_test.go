@@ -127,34 +127,6 @@ func TestFullRunner(t *testing.T) {
 	}
 }
 
-// TestConcurrentLaunchesNeverOverbook: reservations decide, however stale the plans are.
-func TestConcurrentLaunchesNeverOverbook(t *testing.T) {
-	const room, callers = 8, 40
-	w := newWorldWith(t, control.Config{}, fakeWith(core.Amounts{CPUMillis: 1_000_000, MemoryBytes: 1 << 40, Sandboxes: room}))
-	var mu sync.Mutex
-	var group sync.WaitGroup
-	started, refused := 0, 0
-	for range callers {
-		group.Go(func() {
-			_, _, err := w.svc.Launch(w.ctx(), w.user, nil)
-			mu.Lock()
-			defer mu.Unlock()
-			switch {
-			case err == nil:
-				started++
-			case fault.Is(err, fault.Exhausted) || fault.HasReason(err, fault.ReasonReplanExhausted):
-				refused++
-			default:
-				t.Errorf("%v", err)
-			}
-		})
-	}
-	group.Wait()
-	if started != room || refused != callers-room || w.fakes["r1"].Creates() != room || w.reserved("r1").Sandboxes != room {
-		t.Errorf("%d started, %d refused, %d created, %+v reserved", started, refused, w.fakes["r1"].Creates(), w.reserved("r1"))
-	}
-}
-
 func TestRunnerTurnsDown(t *testing.T) {
 	w := newWorld(t)
 	w.fakes["r1"].FailNextCreate(fault.Preconditionf(fault.ReasonDigestMismatch, "the digests differ").WithCause(errors.New("secret")))

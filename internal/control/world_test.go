@@ -25,6 +25,7 @@ import (
 	"github.com/bermhq/berm/internal/runner"
 	"github.com/bermhq/berm/internal/store"
 	"github.com/bermhq/berm/internal/store/sqlstore"
+	"github.com/bermhq/berm/internal/store/storetest/pgtest"
 )
 
 // lineHeartbeat is how often a runner over a line tells how it is, in tests with a clock of their own.
@@ -36,10 +37,12 @@ var overLine bool
 // TestMain runs every test twice: with runners in process, as an embedded one is, and over a line, as any other.
 func TestMain(m *testing.M) {
 	if code := m.Run(); code != 0 {
+		postgres.Stop()
 		os.Exit(code)
 	}
 	overLine = true
 	code := m.Run()
+	postgres.Stop()
 	if err := goleak.Find(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		code = max(code, 1)
@@ -74,7 +77,12 @@ type world struct {
 	profile               *core.Profile
 	cfg                   control.Config
 	seed                  atomic.Uint64
+	// dsn is SQLite in dir, unless a test brings another database.
+	dsn string
 }
+
+// postgres is the server of this test process; it starts when the first test asks for a database.
+var postgres pgtest.Server
 
 // newWorld starts a server with these runners, NAME or NAME=ZONE; one called "r1" by default.
 func newWorld(t testing.TB, runners ...string) *world {
@@ -84,10 +92,19 @@ func newWorld(t testing.TB, runners ...string) *world {
 
 func newWorldWith(t testing.TB, cfg control.Config, backendCfg fake.Config, runners ...string) *world {
 	t.Helper()
+	return newWorldOn(t, "", cfg, backendCfg, runners...)
+}
+
+// newWorldOn is newWorldWith on a database of its own.
+func newWorldOn(t testing.TB, dsn string, cfg control.Config, backendCfg fake.Config, runners ...string) *world {
+	t.Helper()
 	if len(runners) == 0 {
 		runners = []string{"r1"}
 	}
-	w := &world{TB: t, dir: t.TempDir(), fakes: map[string]*fake.Backend{}, runners: map[string]*core.Runner{}, cfg: cfg}
+	w := &world{TB: t, dir: t.TempDir(), dsn: dsn, fakes: map[string]*fake.Backend{}, runners: map[string]*core.Runner{}, cfg: cfg}
+	if dsn == "" {
+		w.dsn = "sqlite://" + filepath.Join(w.dir, "berm.db")
+	}
 	w.cfg.Seed = func() uint64 { return w.seed.Add(1) }
 	if testing.Verbose() {
 		w.cfg.Logger = slog.New(slog.NewTextHandler(t.Output(), nil))
@@ -120,7 +137,7 @@ func newWorldWith(t testing.TB, cfg control.Config, backendCfg fake.Config, runn
 func (w *world) open() {
 	w.Helper()
 	var err error
-	w.store, err = sqlstore.Open(w.ctx(), sqlstore.Config{DSN: "sqlite://" + filepath.Join(w.dir, "berm.db"), Now: w.cfg.Now})
+	w.store, err = sqlstore.Open(w.ctx(), sqlstore.Config{DSN: w.dsn, Now: w.cfg.Now})
 	w.must(err)
 	cfg := w.cfg
 	cfg.Store = w.store

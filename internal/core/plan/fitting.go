@@ -18,12 +18,17 @@ func hasTooLarge(reasons []Reason) bool {
 	return slices.ContainsFunc(reasons, func(r Reason) bool { return r.Code == place.CodeTooLarge })
 }
 
-// fitting returns l with the amounts that are too large for the whole runner lowered to what is free there now, so that the
-// result can be admitted on this snapshot. nil when nothing is too large or nothing is free.
+// lacksRoom reports whether some amount is more than is free.
+func lacksRoom(reasons []Reason) bool {
+	return slices.ContainsFunc(reasons, func(r Reason) bool { return place.OnlyCapacity([]Reason{r}) })
+}
+
+// fitting returns l with the amounts for which there is no room lowered to what is free there now, so that the result can be
+// admitted on this snapshot. nil when there is room for all of them or nothing is free.
 func fitting(l *specpb.Launch, a *attempt, h *place.Host) *specpb.Launch {
 	var out *specpb.Launch
 	for _, r := range a.reasons {
-		if r.Code != place.CodeTooLarge {
+		if r.Code != place.CodeTooLarge && r.Code != place.CodeCapacity {
 			continue
 		}
 		if out == nil {

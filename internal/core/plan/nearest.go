@@ -33,8 +33,8 @@ func (m *maker) help(r *Refusal) {
 		st := &m.states[i]
 		for j := range st.tried {
 			a := &st.tried[j]
-			// Only what guard objects to and what is too large can be repaired by other values; the rest must be fine as it is.
-			if len(a.violations) == 0 && !hasTooLarge(a.reasons) || len(seen) == maxRepaired {
+			// Only what guard objects to and what needs less room can be repaired by other values; the rest must be fine as it is.
+			if len(a.violations) == 0 && !lacksRoom(a.reasons) || len(seen) == maxRepaired {
 				continue
 			}
 			key := messages(a.reasons)

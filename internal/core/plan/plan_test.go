@@ -277,7 +277,7 @@ func TestACandidateOfAnotherOrgIsNotThere(t *testing.T) {
 func TestARunnerBeingDeletedTakesNothing(t *testing.T) {
 	s := parse(t, `{"profiles": {"p": {}}, "runners": [{"id": "r", "bindings": [{"profile": "p", "default": true}]}]}`)
 	s.Runners[0].Runner.DeletingSince = &day
-	if _, err := Make(s, &specpb.Launch{}, Options{}); !fault.Is(err, fault.Unavailable) || !strings.Contains(err.Error(), "being deleted") {
+	if _, err := Make(s, &specpb.Launch{}, Options{}); !fault.Is(err, fault.Precondition) || fault.From(err).RetryAfter != 0 || fault.From(err).Hint != "" || !strings.Contains(err.Error(), "being deleted") {
 		t.Error(err)
 	}
 }

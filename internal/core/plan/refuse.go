@@ -31,15 +31,18 @@ func (m *maker) refuse() error {
 		e.Code = fault.Unavailable
 		r.Message = "the organization has no runner"
 		e.Hint = "make one: berm runner create"
-	case len(considered) == 0 && m.allUnable():
-		r.Message = "no runner can run sandboxes: " + m.waiting()
+	case len(considered) == 0 && len(m.awaited()) == 0:
+		// Nothing that could take it comes back by itself.
+		r.Message = "no runner takes new sandboxes: " + m.waiting()
+		m.helpOut(e)
 	case len(considered) == 0:
 		e.Code, e.RetryAfter = fault.Unavailable, retryUnavailable
 		r.Message = "no runner can be asked now: " + m.waiting()
 	case m.onlyRoom(considered):
 		e.Code, e.RetryAfter = fault.Exhausted, retryCapacity
 		r.Message = "no runner has room: " + m.why(considered)
-	case m.tooLarge(considered) && len(considered) < len(m.named()):
+		m.help(r)
+	case m.tooLarge(considered) && len(m.awaited()) > 0:
 		e.Code, e.RetryAfter = fault.Exhausted, retryTooLarge
 		r.Message = "no runner in service is large enough: " + m.why(considered)
 	case m.selection.named():
@@ -83,9 +86,25 @@ func (m *maker) waiting() string {
 	return clip(strings.Join(texts, "; "), maxMessage)
 }
 
-// allUnable reports whether waiting helps with none of the runners: what is there can run nothing.
-func (m *maker) allUnable() bool {
-	return !slices.ContainsFunc(m.named(), func(st *state) bool { return len(st.out) != 1 || st.out[0].Code != place.CodeUnable })
+// barred reports whether waiting does not bring a runner back: an operator keeps new sandboxes away from it, or its process can run
+// nothing where it is.
+func (st *state) barred() bool {
+	return slices.ContainsFunc(st.out, func(r Reason) bool { return r.Code == place.CodeCordoned || r.Code == place.CodeUnable })
+}
+
+// awaited returns those of named that are out for now and may come back by themselves.
+func (m *maker) awaited() []*state {
+	return slices.DeleteFunc(m.named(), func(st *state) bool { return len(st.out) == 0 || st.barred() })
+}
+
+// helpOut says how a runner that an operator cordoned gets back to work.
+func (m *maker) helpOut(e *fault.Error) {
+	for _, st := range m.named() {
+		if st.runner.Cordoned && st.runner.Runner.DeletingSince == nil {
+			e.WithHint("an admin lets a runner take sandboxes again with berm runner uncordon %s", st.host.ID)
+			return
+		}
+	}
 }
 
 // onlyRoom reports whether some runner would take the sandbox once others there have ended.
