@@ -46,8 +46,9 @@ crash: deps-test build ## kill the server at every failpoint
 pods: ## submit every golden pod to a real API server, dry run
 	test/cluster/dryrun.sh
 
-kube: deps-kube ## the Kubernetes backend against a real node
+kube: deps-kube build ## the Kubernetes backend against a real node, and runners on two clusters
 	test/cluster/kube.sh
+	test/cluster/runners.sh
 
 generate: ## everything that is generated: gen/, docs/fields.md, goldens of generated text
 	PATH="$(TOOLS):$$PATH" script/generate

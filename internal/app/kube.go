@@ -4,13 +4,12 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"path/filepath"
+	"log/slog"
 	"slices"
 
 	"github.com/bermhq/berm/internal/backend"
 	"github.com/bermhq/berm/internal/backend/kube"
 	"github.com/bermhq/berm/internal/backend/local"
-	"github.com/bermhq/berm/internal/core"
 	"github.com/bermhq/berm/internal/core/fault"
 )
 
@@ -22,6 +21,8 @@ type Kube struct {
 	InitImage string
 	// NetworkRecorded accepts that network modes are recorded and not enforced there.
 	NetworkRecorded bool
+	// AllowPrivileged is the word of the clusters' owner that profiles may carry privileges; a runner's own setting must say so, too.
+	AllowPrivileged bool
 	// InstanceTypeLabel is the label of nodes that instance types are values of; "" is Kubernetes' own.
 	InstanceTypeLabel string
 }
@@ -36,29 +37,38 @@ func (k *Kube) check(runners []Runner) error {
 			return fault.Invalidf("USAGE", "--kube %s: there is no such runner", name).WithHint("Add it: --runner %s=ZONE.", name)
 		}
 	}
-	if len(k.Clusters) > 0 && k.InitImage == "" {
-		return fault.Invalidf("USAGE", "--kube needs --kube-init-image: the image that Berm's init is taken from in every pod").
-			WithHint("Make it with berm kube-image, and push it to where the nodes pull from.")
+	if len(k.Clusters) > 0 {
+		return k.needsInit("--kube")
 	}
 	return nil
 }
 
-// attachKube starts the backend of a runner on a cluster.
-func (a *app) attachKube(ctx context.Context, r *core.Runner, c KubeCluster) (backend.Backend, error) {
-	b, err := kube.New(ctx, kube.Config{
-		Dir: filepath.Join(a.cfg.DataDir, "runners", r.RunnerID), RunnerName: r.RunnerID, Kubeconfig: c.Kubeconfig, Context: c.Context,
-		Options: kube.Options{
-			InitImage: a.cfg.Kube.InitImage, InstanceTypeLabel: a.cfg.Kube.InstanceTypeLabel, AllowPrivileged: r.Managed.AllowPrivilegedProfileAnnotation,
-		},
-		NetworkRecorded: a.cfg.Kube.NetworkRecorded, Logger: a.log.With("runner", r.RunnerID),
-		OutputLimit: a.cfg.OutputLimit, OutputRetention: a.cfg.OutputRetention,
-	})
+func (k *Kube) needsInit(flag string) error {
+	if k.InitImage != "" {
+		return nil
+	}
+	return fault.Invalidf("USAGE", "%s needs --kube-init-image: the image that Berm's init is taken from in every pod", flag).
+		WithHint("Make it with berm kube-image, and push it to where the nodes pull from.")
+}
+
+// kube is the configuration of a backend on a cluster.
+func (c *Config) kube(dir, runnerID string, cluster KubeCluster, log *slog.Logger) kube.Config {
+	return kube.Config{
+		Dir: dir, RunnerName: runnerID, Kubeconfig: cluster.Kubeconfig, Context: cluster.Context,
+		Options:         kube.Options{InitImage: c.Kube.InitImage, InstanceTypeLabel: c.Kube.InstanceTypeLabel, AllowPrivileged: c.Kube.AllowPrivileged},
+		NetworkRecorded: c.Kube.NetworkRecorded, Logger: log.With("runner", runnerID), OutputLimit: c.OutputLimit, OutputRetention: c.OutputRetention,
+	}
+}
+
+// openKube starts the backend of a runner on a cluster, and tells who started the process what is there.
+func (c *Config) openKube(ctx context.Context, cfg kube.Config) (backend.Backend, error) {
+	b, err := kube.New(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}
 	info := b.Info()
-	fmt.Fprintf(a.cfg.Out, "Runner %s runs sandboxes on Kubernetes: %d pods, %d millicores, %d bytes of memory; runtime classes: %v\n",
-		r.RunnerID, info.Capacity.Sandboxes, info.Capacity.CPUMillis, info.Capacity.MemoryBytes, info.RuntimeClasses)
+	fmt.Fprintf(c.Out, "Runner %s runs sandboxes on Kubernetes: %d pods, %d millicores, %d bytes of memory; runtime classes: %v\n",
+		cfg.RunnerName, info.Capacity.Sandboxes, info.Capacity.CPUMillis, info.Capacity.MemoryBytes, info.RuntimeClasses)
 	return b, nil
 }
 

@@ -19,9 +19,9 @@ func podOf(p core.Principal, pl *plan.Plan) (json.RawMessage, error) {
 		Work: backend.Work{
 			SandboxID: plannedID, OrgID: p.OrgID, UserID: p.TokenID, RunnerID: pl.Runner.Runner.RunnerID, ProfileName: pl.Binding.Name,
 			ZoneName: pl.Runner.Runner.Zone, Spec: pl.Resolved.Message(), Digest: pl.Digest, Launch: pl.Launch,
-			LifetimeSeconds: pl.LifetimeSeconds,
+			LifetimeSeconds: pl.LifetimeSeconds, Privileged: pl.Runner.Runner.Managed.AllowPrivilegedProfileAnnotation,
 		},
-		Options: kube.Options{AllowPrivileged: pl.Runner.Runner.Managed.AllowPrivilegedProfileAnnotation},
+		Options: kube.Options{AllowPrivileged: true}, // The owner's word is asked where the runner is: a plan has it already.
 	})
 	if err != nil {
 		return nil, err

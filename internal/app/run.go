@@ -161,10 +161,11 @@ func (a *app) attach(ctx context.Context, r *core.Runner, first bool) error {
 
 // backend starts what runs the sandboxes of a runner.
 func (a *app) backend(ctx context.Context, r *core.Runner, first bool) (backend.Backend, error) {
+	dir := filepath.Join(a.cfg.DataDir, "runners", r.RunnerID)
 	if c, ok := a.cfg.Kube.Clusters[r.RunnerID]; ok {
-		return a.attachKube(ctx, r, c)
+		return a.cfg.openKube(ctx, a.cfg.kube(dir, r.RunnerID, c, a.log))
 	}
-	b, err := local.New(ctx, a.cfg.local(filepath.Join(a.cfg.DataDir, "runners", r.RunnerID), r.RunnerID, a.log))
+	b, err := local.New(ctx, a.cfg.local(dir, r.RunnerID, a.log))
 	if err != nil {
 		return nil, err
 	}

@@ -16,7 +16,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/bermhq/berm/internal/backend"
+	"github.com/bermhq/berm/internal/backend/kube"
 	"github.com/bermhq/berm/internal/backend/local"
+	"github.com/bermhq/berm/internal/control"
 	"github.com/bermhq/berm/internal/core/fault"
 	"github.com/bermhq/berm/internal/core/resolve"
 	"github.com/bermhq/berm/internal/failpoint"
@@ -26,12 +28,16 @@ import (
 	"github.com/bermhq/berm/internal/shim/host"
 )
 
-// BackendLocal is the backend that runs sandboxes on the runner's own machine.
-const BackendLocal = "local"
+// The backends of a runner: its own machine, or a Kubernetes cluster.
+const (
+	BackendLocal = "local"
+	BackendKube  = backend.KindKube
+)
 
 const (
-	// enrolRetry is when an enrolment that could not reach the gateway is tried again.
-	enrolRetry = 2 * time.Second
+	// enrolRetry is when an enrolment that could not reach the gateway is tried again, clusterRetry when a cluster is.
+	enrolRetry   = 2 * time.Second
+	clusterRetry = 5 * time.Second
 	// machineIDFile is where the machine keeps its id; machineFile is where the state directory does, on machines without one.
 	machineIDFile = "/etc/machine-id"
 	machineFile   = "machine.id"
@@ -48,8 +54,9 @@ type RunnerConfig struct {
 	Token   string
 	// Guardrails are those of the cluster's owner, nil for none.
 	Guardrails *resolve.Input
-	// Backend runs the sandboxes: BackendLocal.
+	// Backend runs the sandboxes: BackendLocal or BackendKube, which does on Cluster.
 	Backend string
+	Cluster KubeCluster
 }
 
 // RunnerFailpoints lists the places at which a runner's process can be killed on purpose.
@@ -74,11 +81,14 @@ func RunRunner(ctx context.Context, cfg RunnerConfig) error {
 		return err
 	}
 	defer r.lock.Close()
+	if err := r.identify(ctx); err != nil || ctx.Err() != nil {
+		return err
+	}
 	if err := r.credential(ctx); err != nil || ctx.Err() != nil {
 		return err
 	}
 	b, err := r.open(ctx)
-	if err != nil {
+	if err != nil || b == nil { // nil: it was asked to end
 		return err
 	}
 	return errors.Join(r.serve(ctx, b), b.Close())
@@ -98,8 +108,14 @@ func (r *remoteRunner) prepare() (err error) {
 	if err := r.cfg.check(); err != nil {
 		return err
 	}
-	if r.cfg.Backend != BackendLocal {
-		return fault.Invalidf("USAGE", "unknown backend %q", r.cfg.Backend).WithHint("Use %s.", BackendLocal)
+	switch r.cfg.Backend {
+	case BackendLocal:
+	case BackendKube:
+		if err := r.cfg.Kube.needsInit("--backend kube"); err != nil {
+			return err
+		}
+	default:
+		return fault.Invalidf("USAGE", "unknown backend %q", r.cfg.Backend).WithHint("Use %s or %s.", BackendLocal, BackendKube)
 	}
 	if err := r.cfg.Gateway.Check(); err != nil {
 		return err
@@ -118,14 +134,52 @@ func (r *remoteRunner) prepare() (err error) {
 		return fault.Preconditionf("DATA_DIR", "another berm runner uses %s", r.cfg.DataDir).
 			WithHint("A second runner on this machine needs a directory of its own: --data DIR.")
 	}
-	if r.cfg.Gateway.Identity, err = machineIdentity(r.cfg.DataDir); err != nil {
-		return err
-	}
 	instance := make([]byte, 16)
 	randomBytes(instance)
 	r.cfg.Gateway.Instance, r.cfg.Gateway.Software = hex.EncodeToString(instance), r.cfg.Version
 	r.cred, err = dial.Load(r.cfg.DataDir)
 	return err
+}
+
+// identify finds out which machine or cluster this is. A cluster is asked until it answers.
+func (r *remoteRunner) identify(ctx context.Context) (err error) {
+	if r.cfg.Backend == BackendLocal {
+		r.cfg.Gateway.Identity, err = machineIdentity(r.cfg.DataDir)
+		return err
+	}
+	return r.untilReached(ctx, func() error {
+		uid, err := kube.ClusterUID(ctx, r.kube())
+		r.cfg.Gateway.Identity = control.ClusterIdentity + uid
+		return err
+	})
+}
+
+// untilReached tries something until the cluster answers, or ctx ends.
+func (r *remoteRunner) untilReached(ctx context.Context, try func() error) error {
+	for {
+		err := try()
+		if ctx.Err() != nil {
+			return nil //nolint:nilerr // it was asked to end
+		}
+		if !fault.Is(err, fault.Unavailable) {
+			return err
+		}
+		r.log.Warn("the cluster cannot be used yet", "error", err, "cause", errors.Unwrap(err), "retry", clusterRetry)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(clusterRetry):
+		}
+	}
+}
+
+// kube is the configuration of the backend on a cluster.
+func (r *remoteRunner) kube() kube.Config {
+	name := "new"
+	if r.cred != nil {
+		name = r.cred.RunnerID
+	}
+	return r.cfg.kube(filepath.Join(r.cfg.DataDir, "sandboxes"), name, r.cfg.Cluster, r.log)
 }
 
 // machineIdentity names this machine and the directory: there may be several runners on a machine, each with sandboxes of its own.
@@ -147,7 +201,7 @@ func machineIdentity(dir string) (string, error) {
 func (r *remoteRunner) credential(ctx context.Context) error {
 	switch {
 	case r.cred != nil && r.cred.Identity != r.cfg.Gateway.Identity:
-		return fault.New(fault.Denied, fault.ReasonRunnerIdentity, "the credential in %s was given to another machine or directory", r.cfg.DataDir).
+		return fault.New(fault.Denied, fault.ReasonRunnerIdentity, "the credential in %s was given to another machine, directory or cluster", r.cfg.DataDir).
 			WithHint("A credential is not copied. Start with an empty --data directory and a new token: berm runner join NAME.")
 	case r.cred != nil && time.Now().Before(r.cred.ExpiresAt):
 		if r.cfg.Token != "" {
@@ -189,7 +243,18 @@ func (r *remoteRunner) enrol(ctx context.Context) error {
 }
 
 // open starts the backend.
-func (r *remoteRunner) open(ctx context.Context) (backend.Backend, error) {
+func (r *remoteRunner) open(ctx context.Context) (b backend.Backend, err error) {
+	if r.cfg.Backend == BackendKube {
+		err = r.untilReached(ctx, func() error {
+			b, err = r.cfg.openKube(ctx, r.kube())
+			return err
+		})
+		return b, err
+	}
+	return r.openLocal(ctx)
+}
+
+func (r *remoteRunner) openLocal(ctx context.Context) (backend.Backend, error) {
 	b, err := local.New(ctx, r.cfg.local(filepath.Join(r.cfg.DataDir, "sandboxes"), r.cred.RunnerID, r.log))
 	if err != nil {
 		return nil, err

@@ -37,7 +37,13 @@ type Work struct {
 	Launch *specpb.Launch
 	// LifetimeSeconds is how long the sandbox may live, by the request and the guardrails of all layers; 0 is for ever.
 	LifetimeSeconds int32
+	// Privileged is the runner's allow_privileged_profile_annotations: the gateway's word that what layers 1 to 3 carry may exceed what
+	// a sandbox has by default. On Kubernetes the owner of the cluster must have said so, too; elsewhere it means nothing.
+	Privileged bool
 }
+
+// KindKube is the kind of backends that make pods.
+const KindKube = "kube"
 
 // Phase is how far a sandbox is, as its backend sees it.
 type Phase string

@@ -18,25 +18,41 @@ const (
 	networkRecorded = "recorded"
 )
 
-// kubeFlags are the flags of runners on Kubernetes.
+// kubeFlags are the flags of `berm serve` and `berm runner` about how sandboxes run on Kubernetes.
 type kubeFlags struct {
-	clusters                       []string
 	initImage, network, typesLabel string
+	privileged                     bool
 }
 
 func (k *kubeFlags) bind(f *pflag.FlagSet) {
-	f.StringArrayVar(&k.clusters, "kube", nil, "runner NAME[=KUBECONFIG][#CONTEXT] runs sandboxes on a Kubernetes cluster, repeatable (see docs/kubernetes.md)")
 	f.StringVar(&k.initImage, "kube-init-image", "", "image of Berm's init, which berm kube-image makes; the nodes must be able to pull it")
 	f.StringVar(&k.network, "kube-network", networkRefused, "what becomes of launches with a network mode on Kubernetes, where none is enforced yet: refused or recorded")
 	f.StringVar(&k.typesLabel, "kube-instance-type-label", "", "label of nodes that instance types are values of (default node.kubernetes.io/instance-type)")
+	f.BoolVar(&k.privileged, "kube-allow-privileged", false, "let pods have the privileges that a profile carries, where the runner's allow_privileged_profile_annotations says so, too")
 }
 
 func (k *kubeFlags) read() (app.Kube, error) {
-	out := app.Kube{InitImage: k.initImage, InstanceTypeLabel: k.typesLabel, NetworkRecorded: k.network == networkRecorded, Clusters: map[string]app.KubeCluster{}}
 	if k.network != networkRefused && k.network != networkRecorded {
-		return out, fault.Invalidf("USAGE", "--kube-network %q is neither %s nor %s", k.network, networkRefused, networkRecorded)
+		return app.Kube{}, fault.Invalidf("USAGE", "--kube-network %q is neither %s nor %s", k.network, networkRefused, networkRecorded)
 	}
-	for _, text := range k.clusters {
+	return app.Kube{InitImage: k.initImage, InstanceTypeLabel: k.typesLabel, NetworkRecorded: k.network == networkRecorded, AllowPrivileged: k.privileged}, nil
+}
+
+// clusterFlags are those of `berm serve`, which may have several clusters.
+type clusterFlags struct {
+	kubeFlags
+	clusters []string
+}
+
+func (c *clusterFlags) bind(f *pflag.FlagSet) {
+	f.StringArrayVar(&c.clusters, "kube", nil, "runner NAME[=KUBECONFIG][#CONTEXT] runs sandboxes on a Kubernetes cluster, repeatable (see docs/kubernetes.md)")
+	c.kubeFlags.bind(f)
+}
+
+func (c *clusterFlags) read() (app.Kube, error) {
+	out, err := c.kubeFlags.read()
+	out.Clusters = map[string]app.KubeCluster{}
+	for _, text := range c.clusters {
 		rest, context, _ := strings.Cut(text, "#")
 		name, file, _ := strings.Cut(rest, "=")
 		if _, twice := out.Clusters[name]; twice || name == "" {
@@ -44,7 +60,7 @@ func (k *kubeFlags) read() (app.Kube, error) {
 		}
 		out.Clusters[name] = app.KubeCluster{Kubeconfig: file, Context: context}
 	}
-	return out, nil
+	return out, err
 }
 
 // kubeImageCmd writes the image of Berm's init.

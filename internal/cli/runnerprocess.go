@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/bermhq/berm/internal/app"
 	"github.com/bermhq/berm/internal/config"
@@ -26,12 +27,15 @@ const (
 func (s *session) runnerProcess(c *cobra.Command) *cobra.Command {
 	var cfg app.RunnerConfig
 	var machine machineFlags
+	var cluster kubeFlags
 	var logs logFlags
-	var tokenFile, guardrails string
+	var tokenFile, guardrails, kubeconfig string
+	ofMachine, ofKube := pflag.NewFlagSet("", pflag.ContinueOnError), pflag.NewFlagSet("", pflag.ContinueOnError)
 	var failpoints bool
 	help := c.RunE
 	c.Long = `With --gateway this machine becomes a runner of that server: it connects to the server, which needs no way to this machine, and runs
-sandboxes here. berm runner join NAME makes the token for the first start; later starts need none.
+sandboxes here, or with --backend kube as pods of a Kubernetes cluster. berm runner join NAME makes the token for the first start; later
+starts need none.
 
 Without --gateway: the commands about runners.`
 	c.RunE = func(cmd *cobra.Command, a []string) (err error) {
@@ -49,9 +53,16 @@ Without --gateway: the commands about runners.`
 		if cfg.DataDir == "" {
 			cfg.DataDir = filepath.Join(config.StateDir(s.Getenv), "runner")
 		}
+		if err := othersFlags(cfg.Backend, ofMachine, ofKube); err != nil {
+			return err
+		}
 		if err := machine.read(s, &cfg.Config); err != nil {
 			return err
 		}
+		if cfg.Kube, err = cluster.read(); err != nil {
+			return err
+		}
+		cfg.Cluster.Kubeconfig, cfg.Cluster.Context, _ = strings.Cut(kubeconfig, "#")
 		if cfg.Token, err = s.runnerToken(s.token, tokenFile); err != nil {
 			return err
 		}
@@ -70,13 +81,32 @@ Without --gateway: the commands about runners.`
 	f.StringVar(&cfg.Gateway.CAFile, "ca", "", "PEM file of the authorities that the gateway's certificate may be from, in place of the system's")
 	f.BoolVar(&cfg.Gateway.Plain, "plain-text", false, "let http:// go over a network, where whoever listens can become the runner")
 	f.StringVar(&cfg.DataDir, "data", "", "directory of the credential and the sandboxes (default: runner in the XDG state directory)")
-	f.StringVar(&cfg.Backend, "backend", app.BackendLocal, "what runs the sandboxes: "+app.BackendLocal)
+	f.StringVar(&cfg.Backend, "backend", app.BackendLocal, "what runs the sandboxes: "+app.BackendLocal+", this machine, or "+app.BackendKube+", a Kubernetes cluster")
 	f.StringVar(&guardrails, "guardrails", "", "YAML file with guardrails: of this machine's owner, which hold whatever the server says")
-	machine.bind(f, &cfg.Config)
+	machine.bind(ofMachine, &cfg.Config)
+	ofKube.StringVar(&kubeconfig, "kubeconfig", "", "FILE[#CONTEXT] of the cluster with --backend kube; without it the usual one, inside of a pod its service account")
+	cluster.bind(ofKube)
+	f.AddFlagSet(ofMachine)
+	f.AddFlagSet(ofKube)
+	outputFlags(f, &cfg.Config)
 	logs.bind(f)
 	f.BoolVar(&failpoints, "print-failpoints", false, "list the places where BERM_FAILPOINT can kill a process, and stop")
 	_ = f.MarkHidden("print-failpoints")
 	return c
+}
+
+// othersFlags refuses flags of the backend that is not used: they would be ignored.
+func othersFlags(name string, ofMachine, ofKube *pflag.FlagSet) (err error) {
+	others, other := ofKube, app.BackendKube
+	if name == app.BackendKube {
+		others, other = ofMachine, app.BackendLocal
+	}
+	others.VisitAll(func(f *pflag.Flag) {
+		if f.Changed && err == nil {
+			err = fault.Invalidf("USAGE", "--%s goes with --backend %s, and this runner's is %s", f.Name, other, name)
+		}
+	})
+	return err
 }
 
 // runnerToken is the enrolment token that was given, "" for none.

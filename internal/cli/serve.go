@@ -20,7 +20,7 @@ func (s *session) serveCmd() *cobra.Command {
 	var failpoints bool
 	var machine machineFlags
 	var logs logFlags
-	var clusters kubeFlags
+	var clusters clusterFlags
 	var limits limitFlags
 	c := &cobra.Command{
 		Use:   "serve",
@@ -71,6 +71,7 @@ cluster.`,
 	f.StringArrayVar(&runners, "runner", nil, "embedded runner NAME[=ZONE], repeatable (default local=local)")
 	f.DurationVar(&cfg.RetainEnded, "retain-ended", control.DefaultRetention, "how long sandboxes that have ended are kept, at least 24h")
 	machine.bind(f, &cfg)
+	outputFlags(f, &cfg)
 	clusters.bind(f)
 	limits.bind(f)
 	f.DurationVar(&cfg.RunnerCredentialTTL, "runner-credential-ttl", control.DefaultCredentialTTL, "how long the credential of a runner on another machine is valid; it is replaced while the runner is connected")

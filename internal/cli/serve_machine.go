@@ -23,6 +23,10 @@ func (m *machineFlags) bind(f *pflag.FlagSet, cfg *app.Config) {
 	f.StringVar(&cfg.Runtime, "runtime", "", "name of the default OCI runtime (default: crun, else runc, else runsc)")
 	f.StringArrayVar(&cfg.OCIRuntimes, "oci-runtime", nil, "OCI runtime NAME=PATH[,kind=crun|runc|runsc][,flag=--FLAG]... that profiles may name as runtime_class, repeatable")
 	m.net.bind(f)
+}
+
+// outputFlags say what is kept of what main processes print.
+func outputFlags(f *pflag.FlagSet, cfg *app.Config) {
 	f.DurationVar(&cfg.OutputRetention, "output-retention", app.DefaultOutputRetention, "how long output of main processes is kept after their sandbox has ended")
 	f.Int64Var(&cfg.OutputLimit, "output-limit", app.DefaultOutputLimit, "bytes of output kept of each main process; older output is discarded")
 }

@@ -43,7 +43,13 @@ func (s *Service) applyAgain(ctx context.Context, id string) {
 	resolved := resolve.Fold(record.Layers[:n]).Overlay(record.Layers[n]).Message()
 	ctx, cancel := context.WithTimeout(ctx, ApplyTimeout)
 	defer cancel()
-	s.hand(ctx, full, resolved, record.Layers)
+	cfg, err := s.config(ctx, row.OrgID, false)
+	if err != nil {
+		s.handed(ctx, full, fault.New(fault.Unavailable, fault.ReasonStoreUnavailable, "what runner %s allows could not be read", row.RunnerID).WithCause(err))
+		return
+	}
+	r := cfg.find(row.RunnerUUID)
+	s.hand(ctx, full, resolved, record.Layers, r != nil && r.runner.Managed.AllowPrivilegedProfileAnnotation)
 }
 
 // doubt follows a launch whose commit failed in a way that leaves open whether it took effect. If it did, the sandbox is one

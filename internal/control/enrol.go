@@ -25,8 +25,8 @@ const (
 	MinCredentialTTL = time.Second
 	// MaxIdentity is the longest identity of a cluster or machine, in bytes.
 	MaxIdentity = 200
-	// clusterIdentity begins the identity of a cluster; the rest is the UID of its namespace kube-system.
-	clusterIdentity = "cluster:"
+	// ClusterIdentity begins the identity of a cluster; the rest is the UID of its namespace kube-system.
+	ClusterIdentity = "cluster:"
 )
 
 // Enrolment is a token that lets one process become a runner.
@@ -187,7 +187,7 @@ func (s *Service) runnerOfToken(ctx context.Context, r store.Reader, token *core
 // placeFree holds that a cluster or machine is at most one runner, and a runner on one: what lives on the old one would be called
 // lost while it goes on.
 func placeFree(ctx context.Context, tx store.Tx, r *core.Runner, identity string) error {
-	if uid, ok := strings.CutPrefix(identity, clusterIdentity); ok && r.ClusterID != "" && r.ClusterID != uid {
+	if uid, ok := strings.CutPrefix(identity, ClusterIdentity); ok && r.ClusterID != "" && r.ClusterID != uid {
 		return fault.New(fault.Denied, fault.ReasonRunnerIdentity, "runner %s is of cluster %s, and this is cluster %.80s", r.RunnerID, r.ClusterID, uid).
 			WithHint("cluster_id of a runner is the UID of the namespace kube-system; leave it out when the runner is created to take any cluster")
 	}

@@ -213,7 +213,7 @@ func (s *Service) start(ctx context.Context, pl *plan.Plan, sb *core.Sandbox) *c
 	// The sandbox exists now: a caller who goes away does not leave it half-way.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), ApplyTimeout)
 	defer cancel()
-	s.hand(ctx, sb, pl.Resolved.Message(), pl.Layers())
+	s.hand(ctx, sb, pl.Resolved.Message(), pl.Layers(), pl.Runner.Runner.Managed.AllowPrivilegedProfileAnnotation)
 	if row, err := s.peek(ctx, sb.OrgID, sb.ID); err == nil {
 		now := *row
 		now.Decision, now.Launch = sb.Decision, sb.Launch
@@ -231,8 +231,8 @@ func told(err error) string {
 	return f.Clone().WithCause(nil).Error()
 }
 
-// hand gives a sandbox to its runner and notes the outcome.
-func (s *Service) hand(ctx context.Context, sb *core.Sandbox, resolved *specpb.ProfileSpec, layers []resolve.Input) {
+// hand gives a sandbox to its runner and notes the outcome. privileged is the runner's word about what its profiles carry.
+func (s *Service) hand(ctx context.Context, sb *core.Sandbox, resolved *specpb.ProfileSpec, layers []resolve.Input, privileged bool) {
 	link, since := s.contacts.linkOf(sb.RunnerUUID)
 	if link == nil {
 		s.handed(ctx, sb, s.unreachable(sb, since))
@@ -241,7 +241,7 @@ func (s *Service) hand(ctx context.Context, sb *core.Sandbox, resolved *specpb.P
 	err := link.Apply(ctx, &runner.Assignment{
 		Work: backend.Work{
 			SandboxID: sb.ID, OrgID: sb.OrgID, UserID: sb.UserID, RunnerID: sb.RunnerID, ProfileName: sb.ProfileName, ZoneName: sb.ZoneName,
-			Spec: resolved, Digest: sb.Digest, Launch: sb.Launch,
+			Spec: resolved, Digest: sb.Digest, Launch: sb.Launch, Privileged: privileged,
 		},
 		Layers: layers,
 	})

@@ -230,7 +230,7 @@ func (s *Service) planRunner(c *runnerConfig, used core.Amounts) *plan.Runner {
 	if !k.connected {
 		out.Note = "out of contact since " + k.since.UTC().Format("2006-01-02T15:04:05Z07:00")
 	}
-	out.Refuses = refuses(k.link)
+	out.Refuses = refuses(k.link, c.runner.Managed.AllowPrivilegedProfileAnnotation)
 	return out
 }
 
@@ -246,9 +246,9 @@ func cordoned(r *core.Runner) (bool, string) {
 }
 
 // refuses asks a backend what it cannot honour.
-func refuses(link runner.Link) func(*specpb.ProfileSpec, *specpb.Launch) []guard.Violation {
+func refuses(link runner.Link, privileged bool) func(*specpb.ProfileSpec, *specpb.Launch) []guard.Violation {
 	return func(spec *specpb.ProfileSpec, launch *specpb.Launch) []guard.Violation {
-		err := link.Check(&backend.Work{Spec: spec, Launch: launch})
+		err := link.Check(&backend.Work{Spec: spec, Launch: launch, Privileged: privileged})
 		if err == nil {
 			return nil
 		}

@@ -94,7 +94,7 @@ func LayersOf(list []*linkv1.Layer) ([]resolve.Input, error) {
 func WorkMessage(w *backend.Work) *linkv1.Work {
 	return &linkv1.Work{
 		SandboxId: w.SandboxID, OrgId: w.OrgID, UserId: w.UserID, RunnerId: w.RunnerID, ProfileName: w.ProfileName, ZoneName: w.ZoneName,
-		Spec: w.Spec, Digest: w.Digest, Launch: w.Launch, LifetimeSeconds: w.LifetimeSeconds,
+		Spec: w.Spec, Digest: w.Digest, Launch: w.Launch, LifetimeSeconds: w.LifetimeSeconds, Privileged: w.Privileged,
 	}
 }
 
@@ -103,6 +103,7 @@ func WorkOf(m *linkv1.Work) *backend.Work {
 	return &backend.Work{
 		SandboxID: m.GetSandboxId(), OrgID: m.GetOrgId(), UserID: m.GetUserId(), RunnerID: m.GetRunnerId(), ProfileName: m.GetProfileName(),
 		ZoneName: m.GetZoneName(), Spec: m.GetSpec(), Digest: m.GetDigest(), Launch: m.GetLaunch(), LifetimeSeconds: m.GetLifetimeSeconds(),
+		Privileged: m.GetPrivileged(),
 	}
 }
 

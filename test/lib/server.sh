@@ -10,11 +10,11 @@ export XDG_STATE_HOME=$WORK/state XDG_CONFIG_HOME=$WORK/config
 
 free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
 
-serve() { # further arguments of `berm serve`
-  PORT=${PORT:-$(free_port)}
-  "$BERM" serve --data "$DATA" --listen "127.0.0.1:$PORT" "$@" >>"$WORK/server.log" 2>&1 &
+serve() { # further arguments of `berm serve`; $HOST and $SCHEME where it is not http on loopback
+  PORT=${PORT:-$(free_port)} HOST=${HOST:-127.0.0.1}
+  "$BERM" serve --data "$DATA" --listen "$HOST:$PORT" "$@" >>"$WORK/server.log" 2>&1 &
   SERVER_PID=$!
-  export BERM_URL=http://127.0.0.1:$PORT
+  export BERM_URL=${SCHEME:-http}://$HOST:$PORT
   local i
   for ((i = 0; i < 300; i++)); do
     curl -fs "$BERM_URL/readyz" >/dev/null 2>&1 && break

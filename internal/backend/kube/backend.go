@@ -25,7 +25,7 @@ import (
 )
 
 // Kind is the kind of this backend, which field enforcement is declared under.
-const Kind = "kube"
+const Kind = backend.KindKube
 
 const (
 	// MaxSandboxes is how many sandboxes of one runner are known at once.
@@ -75,7 +75,7 @@ func New(ctx context.Context, cfg Config) (*Backend, error) {
 	}
 	c, err := newCluster(rc)
 	if err != nil {
-		return nil, fault.Invalidf("USAGE", "the kubeconfig of runner %s cannot be used: %v", cfg.RunnerName, err)
+		return nil, unusable(cfg.RunnerName, err)
 	}
 	b := &Backend{
 		cfg: cfg, log: cfg.Logger, cluster: c, key: key,

@@ -105,30 +105,30 @@ func (c *cluster) log(ctx context.Context, namespace, pod string, limit int64) (
 
 // translate says in the port's words why the API server refused, or could not be asked. Unavailable leaves open whether it did what it
 // was asked to; all else means that it did not.
-func (b *Backend) translate(err error, what string) error {
+func translate(runner string, err error, what string) error {
 	var f *fault.Error
 	if err == nil || errors.As(err, &f) {
 		return err
 	}
 	var status apierrors.APIStatus
 	if !errors.As(err, &status) {
-		return fault.New(fault.Unavailable, fault.ReasonRunnerUnavailable, "the cluster of runner %s cannot be reached to %s", b.cfg.RunnerName, what).
+		return fault.New(fault.Unavailable, fault.ReasonRunnerUnavailable, "the cluster of runner %s cannot be reached to %s", runner, what).
 			WithCause(err).WithRetry(retryAfter)
 	}
 	s := status.Status()
 	switch {
 	case isQuota(&s):
-		return fault.New(fault.Exhausted, fault.ReasonLimitExceeded, "the cluster of runner %s refuses to %s: %s", b.cfg.RunnerName, what, s.Message).
+		return fault.New(fault.Exhausted, fault.ReasonLimitExceeded, "the cluster of runner %s refuses to %s: %s", runner, what, s.Message).
 			WithHint("a quota of the namespace is used up: end sandboxes in it, or have it raised").WithRetry(retryAfter)
 	case s.Code == http.StatusTooManyRequests, s.Code >= http.StatusInternalServerError, s.Reason == metav1.StatusReasonTimeout:
-		return fault.New(fault.Unavailable, fault.ReasonRunnerUnavailable, "the cluster of runner %s could not %s: %s", b.cfg.RunnerName, what, s.Message).WithRetry(retryAfter)
+		return fault.New(fault.Unavailable, fault.ReasonRunnerUnavailable, "the cluster of runner %s could not %s: %s", runner, what, s.Message).WithRetry(retryAfter)
 	case isTerminating(&s):
-		return fault.Preconditionf(fault.ReasonBackendUnsupported, "the cluster of runner %s refuses to %s: %s", b.cfg.RunnerName, what, s.Message).
+		return fault.Preconditionf(fault.ReasonBackendUnsupported, "the cluster of runner %s refuses to %s: %s", runner, what, s.Message).
 			WithHint("the namespace is being deleted; something in it holds that up (kubectl describe namespace shows what)")
 	case s.Code == http.StatusUnauthorized:
-		return fault.New(fault.Unavailable, fault.ReasonRunnerUnavailable, "the cluster of runner %s does not know its credentials any more", b.cfg.RunnerName).WithRetry(retryAfter)
+		return fault.New(fault.Unavailable, fault.ReasonRunnerUnavailable, "the cluster of runner %s does not know its credentials any more", runner).WithRetry(retryAfter)
 	}
-	e := fault.Preconditionf(fault.ReasonBackendUnsupported, "the cluster of runner %s refuses to %s: %s", b.cfg.RunnerName, what, s.Message)
+	e := fault.Preconditionf(fault.ReasonBackendUnsupported, "the cluster of runner %s refuses to %s: %s", runner, what, s.Message)
 	if s.Details != nil {
 		for _, cause := range s.Details.Causes {
 			if cause.Field != "" {
@@ -137,6 +137,10 @@ func (b *Backend) translate(err error, what string) error {
 		}
 	}
 	return e
+}
+
+func (b *Backend) translate(err error, what string) error {
+	return translate(b.cfg.RunnerName, err, what)
 }
 
 // retryAfter is what callers are told to wait.

@@ -58,11 +58,15 @@ func (c *Config) restConfig() (*rest.Config, error) {
 	rules.ExplicitPath = c.Kubeconfig
 	cfg, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{CurrentContext: c.Context}).ClientConfig()
 	if err != nil {
-		return nil, fault.Invalidf("USAGE", "runner %s has no cluster: %v", c.RunnerName, err).WithHint("name a file with --kube NAME=FILE, or FILE#CONTEXT")
+		return nil, fault.Invalidf("USAGE", "runner %s has no cluster: %v", c.RunnerName, err).WithHint("name a file, and a context in it: --kube NAME=FILE#CONTEXT of a server, --kubeconfig FILE#CONTEXT of a runner")
 	}
 	cfg.QPS, cfg.Burst = clientQPS, clientBurst
 	cfg.UserAgent = "berm"
 	return cfg, nil
+}
+
+func unusable(runner string, err error) error {
+	return fault.Invalidf("USAGE", "the kubeconfig of runner %s cannot be used: %v", runner, err)
 }
 
 // ensureKey returns the runner's key, which it makes once. Sandboxes serve who has it: without it they can be ended, and no more.

@@ -23,6 +23,7 @@ const accountTimeout = 15 * time.Second
 func (b *Backend) Check(w *backend.Work) error {
 	planned := *w // A plan has neither sandbox nor caller yet.
 	planned.SandboxID, planned.OrgID, planned.UserID = either(w.SandboxID, plannedID), either(w.OrgID, plannedID), either(w.UserID, plannedID)
+	planned.ProfileName = either(w.ProfileName, plannedID)
 	_, err := b.objects(&planned)
 	return err
 }

@@ -144,6 +144,7 @@ func plain() kube.PodInput {
 	in := kube.PodInput{}
 	in.SandboxID, in.OrgID, in.UserID = "0198c1f2-7a3e-7c11-9d0a-5b1c2d3e4f50", "3f6b2c1d-0a9e-4b8c-8d7f-112233445566", "7d1e9b40-2f5a-4c63-9e18-a0b1c2d3e4f5"
 	in.RunnerID, in.ProfileName, in.ZoneName, in.Digest = "runner-a", "agent", "eu-1", "sha256:8a5edab282632443219e051e4ade2d1d5bbc671c781051bf1437897cbdfea0f1"
+	in.Privileged = true // The owner of the cluster has the last word: Options.AllowPrivileged.
 	in.Spec, in.Launch = &specpb.ProfileSpec{}, &specpb.Launch{Command: "sleep", Args: []string{"infinity"}}
 	return in
 }

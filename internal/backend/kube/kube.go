@@ -38,8 +38,8 @@ type Options struct {
 	GPUProducts map[string][]string
 	// OmitVendorLabels leaves out the labels under sandbox.coreweave.com that tools of the compatible platform look for.
 	OmitVendorLabels bool
-	// AllowPrivileged is the runner's allow_privileged_profile_annotations: what the pod fragment of a profile carries may
-	// exceed what a sandbox has by default. It never widens what a request can do.
+	// AllowPrivileged is the word of the cluster's owner that the pod fragment of a profile may exceed what a sandbox has by default,
+	// where the runner allows it, too (Work.Privileged). It never widens what a request can do.
 	AllowPrivileged bool
 	// InitImage is the image that Berm's init is copied from into every pod; "" is DefaultInitImage.
 	InitImage string
@@ -106,14 +106,14 @@ func ObjectsFor(in PodInput) (*Objects, error) {
 		return nil, err
 	}
 	harden(&pod.Spec)
-	if err := refuse(Recheck(pod, carriedBy(in, fragment)), in.RunnerID); err != nil {
+	if err := refuse(Recheck(pod, carriedBy(in, fragment)), in); err != nil {
 		return nil, err
 	}
 	return &Objects{Namespace: namespaceObject(in, ns), Secret: files.secret, Pod: pod}, nil
 }
 
 // refuse makes one fault of all findings.
-func refuse(findings []Finding, runner string) error {
+func refuse(findings []Finding, in PodInput) error {
 	if len(findings) == 0 {
 		return nil
 	}
@@ -122,15 +122,23 @@ func refuse(findings []Finding, runner string) error {
 	for _, f := range findings {
 		if f.Carried {
 			carried = true
-			e.WithField(f.Path, "%s; the profile carries it, but %s does not allow it", f.What, orThis(runner))
+			e.WithField(f.Path, "%s; the profile carries it, but %s does not allow it", f.What, unwilling(in))
 		} else {
 			e.WithField(f.Path, "%s; no profile carries it", f.What)
 		}
 	}
 	if carried {
-		e.WithHint("remove it from the profile, or set allow_privileged_profile_annotations on the runner")
+		e.WithHint("remove it from the profile; else it takes two: allow_privileged_profile_annotations of the runner, and --kube-allow-privileged where the runner is started")
 	}
 	return e
+}
+
+// unwilling says who does not allow privileges.
+func unwilling(in PodInput) string {
+	if in.Privileged {
+		return "the owner of the cluster of " + orThis(in.RunnerID)
+	}
+	return orThis(in.RunnerID)
 }
 
 func orThis(runner string) string {

@@ -36,7 +36,7 @@ func CarriedBy(in PodInput) (Carried, error) {
 }
 
 func carriedBy(in PodInput, f *fragment) Carried {
-	c := Carried{paths: map[string]bool{}, allowed: in.Options.AllowPrivileged}
+	c := Carried{paths: map[string]bool{}, allowed: in.Options.AllowPrivileged && in.Privileged}
 	for _, found := range privileges(in.Spec.GetPod().GetMetadata(), f) {
 		c.paths[found.Path] = true
 	}

@@ -99,11 +99,13 @@ func TestCarriedNeedsPermission(t *testing.T) {
 	no := false
 	pod := &corev1.Pod{Spec: corev1.PodSpec{HostNetwork: true, HostPID: true, AutomountServiceAccountToken: &no}}
 	pod.Annotations = in.Spec.GetPod().GetMetadata().GetAnnotations()
-	for allowed, want := range map[bool]string{
-		false: "pod.metadata.annotations[a.k8s.io/b]=true pod.metadata.annotations[d.k8s.io/e]=false pod.spec.hostNetwork=true pod.spec.hostPID=false",
-		true:  "pod.metadata.annotations[d.k8s.io/e]=false pod.spec.hostPID=false",
+	const none = "pod.metadata.annotations[a.k8s.io/b]=true pod.metadata.annotations[d.k8s.io/e]=false pod.spec.hostNetwork=true pod.spec.hostPID=false"
+	type words struct{ owner, runner bool }
+	for allowed, want := range map[words]string{
+		{}: none, {owner: true}: none, {runner: true}: none,
+		{true, true}: "pod.metadata.annotations[d.k8s.io/e]=false pod.spec.hostPID=false",
 	} {
-		in.Options.AllowPrivileged = allowed
+		in.Options.AllowPrivileged, in.Privileged = allowed.owner, allowed.runner
 		carried, err := kube.CarriedBy(in)
 		if err != nil {
 			t.Fatal(err)
@@ -113,7 +115,7 @@ func TestCarriedNeedsPermission(t *testing.T) {
 			got = append(got, f.Path+"="+map[bool]string{true: "true", false: "false"}[f.Carried])
 		}
 		if strings.Join(got, " ") != want {
-			t.Errorf("allowed=%t: got %s, want %s", allowed, strings.Join(got, " "), want)
+			t.Errorf("allowed=%v: got %s, want %s", allowed, strings.Join(got, " "), want)
 		}
 	}
 }

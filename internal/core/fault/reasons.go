@@ -71,6 +71,7 @@ const (
 	ReasonFileBusy            = "FILE_BUSY"
 	ReasonSessionNotFound     = "SESSION_NOT_FOUND"
 	ReasonLinkVersion         = "LINK_VERSION"
+	ReasonClusterForbidden    = "CLUSTER_FORBIDDEN"
 	ReasonRunnerIdentity      = "RUNNER_IDENTITY"
 	ReasonRunnerCredential    = "RUNNER_CREDENTIAL_INVALID"
 	ReasonRunnerEmbedded      = "RUNNER_EMBEDDED"

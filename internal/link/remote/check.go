@@ -10,7 +10,6 @@ import (
 
 	linkv1 "github.com/bermhq/berm/gen/berm/link/v1"
 	"github.com/bermhq/berm/internal/backend"
-	"github.com/bermhq/berm/internal/link"
 )
 
 const (
@@ -25,7 +24,7 @@ const (
 
 // Check asks the runner what its backend would refuse, unless it has just said that it would refuse nothing.
 func (l *Link) Check(w *backend.Work) error {
-	in := &linkv1.CheckRequest{Work: link.WorkMessage(w)}
+	in := &linkv1.CheckRequest{Work: l.work(w)}
 	key, keyed := checkKey(in)
 	now := l.cfg.Now()
 	if keyed && l.checks.passed(key, now) {

@@ -35,9 +35,17 @@ func (l *Link) fault(ctx context.Context, err error) error {
 	return link.FromStatus(ctx, l.cfg.RunnerID, err)
 }
 
+// work returns a work as this runner understands it: those of machines may be older than privileges, which mean nothing there, and
+// refuse what they do not know.
+func (l *Link) work(w *backend.Work) *linkv1.Work {
+	out := link.WorkMessage(w)
+	out.Privileged = out.GetPrivileged() && l.info.Kind == backend.KindKube
+	return out
+}
+
 // Apply hands an assignment over.
 func (l *Link) Apply(ctx context.Context, a *runner.Assignment) error {
-	_, err := l.control.Apply(ctx, &linkv1.ApplyRequest{Work: link.WorkMessage(&a.Work), Layers: link.LayerMessages(a.Layers)})
+	_, err := l.control.Apply(ctx, &linkv1.ApplyRequest{Work: l.work(&a.Work), Layers: link.LayerMessages(a.Layers)})
 	return l.fault(ctx, err)
 }
 

@@ -1164,8 +1164,10 @@ type Work struct {
 	Digest          string                 `protobuf:"bytes,8,opt,name=digest,proto3" json:"digest,omitempty"`
 	Launch          *spec.Launch           `protobuf:"bytes,9,opt,name=launch,proto3" json:"launch,omitempty"`
 	LifetimeSeconds int32                  `protobuf:"varint,10,opt,name=lifetime_seconds,json=lifetimeSeconds,proto3" json:"lifetime_seconds,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// What the layers below the request carry may exceed a plain sandbox. Sent to runners on Kubernetes alone.
+	Privileged    bool `protobuf:"varint,11,opt,name=privileged,proto3" json:"privileged,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Work) Reset() {
@@ -1266,6 +1268,13 @@ func (x *Work) GetLifetimeSeconds() int32 {
 		return x.LifetimeSeconds
 	}
 	return 0
+}
+
+func (x *Work) GetPrivileged() bool {
+	if x != nil {
+		return x.Privileged
+	}
+	return false
 }
 
 // CheckRequest asks what the backend would refuse.
@@ -3219,7 +3228,7 @@ const file_berm_link_v1_link_proto_rawDesc = "" +
 	"\x02by\x18\x05 \x01(\tR\x02by\x12*\n" +
 	"\x02at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x16\n" +
 	"\x06reason\x18\a \x01(\tR\x06reason\x12\x1b\n" +
-	"\tspec_json\x18\b \x01(\tR\bspecJson\"\xcc\x02\n" +
+	"\tspec_json\x18\b \x01(\tR\bspecJson\"\xec\x02\n" +
 	"\x04Work\x12\x1d\n" +
 	"\n" +
 	"sandbox_id\x18\x01 \x01(\tR\tsandboxId\x12\x15\n" +
@@ -3232,7 +3241,10 @@ const file_berm_link_v1_link_proto_rawDesc = "" +
 	"\x06digest\x18\b \x01(\tR\x06digest\x12)\n" +
 	"\x06launch\x18\t \x01(\v2\x11.berm.spec.LaunchR\x06launch\x12)\n" +
 	"\x10lifetime_seconds\x18\n" +
-	" \x01(\x05R\x0flifetimeSeconds\"6\n" +
+	" \x01(\x05R\x0flifetimeSeconds\x12\x1e\n" +
+	"\n" +
+	"privileged\x18\v \x01(\bR\n" +
+	"privileged\"6\n" +
 	"\fCheckRequest\x12&\n" +
 	"\x04work\x18\x01 \x01(\v2\x12.berm.link.v1.WorkR\x04work\"\x0f\n" +
 	"\rCheckResponse\"c\n" +

@@ -1,0 +1,165 @@
+#!/usr/bin/env bash
+# One gateway, three runners: this machine, a cluster with a real node, and a cluster whose nodes are made up. The runners reach the
+# gateway over TLS, with an authority of its own. Those on clusters are processes without any right on the machine, and may do on their
+# cluster what docs/kubernetes.md says and no more. Needs root, for network namespaces. Ends with `N passed, N failed`.
+set -uo pipefail
+here=$(cd "$(dirname "$0")" && pwd) root=$(cd "$here/../.." && pwd)
+[ "$(id -u)" = 0 ] || { echo "runners.sh needs root"; exit 1; }
+export BERM_CLUSTER=${BERM_CLUSTER:-runners-$$}
+REAL=$BERM_CLUSTER MADE=$BERM_CLUSTER-made ADDRESS=172.31.7.1
+on() { local name=$1; shift; BERM_CLUSTER=$name "$here/cluster" "$@"; }
+in_net() { local name=$1; shift; nsenter --net="/run/netns/berm-$name" -- "$@"; }
+state_of() { echo "${TMPDIR:-/tmp}/berm-cluster-$1"; }
+
+if [ -z "${BERM_INSIDE:-}" ]; then # two clusters, a way between their networks, and the rest of this in that of the first
+  trap 'code=$?; [ -n "${BERM_CLUSTER_KEEP:-}" ] || { on "$REAL" down; on "$MADE" down; }; exit $code' EXIT
+  [ -e "$(state_of "$REAL")" ] || on "$REAL" up all || exit 1
+  [ -e "$(state_of "$MADE")" ] || on "$MADE" up api || exit 1
+  in_net "$REAL" ip link show gw0 >/dev/null 2>&1 || {
+    in_net "$REAL" ip link add gw0 type veth peer name gw1 netns "berm-$MADE"
+    in_net "$REAL" ip addr add $ADDRESS/30 dev gw0; in_net "$REAL" ip link set gw0 up
+    in_net "$MADE" ip addr add 172.31.7.2/30 dev gw1; in_net "$MADE" ip link set gw1 up
+  }
+  in_net "$REAL" env BERM_INSIDE=1 "$here/runners.sh" "$@"
+  exit
+fi
+
+. "$here/lib.sh"
+. "$root/test/lib/server.sh"
+declare -A PIDS=()
+end() { # RUNNER [SIGNAL]
+  local pid=${PIDS[$1]:-}
+  [ -z "$pid" ] || { kill "-${2:-TERM}" "$pid" 2>/dev/null; wait "$pid" 2>/dev/null; unset "PIDS[$1]"; }
+}
+finish_all() {
+  local code=$? name
+  for name in $("$BERM" ls -o json 2>/dev/null | jq -r '.[].sandboxId // empty'); do "$BERM" stop "$name" --grace 0 >/dev/null 2>&1; done
+  for name in "${!PIDS[@]}"; do end "$name"; done
+  if [ $code -ne 0 ]; then for name in edge real made; do echo "--- last lines of $name"; tail -n 8 "$WORK/$name.log" 2>/dev/null; done; fi
+  (exit $code); finish
+}
+trap finish_all EXIT
+
+passed=0 failed=0
+check() { # NAME WANT GOT
+  if [ "$2" = "$3" ]; then passed=$((passed + 1)); echo "ok      $1"
+  else failed=$((failed + 1)); echo "FAILED  $1"; diff <(echo "$2") <(echo "$3") | head -n 20 | sed 's/^/        /'; fi
+}
+has() { # NAME PART TEXT
+  case $3 in *"$2"*) check "$1" "" "";; *) check "$1" "$2" "$3";; esac
+}
+at_last() { # WANT CMD...: what CMD prints, once it prints WANT
+  local want=$1 got= i; shift
+  for ((i = 0; i < 600; i++)); do got=$("$@" 2>/dev/null); [ "$got" = "$want" ] && break; sleep 0.1; done
+  echo "$got"
+}
+status() { "$BERM" runner get "$1" -o json | jq -r '"\(.installStatus) \(.connectionStatus)"' | sed 's/RUNNER_[A-Z]*_STATUS_//g'; }
+state() { "$BERM" get "$1" -o json | jq -r .sandboxStatus | sed 's/SANDBOX_STATUS_//'; }
+# said SANDBOX PATH: value and layer of a field. pod CLUSTER SANDBOX FILTER: of the pod that the API server holds.
+said() { "$BERM" explain "$1" -o json | jq -r --arg p "$2" '.fields[] | select(.path == $p) | "\(.value | if type == "string" then . else tojson end) \(.layer)"'; }
+pod() { on "$1" k get pods -A -l "berm.dev/sandbox-id=$2" -o json | jq -r ".items[0] | $3"; }
+
+# --- what a cluster's owner does: an account for the runner, with a kubeconfig
+install -m 755 "$BERM" "$WORK/berm"; BERM=$WORK/berm; chmod 755 "$WORK"
+account() { # CLUSTER
+  local kubeconfig=$WORK/$1.kubeconfig
+  on "$1" k apply -f "$here/runner-rbac.yaml" >/dev/null
+  install -m 644 "$(state_of "$1")/tls.crt" "$kubeconfig.crt"
+  cat >"$kubeconfig" <<Y
+{apiVersion: v1, kind: Config, current-context: runner, contexts: [{name: runner, context: {cluster: c, user: runner}}],
+ clusters: [{name: c, cluster: {server: "https://127.0.0.1:6443", certificate-authority: "$kubeconfig.crt"}}],
+ users: [{name: runner, user: {token: "$(on "$1" k create token runner -n berm --duration 1h)"}}]}
+Y
+  chmod 644 "$kubeconfig"
+}
+node() { # CLUSTER NAME TYPE: a node that says it is ready; no kubelet is behind it
+  on "$1" k apply -f - >/dev/null <<<"{apiVersion: v1, kind: Node, metadata: {name: $2, labels: {node.kubernetes.io/instance-type: $3}}}"
+  on "$1" k patch node "$2" --subresource=status -p '{"status": {"allocatable": {"cpu": "8", "memory": "64Gi", "pods": "110", "nvidia.com/gpu": "4"},
+    "nodeInfo": {"architecture": "amd64"}, "conditions": [{"type": "Ready", "status": "True"}]}}' >/dev/null
+  on "$1" k taint node "$2" node.kubernetes.io/not-ready- >/dev/null 2>&1
+}
+account "$REAL"; account "$MADE"
+build_init "$WORK/init"; build_tools "$WORK/tools"
+on "$REAL" image localhost/berm-init:test "$WORK/init" /berm-shim
+on "$REAL" image localhost/tools:test "$WORK/tools" /bin/sh
+
+# --- the gateway, with a certificate of an authority that nothing knows
+new_key=(-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes)
+openssl req -x509 "${new_key[@]}" -days 2 -subj /CN=authority -keyout "$WORK/ca.key" -out "$WORK/ca.pem" 2>/dev/null
+openssl req "${new_key[@]}" -subj /CN=gateway -keyout "$WORK/gw.key" -out "$WORK/gw.csr" 2>/dev/null
+openssl x509 -req -in "$WORK/gw.csr" -CA "$WORK/ca.pem" -CAkey "$WORK/ca.key" -CAcreateserial -days 2 -extfile <(echo "subjectAltName=IP:$ADDRESS") -out "$WORK/gw.pem" 2>/dev/null
+chmod 644 "$WORK/ca.pem"
+export BERM_CA_FILE=$WORK/ca.pem CURL_CA_BUNDLE=$WORK/ca.pem
+HOST=$ADDRESS SCHEME=https; serve --tls-cert "$WORK/gw.pem" --tls-key "$WORK/gw.key" || exit 1
+
+# start RUNNER CMD...: a runner, in the background. as_nobody DIR: the same, without any right on this machine.
+start() { local name=$1; shift; "$@" >>"$WORK/$name.log" 2>&1 & PIDS[$name]=$!; }
+nobody=(setpriv --reuid 65534 --regid 65534 --clear-groups --bounding-set -all --no-new-privs env -i)
+join() { "$BERM" runner create "$1" --zone local --cluster "$1" --profile agent >/dev/null && "$BERM" runner join "$1" -o json | jq -r .token; }
+start_kube() { # RUNNER CLUSTER [arguments of berm runner]
+  local name=$1 cluster=$2; shift 2
+  install -d -o 65534 -g 65534 -m 700 "$WORK/$name"
+  start "$name" nsenter --net="/run/netns/berm-$cluster" -- "${nobody[@]}" "$BERM" runner --gateway "$BERM_URL" --ca "$WORK/ca.pem" --data "$WORK/$name" \
+    --backend kube --kubeconfig "$WORK/$cluster.kubeconfig" --kube-init-image localhost/berm-init:test --kube-network recorded "$@"
+}
+
+cat >"$WORK/agent.yaml" <<'Y'
+display_name: agent
+spec:
+  container_image: localhost/tools:test
+  resource_defaults: {cpu_limit: 500m, memory_limit: 64Mi}
+Y
+"$BERM" profile create -f "$WORK/agent.yaml" >/dev/null || exit 1
+on "$MADE" k apply -f - >/dev/null <<<'{apiVersion: node.k8s.io/v1, kind: RuntimeClass, metadata: {name: gvisor}, handler: runsc}'
+on "$MADE" k apply -f - >/dev/null <<<'{apiVersion: v1, kind: List, items: [{apiVersion: v1, kind: Namespace, metadata: {name: lab}}, {apiVersion: v1, kind: ServiceAccount, metadata: {name: default, namespace: lab}}]}' # no controller does it there
+node "$MADE" fake-1 fake.large
+edge=$(join edge) real=$(join real) made=$(join made)
+start edge "$BERM" runner --gateway "$BERM_URL" --ca "$WORK/ca.pem" --data "$WORK/edge" --token "$edge"
+start_kube real "$REAL" --token "$real"
+start_kube made "$MADE" --token "$made"
+for name in edge real made; do check "runner $name comes, over TLS" "READY CONNECTED" "$(at_last "READY CONNECTED" status $name)"; done
+start other "$BERM" runner --gateway "$BERM_URL" --data "$WORK/other" --token none
+check "another authority is not believed" 1 "$(at_last 1 grep -cm1 x509 "$WORK/other.log")"
+end other
+
+# --- one profile, three bindings of it, three outcomes
+override() { "$BERM" runner bind "$1" agent --overrides - >/dev/null || exit 1; }
+override edge <<<'{container_image: host, resource_defaults: {memory_limit: 96Mi}}'
+override real <<<'{resource_defaults: {memory_limit: 128Mi}, node_selector: {kubernetes.io/hostname: n1}, namespace: {strategy: per-profile}}'
+override made <<<'{runtime_class: gvisor, instance_types: [fake.large], namespace: {strategy: static, static_namespace: lab, auto_create: true}}'
+declare -A ID=()
+launch() { ID[$1]=$("$BERM" run -d --runner "$1" --profile agent "${@:2}" -- sleep infinity) || exit 1; }
+for name in edge real made; do launch $name; done
+for name in edge real made; do
+  image=$([ $name = edge ] && echo host override || echo localhost/tools:test profile)
+  check "$name: image and CPU" "$image, 500m profile" "$(said "${ID[$name]}" container_image), $(said "${ID[$name]}" resource_defaults.cpu_limit)"
+done
+for name in edge real; do check "$name: it runs" RUNNING "$(at_last RUNNING state "${ID[$name]}")"; done
+check "edge: memory of its override" "96Mi override" "$(said "${ID[edge]}" resource_defaults.memory_limit)"
+check "edge: that is what holds" 100663296 "$(find /sys/fs/cgroup -path "*${ID[edge]}*" \( -name memory.limit_in_bytes -o -name memory.max \) -exec cat {} + 2>/dev/null | grep -v max | sort -u | head -n 1)"
+real_pod='"\(.spec.containers[0].resources.limits.memory) \(.spec.nodeSelector["kubernetes.io/hostname"]) \(.spec.nodeName) \(.spec.runtimeClassName)"'
+check "real: memory and node of its override" '128Mi override, {"kubernetes.io/hostname":"n1"} override' "$(said "${ID[real]}" resource_defaults.memory_limit), $(said "${ID[real]}" node_selector)"
+check "real: that is what its API server has" "128Mi n1 n1 null" "$(pod "$REAL" "${ID[real]}" "$real_pod")"
+check "real: commands, by an account without rights on the machine" "hello n1" "$("$BERM" exec "${ID[real]}" -- echo hello) $(pod "$REAL" "${ID[real]}" .spec.nodeName)"
+made_pod='"\(.spec.containers[0].resources.limits.memory) \(.spec.runtimeClassName) \(.metadata.namespace) \(.spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms[0].matchExpressions[0].values)"'
+check "made: runtime class, instance types, namespace of its override" 'gvisor override, ["fake.large"] override, "lab override"' \
+  "$(said "${ID[made]}" runtime_class), $(said "${ID[made]}" instance_types), \"$(said "${ID[made]}" namespace.static_namespace)\""
+check "made: that is what its API server has" '64Mi gvisor lab ["fake.large"]' "$(pod "$MADE" "${ID[made]}" "$made_pod")"
+check "made: no node takes it, and it is not said to run" CREATING "$(state "${ID[made]}")"
+check "none of it is on another cluster" "0 0" "$(on "$MADE" k get pods -A -l "berm.dev/sandbox-id=${ID[real]}" -o name | wc -l) $(on "$REAL" k get pods -A -l "berm.dev/sandbox-id=${ID[made]}" -o name | wc -l)"
+
+# --- one managed runner per cluster
+twin=$("$BERM" runner create twin --zone local --cluster twin --profile agent >/dev/null && "$BERM" runner join twin -o json | jq -r .token)
+start_kube twin "$REAL" --token "$twin"; wait "${PIDS[twin]}"; unset "PIDS[twin]"
+has "a cluster is one runner" "this machine or cluster is runner real already" "$(cat "$WORK/twin.log")"
+has "a flag of machines says nothing about a cluster" "goes with --backend local" "$("$BERM" runner --gateway "$BERM_URL" --data "$WORK/other" --backend kube --runtime crun 2>&1)"
+
+# --- the runner's process is killed: what is on the cluster stays, and is found again
+end real KILL
+check "real is killed" "READY DISCONNECTED" "$(at_last "READY DISCONNECTED" status real)"
+start_kube real "$REAL"
+check "real comes back, without a token" "READY CONNECTED" "$(at_last "READY CONNECTED" status real)"
+check "its sandbox went on" "still" "$("$BERM" exec "${ID[real]}" -- echo still)"
+
+echo "$passed passed, $failed failed"
+[ $failed -eq 0 ]
