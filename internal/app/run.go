@@ -200,6 +200,7 @@ func (a *app) serve(ctx context.Context) error {
 	case <-ctx.Done():
 	}
 	a.log.Info("stopping; sandboxes go on")
+	a.control.StopWaiting()
 	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
 	defer cancel()
 	if err := a.server.Shutdown(end); err != nil {

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"google.golang.org/protobuf/types/known/structpb"
@@ -58,6 +59,7 @@ func (s *session) explainCmd() *cobra.Command {
 			s.fields(resp.GetFields())
 			if path == "" {
 				s.candidates(resp.GetCandidates(), resp.GetOmittedCandidates())
+				s.groups(resp.GetGroups())
 				s.networkState(resp.GetNetwork())
 				s.timeline(resp.GetTimeline())
 			}
@@ -133,6 +135,29 @@ func (s *session) candidates(list []*bermv1.Candidate, omitted int32) {
 	}
 }
 
+// groups lists the runner groups in the order of the profile.
+func (s *session) groups(list []*bermv1.GroupStep) {
+	if len(list) == 0 {
+		return
+	}
+	fmt.Fprintln(s.Out, "\nRunner groups, in the order of the profile:")
+	t := table{head: []string{"", "GROUP", "OUTCOME", "WAITED", "WHY"}}
+	for _, g := range list {
+		name, waited := g.GetGroup(), ""
+		if name == "" {
+			name = "(any other)"
+		}
+		if ms := g.GetWaitedMillis(); ms > 0 {
+			waited = (time.Duration(ms) * time.Millisecond).String()
+		}
+		if ms := g.GetMayWaitMillis(); ms > 0 {
+			waited = "would wait up to " + (time.Duration(ms) * time.Millisecond).String()
+		}
+		t.rows = append(t.rows, []string{"", name, g.GetOutcome(), waited, g.GetMessage()})
+	}
+	s.table(t)
+}
+
 func (s *session) planCmd() *cobra.Command {
 	var name, destination string
 	var l launchFlags
@@ -201,6 +226,7 @@ func (s *session) showPlan(resp *bermv1.PlanSandboxResponse, pod bool) error {
 	}
 	s.fields(resp.GetFields())
 	s.candidates(resp.GetCandidates(), resp.GetOmittedCandidates())
+	s.groups(resp.GetGroups())
 	return nil
 }
 

@@ -11,7 +11,7 @@ import (
 
 // withoutCaller are the methods that a process calls for itself.
 var withoutCaller = map[string]bool{
-	"Attach": true, "Authenticate": true, "Bootstrap": true, "Close": true, "Detach": true, "Ready": true, "Recover": true,
+	"Attach": true, "Authenticate": true, "Bootstrap": true, "Close": true, "Detach": true, "Ready": true, "Recover": true, "StopWaiting": true,
 	"EnrolRunner": true, "AuthenticateRunner": true, "RenewRunner": true, "RetireRunnerCredentials": true,
 }
 

@@ -74,7 +74,7 @@ func (s *Service) checkBindings(ctx context.Context, tx store.Reader, r, current
 			warnings = append(warnings, lost...)
 		} else {
 			problems = append(folded.OverrideProblems(), problems...)
-			checkZoneOnly(e, at+".overrides_json", b.Overrides)
+			checkHome(e, at+".overrides_json", "override", b.Overrides)
 			s.checkLayer(e, at+".overrides_json", b.Overrides)
 		}
 		for _, v := range problems {

@@ -30,11 +30,14 @@ func (s *Service) checkLayer(e *fault.Error, at string, l *spec.Layer) {
 	}
 }
 
-// checkZoneOnly refuses what only zone defaults may set, in a layer of something else.
-func checkZoneOnly(e *fault.Error, at string, l *spec.Layer) {
+// checkHome refuses what only another kind of object may set. what is "zone", "profile" or "override".
+func checkHome(e *fault.Error, at, what string, l *spec.Layer) {
 	for _, leaf := range l.Leaves() {
-		if leaf.Field.ZoneOnly {
-			e.WithField(at+"."+leaf.Field.PathOf(leaf.Key), "only the defaults of a zone may set it: berm zone put")
+		switch path := at + "." + leaf.Field.PathOf(leaf.Key); {
+		case leaf.Field.ZoneOnly && what != "zone":
+			e.WithField(path, "only the defaults of a zone may set it: berm zone put")
+		case leaf.Field.ProfileOnly && what != "profile":
+			e.WithField(path, "only a profile may set it: it decides between runners, each of which has a zone and overrides of its own")
 		}
 	}
 }
@@ -42,9 +45,7 @@ func checkZoneOnly(e *fault.Error, at string, l *spec.Layer) {
 // checkSpecOf is checkLayer for an object that has one layer.
 func (s *Service) checkSpecOf(what, at string, l *spec.Layer) error {
 	e := fault.Invalidf(fault.ReasonFieldInvalid, "invalid %s", what)
-	if what != "zone" {
-		checkZoneOnly(e, at, l)
-	}
+	checkHome(e, at, what, l)
 	s.checkLayer(e, at, l)
 	return orNil(e)
 }

@@ -33,7 +33,9 @@ type Explanation struct {
 	Fields     []ExplainedField
 	Candidates []plan.Candidate
 	Omitted    int
-	Timeline   []core.Event
+	// Steps are the runner groups in the order of the profile.
+	Steps    []plan.Step
+	Timeline []core.Event
 	// Submitted is the object that was given to what runs the sandbox, nil when none was, or when one field was asked for.
 	Submitted json.RawMessage
 }
@@ -80,7 +82,7 @@ func (s *Service) Explain(ctx context.Context, p core.Principal, id, fieldPath s
 	e := &Explanation{
 		SandboxID: row.ID, RunnerID: row.RunnerID, ProfileName: row.ProfileName, ProfileID: row.ProfileID, ProfileRevision: row.ProfileRevision,
 		Digest: row.Digest, Observation: s.overlay(row).Observation, Isolation: attrs[attrIsolation], Spec: record.Spec,
-		Candidates: record.Candidates, Omitted: record.Omitted, Timeline: s.overlay(row).Timeline,
+		Candidates: record.Candidates, Omitted: record.Omitted, Steps: record.Steps, Timeline: s.overlay(row).Timeline,
 	}
 	e.Fields, err = selectFields(explained(record.Resolved(), record.Bounds, attrs), fieldPath)
 	if err == nil && fieldPath == "" {
@@ -128,7 +130,7 @@ func (s *Service) Plan(ctx context.Context, p core.Principal, l *specpb.Launch) 
 	if err := s.allow(p, "Plan"); err != nil {
 		return nil, err
 	}
-	pl, err := s.plan(ctx, p, l, false, true)
+	pl, err := s.plan(ctx, p, l, false, plan.Options{Explain: true})
 	if err != nil {
 		var f *fault.Error
 		if errors.As(err, &f) {
@@ -142,7 +144,7 @@ func (s *Service) Plan(ctx context.Context, p core.Principal, l *specpb.Launch) 
 	return &Planned{Plan: pl, Explanation: &Explanation{
 		RunnerID: pl.Runner.Runner.RunnerID, ProfileName: pl.Binding.Name, ProfileID: pl.Binding.Profile.ID, ProfileRevision: pl.Binding.Profile.Revision,
 		Digest: pl.Digest, Observation: core.ObservationCurrent, Isolation: attrs[attrIsolation], Spec: pl.Resolved.JSON(),
-		Fields: explained(pl.Resolved.Fields(), pl.Bounds(), attrs), Candidates: pl.Candidates, Omitted: pl.Omitted,
+		Fields: explained(pl.Resolved.Fields(), pl.Bounds(), attrs), Candidates: pl.Candidates, Omitted: pl.Omitted, Steps: pl.Steps,
 	}}, nil
 }
 

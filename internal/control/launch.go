@@ -35,12 +35,14 @@ func (s *Service) launch(ctx context.Context, p core.Principal, l *specpb.Launch
 	}
 	accepted := s.now()
 	fresh := false
+	room := &roomWait{service: s}
+	defer room.end()
 	for range MaxReplans + 1 {
-		pl, err := s.plan(ctx, p, l, fresh, false)
+		pl, err := room.plan(ctx, p, l, fresh)
 		if err != nil {
 			return nil, nil, err
 		}
-		sb := s.sandboxFrom(p, pl, accepted)
+		sb := s.sandboxFrom(p, pl, accepted, room.events()...)
 		failpoint.Hit(fpLaunchCommit)
 		err = s.commitLaunch(ctx, p, pl, sb)
 		switch {
@@ -59,13 +61,15 @@ func (s *Service) launch(ctx context.Context, p core.Principal, l *specpb.Launch
 
 // plan makes a plan from the cached configuration. A refusal is only believed when it was made from what the store says now:
 // another gateway may have changed the configuration, or sandboxes may have ended.
-func (s *Service) plan(ctx context.Context, p core.Principal, l *specpb.Launch, fresh, explain bool) (*plan.Plan, error) {
+func (s *Service) plan(ctx context.Context, p core.Principal, l *specpb.Launch, fresh bool, opts plan.Options) (*plan.Plan, error) {
+	opts.Actor = p.Actor
 	for {
 		snap, err := s.snapshot(ctx, p.OrgID, fresh)
 		if err != nil {
 			return nil, err
 		}
-		pl, err := plan.Make(snap, l, plan.Options{Seed: s.seed(), Actor: p.Actor, Explain: explain})
+		opts.Seed = s.seed()
+		pl, err := plan.Make(snap, l, opts)
 		if err == nil || fresh || fault.Is(err, fault.Invalid) || fault.Is(err, fault.Unimplemented) {
 			return pl, err
 		}
@@ -136,8 +140,8 @@ func (s *Service) checkUsage(ctx context.Context, r store.Reader, p core.Princip
 	return plan.UsageRefusal(violations)
 }
 
-// sandboxFrom returns the row of a planned sandbox.
-func (s *Service) sandboxFrom(p core.Principal, pl *plan.Plan, accepted time.Time) *core.Sandbox {
+// sandboxFrom returns the row of a planned sandbox. waits are what happened between its acceptance and the plan.
+func (s *Service) sandboxFrom(p core.Principal, pl *plan.Plan, accepted time.Time, waits ...core.Event) *core.Sandbox {
 	now := s.now()
 	r, b := pl.Runner.Runner, pl.Binding
 	sb := &core.Sandbox{
@@ -147,11 +151,9 @@ func (s *Service) sandboxFrom(p core.Principal, pl *plan.Plan, accepted time.Tim
 		Status: core.StatusPending, Observation: core.ObservationCurrent,
 		Tags: pl.Launch.GetTags(), CreatedBy: p.Actor, UserID: p.TokenID, CreatedAt: now,
 		Reserved: pl.Reserve, Digest: pl.Digest, Decision: pl.Record(), Launch: pl.Launch,
-		Timeline: []core.Event{
-			{Name: "accepted", At: accepted, Message: "by " + p.Actor},
-			{Name: eventPlanned, At: now, Message: "runner " + r.RunnerID + ", profile " + b.Name, Attrs: idleAttr(s.backendAttrs(r.ID, pl.Resolved), pl.IdleSeconds)},
-			{Name: "reserved", At: now},
-		},
+		Timeline: append(append([]core.Event{{Name: "accepted", At: accepted, Message: "by " + p.Actor}}, waits...),
+			core.Event{Name: eventPlanned, At: now, Message: "runner " + r.RunnerID + ", profile " + b.Name, Attrs: idleAttr(s.backendAttrs(r.ID, pl.Resolved), pl.IdleSeconds)},
+			core.Event{Name: "reserved", At: now}),
 	}
 	if limit, ok := pl.Resolved.Lookup("resource_defaults.cpu_limit"); ok {
 		sb.CPULimitMillis, _ = limit.Amount()

@@ -81,6 +81,7 @@ type Service struct {
 	contacts *contacts
 	names    profileNames
 	pools    *poolTeller
+	room     *roomWaits
 }
 
 // New returns a Service. ctx bounds its background work, which Close also ends.
@@ -124,6 +125,7 @@ func New(ctx context.Context, cfg Config) *Service {
 	s.live = newLiveTable()
 	s.contacts = newContacts()
 	s.pools = newPoolTeller()
+	s.room = newRoomWaits()
 	s.configs.changed = s.pokePools
 	s.cleanUps = make(chan struct{}, maxCleanUps)
 	return s
@@ -137,6 +139,7 @@ func randomSeed() uint64 {
 
 // Close ends background work and waits for it. Sandboxes go on.
 func (s *Service) Close() {
+	s.StopWaiting()
 	s.live.stopTimers()
 	s.contacts.stopTimers()
 	s.tasks.close()

@@ -16,9 +16,26 @@ type usedAmounts struct {
 	// changing counts the transactions under way that change what is reserved, changes those that ever began. What was read
 	// beside one of them may have it in or not, so that it must not be remembered: it would be counted twice, or not at all.
 	changing, changes int
+	// freed is closed when there may be room that was not there before.
+	freed chan struct{}
 }
 
-func newUsedAmounts() *usedAmounts { return &usedAmounts{byRunner: map[string]core.Amounts{}} }
+func newUsedAmounts() *usedAmounts {
+	return &usedAmounts{byRunner: map[string]core.Amounts{}, freed: make(chan struct{})}
+}
+
+// room returns a channel that is closed when something ends, or must be asked for anew, after the call.
+func (u *usedAmounts) room() <-chan struct{} {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.freed
+}
+
+// tellRoom wakes whoever waits for room. The lock is held.
+func (u *usedAmounts) tellRoom() {
+	close(u.freed)
+	u.freed = make(chan struct{})
+}
 
 func (u *usedAmounts) get(runnerUUID string) (core.Amounts, bool) {
 	u.mu.Lock()
@@ -64,12 +81,23 @@ func (u *usedAmounts) forget(runnerUUID string) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	delete(u.byRunner, runnerUUID)
+	u.tellRoom()
+}
+
+// reread has what is reserved on a runner asked of the store by the next plan.
+func (u *usedAmounts) reread(runnerUUID string) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	delete(u.byRunner, runnerUUID)
 }
 
 // add counts a sandbox in (sign 1) or out (sign -1).
 func (u *usedAmounts) add(runnerUUID string, a core.Amounts, sign int64) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	if sign < 0 {
+		u.tellRoom()
+	}
 	if have, ok := u.byRunner[runnerUUID]; ok {
 		have.CPUMillis += sign * a.CPUMillis
 		have.MemoryBytes += sign * a.MemoryBytes

@@ -113,7 +113,7 @@ type Usage struct {
 
 // Event is one entry of a timeline.
 type Event struct {
-	// Name is accepted, planned, reserved, image, created, warm, started, first_byte, paused, resumed, forked, stopping, ended.
+	// Name is accepted, waited, planned, reserved, image, created, warm, started, first_byte, paused, resumed, forked, stopping, ended.
 	Name    string            `json:"name"`
 	At      time.Time         `json:"at"`
 	Message string            `json:"message,omitempty"`

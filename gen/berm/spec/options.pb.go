@@ -358,6 +358,8 @@ type FieldRules struct {
 	Guardrail bool `protobuf:"varint,23,opt,name=guardrail,proto3" json:"guardrail,omitempty"`
 	// Only zone defaults may set it: a profile, an override and a request are refused.
 	ZoneOnly bool `protobuf:"varint,25,opt,name=zone_only,json=zoneOnly,proto3" json:"zone_only,omitempty"`
+	// Only a profile may set it: it is about choosing a runner, and the other layers belong to one.
+	ProfileOnly bool `protobuf:"varint,26,opt,name=profile_only,json=profileOnly,proto3" json:"profile_only,omitempty"`
 	// Of a map: a request adds entries of its own, each a field with its own origin, instead of replacing the map.
 	Additive      bool `protobuf:"varint,24,opt,name=additive,proto3" json:"additive,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -562,6 +564,13 @@ func (x *FieldRules) GetZoneOnly() bool {
 	return false
 }
 
+func (x *FieldRules) GetProfileOnly() bool {
+	if x != nil {
+		return x.ProfileOnly
+	}
+	return false
+}
+
 func (x *FieldRules) GetAdditive() bool {
 	if x != nil {
 		return x.Additive
@@ -701,7 +710,7 @@ const file_berm_spec_options_proto_rawDesc = "" +
 	"\abackend\x18\x01 \x01(\tR\abackend\x12,\n" +
 	"\averdict\x18\x02 \x01(\x0e2\x12.berm.spec.VerdictR\averdict\x12\x12\n" +
 	"\x04note\x18\x03 \x01(\tR\x04note\x12\x12\n" +
-	"\x04keys\x18\x04 \x03(\tR\x04keys\"\xc1\x06\n" +
+	"\x04keys\x18\x04 \x03(\tR\x04keys\"\xe4\x06\n" +
 	"\n" +
 	"FieldRules\x12\x10\n" +
 	"\x03doc\x18\x01 \x01(\tR\x03doc\x12)\n" +
@@ -729,7 +738,8 @@ const file_berm_spec_options_proto_rawDesc = "" +
 	"\tonly_when\x18\x15 \x01(\v2\x14.berm.spec.ConditionR\bonlyWhen\x129\n" +
 	"\rrequired_when\x18\x16 \x01(\v2\x14.berm.spec.ConditionR\frequiredWhen\x12\x1c\n" +
 	"\tguardrail\x18\x17 \x01(\bR\tguardrail\x12\x1b\n" +
-	"\tzone_only\x18\x19 \x01(\bR\bzoneOnly\x12\x1a\n" +
+	"\tzone_only\x18\x19 \x01(\bR\bzoneOnly\x12!\n" +
+	"\fprofile_only\x18\x1a \x01(\bR\vprofileOnly\x12\x1a\n" +
 	"\badditive\x18\x18 \x01(\bR\badditive\"/\n" +
 	"\x05Alias\x12\x10\n" +
 	"\x03old\x18\x01 \x01(\tR\x03old\x12\x14\n" +

@@ -39,6 +39,7 @@ type ProfileSpec struct {
 	Pod              *Pod                   `protobuf:"bytes,9,opt,name=pod,proto3" json:"pod,omitempty"`
 	Guardrails       *Guardrails            `protobuf:"bytes,10,opt,name=guardrails,proto3" json:"guardrails,omitempty"`
 	ImageSources     *ImageSources          `protobuf:"bytes,11,opt,name=image_sources,json=imageSources,proto3" json:"image_sources,omitempty"`
+	Placement        *Placement             `protobuf:"bytes,12,opt,name=placement,proto3" json:"placement,omitempty"`
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -150,6 +151,66 @@ func (x *ProfileSpec) GetImageSources() *ImageSources {
 	return nil
 }
 
+func (x *ProfileSpec) GetPlacement() *Placement {
+	if x != nil {
+		return x.Placement
+	}
+	return nil
+}
+
+// Placement is an order among the runners that bind a profile.
+type Placement struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	RunnerGroups   []string               `protobuf:"bytes,1,rep,name=runner_groups,json=runnerGroups,proto3" json:"runner_groups,omitempty"`
+	MaxWaitSeconds *int32                 `protobuf:"varint,2,opt,name=max_wait_seconds,json=maxWaitSeconds,proto3,oneof" json:"max_wait_seconds,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *Placement) Reset() {
+	*x = Placement{}
+	mi := &file_berm_spec_profile_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Placement) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Placement) ProtoMessage() {}
+
+func (x *Placement) ProtoReflect() protoreflect.Message {
+	mi := &file_berm_spec_profile_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Placement.ProtoReflect.Descriptor instead.
+func (*Placement) Descriptor() ([]byte, []int) {
+	return file_berm_spec_profile_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Placement) GetRunnerGroups() []string {
+	if x != nil {
+		return x.RunnerGroups
+	}
+	return nil
+}
+
+func (x *Placement) GetMaxWaitSeconds() int32 {
+	if x != nil && x.MaxWaitSeconds != nil {
+		return *x.MaxWaitSeconds
+	}
+	return 0
+}
+
 // ImageSources say what image references stand for. They decide where content comes from, not what may run: guardrails judge the
 // reference that was asked for, and a digest means the same content wherever it comes from.
 type ImageSources struct {
@@ -162,7 +223,7 @@ type ImageSources struct {
 
 func (x *ImageSources) Reset() {
 	*x = ImageSources{}
-	mi := &file_berm_spec_profile_proto_msgTypes[1]
+	mi := &file_berm_spec_profile_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -174,7 +235,7 @@ func (x *ImageSources) String() string {
 func (*ImageSources) ProtoMessage() {}
 
 func (x *ImageSources) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_spec_profile_proto_msgTypes[1]
+	mi := &file_berm_spec_profile_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -187,7 +248,7 @@ func (x *ImageSources) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageSources.ProtoReflect.Descriptor instead.
 func (*ImageSources) Descriptor() ([]byte, []int) {
-	return file_berm_spec_profile_proto_rawDescGZIP(), []int{1}
+	return file_berm_spec_profile_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *ImageSources) GetAliases() map[string]string {
@@ -214,7 +275,7 @@ type ImageMirrors struct {
 
 func (x *ImageMirrors) Reset() {
 	*x = ImageMirrors{}
-	mi := &file_berm_spec_profile_proto_msgTypes[2]
+	mi := &file_berm_spec_profile_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -226,7 +287,7 @@ func (x *ImageMirrors) String() string {
 func (*ImageMirrors) ProtoMessage() {}
 
 func (x *ImageMirrors) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_spec_profile_proto_msgTypes[2]
+	mi := &file_berm_spec_profile_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -239,7 +300,7 @@ func (x *ImageMirrors) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageMirrors.ProtoReflect.Descriptor instead.
 func (*ImageMirrors) Descriptor() ([]byte, []int) {
-	return file_berm_spec_profile_proto_rawDescGZIP(), []int{2}
+	return file_berm_spec_profile_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *ImageMirrors) GetHosts() []string {
@@ -265,7 +326,7 @@ type ResourceDefaults struct {
 
 func (x *ResourceDefaults) Reset() {
 	*x = ResourceDefaults{}
-	mi := &file_berm_spec_profile_proto_msgTypes[3]
+	mi := &file_berm_spec_profile_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -277,7 +338,7 @@ func (x *ResourceDefaults) String() string {
 func (*ResourceDefaults) ProtoMessage() {}
 
 func (x *ResourceDefaults) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_spec_profile_proto_msgTypes[3]
+	mi := &file_berm_spec_profile_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -290,7 +351,7 @@ func (x *ResourceDefaults) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResourceDefaults.ProtoReflect.Descriptor instead.
 func (*ResourceDefaults) Descriptor() ([]byte, []int) {
-	return file_berm_spec_profile_proto_rawDescGZIP(), []int{3}
+	return file_berm_spec_profile_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *ResourceDefaults) GetCpuRequest() string {
@@ -354,7 +415,7 @@ type Gpu struct {
 
 func (x *Gpu) Reset() {
 	*x = Gpu{}
-	mi := &file_berm_spec_profile_proto_msgTypes[4]
+	mi := &file_berm_spec_profile_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -366,7 +427,7 @@ func (x *Gpu) String() string {
 func (*Gpu) ProtoMessage() {}
 
 func (x *Gpu) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_spec_profile_proto_msgTypes[4]
+	mi := &file_berm_spec_profile_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -379,7 +440,7 @@ func (x *Gpu) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Gpu.ProtoReflect.Descriptor instead.
 func (*Gpu) Descriptor() ([]byte, []int) {
-	return file_berm_spec_profile_proto_rawDescGZIP(), []int{4}
+	return file_berm_spec_profile_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Gpu) GetCount() int64 {
@@ -416,7 +477,7 @@ type Namespace struct {
 
 func (x *Namespace) Reset() {
 	*x = Namespace{}
-	mi := &file_berm_spec_profile_proto_msgTypes[5]
+	mi := &file_berm_spec_profile_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -428,7 +489,7 @@ func (x *Namespace) String() string {
 func (*Namespace) ProtoMessage() {}
 
 func (x *Namespace) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_spec_profile_proto_msgTypes[5]
+	mi := &file_berm_spec_profile_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -441,7 +502,7 @@ func (x *Namespace) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Namespace.ProtoReflect.Descriptor instead.
 func (*Namespace) Descriptor() ([]byte, []int) {
-	return file_berm_spec_profile_proto_rawDescGZIP(), []int{5}
+	return file_berm_spec_profile_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Namespace) GetStrategy() string {
@@ -483,7 +544,7 @@ type Network struct {
 
 func (x *Network) Reset() {
 	*x = Network{}
-	mi := &file_berm_spec_profile_proto_msgTypes[6]
+	mi := &file_berm_spec_profile_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -495,7 +556,7 @@ func (x *Network) String() string {
 func (*Network) ProtoMessage() {}
 
 func (x *Network) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_spec_profile_proto_msgTypes[6]
+	mi := &file_berm_spec_profile_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -508,7 +569,7 @@ func (x *Network) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Network.ProtoReflect.Descriptor instead.
 func (*Network) Descriptor() ([]byte, []int) {
-	return file_berm_spec_profile_proto_rawDescGZIP(), []int{6}
+	return file_berm_spec_profile_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Network) GetEgress() *Egress {
@@ -537,7 +598,7 @@ type Egress struct {
 
 func (x *Egress) Reset() {
 	*x = Egress{}
-	mi := &file_berm_spec_profile_proto_msgTypes[7]
+	mi := &file_berm_spec_profile_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -549,7 +610,7 @@ func (x *Egress) String() string {
 func (*Egress) ProtoMessage() {}
 
 func (x *Egress) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_spec_profile_proto_msgTypes[7]
+	mi := &file_berm_spec_profile_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -562,7 +623,7 @@ func (x *Egress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Egress.ProtoReflect.Descriptor instead.
 func (*Egress) Descriptor() ([]byte, []int) {
-	return file_berm_spec_profile_proto_rawDescGZIP(), []int{7}
+	return file_berm_spec_profile_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Egress) GetDefault() string {
@@ -598,7 +659,7 @@ type EgressMode struct {
 
 func (x *EgressMode) Reset() {
 	*x = EgressMode{}
-	mi := &file_berm_spec_profile_proto_msgTypes[8]
+	mi := &file_berm_spec_profile_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -610,7 +671,7 @@ func (x *EgressMode) String() string {
 func (*EgressMode) ProtoMessage() {}
 
 func (x *EgressMode) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_spec_profile_proto_msgTypes[8]
+	mi := &file_berm_spec_profile_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -623,7 +684,7 @@ func (x *EgressMode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EgressMode.ProtoReflect.Descriptor instead.
 func (*EgressMode) Descriptor() ([]byte, []int) {
-	return file_berm_spec_profile_proto_rawDescGZIP(), []int{8}
+	return file_berm_spec_profile_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *EgressMode) GetType() string {
@@ -659,7 +720,7 @@ type Ingress struct {
 
 func (x *Ingress) Reset() {
 	*x = Ingress{}
-	mi := &file_berm_spec_profile_proto_msgTypes[9]
+	mi := &file_berm_spec_profile_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -671,7 +732,7 @@ func (x *Ingress) String() string {
 func (*Ingress) ProtoMessage() {}
 
 func (x *Ingress) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_spec_profile_proto_msgTypes[9]
+	mi := &file_berm_spec_profile_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -684,7 +745,7 @@ func (x *Ingress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ingress.ProtoReflect.Descriptor instead.
 func (*Ingress) Descriptor() ([]byte, []int) {
-	return file_berm_spec_profile_proto_rawDescGZIP(), []int{9}
+	return file_berm_spec_profile_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Ingress) GetDefault() string {
@@ -721,7 +782,7 @@ type IngressMode struct {
 
 func (x *IngressMode) Reset() {
 	*x = IngressMode{}
-	mi := &file_berm_spec_profile_proto_msgTypes[10]
+	mi := &file_berm_spec_profile_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -733,7 +794,7 @@ func (x *IngressMode) String() string {
 func (*IngressMode) ProtoMessage() {}
 
 func (x *IngressMode) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_spec_profile_proto_msgTypes[10]
+	mi := &file_berm_spec_profile_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -746,7 +807,7 @@ func (x *IngressMode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IngressMode.ProtoReflect.Descriptor instead.
 func (*IngressMode) Descriptor() ([]byte, []int) {
-	return file_berm_spec_profile_proto_rawDescGZIP(), []int{10}
+	return file_berm_spec_profile_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *IngressMode) GetScope() string {
@@ -787,7 +848,7 @@ type IngressService struct {
 
 func (x *IngressService) Reset() {
 	*x = IngressService{}
-	mi := &file_berm_spec_profile_proto_msgTypes[11]
+	mi := &file_berm_spec_profile_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -799,7 +860,7 @@ func (x *IngressService) String() string {
 func (*IngressService) ProtoMessage() {}
 
 func (x *IngressService) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_spec_profile_proto_msgTypes[11]
+	mi := &file_berm_spec_profile_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -812,7 +873,7 @@ func (x *IngressService) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IngressService.ProtoReflect.Descriptor instead.
 func (*IngressService) Descriptor() ([]byte, []int) {
-	return file_berm_spec_profile_proto_rawDescGZIP(), []int{11}
+	return file_berm_spec_profile_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *IngressService) GetServiceType() string {
@@ -833,7 +894,7 @@ type IngressRoute struct {
 
 func (x *IngressRoute) Reset() {
 	*x = IngressRoute{}
-	mi := &file_berm_spec_profile_proto_msgTypes[12]
+	mi := &file_berm_spec_profile_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -845,7 +906,7 @@ func (x *IngressRoute) String() string {
 func (*IngressRoute) ProtoMessage() {}
 
 func (x *IngressRoute) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_spec_profile_proto_msgTypes[12]
+	mi := &file_berm_spec_profile_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -858,7 +919,7 @@ func (x *IngressRoute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IngressRoute.ProtoReflect.Descriptor instead.
 func (*IngressRoute) Descriptor() ([]byte, []int) {
-	return file_berm_spec_profile_proto_rawDescGZIP(), []int{12}
+	return file_berm_spec_profile_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *IngressRoute) GetControllerName() string {
@@ -886,7 +947,7 @@ type Pod struct {
 
 func (x *Pod) Reset() {
 	*x = Pod{}
-	mi := &file_berm_spec_profile_proto_msgTypes[13]
+	mi := &file_berm_spec_profile_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -898,7 +959,7 @@ func (x *Pod) String() string {
 func (*Pod) ProtoMessage() {}
 
 func (x *Pod) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_spec_profile_proto_msgTypes[13]
+	mi := &file_berm_spec_profile_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -911,7 +972,7 @@ func (x *Pod) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pod.ProtoReflect.Descriptor instead.
 func (*Pod) Descriptor() ([]byte, []int) {
-	return file_berm_spec_profile_proto_rawDescGZIP(), []int{13}
+	return file_berm_spec_profile_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Pod) GetMetadata() *PodMetadata {
@@ -939,7 +1000,7 @@ type PodMetadata struct {
 
 func (x *PodMetadata) Reset() {
 	*x = PodMetadata{}
-	mi := &file_berm_spec_profile_proto_msgTypes[14]
+	mi := &file_berm_spec_profile_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -951,7 +1012,7 @@ func (x *PodMetadata) String() string {
 func (*PodMetadata) ProtoMessage() {}
 
 func (x *PodMetadata) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_spec_profile_proto_msgTypes[14]
+	mi := &file_berm_spec_profile_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -964,7 +1025,7 @@ func (x *PodMetadata) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PodMetadata.ProtoReflect.Descriptor instead.
 func (*PodMetadata) Descriptor() ([]byte, []int) {
-	return file_berm_spec_profile_proto_rawDescGZIP(), []int{14}
+	return file_berm_spec_profile_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *PodMetadata) GetAnnotations() map[string]string {
@@ -985,7 +1046,7 @@ var File_berm_spec_profile_proto protoreflect.FileDescriptor
 
 const file_berm_spec_profile_proto_rawDesc = "" +
 	"\n" +
-	"\x17berm/spec/profile.proto\x12\tberm.spec\x1a\x1aberm/spec/guardrails.proto\x1a\x17berm/spec/options.proto\x1a\x1cgoogle/protobuf/struct.proto\"\x99\x10\n" +
+	"\x17berm/spec/profile.proto\x12\tberm.spec\x1a\x1aberm/spec/guardrails.proto\x1a\x17berm/spec/options.proto\x1a\x1cgoogle/protobuf/struct.proto\"\xf1\x11\n" +
 	"\vProfileSpec\x12~\n" +
 	"\x0fcontainer_image\x18\x01 \x01(\tBP\x8a\xb2\x19L\n" +
 	"\x1cImage of the main container.\x10\x03r\t\n" +
@@ -1029,12 +1090,27 @@ const file_berm_spec_profile_proto_rawDesc = "" +
 	"WExplicit limits on what a request may ask for. They are never widened by a later layer.\xb8\x01\x01R\n" +
 	"guardrails\x12\x9e\x01\n" +
 	"\rimage_sources\x18\v \x01(\v2\x17.berm.spec.ImageSourcesB`\x8a\xb2\x19\\\n" +
-	"ZWhere images come from. What the runner's owner says about the same name counts before it.R\fimageSources\x1a?\n" +
+	"ZWhere images come from. What the runner's owner says about the same name counts before it.R\fimageSources\x12\xd5\x01\n" +
+	"\tplacement\x18\f \x01(\v2\x14.berm.spec.PlacementB\xa0\x01\x8a\xb2\x19\x9b\x01\n" +
+	"\x98\x01Which of the runners that bind the profile a sandbox goes to, when several could run it. Only a profile says so: zone and override belong to one runner.R\tplacement\x1a?\n" +
 	"\x11NodeSelectorEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\x12\n" +
 	"\x10_container_imageB\x10\n" +
-	"\x0e_runtime_class\"\xc0\x06\n" +
+	"\x0e_runtime_class\"\xef\x05\n" +
+	"\tPlacement\x12\xfd\x02\n" +
+	"\rrunner_groups\x18\x01 \x03(\tB\xd7\x02\x8a\xb2\x19\xd2\x02\n" +
+	"\x9a\x01Runner groups in the order in which they are tried. A runner of a group that is not listed, or of none, comes after all of them. Unset: all runners alike.\x10\n" +
+	"P\br3\n" +
+	"\x05local\x10\x01\x1a(by the gateway, which chooses the runnerr2\n" +
+	"\x04kube\x10\x01\x1a(by the gateway, which chooses the runnerr2\n" +
+	"\x04fake\x10\x01\x1a(by the gateway, which chooses the runnerz\x0f[onprem, cloud]\xd0\x01\x01R\frunnerGroups\x12\xcc\x02\n" +
+	"\x10max_wait_seconds\x18\x02 \x01(\x05B\x9c\x02\x8a\xb2\x19\x97\x02\n" +
+	"pHow long a launch waits for room in a group that has none, before it goes on to the next one. Unset: not at all.h\x1er3\n" +
+	"\x05local\x10\x01\x1a(by the gateway, which chooses the runnerr2\n" +
+	"\x04kube\x10\x01\x1a(by the gateway, which chooses the runnerr2\n" +
+	"\x04fake\x10\x01\x1a(by the gateway, which chooses the runnerz\x015\xd0\x01\x01H\x00R\x0emaxWaitSeconds\x88\x01\x01B\x13\n" +
+	"\x11_max_wait_seconds\"\xc0\x06\n" +
 	"\fImageSources\x12\xc2\x02\n" +
 	"\aaliases\x18\x01 \x03(\v2$.berm.spec.ImageSources.AliasesEntryB\x81\x02\x8a\xb2\x19\xfc\x01\n" +
 	"TWhat a reference stands for: another one, or `host`. A reference by digest has none.\x10\x03\x18\x03P\x80\x02r\t\n" +
@@ -1255,62 +1331,64 @@ func file_berm_spec_profile_proto_rawDescGZIP() []byte {
 	return file_berm_spec_profile_proto_rawDescData
 }
 
-var file_berm_spec_profile_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_berm_spec_profile_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_berm_spec_profile_proto_goTypes = []any{
 	(*ProfileSpec)(nil),      // 0: berm.spec.ProfileSpec
-	(*ImageSources)(nil),     // 1: berm.spec.ImageSources
-	(*ImageMirrors)(nil),     // 2: berm.spec.ImageMirrors
-	(*ResourceDefaults)(nil), // 3: berm.spec.ResourceDefaults
-	(*Gpu)(nil),              // 4: berm.spec.Gpu
-	(*Namespace)(nil),        // 5: berm.spec.Namespace
-	(*Network)(nil),          // 6: berm.spec.Network
-	(*Egress)(nil),           // 7: berm.spec.Egress
-	(*EgressMode)(nil),       // 8: berm.spec.EgressMode
-	(*Ingress)(nil),          // 9: berm.spec.Ingress
-	(*IngressMode)(nil),      // 10: berm.spec.IngressMode
-	(*IngressService)(nil),   // 11: berm.spec.IngressService
-	(*IngressRoute)(nil),     // 12: berm.spec.IngressRoute
-	(*Pod)(nil),              // 13: berm.spec.Pod
-	(*PodMetadata)(nil),      // 14: berm.spec.PodMetadata
-	nil,                      // 15: berm.spec.ProfileSpec.NodeSelectorEntry
-	nil,                      // 16: berm.spec.ImageSources.AliasesEntry
-	nil,                      // 17: berm.spec.ImageSources.MirrorsEntry
-	nil,                      // 18: berm.spec.Egress.ModesEntry
-	nil,                      // 19: berm.spec.Ingress.ModesEntry
-	nil,                      // 20: berm.spec.PodMetadata.AnnotationsEntry
-	nil,                      // 21: berm.spec.PodMetadata.LabelsEntry
-	(*Guardrails)(nil),       // 22: berm.spec.Guardrails
-	(*structpb.Struct)(nil),  // 23: google.protobuf.Struct
+	(*Placement)(nil),        // 1: berm.spec.Placement
+	(*ImageSources)(nil),     // 2: berm.spec.ImageSources
+	(*ImageMirrors)(nil),     // 3: berm.spec.ImageMirrors
+	(*ResourceDefaults)(nil), // 4: berm.spec.ResourceDefaults
+	(*Gpu)(nil),              // 5: berm.spec.Gpu
+	(*Namespace)(nil),        // 6: berm.spec.Namespace
+	(*Network)(nil),          // 7: berm.spec.Network
+	(*Egress)(nil),           // 8: berm.spec.Egress
+	(*EgressMode)(nil),       // 9: berm.spec.EgressMode
+	(*Ingress)(nil),          // 10: berm.spec.Ingress
+	(*IngressMode)(nil),      // 11: berm.spec.IngressMode
+	(*IngressService)(nil),   // 12: berm.spec.IngressService
+	(*IngressRoute)(nil),     // 13: berm.spec.IngressRoute
+	(*Pod)(nil),              // 14: berm.spec.Pod
+	(*PodMetadata)(nil),      // 15: berm.spec.PodMetadata
+	nil,                      // 16: berm.spec.ProfileSpec.NodeSelectorEntry
+	nil,                      // 17: berm.spec.ImageSources.AliasesEntry
+	nil,                      // 18: berm.spec.ImageSources.MirrorsEntry
+	nil,                      // 19: berm.spec.Egress.ModesEntry
+	nil,                      // 20: berm.spec.Ingress.ModesEntry
+	nil,                      // 21: berm.spec.PodMetadata.AnnotationsEntry
+	nil,                      // 22: berm.spec.PodMetadata.LabelsEntry
+	(*Guardrails)(nil),       // 23: berm.spec.Guardrails
+	(*structpb.Struct)(nil),  // 24: google.protobuf.Struct
 }
 var file_berm_spec_profile_proto_depIdxs = []int32{
-	3,  // 0: berm.spec.ProfileSpec.resource_defaults:type_name -> berm.spec.ResourceDefaults
-	15, // 1: berm.spec.ProfileSpec.node_selector:type_name -> berm.spec.ProfileSpec.NodeSelectorEntry
-	5,  // 2: berm.spec.ProfileSpec.namespace:type_name -> berm.spec.Namespace
-	6,  // 3: berm.spec.ProfileSpec.network:type_name -> berm.spec.Network
-	13, // 4: berm.spec.ProfileSpec.pod:type_name -> berm.spec.Pod
-	22, // 5: berm.spec.ProfileSpec.guardrails:type_name -> berm.spec.Guardrails
-	1,  // 6: berm.spec.ProfileSpec.image_sources:type_name -> berm.spec.ImageSources
-	16, // 7: berm.spec.ImageSources.aliases:type_name -> berm.spec.ImageSources.AliasesEntry
-	17, // 8: berm.spec.ImageSources.mirrors:type_name -> berm.spec.ImageSources.MirrorsEntry
-	4,  // 9: berm.spec.ResourceDefaults.gpu:type_name -> berm.spec.Gpu
-	7,  // 10: berm.spec.Network.egress:type_name -> berm.spec.Egress
-	9,  // 11: berm.spec.Network.ingress:type_name -> berm.spec.Ingress
-	18, // 12: berm.spec.Egress.modes:type_name -> berm.spec.Egress.ModesEntry
-	19, // 13: berm.spec.Ingress.modes:type_name -> berm.spec.Ingress.ModesEntry
-	11, // 14: berm.spec.IngressMode.service:type_name -> berm.spec.IngressService
-	12, // 15: berm.spec.IngressMode.ingress:type_name -> berm.spec.IngressRoute
-	14, // 16: berm.spec.Pod.metadata:type_name -> berm.spec.PodMetadata
-	23, // 17: berm.spec.Pod.spec:type_name -> google.protobuf.Struct
-	20, // 18: berm.spec.PodMetadata.annotations:type_name -> berm.spec.PodMetadata.AnnotationsEntry
-	21, // 19: berm.spec.PodMetadata.labels:type_name -> berm.spec.PodMetadata.LabelsEntry
-	2,  // 20: berm.spec.ImageSources.MirrorsEntry.value:type_name -> berm.spec.ImageMirrors
-	8,  // 21: berm.spec.Egress.ModesEntry.value:type_name -> berm.spec.EgressMode
-	10, // 22: berm.spec.Ingress.ModesEntry.value:type_name -> berm.spec.IngressMode
-	23, // [23:23] is the sub-list for method output_type
-	23, // [23:23] is the sub-list for method input_type
-	23, // [23:23] is the sub-list for extension type_name
-	23, // [23:23] is the sub-list for extension extendee
-	0,  // [0:23] is the sub-list for field type_name
+	4,  // 0: berm.spec.ProfileSpec.resource_defaults:type_name -> berm.spec.ResourceDefaults
+	16, // 1: berm.spec.ProfileSpec.node_selector:type_name -> berm.spec.ProfileSpec.NodeSelectorEntry
+	6,  // 2: berm.spec.ProfileSpec.namespace:type_name -> berm.spec.Namespace
+	7,  // 3: berm.spec.ProfileSpec.network:type_name -> berm.spec.Network
+	14, // 4: berm.spec.ProfileSpec.pod:type_name -> berm.spec.Pod
+	23, // 5: berm.spec.ProfileSpec.guardrails:type_name -> berm.spec.Guardrails
+	2,  // 6: berm.spec.ProfileSpec.image_sources:type_name -> berm.spec.ImageSources
+	1,  // 7: berm.spec.ProfileSpec.placement:type_name -> berm.spec.Placement
+	17, // 8: berm.spec.ImageSources.aliases:type_name -> berm.spec.ImageSources.AliasesEntry
+	18, // 9: berm.spec.ImageSources.mirrors:type_name -> berm.spec.ImageSources.MirrorsEntry
+	5,  // 10: berm.spec.ResourceDefaults.gpu:type_name -> berm.spec.Gpu
+	8,  // 11: berm.spec.Network.egress:type_name -> berm.spec.Egress
+	10, // 12: berm.spec.Network.ingress:type_name -> berm.spec.Ingress
+	19, // 13: berm.spec.Egress.modes:type_name -> berm.spec.Egress.ModesEntry
+	20, // 14: berm.spec.Ingress.modes:type_name -> berm.spec.Ingress.ModesEntry
+	12, // 15: berm.spec.IngressMode.service:type_name -> berm.spec.IngressService
+	13, // 16: berm.spec.IngressMode.ingress:type_name -> berm.spec.IngressRoute
+	15, // 17: berm.spec.Pod.metadata:type_name -> berm.spec.PodMetadata
+	24, // 18: berm.spec.Pod.spec:type_name -> google.protobuf.Struct
+	21, // 19: berm.spec.PodMetadata.annotations:type_name -> berm.spec.PodMetadata.AnnotationsEntry
+	22, // 20: berm.spec.PodMetadata.labels:type_name -> berm.spec.PodMetadata.LabelsEntry
+	3,  // 21: berm.spec.ImageSources.MirrorsEntry.value:type_name -> berm.spec.ImageMirrors
+	9,  // 22: berm.spec.Egress.ModesEntry.value:type_name -> berm.spec.EgressMode
+	11, // 23: berm.spec.Ingress.ModesEntry.value:type_name -> berm.spec.IngressMode
+	24, // [24:24] is the sub-list for method output_type
+	24, // [24:24] is the sub-list for method input_type
+	24, // [24:24] is the sub-list for extension type_name
+	24, // [24:24] is the sub-list for extension extendee
+	0,  // [0:24] is the sub-list for field type_name
 }
 
 func init() { file_berm_spec_profile_proto_init() }
@@ -1321,17 +1399,18 @@ func file_berm_spec_profile_proto_init() {
 	file_berm_spec_guardrails_proto_init()
 	file_berm_spec_options_proto_init()
 	file_berm_spec_profile_proto_msgTypes[0].OneofWrappers = []any{}
-	file_berm_spec_profile_proto_msgTypes[3].OneofWrappers = []any{}
-	file_berm_spec_profile_proto_msgTypes[5].OneofWrappers = []any{}
-	file_berm_spec_profile_proto_msgTypes[7].OneofWrappers = []any{}
-	file_berm_spec_profile_proto_msgTypes[9].OneofWrappers = []any{}
+	file_berm_spec_profile_proto_msgTypes[1].OneofWrappers = []any{}
+	file_berm_spec_profile_proto_msgTypes[4].OneofWrappers = []any{}
+	file_berm_spec_profile_proto_msgTypes[6].OneofWrappers = []any{}
+	file_berm_spec_profile_proto_msgTypes[8].OneofWrappers = []any{}
+	file_berm_spec_profile_proto_msgTypes[10].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_berm_spec_profile_proto_rawDesc), len(file_berm_spec_profile_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   22,
+			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

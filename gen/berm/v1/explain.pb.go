@@ -493,7 +493,9 @@ type ExplainSandboxResponse struct {
 	// As in Sandbox; unset when field_path is given.
 	Submitted *structpb.Struct `protobuf:"bytes,13,opt,name=submitted,proto3" json:"submitted,omitempty"`
 	// As in Sandbox; unset when field_path is given.
-	Network       *NetworkState `protobuf:"bytes,14,opt,name=network,proto3" json:"network,omitempty"`
+	Network *NetworkState `protobuf:"bytes,14,opt,name=network,proto3" json:"network,omitempty"`
+	// What became of the runner groups that the profile puts in an order; empty when it has none.
+	Groups        []*GroupStep `protobuf:"bytes,15,rep,name=groups,proto3" json:"groups,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -626,6 +628,13 @@ func (x *ExplainSandboxResponse) GetNetwork() *NetworkState {
 	return nil
 }
 
+func (x *ExplainSandboxResponse) GetGroups() []*GroupStep {
+	if x != nil {
+		return x.Groups
+	}
+	return nil
+}
+
 // PlanSandboxRequest asks what a launch would do.
 type PlanSandboxRequest struct {
 	state   protoimpl.MessageState       `protogen:"open.v1"`
@@ -712,7 +721,9 @@ type PlanSandboxResponse struct {
 	// How many candidates there were beyond those listed.
 	OmittedCandidates int32 `protobuf:"varint,12,opt,name=omitted_candidates,json=omittedCandidates,proto3" json:"omitted_candidates,omitempty"`
 	// Set when a destination was named and the launch is admitted.
-	Network       *NetworkDecision `protobuf:"bytes,13,opt,name=network,proto3" json:"network,omitempty"`
+	Network *NetworkDecision `protobuf:"bytes,13,opt,name=network,proto3" json:"network,omitempty"`
+	// As in ExplainSandboxResponse.
+	Groups        []*GroupStep `protobuf:"bytes,14,rep,name=groups,proto3" json:"groups,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -838,6 +849,13 @@ func (x *PlanSandboxResponse) GetNetwork() *NetworkDecision {
 	return nil
 }
 
+func (x *PlanSandboxResponse) GetGroups() []*GroupStep {
+	if x != nil {
+		return x.Groups
+	}
+	return nil
+}
+
 var File_berm_v1_explain_proto protoreflect.FileDescriptor
 
 const file_berm_v1_explain_proto_rawDesc = "" +
@@ -893,7 +911,7 @@ const file_berm_v1_explain_proto_rawDesc = "" +
 	"\n" +
 	"sandbox_id\x18\x01 \x01(\tB\x03\xe0A\x02R\tsandboxId\x12\"\n" +
 	"\n" +
-	"field_path\x18\x02 \x01(\tB\x03\xe0A\x01R\tfieldPath\"\xc9\x04\n" +
+	"field_path\x18\x02 \x01(\tB\x03\xe0A\x01R\tfieldPath\"\xf5\x04\n" +
 	"\x16ExplainSandboxResponse\x12\x1d\n" +
 	"\n" +
 	"sandbox_id\x18\x01 \x01(\tR\tsandboxId\x12\x1b\n" +
@@ -913,12 +931,13 @@ const file_berm_v1_explain_proto_rawDesc = "" +
 	"\tisolation\x18\v \x01(\tR\tisolation\x12-\n" +
 	"\x12omitted_candidates\x18\f \x01(\x05R\x11omittedCandidates\x125\n" +
 	"\tsubmitted\x18\r \x01(\v2\x17.google.protobuf.StructR\tsubmitted\x12/\n" +
-	"\anetwork\x18\x0e \x01(\v2\x15.berm.v1.NetworkStateR\anetwork\"\xbf\x01\n" +
+	"\anetwork\x18\x0e \x01(\v2\x15.berm.v1.NetworkStateR\anetwork\x12*\n" +
+	"\x06groups\x18\x0f \x03(\v2\x12.berm.v1.GroupStepR\x06groups\"\xbf\x01\n" +
 	"\x12PlanSandboxRequest\x12M\n" +
 	"\arequest\x18\x01 \x01(\v2..coreweave.sandbox.v1beta2.StartSandboxRequestB\x03\xe0A\x02R\arequest\x12$\n" +
 	"\vinclude_pod\x18\x02 \x01(\bB\x03\xe0A\x01R\n" +
 	"includePod\x124\n" +
-	"\x13network_destination\x18\x03 \x01(\tB\x03\xe0A\x01R\x12networkDestination\"\x9f\x04\n" +
+	"\x13network_destination\x18\x03 \x01(\tB\x03\xe0A\x01R\x12networkDestination\"\xcb\x04\n" +
 	"\x13PlanSandboxResponse\x12\x1b\n" +
 	"\trunner_id\x18\x01 \x01(\tR\brunnerId\x12!\n" +
 	"\fprofile_name\x18\x02 \x01(\tR\vprofileName\x12\x1d\n" +
@@ -936,7 +955,8 @@ const file_berm_v1_explain_proto_rawDesc = "" +
 	" \x01(\v2\x10.berm.v1.RefusalR\arefusal\x12)\n" +
 	"\x03pod\x18\v \x01(\v2\x17.google.protobuf.StructR\x03pod\x12-\n" +
 	"\x12omitted_candidates\x18\f \x01(\x05R\x11omittedCandidates\x122\n" +
-	"\anetwork\x18\r \x01(\v2\x18.berm.v1.NetworkDecisionR\anetworkB+Z)github.com/bermhq/berm/gen/berm/v1;bermv1b\x06proto3"
+	"\anetwork\x18\r \x01(\v2\x18.berm.v1.NetworkDecisionR\anetwork\x12*\n" +
+	"\x06groups\x18\x0e \x03(\v2\x12.berm.v1.GroupStepR\x06groupsB+Z)github.com/bermhq/berm/gen/berm/v1;bermv1b\x06proto3"
 
 var (
 	file_berm_v1_explain_proto_rawDescOnce sync.Once
@@ -966,8 +986,9 @@ var file_berm_v1_explain_proto_goTypes = []any{
 	(*NetworkState)(nil),                // 11: berm.v1.NetworkState
 	(*ExplainedField)(nil),              // 12: berm.v1.ExplainedField
 	(*Candidate)(nil),                   // 13: berm.v1.Candidate
-	(*Refusal)(nil),                     // 14: berm.v1.Refusal
-	(*NetworkDecision)(nil),             // 15: berm.v1.NetworkDecision
+	(*GroupStep)(nil),                   // 14: berm.v1.GroupStep
+	(*Refusal)(nil),                     // 15: berm.v1.Refusal
+	(*NetworkDecision)(nil),             // 16: berm.v1.NetworkDecision
 }
 var file_berm_v1_explain_proto_depIdxs = []int32{
 	7,  // 0: berm.v1.Sandbox.created_at:type_name -> google.protobuf.Timestamp
@@ -984,18 +1005,20 @@ var file_berm_v1_explain_proto_depIdxs = []int32{
 	8,  // 11: berm.v1.ExplainSandboxResponse.timeline:type_name -> berm.v1.TimelineEvent
 	10, // 12: berm.v1.ExplainSandboxResponse.submitted:type_name -> google.protobuf.Struct
 	11, // 13: berm.v1.ExplainSandboxResponse.network:type_name -> berm.v1.NetworkState
-	9,  // 14: berm.v1.PlanSandboxRequest.request:type_name -> coreweave.sandbox.v1beta2.StartSandboxRequest
-	10, // 15: berm.v1.PlanSandboxResponse.spec:type_name -> google.protobuf.Struct
-	12, // 16: berm.v1.PlanSandboxResponse.fields:type_name -> berm.v1.ExplainedField
-	13, // 17: berm.v1.PlanSandboxResponse.candidates:type_name -> berm.v1.Candidate
-	14, // 18: berm.v1.PlanSandboxResponse.refusal:type_name -> berm.v1.Refusal
-	10, // 19: berm.v1.PlanSandboxResponse.pod:type_name -> google.protobuf.Struct
-	15, // 20: berm.v1.PlanSandboxResponse.network:type_name -> berm.v1.NetworkDecision
-	21, // [21:21] is the sub-list for method output_type
-	21, // [21:21] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	14, // 14: berm.v1.ExplainSandboxResponse.groups:type_name -> berm.v1.GroupStep
+	9,  // 15: berm.v1.PlanSandboxRequest.request:type_name -> coreweave.sandbox.v1beta2.StartSandboxRequest
+	10, // 16: berm.v1.PlanSandboxResponse.spec:type_name -> google.protobuf.Struct
+	12, // 17: berm.v1.PlanSandboxResponse.fields:type_name -> berm.v1.ExplainedField
+	13, // 18: berm.v1.PlanSandboxResponse.candidates:type_name -> berm.v1.Candidate
+	15, // 19: berm.v1.PlanSandboxResponse.refusal:type_name -> berm.v1.Refusal
+	10, // 20: berm.v1.PlanSandboxResponse.pod:type_name -> google.protobuf.Struct
+	16, // 21: berm.v1.PlanSandboxResponse.network:type_name -> berm.v1.NetworkDecision
+	14, // 22: berm.v1.PlanSandboxResponse.groups:type_name -> berm.v1.GroupStep
+	23, // [23:23] is the sub-list for method output_type
+	23, // [23:23] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_berm_v1_explain_proto_init() }

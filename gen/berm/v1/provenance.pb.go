@@ -385,6 +385,88 @@ func (x *Candidate) GetReasons() []*Reason {
 	return nil
 }
 
+// GroupStep is what became of one runner group, in the order that the profile declares.
+type GroupStep struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Empty for the runners of no group that is listed.
+	Group string `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
+	// "CHOSEN"; "FULL": runners there would take it and lack room; "UNFIT": none there can take it; "EMPTY": it has no runner that could be
+	// asked; "NOT_REACHED": a group before it could take the sandbox.
+	Outcome string `protobuf:"bytes,2,opt,name=outcome,proto3" json:"outcome,omitempty"`
+	// Why, in words; empty for the group that is chosen and those behind it.
+	Message string `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
+	// How long the launch waited for room there, and, in a plan, how long it may.
+	WaitedMillis  int64 `protobuf:"varint,4,opt,name=waited_millis,json=waitedMillis,proto3" json:"waited_millis,omitempty"`
+	MayWaitMillis int64 `protobuf:"varint,5,opt,name=may_wait_millis,json=mayWaitMillis,proto3" json:"may_wait_millis,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GroupStep) Reset() {
+	*x = GroupStep{}
+	mi := &file_berm_v1_provenance_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GroupStep) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GroupStep) ProtoMessage() {}
+
+func (x *GroupStep) ProtoReflect() protoreflect.Message {
+	mi := &file_berm_v1_provenance_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GroupStep.ProtoReflect.Descriptor instead.
+func (*GroupStep) Descriptor() ([]byte, []int) {
+	return file_berm_v1_provenance_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *GroupStep) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *GroupStep) GetOutcome() string {
+	if x != nil {
+		return x.Outcome
+	}
+	return ""
+}
+
+func (x *GroupStep) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *GroupStep) GetWaitedMillis() int64 {
+	if x != nil {
+		return x.WaitedMillis
+	}
+	return 0
+}
+
+func (x *GroupStep) GetMayWaitMillis() int64 {
+	if x != nil {
+		return x.MayWaitMillis
+	}
+	return 0
+}
+
 // Reason is one reason why a candidate was rejected.
 type Reason struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -405,7 +487,7 @@ type Reason struct {
 
 func (x *Reason) Reset() {
 	*x = Reason{}
-	mi := &file_berm_v1_provenance_proto_msgTypes[4]
+	mi := &file_berm_v1_provenance_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -417,7 +499,7 @@ func (x *Reason) String() string {
 func (*Reason) ProtoMessage() {}
 
 func (x *Reason) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_v1_provenance_proto_msgTypes[4]
+	mi := &file_berm_v1_provenance_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -430,7 +512,7 @@ func (x *Reason) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reason.ProtoReflect.Descriptor instead.
 func (*Reason) Descriptor() ([]byte, []int) {
-	return file_berm_v1_provenance_proto_rawDescGZIP(), []int{4}
+	return file_berm_v1_provenance_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Reason) GetCode() string {
@@ -503,7 +585,7 @@ type Refusal struct {
 
 func (x *Refusal) Reset() {
 	*x = Refusal{}
-	mi := &file_berm_v1_provenance_proto_msgTypes[5]
+	mi := &file_berm_v1_provenance_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -515,7 +597,7 @@ func (x *Refusal) String() string {
 func (*Refusal) ProtoMessage() {}
 
 func (x *Refusal) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_v1_provenance_proto_msgTypes[5]
+	mi := &file_berm_v1_provenance_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -528,7 +610,7 @@ func (x *Refusal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Refusal.ProtoReflect.Descriptor instead.
 func (*Refusal) Descriptor() ([]byte, []int) {
-	return file_berm_v1_provenance_proto_rawDescGZIP(), []int{5}
+	return file_berm_v1_provenance_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Refusal) GetReason() string {
@@ -595,7 +677,7 @@ type Change struct {
 
 func (x *Change) Reset() {
 	*x = Change{}
-	mi := &file_berm_v1_provenance_proto_msgTypes[6]
+	mi := &file_berm_v1_provenance_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -607,7 +689,7 @@ func (x *Change) String() string {
 func (*Change) ProtoMessage() {}
 
 func (x *Change) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_v1_provenance_proto_msgTypes[6]
+	mi := &file_berm_v1_provenance_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -620,7 +702,7 @@ func (x *Change) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Change.ProtoReflect.Descriptor instead.
 func (*Change) Descriptor() ([]byte, []int) {
-	return file_berm_v1_provenance_proto_rawDescGZIP(), []int{6}
+	return file_berm_v1_provenance_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Change) GetPath() string {
@@ -647,7 +729,7 @@ func (x *Change) GetTo() *structpb.Value {
 // TimelineEvent is something that happened to a sandbox.
 type TimelineEvent struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// "accepted", "planned", "reserved", "image", "created", "started", "first_byte", "paused", "resumed", "forked", "stopping", "ended".
+	// "accepted", "waited", "planned", "reserved", "image", "created", "started", "first_byte", "paused", "resumed", "forked", "stopping", "ended".
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	At            *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=at,proto3" json:"at,omitempty"`
 	Message       string                 `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
@@ -658,7 +740,7 @@ type TimelineEvent struct {
 
 func (x *TimelineEvent) Reset() {
 	*x = TimelineEvent{}
-	mi := &file_berm_v1_provenance_proto_msgTypes[7]
+	mi := &file_berm_v1_provenance_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -670,7 +752,7 @@ func (x *TimelineEvent) String() string {
 func (*TimelineEvent) ProtoMessage() {}
 
 func (x *TimelineEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_v1_provenance_proto_msgTypes[7]
+	mi := &file_berm_v1_provenance_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -683,7 +765,7 @@ func (x *TimelineEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TimelineEvent.ProtoReflect.Descriptor instead.
 func (*TimelineEvent) Descriptor() ([]byte, []int) {
-	return file_berm_v1_provenance_proto_rawDescGZIP(), []int{7}
+	return file_berm_v1_provenance_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *TimelineEvent) GetName() string {
@@ -747,7 +829,13 @@ const file_berm_v1_provenance_proto_rawDesc = "" +
 	"\fprofile_name\x18\x02 \x01(\tR\vprofileName\x12\x16\n" +
 	"\x06chosen\x18\x03 \x01(\bR\x06chosen\x12\x14\n" +
 	"\x05score\x18\x04 \x01(\x01R\x05score\x12)\n" +
-	"\areasons\x18\x05 \x03(\v2\x0f.berm.v1.ReasonR\areasons\"\xde\x01\n" +
+	"\areasons\x18\x05 \x03(\v2\x0f.berm.v1.ReasonR\areasons\"\xa2\x01\n" +
+	"\tGroupStep\x12\x14\n" +
+	"\x05group\x18\x01 \x01(\tR\x05group\x12\x18\n" +
+	"\aoutcome\x18\x02 \x01(\tR\aoutcome\x12\x18\n" +
+	"\amessage\x18\x03 \x01(\tR\amessage\x12#\n" +
+	"\rwaited_millis\x18\x04 \x01(\x03R\fwaitedMillis\x12&\n" +
+	"\x0fmay_wait_millis\x18\x05 \x01(\x03R\rmayWaitMillis\"\xde\x01\n" +
 	"\x06Reason\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x12\n" +
@@ -793,37 +881,38 @@ func file_berm_v1_provenance_proto_rawDescGZIP() []byte {
 	return file_berm_v1_provenance_proto_rawDescData
 }
 
-var file_berm_v1_provenance_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_berm_v1_provenance_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_berm_v1_provenance_proto_goTypes = []any{
 	(*ExplainedField)(nil),        // 0: berm.v1.ExplainedField
 	(*ShadowedValue)(nil),         // 1: berm.v1.ShadowedValue
 	(*Origin)(nil),                // 2: berm.v1.Origin
 	(*Candidate)(nil),             // 3: berm.v1.Candidate
-	(*Reason)(nil),                // 4: berm.v1.Reason
-	(*Refusal)(nil),               // 5: berm.v1.Refusal
-	(*Change)(nil),                // 6: berm.v1.Change
-	(*TimelineEvent)(nil),         // 7: berm.v1.TimelineEvent
-	nil,                           // 8: berm.v1.TimelineEvent.AttributesEntry
-	(*structpb.Value)(nil),        // 9: google.protobuf.Value
-	(*timestamppb.Timestamp)(nil), // 10: google.protobuf.Timestamp
-	(*structpb.Struct)(nil),       // 11: google.protobuf.Struct
+	(*GroupStep)(nil),             // 4: berm.v1.GroupStep
+	(*Reason)(nil),                // 5: berm.v1.Reason
+	(*Refusal)(nil),               // 6: berm.v1.Refusal
+	(*Change)(nil),                // 7: berm.v1.Change
+	(*TimelineEvent)(nil),         // 8: berm.v1.TimelineEvent
+	nil,                           // 9: berm.v1.TimelineEvent.AttributesEntry
+	(*structpb.Value)(nil),        // 10: google.protobuf.Value
+	(*timestamppb.Timestamp)(nil), // 11: google.protobuf.Timestamp
+	(*structpb.Struct)(nil),       // 12: google.protobuf.Struct
 }
 var file_berm_v1_provenance_proto_depIdxs = []int32{
-	9,  // 0: berm.v1.ExplainedField.value:type_name -> google.protobuf.Value
-	10, // 1: berm.v1.ExplainedField.at:type_name -> google.protobuf.Timestamp
+	10, // 0: berm.v1.ExplainedField.value:type_name -> google.protobuf.Value
+	11, // 1: berm.v1.ExplainedField.at:type_name -> google.protobuf.Timestamp
 	1,  // 2: berm.v1.ExplainedField.shadowed:type_name -> berm.v1.ShadowedValue
 	1,  // 3: berm.v1.ExplainedField.combined:type_name -> berm.v1.ShadowedValue
-	9,  // 4: berm.v1.ShadowedValue.value:type_name -> google.protobuf.Value
-	4,  // 5: berm.v1.Candidate.reasons:type_name -> berm.v1.Reason
+	10, // 4: berm.v1.ShadowedValue.value:type_name -> google.protobuf.Value
+	5,  // 5: berm.v1.Candidate.reasons:type_name -> berm.v1.Reason
 	2,  // 6: berm.v1.Reason.value_origin:type_name -> berm.v1.Origin
 	2,  // 7: berm.v1.Reason.limit_origin:type_name -> berm.v1.Origin
 	3,  // 8: berm.v1.Refusal.candidates:type_name -> berm.v1.Candidate
-	11, // 9: berm.v1.Refusal.nearest_request:type_name -> google.protobuf.Struct
-	6,  // 10: berm.v1.Refusal.changes:type_name -> berm.v1.Change
-	9,  // 11: berm.v1.Change.from:type_name -> google.protobuf.Value
-	9,  // 12: berm.v1.Change.to:type_name -> google.protobuf.Value
-	10, // 13: berm.v1.TimelineEvent.at:type_name -> google.protobuf.Timestamp
-	8,  // 14: berm.v1.TimelineEvent.attributes:type_name -> berm.v1.TimelineEvent.AttributesEntry
+	12, // 9: berm.v1.Refusal.nearest_request:type_name -> google.protobuf.Struct
+	7,  // 10: berm.v1.Refusal.changes:type_name -> berm.v1.Change
+	10, // 11: berm.v1.Change.from:type_name -> google.protobuf.Value
+	10, // 12: berm.v1.Change.to:type_name -> google.protobuf.Value
+	11, // 13: berm.v1.TimelineEvent.at:type_name -> google.protobuf.Timestamp
+	9,  // 14: berm.v1.TimelineEvent.attributes:type_name -> berm.v1.TimelineEvent.AttributesEntry
 	15, // [15:15] is the sub-list for method output_type
 	15, // [15:15] is the sub-list for method input_type
 	15, // [15:15] is the sub-list for extension type_name
@@ -842,7 +931,7 @@ func file_berm_v1_provenance_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_berm_v1_provenance_proto_rawDesc), len(file_berm_v1_provenance_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   9,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -40,6 +40,8 @@ func TestEveryEnforcedLeafReachesThePod(t *testing.T) {
 		"network.ingress.default":                   {"{}", "network: {ingress: {default: a}}"},
 		"network.ingress.selected":                  {"{}", "network: {ingress: {selected: a}}"},
 		"network.ingress.modes":                     {elsewhere + "the mode in force becomes a Service", ""},
+		"placement.runner_groups":                   {elsewhere + "the gateway chooses the runner", ""},
+		"placement.max_wait_seconds":                {elsewhere + "the gateway chooses the runner", ""},
 		"pod.spec":                                  {"{}", "pod: {spec: {hostname: a}}"},
 		"pod.metadata.annotations":                  {"{}", "pod: {metadata: {annotations: {a: b}}}"},
 		"pod.metadata.labels":                       {"{}", "pod: {metadata: {labels: {a: b}}}"},

@@ -53,8 +53,8 @@ func TestVerdicts(t *testing.T) {
 		row, ok := rows[f.Path]
 		seen[f.Path] = true
 		switch {
-		case f.Guardrail:
-			// The core enforces guardrails, before a backend sees the launch.
+		case f.Guardrail, f.ProfileOnly:
+			// The core enforces guardrails, and chooses between runners, before a backend sees the launch.
 			if v != specpb.Verdict_VERDICT_ENFORCED {
 				t.Errorf("%s: %v", f.Path, v)
 			}

@@ -51,6 +51,8 @@ const (
 	CodeOutscored Code = "OUTSCORED"
 	// CodeNotDrawn: it could run here; the two runners compared were drawn by chance.
 	CodeNotDrawn Code = "NOT_DRAWN"
+	// CodeLaterGroup: it could run here; the order of the profile has the group of the chosen runner before that of this one.
+	CodeLaterGroup Code = "LATER_GROUP"
 )
 
 // Text returns the message of a code that always means the same, "" for the others.
@@ -66,6 +68,8 @@ func Text(c Code) string {
 		return "the chosen runner scored higher"
 	case CodeNotDrawn:
 		return "two others were drawn and compared"
+	case CodeLaterGroup:
+		return "a group that the profile has before it could take it"
 	default:
 		return ""
 	}
@@ -115,8 +119,6 @@ type Need struct {
 	InstanceTypes []string
 	// Features are "family:ability".
 	Features []string
-	// Group is the runner group that is preferred, "" for none.
-	Group string
 }
 
 // Label keys that placement itself understands.

@@ -152,8 +152,6 @@ func TestFitsIsWhatTheStoreReserves(t *testing.T) {
 func TestScoreIsBetween0And1(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		h, n := drawHost(t, "r"), drawNeed(t)
-		n.Group = rapid.SampledFrom([]string{"", "g"}).Draw(t, "group")
-		h.GroupID = rapid.SampledFrom([]string{"", "g"}).Draw(t, "of")
 		if s := Score(h, n); s < 0 || s > 1 {
 			t.Fatal(s)
 		}
@@ -161,7 +159,7 @@ func TestScoreIsBetween0And1(t *testing.T) {
 }
 
 func TestScoreOrder(t *testing.T) {
-	need := &Need{Reserve: core.Amounts{CPUMillis: 1000, Sandboxes: 1}, Group: "g"}
+	need := &Need{Reserve: core.Amounts{CPUMillis: 1000, Sandboxes: 1}}
 	better := func(what string, a, b func(*Host)) {
 		if x, y := Score(host(a), need), Score(host(b), need); x <= y {
 			t.Errorf("%s: %v is not above %v", what, x, y)
@@ -170,7 +168,6 @@ func TestScoreOrder(t *testing.T) {
 	better("more room", func(h *Host) { h.Used.CPUMillis, h.Used.MemoryBytes = 0, 0 }, nil)
 	better("the scarcest resource counts", nil, func(h *Host) { h.Used.MemoryBytes = 7 << 30 })
 	better("fewer sandboxes", func(h *Host) { h.Used.Sandboxes = 0 }, nil)
-	better("the preferred group", func(h *Host) { h.GroupID = "g" }, nil)
 }
 
 func drawOptions(t *rapid.T) []Option {

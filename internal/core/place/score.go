@@ -1,21 +1,17 @@
 package place
 
 // Weights of a score; they add up to 1, and a score is between 0 and 1. Room counts most: it is what the next launches
-// need. The number of sandboxes tells runners apart that reserve nothing, affinity those that are otherwise alike.
+// need. The number of sandboxes tells runners apart that reserve nothing. Groups are no part of it: those that a profile puts in an
+// order are tried in that order, however much room each has.
 const (
-	weightFree     = 0.7
-	weightFew      = 0.2
-	weightAffinity = 0.1
+	weightFree = 0.8
+	weightFew  = 0.2
 )
 
 // Score says how good h is for a sandbox with these needs that fits there. Larger is better.
 func Score(h *Host, n *Need) float64 {
 	s := weightFree * free(h, n)
-	s += weightFew / float64(1+max(h.Used.Sandboxes, 0))
-	if n.Group != "" && n.Group == h.GroupID {
-		s += weightAffinity
-	}
-	return s
+	return s + weightFew/float64(1+max(h.Used.Sandboxes, 0))
 }
 
 // free returns the part of the scarcest resource that is left after placement, from 0 to 1. Sandboxes are counted apart.

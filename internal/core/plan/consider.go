@@ -106,7 +106,7 @@ func (m *maker) try(st *state, b *Binding) attempt {
 			a.reasons = append(a.reasons, reasonOf(&a.violations[i]))
 		}
 	}
-	a.need = a.stack.need(m.request, m.options.Group)
+	a.need = a.stack.need(m.request)
 	for _, r := range place.Fits(&st.host, &a.need) {
 		r.ValueOrigin = m.originOf(a.stack, r.Path)
 		a.reasons = append(a.reasons, r)

@@ -18,8 +18,8 @@ type Options struct {
 	Seed uint64
 	// Actor is who asks; it is named as the origin of layer 4.
 	Actor string
-	// Group is the runner group that is preferred, "" for none.
-	Group string
+	// Waits are the groups that the launch has waited for room in, see Plan.Hold.
+	Waits []Wait
 	// Explain asks the backend of every candidate what it refuses, not only of those that are drawn. The decision is the
 	// same; more candidates are listed as refused.
 	Explain bool
@@ -97,15 +97,16 @@ func newMaker(s *Snapshot, request *launch.Request, opts Options) *maker {
 	return m
 }
 
-// choose draws and compares two runners. A runner whose backend turns out to refuse goes on to its next binding, or out of
+// choose draws and compares two runners of the first group in which any can run the sandbox. A runner whose backend turns out to refuse goes on to its next binding, or out of
 // the draw; the draw of all others is unaffected, so that the result is as if all backends had been asked first.
 func (m *maker) choose() *state {
 	options := make([]place.Option, 0, len(m.states))
 	index := make([]int, 0, len(m.states))
 	for {
 		options, index = options[:0], index[:0]
+		first := m.firstRank()
 		for i := range m.states {
-			if a := m.states[i].open(); a != nil {
+			if a := m.states[i].open(); a != nil && m.states[i].rank() == first {
 				options = append(options, place.Option{ID: m.states[i].host.ID, Score: a.score})
 				index = append(index, i)
 			}
@@ -124,7 +125,7 @@ func (m *maker) choose() *state {
 				again = true
 			}
 		}
-		if !again {
+		if !again && !m.askBefore(first) {
 			m.close(index, winner, other)
 			return &m.states[index[winner]]
 		}
@@ -143,6 +144,11 @@ func (m *maker) close(index []int, winner, other int) {
 		}
 		m.states[i].open().reasons = m.because(code)
 	}
+	for i := range m.states {
+		if a := m.states[i].open(); a != nil && i != index[winner] {
+			a.reasons = m.because(place.CodeLaterGroup)
+		}
+	}
 }
 
 func (m *maker) plan(st *state) *Plan {
@@ -157,6 +163,7 @@ func (m *maker) plan(st *state) *Plan {
 	p.specJSON = p.Resolved.JSON()
 	p.Digest = spec.Digest(p.specJSON)
 	p.Candidates, p.Omitted = m.candidates(st)
+	p.Steps, p.Hold = m.steps(st), m.hold(st)
 	return p
 }
 

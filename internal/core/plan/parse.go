@@ -25,6 +25,7 @@ type Record struct {
 	Digest          string
 	Candidates      []Candidate
 	Omitted         int
+	Steps           []Step
 	Refs            []Ref
 	Reserve         core.Amounts
 	LifetimeSeconds int32
@@ -51,6 +52,7 @@ type stored struct {
 	Digest          string            `json:"digest"`
 	Candidates      []storedCandidate `json:"candidates"`
 	Omitted         int               `json:"omitted"`
+	Steps           []storedStep      `json:"steps"`
 	Refs            []Ref             `json:"refs"`
 	Reserve         core.Amounts      `json:"reserve"`
 	LifetimeSeconds int32             `json:"lifetimeSeconds"`
@@ -88,6 +90,13 @@ type storedCandidate struct {
 	Chosen  bool           `json:"chosen"`
 	Score   float64        `json:"score"`
 	Reasons []storedReason `json:"reasons"`
+}
+
+type storedStep struct {
+	Group        string  `json:"group"`
+	Outcome      Outcome `json:"outcome"`
+	Message      string  `json:"message"`
+	WaitedMillis int64   `json:"waitedMillis"`
 }
 
 type storedReason struct {
@@ -136,6 +145,9 @@ func ParseRecord(text []byte) (*Record, error) {
 	}
 	for _, c := range s.Candidates {
 		r.Candidates = append(r.Candidates, c.candidate())
+	}
+	for _, st := range s.Steps {
+		r.Steps = append(r.Steps, Step{Group: st.Group, Outcome: st.Outcome, Message: st.Message, Waited: time.Duration(st.WaitedMillis) * time.Millisecond})
 	}
 	return r, nil
 }

@@ -66,6 +66,10 @@ type Plan struct {
 	// then the others by runner. Omitted counts what is beyond MaxCandidates.
 	Candidates []Candidate
 	Omitted    int
+	// Steps are the runner groups in the order of the profile, empty when it has none. Hold is set while a group before that of the
+	// chosen runner lacks only room and the launch may wait for some.
+	Steps []Step
+	Hold  *Hold
 	// Reserve is what the sandbox counts against the capacity of the runner.
 	Reserve core.Amounts
 	// Refs are the revisions that must still be current when the launch commits.

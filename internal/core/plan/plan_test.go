@@ -281,14 +281,3 @@ func TestARunnerBeingDeletedTakesNothing(t *testing.T) {
 		t.Error(err)
 	}
 }
-
-func TestTheGroupIsPreferred(t *testing.T) {
-	s := parse(t, `{"profiles": {"p": {}}, "runners": [
-		{"id": "a", "bindings": [{"profile": "p", "default": true}]}, {"id": "b", "group": "g", "bindings": [{"profile": "p", "default": true}]}]}`)
-	for seed := range uint64(20) {
-		p, err := Make(s, &specpb.Launch{}, Options{Seed: seed, Group: "g"})
-		if err != nil || p.Runner.Runner.RunnerID != "b" {
-			t.Fatal(p, err)
-		}
-	}
-}

@@ -48,6 +48,7 @@ func (p *Plan) Record() json.RawMessage {
 	}
 	b = append(b, ']')
 	b = appendInt(b, "omitted", int64(p.Omitted+len(p.Candidates)-len(listed)))
+	b = appendSteps(b, p.Steps)
 	b = append(b, `,"refs":[`...)
 	for i, r := range p.Refs {
 		b = comma(b, i)
@@ -177,6 +178,23 @@ func appendCandidate(b []byte, c *Candidate) []byte {
 		b = append(b, ']')
 	}
 	return append(b, '}')
+}
+
+func appendSteps(b []byte, steps []Step) []byte {
+	if len(steps) == 0 {
+		return b
+	}
+	b = append(b, `,"steps":[`...)
+	for i, s := range steps {
+		b = comma(b, i)
+		b = append(b, `{"outcome":`...)
+		b = tree.AppendString(b, string(s.Outcome))
+		b = appendText(b, "group", s.Group)
+		b = appendText(b, "message", s.Message)
+		b = appendInt(b, "waitedMillis", s.Waited.Milliseconds())
+		b = append(b, '}')
+	}
+	return append(b, ']')
 }
 
 func appendReason(b []byte, r *Reason) []byte {

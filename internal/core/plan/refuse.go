@@ -56,6 +56,9 @@ func (m *maker) refuse() error {
 		}
 		m.help(r)
 	}
+	for _, w := range m.options.Waits {
+		r.Message += fmt.Sprintf("; the launch waited %s for room in runner group %s", w.For.Round(waitPrecision), w.Group)
+	}
 	e.Reason, e.Message = r.Reason, r.Message
 	render(e, r)
 	return e
@@ -109,9 +112,7 @@ func (m *maker) helpOut(e *fault.Error) {
 
 // onlyRoom reports whether some runner would take the sandbox once others there have ended.
 func (m *maker) onlyRoom(considered []*state) bool {
-	return slices.ContainsFunc(considered, func(st *state) bool {
-		return place.OnlyCapacity(st.last().reasons) && !hasTooLarge(st.last().reasons)
-	})
+	return slices.ContainsFunc(considered, (*state).full)
 }
 
 // tooLarge reports whether some runner would take the sandbox if it were a larger one.

@@ -253,6 +253,15 @@ func decide(t *testing.T, w *world, request []byte) string {
 		b.WriteByte('\n')
 	}
 	renderCandidates(&b, p.Candidates)
+	if diff := cmp.Diff(p.Steps, rec.Steps); diff != "" {
+		t.Errorf("the steps as they were recorded: %s", diff)
+	}
+	for _, s := range p.Steps {
+		fmt.Fprintf(&b, "group %q %s %s\n", s.Group, s.Outcome, s.Message)
+	}
+	if p.Hold != nil {
+		fmt.Fprintf(&b, "hold: %s for %s, %d runners\n", p.Hold.Group, p.Hold.For, len(p.Hold.Runners))
+	}
 	return b.String()
 }
 

@@ -29,6 +29,7 @@ type stack struct {
 	features      map[string][2][]string
 	selector      map[string]string
 	instanceTypes []string
+	order         order
 }
 
 // quantity is an amount that may not be there.
@@ -83,6 +84,7 @@ func newStack(inputs, extra []resolve.Input) *stack {
 	s.image, s.runtimeClass = text("container_image"), text("runtime_class")
 	s.egress, s.ingress = text("network.egress.default"), text("network.ingress.default")
 	s.instanceTypes, _ = value("instance_types").([]string)
+	s.order = orderOf(value)
 	s.selector, _ = guard.NodeSelector(s.folded)
 	s.features = map[string][2][]string{"": {nil, {featureHost}}}
 	modes, _ := value("network.egress.modes").(map[string]any)
@@ -103,7 +105,7 @@ const (
 )
 
 // need returns what the request, over these layers, asks of a runner.
-func (s *stack) need(r *launch.Request, group string) place.Need {
+func (s *stack) need(r *launch.Request) place.Need {
 	image, host := s.image, 0
 	if asked := r.Launch.GetContainerImage(); asked != "" {
 		image = asked
@@ -112,7 +114,7 @@ func (s *stack) need(r *launch.Request, group string) place.Need {
 		host = 1
 	}
 	n := place.Need{
-		Reserve: s.reserve(r), RuntimeClass: s.runtimeClass, NodeSelector: s.selector, InstanceTypes: s.instanceTypes, Group: group,
+		Reserve: s.reserve(r), RuntimeClass: s.runtimeClass, NodeSelector: s.selector, InstanceTypes: s.instanceTypes,
 		Features: s.features[s.egressMode(r.Launch)][host],
 	}
 	if model := r.GPU.GetType(); model != "" {

@@ -70,7 +70,7 @@ func (r *Registry) leaf(
 		Path: tree.Join(g.path, string(fd.Name())), JSONPath: jsonPath, Name: string(fd.Name()),
 		Doc: rules.GetDoc(), Example: rules.GetExample(), Kind: kindOf(fd, rules.GetOpen()),
 		Format: rules.GetFormat(), KeyFormat: rules.GetKeyFormat(), Values: rules.GetValues(),
-		Open: rules.GetOpen(), Derived: rules.GetDerived(), Sensitive: rules.GetSensitive(), Additive: rules.GetAdditive(), ZoneOnly: rules.GetZoneOnly(),
+		Open: rules.GetOpen(), Derived: rules.GetDerived(), Sensitive: rules.GetSensitive(), Additive: rules.GetAdditive(), ZoneOnly: rules.GetZoneOnly(), ProfileOnly: rules.GetProfileOnly(),
 		Guardrail: g.guardrail || rules.GetGuardrail(), Meet: rules.GetMeet(),
 		MaxItems: int(rules.GetMaxItems()), MaxBytes: int(rules.GetMaxBytes()), Min: rules.GetMin(), Max: rules.GetMax(),
 		Enforcement: map[string]Verdict{}, KeyEnforcement: map[string]map[string]Verdict{},

@@ -85,6 +85,8 @@ type Field struct {
 	Guardrail bool
 	// ZoneOnly: refused outside of zone defaults.
 	ZoneOnly bool
+	// ProfileOnly: refused outside of profiles.
+	ProfileOnly bool
 	// Additive: a request adds entries to the map instead of replacing it.
 	Additive bool
 	Meet     specpb.Meet

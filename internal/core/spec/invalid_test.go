@@ -33,7 +33,7 @@ func TestInvalid(t *testing.T) {
 		`{"container_imge":"x"}`:   "FIELD_UNKNOWN\n" + `1:2 container_imge: unknown field "container_imge"; did you mean "container_image"?`,
 		`{"containerImag":"x"}`:    "FIELD_UNKNOWN\n" + `1:2 containerImag: unknown field "containerImag"; did you mean "containerImage"?`,
 		`{"cpu_limit":"1"}`:        "FIELD_UNKNOWN\n" + `1:2 cpu_limit: unknown field "cpu_limit"; did you mean "resource_defaults.cpu_limit"?`,
-		`{"maxVcpuHoursPerDay":1}`: "FIELD_UNKNOWN\n" + `1:2 maxVcpuHoursPerDay: unknown field "maxVcpuHoursPerDay"; known are container_image, runtime_class, resource_defaults, instance_types, node_selector, tags, namespace, network, pod, guardrails, image_sources`,
+		`{"maxVcpuHoursPerDay":1}`: "FIELD_UNKNOWN\n" + `1:2 maxVcpuHoursPerDay: unknown field "maxVcpuHoursPerDay"; known are container_image, runtime_class, resource_defaults, instance_types, node_selector, tags, namespace, network, pod, guardrails, image_sources, placement`,
 		"{\n \"resource_defaults\": {\n  \"cpu_limt\": \"1\"}}": "FIELD_UNKNOWN\n" +
 			`3:3 resource_defaults.cpu_limt: unknown field "cpu_limt"; did you mean "cpu_limit"?`,
 		`{"pod":{"nodeSelector":{"a":"b"}}}`: "FIELD_UNKNOWN\n" +

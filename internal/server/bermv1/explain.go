@@ -64,7 +64,7 @@ func (s *explainService) ExplainSandbox(ctx context.Context, r *bermv1.ExplainSa
 		SandboxId: e.SandboxID, RunnerId: e.RunnerID, ProfileName: e.ProfileName, ProfileId: e.ProfileID, ProfileRevision: e.ProfileRevision,
 		Fields: explained(e.Fields), Candidates: wire.Candidates(e.Candidates), Timeline: timeline(e.Timeline),
 		Digest: e.Digest, Observation: string(e.Observation), Isolation: e.Isolation, OmittedCandidates: wire.Count(e.Omitted),
-		Submitted: wire.Struct(e.Submitted), Network: network,
+		Submitted: wire.Struct(e.Submitted), Network: network, Groups: wire.Groups(e.Steps, nil),
 	}, nil
 }
 
@@ -99,7 +99,7 @@ func (s *explainService) PlanSandbox(ctx context.Context, r *bermv1.PlanSandboxR
 	out := &bermv1.PlanSandboxResponse{
 		Admitted: true, RunnerId: e.RunnerID, ProfileName: e.ProfileName, ProfileId: e.ProfileID, ProfileRevision: e.ProfileRevision,
 		Digest: e.Digest, Spec: wire.Struct(e.Spec), Fields: explained(e.Fields), Candidates: wire.Candidates(e.Candidates),
-		OmittedCandidates: wire.Count(e.Omitted),
+		OmittedCandidates: wire.Count(e.Omitted), Groups: wire.Groups(e.Steps, planned.Plan.Hold),
 	}
 	if r.GetNetworkDestination() != "" {
 		d, err := s.control.PlanNetwork(ctx, p, planned, r.GetNetworkDestination())

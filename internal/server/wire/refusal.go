@@ -72,6 +72,18 @@ func Candidates(list []plan.Candidate) []*bermv1.Candidate {
 	return out
 }
 
+// Groups returns what became of runner groups; hold, when not nil, is the one that a launch would wait for.
+func Groups(steps []plan.Step, hold *plan.Hold) []*bermv1.GroupStep {
+	out := make([]*bermv1.GroupStep, len(steps))
+	for i, s := range steps {
+		out[i] = &bermv1.GroupStep{Group: s.Group, Outcome: string(s.Outcome), Message: s.Message, WaitedMillis: s.Waited.Milliseconds()}
+		if hold != nil && hold.Group == s.Group {
+			out[i].MayWaitMillis = hold.For.Milliseconds()
+		}
+	}
+	return out
+}
+
 // Count returns a number of things as the wire has it.
 func Count(n int) int32 { return int32(max(0, min(n, math.MaxInt32))) }
 
