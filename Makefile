@@ -6,10 +6,12 @@ GO      ?= go
 SHIM    := internal/backend/local/shimbin/berm-shim
 LDFLAGS := -s -w
 FUZZ_TIME ?= 10s
+IMAGE ?= berm:$(subst +,-dirty,$(shell script/version))
+ARCHS ?= $(shell $(GO) env GOARCH)
 # Tools are built once per version into a cache outside the clone.
 TOOLS   = $(shell script/tools path)
 
-.PHONY: build demo test test-race fuzz generate lint bench scenarios crash pods kube deps-demo deps-test deps-kube clean
+.PHONY: build image demo test test-race fuzz generate lint bench scenarios crash pods kube deps-demo deps-test deps-kube clean
 
 build: bin/berm ## bin/berm, with the shim inside
 
@@ -19,6 +21,9 @@ $(SHIM): FORCE
 
 bin/berm: $(SHIM) FORCE
 	@$(GO) build -trimpath -ldflags "$(LDFLAGS) -X github.com/bermhq/berm/internal/cli.version=$$(script/version)" -o $@ ./cmd/berm
+
+image: build ## bin/image, an OCI layout of Berm's image named IMAGE, for each of ARCHS
+	@script/image bin/image "$(IMAGE)" $(ARCHS)
 
 demo: deps-demo build ## the whole product in a minute
 	@test/demo.sh

@@ -3,13 +3,11 @@ package app
 import (
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"slices"
 
 	"github.com/bermhq/berm/internal/backend"
 	"github.com/bermhq/berm/internal/backend/kube"
-	"github.com/bermhq/berm/internal/backend/local"
 	"github.com/bermhq/berm/internal/core/fault"
 )
 
@@ -70,13 +68,4 @@ func (c *Config) openKube(ctx context.Context, cfg kube.Config) (backend.Backend
 	fmt.Fprintf(c.Out, "Runner %s runs sandboxes on Kubernetes: %d pods, %d millicores, %d bytes of memory; runtime classes: %v\n",
 		cfg.RunnerName, info.Capacity.Sandboxes, info.Capacity.CPUMillis, info.Capacity.MemoryBytes, info.RuntimeClasses)
 	return b, nil
-}
-
-// WriteInitImage writes the image of Berm's init that is in this binary.
-func WriteInitImage(w io.Writer, ref string) error {
-	program, err := local.EmbeddedShim()
-	if err != nil {
-		return err
-	}
-	return kube.WriteInitImage(w, ref, program)
 }

@@ -69,6 +69,8 @@ func TestUsageErrorsSayWhatToDo(t *testing.T) {
 		{[]string{"run", "--keep", "--rm", "--url", "http://127.0.0.1:1", "--", "true"}, 2, []string{"--keep and --rm exclude each other"}},
 		{[]string{"plan", "-f", "-", "--runner", "x", "--url", "http://127.0.0.1:1"}, 2, []string{"--request and --runner exclude each other"}},
 		{[]string{"runner", "create", "x", "-f", "-", "--zone", "z", "--url", "http://127.0.0.1:1"}, 2, []string{"--file and --zone exclude each other"}},
+		{[]string{"serve", "--runner", "a", "--no-runner"}, 2, []string{"exclude each other"}},
+		{[]string{"kube-image", "--name", "a"}, 2, []string{"one of --out and --layout"}},
 		{[]string{"serve", "--log-format", "xml"}, 2, []string{"text or json"}},
 		{[]string{"serve", "--max-connections", "0"}, 2, []string{"--max-connections 0", "1 to"}},
 		{[]string{"serve", "--max-calls", "-1"}, 2, []string{"--max-calls -1", "1 to"}},

@@ -1,11 +1,8 @@
 package cli
 
 import (
-	"fmt"
-	"os"
 	"strings"
 
-	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"github.com/bermhq/berm/internal/app"
@@ -25,7 +22,7 @@ type kubeFlags struct {
 }
 
 func (k *kubeFlags) bind(f *pflag.FlagSet) {
-	f.StringVar(&k.initImage, "kube-init-image", "", "image of Berm's init, which berm kube-image makes; the nodes must be able to pull it")
+	f.StringVar(&k.initImage, "kube-init-image", "", "image that pods take Berm's init from, which berm kube-image makes; the nodes must be able to pull it")
 	f.StringVar(&k.network, "kube-network", networkRefused, "what becomes of launches with a network mode on Kubernetes, where none is enforced yet: refused or recorded")
 	f.StringVar(&k.typesLabel, "kube-instance-type-label", "", "label of nodes that instance types are values of (default node.kubernetes.io/instance-type)")
 	f.BoolVar(&k.privileged, "kube-allow-privileged", false, "let pods have the privileges that a profile carries, where the runner's allow_privileged_profile_annotations says so, too")
@@ -61,38 +58,4 @@ func (c *clusterFlags) read() (app.Kube, error) {
 		out.Clusters[name] = app.KubeCluster{Kubeconfig: file, Context: context}
 	}
 	return out, err
-}
-
-// kubeImageCmd writes the image of Berm's init.
-func (s *session) kubeImageCmd() *cobra.Command {
-	var name, out string
-	c := &cobra.Command{
-		Use:   "kube-image --name REF --out FILE",
-		Short: "Write the image of Berm's init for Kubernetes",
-		Long: `Write the image that --kube-init-image names, as an archive that docker load, ctr images import and crane push take. It holds one
-static program for this machine's architecture, which every pod of a sandbox copies from it; no registry is asked for anything.`,
-		Args: args(0, 0, "no arguments"),
-		RunE: func(*cobra.Command, []string) error {
-			if name == "" || out == "" {
-				return fault.Invalidf("USAGE", "--name and --out must be given").WithHint("For example: berm kube-image --name registry.example/berm-init:1 --out berm-init.tar")
-			}
-			f, err := os.OpenFile(out, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
-			if err != nil {
-				return fault.Invalidf("USAGE", "cannot make %s: %v", out, err)
-			}
-			err = app.WriteInitImage(f, name)
-			if closed := f.Close(); err == nil && closed != nil {
-				err = fault.Invalidf("USAGE", "cannot write %s: %v", out, closed)
-			}
-			if err != nil {
-				_ = os.Remove(out)
-				return err
-			}
-			fmt.Fprintf(s.Out, "%s holds %s\n", out, name)
-			return nil
-		},
-	}
-	c.Flags().StringVar(&name, "name", "", "what the image is called")
-	c.Flags().StringVar(&out, "out", "", "the file to make")
-	return c
 }

@@ -17,7 +17,7 @@ import (
 func (s *session) serveCmd() *cobra.Command {
 	var cfg app.Config
 	var runners []string
-	var failpoints bool
+	var failpoints, noRunner bool
 	var machine machineFlags
 	var logs logFlags
 	var clusters clusterFlags
@@ -40,7 +40,7 @@ cluster.`,
 				cfg.DataDir = config.StateDir(s.Getenv)
 			}
 			var err error
-			if cfg.Runners, err = runnerFlags(runners); err != nil {
+			if cfg.Runners, err = runnerFlags(runners, noRunner); err != nil {
 				return err
 			}
 			if cfg.Kube, err = clusters.read(); err != nil {
@@ -69,6 +69,7 @@ cluster.`,
 	f.StringVar(&cfg.TLSKey, "tls-key", "", "PEM key of the certificate")
 	f.StringVar(&cfg.Database, "db", "", "postgres://… URL (default: SQLite in the data directory)")
 	f.StringArrayVar(&runners, "runner", nil, "embedded runner NAME[=ZONE], repeatable (default local=local)")
+	f.BoolVar(&noRunner, "no-runner", false, "run no sandboxes here: they run on the machines and clusters of berm runner; needs no root")
 	f.DurationVar(&cfg.RetainEnded, "retain-ended", control.DefaultRetention, "how long sandboxes that have ended are kept, at least 24h")
 	machine.bind(f, &cfg)
 	outputFlags(f, &cfg)
@@ -117,7 +118,13 @@ func (s *session) printFailpoints() error {
 	return err
 }
 
-func runnerFlags(values []string) ([]app.Runner, error) {
+func runnerFlags(values []string, none bool) ([]app.Runner, error) {
+	if none {
+		if len(values) > 0 {
+			return nil, fault.Invalidf("USAGE", "--runner and --no-runner exclude each other")
+		}
+		return nil, nil
+	}
 	if len(values) == 0 {
 		return []app.Runner{{Name: "local", Zone: "local"}}, nil
 	}
