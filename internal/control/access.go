@@ -24,7 +24,7 @@ func roleOf(method string) (core.Role, bool) {
 		"ListImages", "PullImage", "RemoveImage", "ImportImage",
 		"CreateToken", "ListTokens", "RevokeToken", "JoinRunner":
 		return core.RoleAdmin, true
-	case "CreateOrg", "WarmPools":
+	case "CreateOrg", "WarmPools", "RunnerHealth":
 		return core.RoleOperator, true
 	}
 	return "", false

@@ -134,14 +134,10 @@ func (s *Service) statusOf(r *core.Runner) RunnerStatus {
 	if known && k.link != nil {
 		info := k.link.Info()
 		status.Info, status.Install = &info, InstallReady
-		// The line is a stream that is open or is not: while it is, the process is in contact now.
-		status.LastHeartbeat = k.since
+		status.LastHeartbeat = k.heard(s.now())
 		if k.connected {
 			status.Pools = k.link.Pools()
-			status.Connection, status.ConnectedAt, status.LastHeartbeat = Connected, k.since, s.now()
-			if l, ok := k.link.(interface{ Heard() time.Time }); ok { // in another process
-				status.LastHeartbeat = l.Heard()
-			}
+			status.Connection, status.ConnectedAt = Connected, k.since
 		}
 		if info.Refusal != "" {
 			status.Install = InstallFailed

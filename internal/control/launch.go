@@ -38,15 +38,20 @@ func (s *Service) launch(ctx context.Context, p core.Principal, l *specpb.Launch
 	room := &roomWait{service: s}
 	defer room.end()
 	for range MaxReplans + 1 {
+		began, waited := time.Now(), room.total
 		pl, err := room.plan(ctx, p, l, fresh)
 		if err != nil {
 			return nil, nil, err
 		}
+		s.meter.Took(PhasePlan, time.Since(began)-(room.total-waited))
 		sb := s.sandboxFrom(p, pl, accepted, room.events()...)
 		failpoint.Hit(fpLaunchCommit)
+		began = time.Now()
 		err = s.commitLaunch(ctx, p, pl, sb)
+		s.tookSince(PhaseCommit, began)
 		switch {
 		case err == nil:
+			room.count()
 			return s.start(ctx, pl, sb), pl, nil
 		case errors.Is(err, errFull), fault.Is(err, fault.Conflict):
 			fresh = true // what the plan was made from is not there any more
@@ -215,7 +220,9 @@ func (s *Service) start(ctx context.Context, pl *plan.Plan, sb *core.Sandbox) *c
 	// The sandbox exists now: a caller who goes away does not leave it half-way.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), ApplyTimeout)
 	defer cancel()
+	began := time.Now()
 	s.hand(ctx, sb, pl.Resolved.Message(), pl.Layers(), pl.Runner.Runner.Managed.AllowPrivilegedProfileAnnotation)
+	s.tookSince(PhaseSubmit, began)
 	if row, err := s.peek(ctx, sb.OrgID, sb.ID); err == nil {
 		now := *row
 		now.Decision, now.Launch = sb.Decision, sb.Launch

@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"slices"
+	"time"
 
 	specpb "github.com/bermhq/berm/gen/berm/spec"
 	"github.com/bermhq/berm/internal/backend"
@@ -17,6 +18,8 @@ type Meter interface {
 	Launched(result LaunchResult, reason string)
 	// Warm counts the verdict on a launch on a runner that keeps sandboxes prepared. reason is "" for one that got one.
 	Warm(reason core.WarmReason)
+	// Took says how long a phase of a launch took.
+	Took(phase LaunchPhase, d time.Duration)
 }
 
 // LaunchResult is how a launch was answered.
@@ -34,8 +37,9 @@ const (
 
 type noMeter struct{}
 
-func (noMeter) Launched(LaunchResult, string) {}
-func (noMeter) Warm(core.WarmReason)          {}
+func (noMeter) Launched(LaunchResult, string)   {}
+func (noMeter) Warm(core.WarmReason)            {}
+func (noMeter) Took(LaunchPhase, time.Duration) {}
 
 // Launch starts a sandbox: a plan, one transaction and a start. It returns once the runner has taken it over; the sandbox may
 // still be starting. A refusal leaves nothing behind, and its Detail is a *plan.Refusal. When the runner turns the sandbox

@@ -170,6 +170,13 @@ func (w *roomWait) at(group string) int {
 	return i
 }
 
+// count counts the wait of a launch that was admitted.
+func (w *roomWait) count() {
+	if w.total > 0 {
+		w.service.meter.Took(PhaseWait, w.total)
+	}
+}
+
 // events tells of the waits in the timeline of the sandbox.
 func (w *roomWait) events() []core.Event {
 	out := make([]core.Event, len(w.waits))

@@ -217,7 +217,12 @@ func (s *Service) statusWritten(ctx context.Context, row *core.Sandbox) {
 	if !row.Status.Terminal() {
 		slim := *row
 		slim.Decision, slim.Launch = nil, nil
-		s.live.update(row.ID, func(e *liveSandbox) { e.row, e.unwritten = &slim, nil })
+		s.live.update(row.ID, func(e *liveSandbox) {
+			if e.row.Status == core.StatusPending && row.Status == core.StatusRunning {
+				s.countStart(row)
+			}
+			e.row, e.unwritten = &slim, nil
+		})
 		return
 	}
 	s.live.remove(row.ID)

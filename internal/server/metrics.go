@@ -21,11 +21,10 @@ func (s *Server) serveMetrics(w http.ResponseWriter, r *http.Request) {
 		edge.Fail(r.Context(), w, err)
 		return
 	}
-	gauges := make([]telemetry.Pool, len(pools))
-	for i, p := range pools {
-		gauges[i] = telemetry.Pool{
-			Org: p.OrgID, Runner: p.RunnerID, Profile: p.ProfileName, Size: p.Size, Ready: p.Ready, Preparing: p.Preparing, Failing: p.Problem != "",
-		}
+	runners, err := s.control.RunnerHealth(r.Context(), edge.Principal(r.Context()))
+	if err != nil {
+		edge.Fail(r.Context(), w, err)
+		return
 	}
-	s.metrics.Handler(gauges).ServeHTTP(w, r)
+	s.metrics.Handler(telemetry.Now{Pools: pools, Runners: runners}).ServeHTTP(w, r)
 }

@@ -40,6 +40,9 @@ func TestWarmPoolOnTheWire(t *testing.T) {
 	for _, want := range []string{
 		`berm_launches_total{reason="",result="accepted"} 2`, `berm_warm_launches_total{reason="",result="hit"} 2`,
 		`profile="default",runner="r1"} 3`, "go_goroutines ",
+		`berm_launch_phase_seconds_count{phase="plan"} 2`, `berm_launch_phase_seconds_count{phase="commit"} 2`, `berm_launch_phase_seconds_count{phase="submit"} 2`,
+		`berm_launch_phase_seconds_count{phase="create"} 2`, `berm_launch_phase_seconds_count{phase="start"} 2`, `berm_launch_phase_seconds_count{phase="running"} 2`,
+		`runner="r1",status="RUNNING"} 2`, `resource="sandboxes",runner="r1"} 2`, `runner="r1"} 1`,
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %s in\n%s", want, text)

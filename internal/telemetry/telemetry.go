@@ -1,11 +1,12 @@
 // Package telemetry is what a server counts, for Prometheus.
 //
-// Labels are few and bounded: results and reasons are constants of this program, and runners and bindings are named where there is one
-// series for each. Nothing is counted by sandbox, user or image.
+// Labels are few and bounded: results, reasons, phases and statuses are constants of this program, and runners and bindings are named
+// where there is one series for each, of MaxRunners and MaxPools at most. Nothing is counted by sandbox, user or image.
 package telemetry
 
 import (
 	"net/http"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -20,9 +21,13 @@ type Metrics struct {
 	registry *prometheus.Registry
 	launches *prometheus.CounterVec
 	warm     *prometheus.CounterVec
+	phases   *prometheus.HistogramVec
 }
 
 var _ control.Meter = (*Metrics)(nil)
+
+// phaseBuckets reach from half a millisecond, a plan, to eight minutes, a large image over a slow line.
+var phaseBuckets = []float64{.0005, .001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 2, 5, 10, 30, 60, 120, 480}
 
 // New returns metrics that have counted nothing. Series whose labels are known are there from the start, so that a first event is seen
 // as an increase.
@@ -35,12 +40,18 @@ func New() *Metrics {
 		warm: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "berm_warm_launches_total", Help: "Launches on runners that keep sandboxes prepared, by whether they got one (hit, miss) and why not.",
 		}, []string{"result", "reason"}),
+		phases: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "berm_launch_phase_seconds", Help: "How long each phase of launches took, and all of them together (running).", Buckets: phaseBuckets,
+		}, []string{"phase"}),
 	}
-	m.registry.MustRegister(m.launches, m.warm, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m.registry.MustRegister(m.launches, m.warm, m.phases, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.launches.WithLabelValues(string(control.LaunchAccepted), "")
 	m.warm.WithLabelValues(core.WarmHit, "")
 	for _, r := range core.WarmReasons() {
 		m.warm.WithLabelValues(core.WarmMiss, string(r))
+	}
+	for _, p := range control.LaunchPhases() {
+		m.phases.WithLabelValues(string(p))
 	}
 	return m
 }
@@ -59,33 +70,12 @@ func (m *Metrics) Warm(reason core.WarmReason) {
 	m.warm.WithLabelValues(result, string(reason)).Inc()
 }
 
-// Pool is how a warm pool is now.
-type Pool struct {
-	Org, Runner, Profile   string
-	Size, Ready, Preparing int
-	// Failing: none can be prepared.
-	Failing bool
+// Took implements control.Meter.
+func (m *Metrics) Took(phase control.LaunchPhase, d time.Duration) {
+	m.phases.WithLabelValues(string(phase)).Observe(d.Seconds())
 }
 
-// Handler serves what was counted, and how pools are.
-func (m *Metrics) Handler(pools []Pool) http.Handler {
-	now := prometheus.NewRegistry()
-	labels := []string{"org", "runner", "profile"}
-	gauge := func(name, help string, value func(Pool) float64) {
-		g := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: name, Help: help}, labels)
-		for _, p := range pools {
-			g.WithLabelValues(p.Org, p.Runner, p.Profile).Set(value(p))
-		}
-		now.MustRegister(g)
-	}
-	gauge("berm_warm_pool_size", "How many sandboxes are to be kept prepared.", func(p Pool) float64 { return float64(p.Size) })
-	gauge("berm_warm_pool_ready", "How many prepared sandboxes wait.", func(p Pool) float64 { return float64(p.Ready) })
-	gauge("berm_warm_pool_preparing", "How many sandboxes are being prepared.", func(p Pool) float64 { return float64(p.Preparing) })
-	gauge("berm_warm_pool_failing", "1 while no sandbox can be prepared.", func(p Pool) float64 {
-		if p.Failing {
-			return 1
-		}
-		return 0
-	})
-	return promhttp.HandlerFor(prometheus.Gatherers{m.registry, now}, promhttp.HandlerOpts{})
+// Handler serves what was counted, and how things are.
+func (m *Metrics) Handler(now Now) http.Handler {
+	return promhttp.HandlerFor(prometheus.Gatherers{m.registry, now.registry()}, promhttp.HandlerOpts{})
 }
