@@ -22,6 +22,7 @@ import (
 	"github.com/bermhq/berm/internal/server"
 	"github.com/bermhq/berm/internal/store/sqlstore"
 	"github.com/bermhq/berm/internal/telemetry"
+	"github.com/bermhq/berm/internal/tracing/otlp"
 )
 
 const (
@@ -51,6 +52,11 @@ func Run(ctx context.Context, cfg Config) error {
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)
 	}
+	stopTracing, err := otlp.Start(ctx, "berm", cfg.Version, a.log)
+	if err != nil {
+		return err
+	}
+	defer stopTracing()
 	err = a.start(ctx)
 	if err == nil {
 		err = a.serve(ctx)

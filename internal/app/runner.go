@@ -26,6 +26,7 @@ import (
 	"github.com/bermhq/berm/internal/runner"
 	"github.com/bermhq/berm/internal/shim"
 	"github.com/bermhq/berm/internal/shim/host"
+	"github.com/bermhq/berm/internal/tracing/otlp"
 )
 
 // The backends of a runner: its own machine, or a Kubernetes cluster.
@@ -77,6 +78,11 @@ func RunRunner(ctx context.Context, cfg RunnerConfig) error {
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)
 	}
+	stopTracing, err := otlp.Start(ctx, "berm-runner", cfg.Version, r.log)
+	if err != nil {
+		return err
+	}
+	defer stopTracing()
 	if err := r.prepare(); err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/bermhq/berm/internal/core/fault"
 	"github.com/bermhq/berm/internal/core/plan"
 	"github.com/bermhq/berm/internal/core/resolve"
+	"github.com/bermhq/berm/internal/tracing"
 )
 
 // applyRetry is when a hand-over whose outcome is not known is tried again.
@@ -18,9 +19,10 @@ const applyRetry = time.Second
 // it, unless the first pass showed that the runner has the sandbox.
 func (s *Service) applyAgain(ctx context.Context, id string) {
 	var row *core.Sandbox
+	var trace string
 	s.live.look(id, func(e *liveSandbox) {
 		if e.apply == applyUnknown && e.phase == "" && !e.stopping {
-			row = e.row
+			row, trace = e.row, e.trace
 		}
 	})
 	if row == nil {
@@ -41,7 +43,7 @@ func (s *Service) applyAgain(ctx context.Context, id string) {
 	}
 	n := len(record.Layers) - 1
 	resolved := resolve.Fold(record.Layers[:n]).Overlay(record.Layers[n]).Message()
-	ctx, cancel := context.WithTimeout(ctx, ApplyTimeout)
+	ctx, cancel := context.WithTimeout(tracing.From(ctx, trace), ApplyTimeout)
 	defer cancel()
 	cfg, err := s.config(ctx, row.OrgID, false)
 	if err != nil {

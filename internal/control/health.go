@@ -43,7 +43,9 @@ func (s *Service) RunnerHealth(ctx context.Context, p core.Principal) ([]RunnerH
 		}
 		return nil
 	})
-	slices.SortFunc(out, func(a, b RunnerHealth) int { return cmp.Or(cmp.Compare(a.OrgID, b.OrgID), cmp.Compare(a.RunnerID, b.RunnerID)) })
+	slices.SortFunc(out, func(a, b RunnerHealth) int {
+		return cmp.Or(cmp.Compare(a.OrgID, b.OrgID), cmp.Compare(a.RunnerID, b.RunnerID))
+	})
 	return out, err
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/bermhq/berm/internal/failpoint"
 	"github.com/bermhq/berm/internal/runner"
 	"github.com/bermhq/berm/internal/store"
+	"github.com/bermhq/berm/internal/tracing"
 )
 
 const (
@@ -29,17 +30,19 @@ const (
 var errFull = errors.New("the runner is full")
 
 // launch is Launch without its being counted.
-func (s *Service) launch(ctx context.Context, p core.Principal, l *specpb.Launch) (*core.Sandbox, *plan.Plan, error) {
+func (s *Service) launch(ctx context.Context, p core.Principal, l *specpb.Launch) (_ *core.Sandbox, _ *plan.Plan, err error) {
 	if err := s.allow(p, "Launch"); err != nil {
 		return nil, nil, err
 	}
+	ctx, span := tracing.Start(ctx, "launch")
+	defer func() { span.End(err) }()
 	accepted := s.now()
 	fresh := false
 	room := &roomWait{service: s}
 	defer room.end()
 	for range MaxReplans + 1 {
 		began, waited := time.Now(), room.total
-		pl, err := room.plan(ctx, p, l, fresh)
+		pl, err := room.traced(ctx, p, l, fresh)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -47,11 +50,14 @@ func (s *Service) launch(ctx context.Context, p core.Principal, l *specpb.Launch
 		sb := s.sandboxFrom(p, pl, accepted, room.events()...)
 		failpoint.Hit(fpLaunchCommit)
 		began = time.Now()
-		err = s.commitLaunch(ctx, p, pl, sb)
+		err = s.commitTraced(ctx, p, pl, sb)
 		s.tookSince(PhaseCommit, began)
 		switch {
 		case err == nil:
 			room.count()
+			span.Set("berm.sandbox", sb.ID)
+			span.Set("berm.runner", sb.RunnerID)
+			span.Set("berm.profile", sb.ProfileName)
 			return s.start(ctx, pl, sb), pl, nil
 		case errors.Is(err, errFull), fault.Is(err, fault.Conflict):
 			fresh = true // what the plan was made from is not there any more
@@ -80,6 +86,12 @@ func (s *Service) plan(ctx context.Context, p core.Principal, l *specpb.Launch, 
 		}
 		fresh = true
 	}
+}
+
+func (s *Service) commitTraced(ctx context.Context, p core.Principal, pl *plan.Plan, sb *core.Sandbox) (err error) {
+	ctx, span := tracing.Start(ctx, "launch.commit")
+	defer func() { span.End(err) }()
+	return s.commitLaunch(ctx, p, pl, sb)
 }
 
 // commitLaunch writes everything that a launch is, or nothing.
@@ -216,6 +228,7 @@ func rememberedAttrs(sb *core.Sandbox) map[string]string {
 // start hands a committed sandbox to its runner and returns it as it then is.
 func (s *Service) start(ctx context.Context, pl *plan.Plan, sb *core.Sandbox) *core.Sandbox {
 	s.enter(sb, applying)
+	s.live.belongsTo(sb.ID, tracing.Parent(ctx))
 	failpoint.Hit(fpLaunchCommitted)
 	// The sandbox exists now: a caller who goes away does not leave it half-way.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), ApplyTimeout)
@@ -247,6 +260,7 @@ func (s *Service) hand(ctx context.Context, sb *core.Sandbox, resolved *specpb.P
 		s.handed(ctx, sb, s.unreachable(sb, since))
 		return
 	}
+	ctx, span := tracing.Start(ctx, "launch.submit")
 	err := link.Apply(ctx, &runner.Assignment{
 		Work: backend.Work{
 			SandboxID: sb.ID, OrgID: sb.OrgID, UserID: sb.UserID, RunnerID: sb.RunnerID, ProfileName: sb.ProfileName, ZoneName: sb.ZoneName,
@@ -254,6 +268,7 @@ func (s *Service) hand(ctx context.Context, sb *core.Sandbox, resolved *specpb.P
 		},
 		Layers: layers,
 	})
+	span.End(err)
 	failpoint.Hit(fpApplied)
 	s.handed(ctx, sb, err)
 }

@@ -41,6 +41,8 @@ type liveSandbox struct {
 	warmAt time.Time
 	// idle watches for traffic, nil where nothing asks for it.
 	idle *idleWatch
+	// trace names the span that the launch was, "" for none. It is not written: after a restart the trace has no more.
+	trace string
 	// changed is closed, and replaced, with every change that a reader could see.
 	changed chan struct{}
 }
@@ -66,6 +68,13 @@ func (t *liveTable) add(row *core.Sandbox, state applyState) {
 	defer t.mu.Unlock()
 	if _, ok := t.byID[row.ID]; !ok {
 		t.byID[row.ID] = e
+	}
+}
+
+// belongsTo notes the span that a sandbox was launched in.
+func (t *liveTable) belongsTo(id, trace string) {
+	if trace != "" {
+		t.look(id, func(e *liveSandbox) { e.trace = trace })
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/bermhq/berm/internal/core"
+	"github.com/bermhq/berm/internal/tracing"
 )
 
 // LaunchPhase is a part of the way from a call to a running sandbox.
@@ -41,11 +42,13 @@ var phaseEnds = []struct {
 }{{"image", PhasePull}, {"created", PhaseCreate}, {"started", PhaseStart}}
 
 // tookSince counts a phase of this process.
-func (s *Service) tookSince(phase LaunchPhase, since time.Time) { s.meter.Took(phase, time.Since(since)) }
+func (s *Service) tookSince(phase LaunchPhase, since time.Time) {
+	s.meter.Took(phase, time.Since(since))
+}
 
-// countStart counts the phases of a sandbox that has just begun to run. Its runner may have another clock, so that a phase can come
+// countStart counts the phases of a sandbox that has just begun to run, and makes spans of them in the trace of its launch. Its runner may have another clock, so that a phase can come
 // out a little short or long; none is less than nothing.
-func (s *Service) countStart(row *core.Sandbox) {
+func (s *Service) countStart(row *core.Sandbox, trace string) {
 	first := map[string]time.Time{}
 	for _, e := range row.Timeline {
 		if _, ok := first[e.Name]; !ok {
@@ -59,10 +62,20 @@ func (s *Service) countStart(row *core.Sandbox) {
 	for _, end := range phaseEnds {
 		if at, ok := first[end.event]; ok {
 			s.meter.Took(end.phase, max(at.Sub(from), 0))
+			tracing.Past(trace, "sandbox."+string(end.phase), from, later(from, at))
 			if at.After(from) {
 				from = at
 			}
 		}
 	}
+	tracing.Past(trace, "sandbox."+string(PhaseRunning), first["accepted"], later(first["accepted"], first["started"]))
 	s.meter.Took(PhaseRunning, max(first["started"].Sub(first["accepted"]), 0))
+}
+
+// later returns the later of two times.
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
 }

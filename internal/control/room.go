@@ -11,6 +11,7 @@ import (
 	"github.com/bermhq/berm/internal/core"
 	"github.com/bermhq/berm/internal/core/fault"
 	"github.com/bermhq/berm/internal/core/plan"
+	"github.com/bermhq/berm/internal/tracing"
 )
 
 // Limits of waiting for room in a runner group that a profile has before the one that a launch would go to now.
@@ -109,6 +110,13 @@ func (w *roomWait) plan(ctx context.Context, p core.Principal, l *specpb.Launch,
 		}
 		fresh = false
 	}
+}
+
+// traced is plan in a span.
+func (w *roomWait) traced(ctx context.Context, p core.Principal, l *specpb.Launch, fresh bool) (pl *plan.Plan, err error) {
+	ctx, span := tracing.Start(ctx, "launch.plan")
+	defer func() { span.End(err) }()
+	return w.plan(ctx, p, l, fresh)
 }
 
 // wait waits for room a while, or notes why it does not.

@@ -219,7 +219,7 @@ func (s *Service) statusWritten(ctx context.Context, row *core.Sandbox) {
 		slim.Decision, slim.Launch = nil, nil
 		s.live.update(row.ID, func(e *liveSandbox) {
 			if e.row.Status == core.StatusPending && row.Status == core.StatusRunning {
-				s.countStart(row)
+				s.countStart(row, e.trace)
 			}
 			e.row, e.unwritten = &slim, nil
 		})

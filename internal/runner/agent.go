@@ -13,6 +13,7 @@ import (
 	"github.com/bermhq/berm/internal/core/guard"
 	"github.com/bermhq/berm/internal/core/launch"
 	"github.com/bermhq/berm/internal/core/resolve"
+	"github.com/bermhq/berm/internal/tracing"
 )
 
 // Agent is a Link over a backend in the same process: the embedded runner. It trusts a gateway with what to run and when, not
@@ -39,7 +40,10 @@ func (a *Agent) Guardrails() *resolve.Input { return a.owner }
 func (a *Agent) Check(w *backend.Work) error { return a.backend.Check(w) }
 
 // Apply verifies an assignment and creates its sandbox. What is run is what the layers say here, not the spec that came along.
-func (a *Agent) Apply(ctx context.Context, as *Assignment) error {
+func (a *Agent) Apply(ctx context.Context, as *Assignment) (err error) {
+	ctx, span := tracing.Start(ctx, "runner.apply")
+	defer func() { span.End(err) }()
+	span.Set("berm.sandbox", as.Work.SandboxID)
 	resolved, lifetime, err := a.verify(as)
 	if err != nil {
 		return err
@@ -49,7 +53,14 @@ func (a *Agent) Apply(ctx context.Context, as *Assignment) error {
 	if err := a.backend.Check(&w); err != nil {
 		return err
 	}
-	return a.backend.Create(ctx, &w)
+	return a.create(ctx, &w)
+}
+
+func (a *Agent) create(ctx context.Context, w *backend.Work) (err error) {
+	ctx, span := tracing.Start(ctx, "backend.create")
+	defer func() { span.End(err) }()
+	span.Set("berm.backend", a.backend.Info().Kind)
+	return a.backend.Create(ctx, w)
 }
 
 // verify folds the layers of an assignment and refuses what a gateway may not ask for. It returns what is to be run, and for how

@@ -56,6 +56,12 @@ func newWorld(t testing.TB, runners ...string) *world {
 
 func newWorldWith(t testing.TB, cfg server.Config, runners ...string) *world {
 	t.Helper()
+	return newWorldOver(t, cfg, func(r runner.Link) runner.Link { return r }, runners...)
+}
+
+// newWorldOver is newWorldWith with something between the server and its runners.
+func newWorldOver(t testing.TB, cfg server.Config, over func(runner.Link) runner.Link, runners ...string) *world {
+	t.Helper()
 	if len(runners) == 0 {
 		runners = []string{"r1"}
 	}
@@ -84,7 +90,7 @@ func newWorldWith(t testing.TB, cfg server.Config, runners ...string) *world {
 	w.must(w.svc.Recover(ctx))
 	for _, r := range out.Runners {
 		w.profile = r.Bindings[0].ProfileID
-		w.must(w.svc.Attach(ctx, r.ID, runner.NewAgent(w.fakes[r.RunnerID], nil)))
+		w.must(w.svc.Attach(ctx, r.ID, over(runner.NewAgent(w.fakes[r.RunnerID], nil))))
 	}
 	cfg.Control = w.svc
 	w.srv, err = server.New(cfg)

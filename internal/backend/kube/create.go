@@ -14,6 +14,7 @@ import (
 	"github.com/bermhq/berm/internal/backend"
 	"github.com/bermhq/berm/internal/core/fault"
 	"github.com/bermhq/berm/internal/failpoint"
+	"github.com/bermhq/berm/internal/tracing"
 )
 
 // accountTimeout is how long a new namespace may take to get its service account.
@@ -181,6 +182,9 @@ func (b *Backend) submitPod(ctx context.Context, w *backend.Work, pod *corev1.Po
 	}
 	pod.Annotations[AnnotationSubmitted] = packed
 	pod.Annotations[AnnotationSubmittedAt] = b.cfg.Now().UTC().Format(time.RFC3339Nano)
+	if parent := tracing.Parent(ctx); parent != "" {
+		pod.Annotations[AnnotationTrace] = parent
+	}
 	answer, err := b.cluster.apply(ctx, pod.Namespace, "pods", pod.Name, bare(pod))
 	// A namespace that was made just now gets its service account a moment later.
 	for end := b.cfg.Now().Add(accountTimeout); err != nil && isAccountMissing(err) && b.cfg.Now().Before(end) && ctx.Err() == nil; {

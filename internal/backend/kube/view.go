@@ -16,6 +16,9 @@ const AnnotationSubmitted = "berm.dev/submitted"
 // AnnotationSubmittedAt is when: Kubernetes' own time has whole seconds.
 const AnnotationSubmittedAt = "berm.dev/submitted-at"
 
+// AnnotationTrace names the span in which the pod was submitted, where tracing is on, for whatever in the cluster adds to the trace.
+const AnnotationTrace = "berm.dev/traceparent"
+
 // submittedAt returns when a pod was submitted.
 func submittedAt(pod *corev1.Pod) time.Time {
 	if at, err := time.Parse(time.RFC3339Nano, pod.Annotations[AnnotationSubmittedAt]); err == nil {

@@ -5,6 +5,8 @@ import (
 	"iter"
 	"time"
 
+	"google.golang.org/grpc/metadata"
+
 	linkv1 "github.com/bermhq/berm/gen/berm/link/v1"
 	"github.com/bermhq/berm/internal/backend"
 	"github.com/bermhq/berm/internal/core"
@@ -12,6 +14,7 @@ import (
 	"github.com/bermhq/berm/internal/core/resolve"
 	"github.com/bermhq/berm/internal/link"
 	"github.com/bermhq/berm/internal/runner"
+	"github.com/bermhq/berm/internal/tracing"
 )
 
 // maxKnown is how many sandboxes a runner may have when its line is opened.
@@ -45,6 +48,9 @@ func (l *Link) work(w *backend.Work) *linkv1.Work {
 
 // Apply hands an assignment over.
 func (l *Link) Apply(ctx context.Context, a *runner.Assignment) error {
+	if parent := tracing.Parent(ctx); parent != "" {
+		ctx = metadata.AppendToOutgoingContext(ctx, tracing.Header, parent)
+	}
 	_, err := l.control.Apply(ctx, &linkv1.ApplyRequest{Work: l.work(&a.Work), Layers: link.LayerMessages(a.Layers)})
 	return l.fault(ctx, err)
 }

@@ -3,8 +3,10 @@ package serve
 import (
 	"context"
 	"math"
+	"strings"
 	"time"
 
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
@@ -13,6 +15,7 @@ import (
 	"github.com/bermhq/berm/internal/core/fault"
 	"github.com/bermhq/berm/internal/link"
 	"github.com/bermhq/berm/internal/runner"
+	"github.com/bermhq/berm/internal/tracing"
 )
 
 // Observe implements the service.
@@ -43,6 +46,9 @@ func (s *server) Apply(ctx context.Context, r *linkv1.ApplyRequest) (*linkv1.App
 	layers, err := link.LayersOf(r.GetLayers())
 	if err != nil {
 		return nil, err
+	}
+	if md, ok := metadata.FromIncomingContext(ctx); ok {
+		ctx = tracing.From(ctx, strings.Join(md.Get(tracing.Header), ","))
 	}
 	return &linkv1.ApplyResponse{}, s.cfg.Link.Apply(ctx, &runner.Assignment{Work: *link.WorkOf(r.GetWork()), Layers: layers})
 }

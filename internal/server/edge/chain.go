@@ -12,12 +12,14 @@
 package edge
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -25,6 +27,7 @@ import (
 	"github.com/bermhq/berm/internal/core"
 	"github.com/bermhq/berm/internal/core/fault"
 	"github.com/bermhq/berm/internal/server/wire"
+	"github.com/bermhq/berm/internal/tracing"
 )
 
 // Config is what a Chain needs; all of it is required, but for the limits.
@@ -60,6 +63,8 @@ type Call struct {
 	Peer string
 	// Authorization holds the values of that header.
 	Authorization []string
+	// Traceparent is that header, "" for none: the span of the caller that the call belongs to.
+	Traceparent string
 	// SetHeader sets a header of the answer; it is called before the handler.
 	SetHeader func(key, value string)
 	// Status, when not nil, is asked at the end for the HTTP status that was sent.
@@ -104,12 +109,25 @@ func (c *Chain) Run(ctx context.Context, call *Call, handle func(context.Context
 	s := &state{requestID: c.cfg.NewID()}
 	ctx = context.WithValue(ctx, stateKey{}, s)
 	began := c.cfg.Now()
+	ctx, span := call.span(ctx, s.requestID)
 	err := c.recovering(func() error {
 		call.SetHeader(RequestIDHeader, s.requestID)
 		return c.authenticated(ctx, s, call, handle)
 	})
 	c.log(ctx, s, call, c.cfg.Now().Sub(began), err)
+	span.End(cmp.Or(err, s.noted))
 	return ctx, err
+}
+
+// span begins the span of the call. A path has ids in it, and is no name of a span.
+func (call *Call) span(ctx context.Context, requestID string) (context.Context, tracing.Span) {
+	name, path, ok := strings.Cut(call.Name, " ")
+	ctx, span := tracing.StartCall(ctx, name, call.Traceparent)
+	if ok {
+		span.Set("url.path", clip(path))
+	}
+	span.Set("berm.request_id", requestID)
+	return ctx, span
 }
 
 // RequestIDHeader carries the id of a call, which log lines and error bodies have too.

@@ -3,6 +3,7 @@ package edge
 import (
 	"context"
 	"net/http"
+	"strings"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/bermhq/berm/internal/core/fault"
 	"github.com/bermhq/berm/internal/server/wire"
+	"github.com/bermhq/berm/internal/tracing"
 )
 
 // Register registers a service with the chain in front of each of its methods. Unary methods become streams of one message
@@ -44,7 +46,7 @@ func (c *Chain) guard(method string, long bool, next grpc.StreamHandler) grpc.St
 		ctx := ss.Context()
 		md, _ := metadata.FromIncomingContext(ctx)
 		call := &Call{
-			Transport: "grpc", Name: method, Authorization: md.Get("authorization"),
+			Transport: "grpc", Name: method, Authorization: md.Get("authorization"), Traceparent: strings.Join(md.Get(tracing.Header), ","),
 			SetHeader: func(key, value string) {
 				_ = ss.SetHeader(metadata.Pairs(key, value)) // fails only after headers went out, and none did
 			},

@@ -6,6 +6,7 @@ import (
 
 	"github.com/bermhq/berm/internal/core/fault"
 	"github.com/bermhq/berm/internal/server/wire"
+	"github.com/bermhq/berm/internal/tracing"
 )
 
 // HTTP is the chain around a REST handler. The handler sends its own errors with Fail.
@@ -14,8 +15,8 @@ func (c *Chain) HTTP(next http.Handler) http.Handler {
 		rec := &recorder{ResponseWriter: w}
 		call := &Call{
 			Transport: "http", Name: r.Method + " " + r.URL.EscapedPath(), Peer: r.RemoteAddr,
-			Authorization: r.Header.Values("Authorization"),
-			SetHeader:     w.Header().Set, Status: rec.sent,
+			Authorization: r.Header.Values("Authorization"), Traceparent: r.Header.Get(tracing.Header),
+			SetHeader: w.Header().Set, Status: rec.sent,
 		}
 		ctx, err := c.Run(r.Context(), call, func(ctx context.Context) error {
 			next.ServeHTTP(rec, r.WithContext(ctx))
