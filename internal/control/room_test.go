@@ -187,3 +187,21 @@ func TestOnlyAProfileOrdersGroups(t *testing.T) {
 	_, err = w.svc.CreateProfile(w.ctx(), w.admin, control.ProfileInput{DisplayName: "y", Spec: w.layer(`{"placement":{"max_wait_seconds":10}}`)})
 	w.must(err)
 }
+
+// TestADeadRunnerIsNotWaitedFor: room comes by itself, a process that is away may not.
+func TestADeadRunnerIsNotWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := groupedWorld(t)
+		w.running(nil)
+		w.fakes["a"].Unreachable(true)
+		synctest.Wait()
+		began := time.Now()
+		sb := w.launch(nil)
+		if sb.RunnerID != "b" || time.Since(began) > time.Second {
+			t.Errorf("on %s after %s", sb.RunnerID, time.Since(began))
+		}
+		if st := w.steps(sb)[0]; st.Outcome != plan.GroupUnfit || st.Waited != 0 || !strings.Contains(st.Message, "a: the runner is not connected") {
+			t.Errorf("%+v", st)
+		}
+	})
+}

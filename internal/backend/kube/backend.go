@@ -41,6 +41,7 @@ type Backend struct {
 	cluster *cluster
 	key     ed25519.PrivateKey
 	info    backend.Info
+	events  *podEvents
 	hub     backend.Observers
 	ctx     context.Context //nolint:containedctx // of everything that goes on in the background
 	cancel  context.CancelFunc
@@ -83,7 +84,9 @@ func New(ctx context.Context, cfg Config) (*Backend, error) {
 	}
 	b.cfg.Options.RunnerKey = podwire.EncodeKey(key.Public().(ed25519.PublicKey)) //nolint:forcetypeassert // by definition
 	b.ctx, b.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	b.events = newPodEvents(c)
 	if err := b.start(ctx); err != nil {
+		b.events.close()
 		b.cancel()
 		return nil, err
 	}
@@ -237,6 +240,7 @@ func (b *Backend) Close() error {
 	b.cancel()
 	b.hub.Close()
 	b.work.Wait()
+	b.events.close()
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	var errs []error

@@ -238,11 +238,26 @@ func TestFaultCannotStart(t *testing.T) {
 			if !o.Failed || o.Reason != core.EndStartFailed || !strings.Contains(o.Message, want) {
 				t.Errorf("%s: %+v", id, o)
 			}
+			eventSays(t, "SandboxStartFailed", want)
 			if err := b.Delete(t.Context(), id); err != nil {
 				t.Error(err)
 			}
 		}
 	})
+}
+
+// eventSays waits for an event with this reason and text.
+func eventSays(t *testing.T, reason, text string) {
+	t.Helper()
+	for end := time.Now().Add(limit); ; time.Sleep(100 * time.Millisecond) {
+		events := kubectl(t, "", "get", "events", "-A", "--field-selector", "reason="+reason, "-o", "jsonpath={.items[*].message}")
+		if strings.Contains(events, text) {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("no event %s says %q: %s", reason, text, events)
+		}
+	}
 }
 
 // TestFaultInside tries what a sandbox can do to what is said of it.

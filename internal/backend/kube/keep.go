@@ -137,6 +137,7 @@ func (b *Backend) giveUp(s *sandbox, o *obstacle) {
 	if o.reason == core.EndLifetimeExceeded {
 		end.Failed = false
 	}
+	b.events.note(s, end.Reason, "Berm deletes the pod of a sandbox that does not start: "+o.message)
 	if err := b.deletePod(b.ctx, s, 0); err != nil {
 		b.log.Warn("the pod of a sandbox that cannot start could not be deleted", "sandbox", s.id, "error", err)
 	}

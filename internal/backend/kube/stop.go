@@ -28,9 +28,10 @@ func (b *Backend) Stop(ctx context.Context, id string, grace time.Duration, why 
 		return err
 	}
 	now := b.cfg.Now()
-	var ended bool
+	var ended, first bool
 	s.change(func() {
-		if ended = s.ended(); !ended && s.stop == nil {
+		ended = s.ended()
+		if first = !ended && s.stop == nil; first {
 			s.stop = &stopping{why, now}
 		}
 		if s.stop != nil {
@@ -41,6 +42,9 @@ func (b *Backend) Stop(ctx context.Context, id string, grace time.Duration, why 
 		return nil
 	}
 	failpoint.Hit(failStopNoted)
+	if first {
+		b.events.note(s, why, "Berm ends the sandbox: "+why)
+	}
 	asked, err := b.askInit(ctx, s, grace, why)
 	if !asked {
 		b.log.Debug("the pod of a sandbox is deleted to stop it", "sandbox", id, "error", err)
