@@ -39,7 +39,6 @@ func (s *Service) launch(ctx context.Context, p core.Principal, l *specpb.Launch
 	accepted := s.now()
 	fresh := false
 	room := &roomWait{service: s}
-	defer room.end()
 	for range MaxReplans + 1 {
 		began, waited := time.Now(), room.total
 		pl, err := room.traced(ctx, p, l, fresh)

@@ -91,14 +91,17 @@ type roomWait struct {
 	most time.Duration
 }
 
+// end gives the place among those that wait to another one.
 func (w *roomWait) end() {
 	if w.entered {
 		w.service.room.leave()
+		w.entered = false
 	}
 }
 
 // plan is Service.plan, again and again for as long as the launch may wait for room in a group before the one it would go to.
 func (w *roomWait) plan(ctx context.Context, p core.Principal, l *specpb.Launch, fresh bool) (*plan.Plan, error) {
+	defer w.end()
 	for {
 		freed := w.service.used.room() // before the plan: what ends after it is not missed
 		pl, err := w.service.plan(ctx, p, l, fresh, plan.Options{Waits: w.waits})
@@ -161,7 +164,7 @@ func (w *roomWait) pause(ctx context.Context, d time.Duration, freed <-chan stru
 	case <-t.C:
 	case <-freed:
 	case <-w.service.room.stopping:
-		return fault.New(fault.Unavailable, fault.ReasonRunnerUnavailable, "the server is shutting down; the launch waited for room, and nothing was started")
+		return fault.New(fault.Unavailable, fault.ReasonRunnerUnavailable, "the server is shutting down; the launch waited for room, and nothing was started").WithRetry(replanRetry)
 	case <-ctx.Done():
 		return ctx.Err()
 	}

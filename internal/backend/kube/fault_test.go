@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"google.golang.org/protobuf/proto"
 
 	specpb "github.com/bermhq/berm/gen/berm/spec"
@@ -23,6 +24,7 @@ import (
 	"github.com/bermhq/berm/internal/backend/kube"
 	"github.com/bermhq/berm/internal/core"
 	"github.com/bermhq/berm/internal/core/fault"
+	"github.com/bermhq/berm/internal/tracing"
 )
 
 // limit is how long anything is waited for that must happen.
@@ -109,11 +111,17 @@ func clear(t *testing.T, b *kube.Backend, id string) {
 func TestFaultPodDeletedByHand(t *testing.T) {
 	b, _ := world(t, nil)
 	w := job(t, "by-hand", "sleep", "infinity")
-	if err := b.Create(t.Context(), w); err != nil {
+	t.Cleanup(tracing.Use(sdktrace.NewTracerProvider()))
+	const traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+	if err := b.Create(tracing.From(t.Context(), traceparent), w); err != nil {
 		t.Fatal(err)
 	}
 	wait := seen(t, b)
 	wait(w.SandboxID, "it runs", runs)
+	got := kubectl(t, "", "-n", "org-ns-org-fault", "get", "pod", "sandbox-by-hand", "-o", `jsonpath={.metadata.annotations.berm\.dev/traceparent}`)
+	if got != traceparent {
+		t.Errorf("the pod belongs to %q", got)
+	}
 	kubectl(t, "", "-n", "org-ns-org-fault", "delete", "pod", "sandbox-by-hand", "--wait=false")
 	o := wait(w.SandboxID, "it ends", over)
 	if !o.Failed || o.Reason != core.EndKilled || o.ExitCode != nil && *o.ExitCode != 128+15 {
