@@ -159,6 +159,9 @@ type Backend interface {
 	// Network returns what is known now of the network of a running sandbox, and around it of a target; a zero target is none. With
 	// the id "" only the machine is told of, as it is around a sandbox that may come. Unimplemented where networks are not known.
 	Network(ctx context.Context, id string, target egress.Target) (*Network, error)
+	// Drift compares what was submitted of a sandbox (Observation.Submitted) with what is held of it now. What is left out of the one
+	// is not compared. Unimplemented where nobody but Berm holds an object.
+	Drift(ctx context.Context, id string, submitted json.RawMessage) (*Drift, error)
 	// Usage samples what a sandbox that runs or is paused uses now.
 	Usage(ctx context.Context, id string) (core.Usage, error)
 	Pools

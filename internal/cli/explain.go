@@ -23,16 +23,15 @@ import (
 
 func (s *session) explainCmd() *cobra.Command {
 	var path, destination string
-	var submitted bool
+	var submitted, drift bool
 	c := s.outputFlag(&cobra.Command{
-		Use: "explain SANDBOX [--field PATH | --submitted | --network DESTINATION]", Short: "Say where every field of a sandbox came from, or what decides about a destination", Args: args(1, 1, "the id of a sandbox"),
+		Use: "explain SANDBOX [--field PATH | --submitted | --drift | --network DESTINATION]", Short: "Say where every field of a sandbox came from, or what decides about a destination", Args: args(1, 1, "the id of a sandbox"),
 		RunE: s.with(func(ctx context.Context, c *client.Client, a []string) error {
-			if submitted && path != "" || destination != "" && (submitted || path != "") {
-				return fault.Invalidf("USAGE", "--field, --submitted and --network exclude each other").
-					WithHint("--field is about the resolved spec, --submitted about what was made of it, --network about one destination.")
-			}
 			if destination != "" {
 				return s.explainNetwork(ctx, c, a[0], destination)
+			}
+			if drift {
+				return s.explainDrift(ctx, c, a[0])
 			}
 			s.flags = map[string]string{"field_path": "--field"}
 			resp, err := c.Explain().ExplainSandbox(ctx, &bermv1.ExplainSandboxRequest{SandboxId: a[0], FieldPath: path})
@@ -69,6 +68,10 @@ func (s *session) explainCmd() *cobra.Command {
 	c.Flags().StringVar(&path, "field", "", "only this field, or those below it: resource_defaults.cpu_limit")
 	c.Flags().StringVar(&destination, "network", "", "only which rule of which layer decides about this destination: a name, an address, either with :PORT, or a URL")
 	c.Flags().BoolVar(&submitted, "submitted", false, "only the object that was given to what runs it: a pod, or an OCI runtime configuration, as JSON (-o yaml)")
+	c.Flags().BoolVar(&drift, "drift", false, "only in what the object that the cluster holds now differs from the one that was submitted (-o wide: also what Kubernetes fills in)")
+	exclusive(c, "field", "submitted", "drift", "network")
+	exclusive(c, "submitted", "drift", "network")
+	exclusive(c, "drift", "network")
 	return c
 }
 

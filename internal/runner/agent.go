@@ -2,6 +2,7 @@ package runner
 
 import (
 	"context"
+	"encoding/json"
 	"io"
 	"iter"
 	"time"
@@ -175,6 +176,11 @@ func (a *Agent) Observe(ctx context.Context) iter.Seq[*backend.Observation] {
 // Network returns what is known of the network of a sandbox.
 func (a *Agent) Network(ctx context.Context, id string, target egress.Target) (*backend.Network, error) {
 	return a.backend.Network(ctx, id, target)
+}
+
+// Drift compares what was submitted with what is held.
+func (a *Agent) Drift(ctx context.Context, id string, submitted json.RawMessage) (*backend.Drift, error) {
+	return a.backend.Drift(ctx, id, submitted)
 }
 
 // Usage samples what a sandbox uses.

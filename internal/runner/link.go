@@ -4,6 +4,7 @@ package runner
 
 import (
 	"context"
+	"encoding/json"
 	"io"
 	"iter"
 	"time"
@@ -56,5 +57,7 @@ type Link interface {
 	Observe(ctx context.Context) iter.Seq[*backend.Observation]
 	// Network tells what the backend does; the id "" is the machine alone.
 	Network(ctx context.Context, id string, target egress.Target) (*backend.Network, error)
+	// Drift tells what the backend does.
+	Drift(ctx context.Context, id string, submitted json.RawMessage) (*backend.Drift, error)
 	Usage(ctx context.Context, id string) (core.Usage, error)
 }

@@ -635,6 +635,223 @@ func (x *ExplainSandboxResponse) GetGroups() []*GroupStep {
 	return nil
 }
 
+// ExplainDriftRequest names a sandbox, running, or ended and not deleted yet.
+type ExplainDriftRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	SandboxId     string                 `protobuf:"bytes,1,opt,name=sandbox_id,json=sandboxId,proto3" json:"sandbox_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainDriftRequest) Reset() {
+	*x = ExplainDriftRequest{}
+	mi := &file_berm_v1_explain_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainDriftRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainDriftRequest) ProtoMessage() {}
+
+func (x *ExplainDriftRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berm_v1_explain_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainDriftRequest.ProtoReflect.Descriptor instead.
+func (*ExplainDriftRequest) Descriptor() ([]byte, []int) {
+	return file_berm_v1_explain_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *ExplainDriftRequest) GetSandboxId() string {
+	if x != nil {
+		return x.SandboxId
+	}
+	return ""
+}
+
+// ExplainDriftResponse compares the object that was submitted for a sandbox with the one that is held now, in what was submitted of it:
+// not in its status, and not in values of the request's environment.
+type ExplainDriftResponse struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	SandboxId string                 `protobuf:"bytes,1,opt,name=sandbox_id,json=sandboxId,proto3" json:"sandbox_id,omitempty"`
+	// Operator-chosen id of the runner.
+	RunnerId string `protobuf:"bytes,2,opt,name=runner_id,json=runnerId,proto3" json:"runner_id,omitempty"`
+	// Ordered by path.
+	Fields []*DriftField `protobuf:"bytes,3,rep,name=fields,proto3" json:"fields,omitempty"`
+	// How many there were beyond those listed.
+	OmittedFields int32 `protobuf:"varint,4,opt,name=omitted_fields,json=omittedFields,proto3" json:"omitted_fields,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainDriftResponse) Reset() {
+	*x = ExplainDriftResponse{}
+	mi := &file_berm_v1_explain_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainDriftResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainDriftResponse) ProtoMessage() {}
+
+func (x *ExplainDriftResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berm_v1_explain_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainDriftResponse.ProtoReflect.Descriptor instead.
+func (*ExplainDriftResponse) Descriptor() ([]byte, []int) {
+	return file_berm_v1_explain_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *ExplainDriftResponse) GetSandboxId() string {
+	if x != nil {
+		return x.SandboxId
+	}
+	return ""
+}
+
+func (x *ExplainDriftResponse) GetRunnerId() string {
+	if x != nil {
+		return x.RunnerId
+	}
+	return ""
+}
+
+func (x *ExplainDriftResponse) GetFields() []*DriftField {
+	if x != nil {
+		return x.Fields
+	}
+	return nil
+}
+
+func (x *ExplainDriftResponse) GetOmittedFields() int32 {
+	if x != nil {
+		return x.OmittedFields
+	}
+	return 0
+}
+
+// DriftField is a field in which the two differ.
+type DriftField struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Of the object, elements of lists by their names: spec.containers[main].image
+	Path string `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
+	// "changed", "added" or "removed".
+	Kind string `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
+	// Unset where there is none.
+	Submitted *structpb.Value `protobuf:"bytes,3,opt,name=submitted,proto3" json:"submitted,omitempty"`
+	Held      *structpb.Value `protobuf:"bytes,4,opt,name=held,proto3" json:"held,omitempty"`
+	// It is filled in with every object, where nothing is said: a default of Kubernetes, the node that was chosen.
+	Filled bool `protobuf:"varint,5,opt,name=filled,proto3" json:"filled,omitempty"`
+	// The field manager that wrote last what is held, and when, as the cluster records it. Empty: it is a default, or was changed when the
+	// object was admitted; so it was, too, where this is Berm's own.
+	By            string                 `protobuf:"bytes,6,opt,name=by,proto3" json:"by,omitempty"`
+	At            *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=at,proto3" json:"at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DriftField) Reset() {
+	*x = DriftField{}
+	mi := &file_berm_v1_explain_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DriftField) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DriftField) ProtoMessage() {}
+
+func (x *DriftField) ProtoReflect() protoreflect.Message {
+	mi := &file_berm_v1_explain_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DriftField.ProtoReflect.Descriptor instead.
+func (*DriftField) Descriptor() ([]byte, []int) {
+	return file_berm_v1_explain_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *DriftField) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *DriftField) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *DriftField) GetSubmitted() *structpb.Value {
+	if x != nil {
+		return x.Submitted
+	}
+	return nil
+}
+
+func (x *DriftField) GetHeld() *structpb.Value {
+	if x != nil {
+		return x.Held
+	}
+	return nil
+}
+
+func (x *DriftField) GetFilled() bool {
+	if x != nil {
+		return x.Filled
+	}
+	return false
+}
+
+func (x *DriftField) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+func (x *DriftField) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
 // PlanSandboxRequest asks what a launch would do.
 type PlanSandboxRequest struct {
 	state   protoimpl.MessageState       `protogen:"open.v1"`
@@ -649,7 +866,7 @@ type PlanSandboxRequest struct {
 
 func (x *PlanSandboxRequest) Reset() {
 	*x = PlanSandboxRequest{}
-	mi := &file_berm_v1_explain_proto_msgTypes[5]
+	mi := &file_berm_v1_explain_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -661,7 +878,7 @@ func (x *PlanSandboxRequest) String() string {
 func (*PlanSandboxRequest) ProtoMessage() {}
 
 func (x *PlanSandboxRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_v1_explain_proto_msgTypes[5]
+	mi := &file_berm_v1_explain_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -674,7 +891,7 @@ func (x *PlanSandboxRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanSandboxRequest.ProtoReflect.Descriptor instead.
 func (*PlanSandboxRequest) Descriptor() ([]byte, []int) {
-	return file_berm_v1_explain_proto_rawDescGZIP(), []int{5}
+	return file_berm_v1_explain_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *PlanSandboxRequest) GetRequest() *v1beta2.StartSandboxRequest {
@@ -730,7 +947,7 @@ type PlanSandboxResponse struct {
 
 func (x *PlanSandboxResponse) Reset() {
 	*x = PlanSandboxResponse{}
-	mi := &file_berm_v1_explain_proto_msgTypes[6]
+	mi := &file_berm_v1_explain_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -742,7 +959,7 @@ func (x *PlanSandboxResponse) String() string {
 func (*PlanSandboxResponse) ProtoMessage() {}
 
 func (x *PlanSandboxResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_v1_explain_proto_msgTypes[6]
+	mi := &file_berm_v1_explain_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -755,7 +972,7 @@ func (x *PlanSandboxResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanSandboxResponse.ProtoReflect.Descriptor instead.
 func (*PlanSandboxResponse) Descriptor() ([]byte, []int) {
-	return file_berm_v1_explain_proto_rawDescGZIP(), []int{6}
+	return file_berm_v1_explain_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *PlanSandboxResponse) GetRunnerId() string {
@@ -932,7 +1149,25 @@ const file_berm_v1_explain_proto_rawDesc = "" +
 	"\x12omitted_candidates\x18\f \x01(\x05R\x11omittedCandidates\x125\n" +
 	"\tsubmitted\x18\r \x01(\v2\x17.google.protobuf.StructR\tsubmitted\x12/\n" +
 	"\anetwork\x18\x0e \x01(\v2\x15.berm.v1.NetworkStateR\anetwork\x12*\n" +
-	"\x06groups\x18\x0f \x03(\v2\x12.berm.v1.GroupStepR\x06groups\"\xbf\x01\n" +
+	"\x06groups\x18\x0f \x03(\v2\x12.berm.v1.GroupStepR\x06groups\"9\n" +
+	"\x13ExplainDriftRequest\x12\"\n" +
+	"\n" +
+	"sandbox_id\x18\x01 \x01(\tB\x03\xe0A\x02R\tsandboxId\"\xa6\x01\n" +
+	"\x14ExplainDriftResponse\x12\x1d\n" +
+	"\n" +
+	"sandbox_id\x18\x01 \x01(\tR\tsandboxId\x12\x1b\n" +
+	"\trunner_id\x18\x02 \x01(\tR\brunnerId\x12+\n" +
+	"\x06fields\x18\x03 \x03(\v2\x13.berm.v1.DriftFieldR\x06fields\x12%\n" +
+	"\x0eomitted_fields\x18\x04 \x01(\x05R\romittedFields\"\xea\x01\n" +
+	"\n" +
+	"DriftField\x12\x12\n" +
+	"\x04path\x18\x01 \x01(\tR\x04path\x12\x12\n" +
+	"\x04kind\x18\x02 \x01(\tR\x04kind\x124\n" +
+	"\tsubmitted\x18\x03 \x01(\v2\x16.google.protobuf.ValueR\tsubmitted\x12*\n" +
+	"\x04held\x18\x04 \x01(\v2\x16.google.protobuf.ValueR\x04held\x12\x16\n" +
+	"\x06filled\x18\x05 \x01(\bR\x06filled\x12\x0e\n" +
+	"\x02by\x18\x06 \x01(\tR\x02by\x12*\n" +
+	"\x02at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x02at\"\xbf\x01\n" +
 	"\x12PlanSandboxRequest\x12M\n" +
 	"\arequest\x18\x01 \x01(\v2..coreweave.sandbox.v1beta2.StartSandboxRequestB\x03\xe0A\x02R\arequest\x12$\n" +
 	"\vinclude_pod\x18\x02 \x01(\bB\x03\xe0A\x01R\n" +
@@ -970,55 +1205,63 @@ func file_berm_v1_explain_proto_rawDescGZIP() []byte {
 	return file_berm_v1_explain_proto_rawDescData
 }
 
-var file_berm_v1_explain_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_berm_v1_explain_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_berm_v1_explain_proto_goTypes = []any{
 	(*GetSandboxRequest)(nil),           // 0: berm.v1.GetSandboxRequest
 	(*Sandbox)(nil),                     // 1: berm.v1.Sandbox
 	(*Usage)(nil),                       // 2: berm.v1.Usage
 	(*ExplainSandboxRequest)(nil),       // 3: berm.v1.ExplainSandboxRequest
 	(*ExplainSandboxResponse)(nil),      // 4: berm.v1.ExplainSandboxResponse
-	(*PlanSandboxRequest)(nil),          // 5: berm.v1.PlanSandboxRequest
-	(*PlanSandboxResponse)(nil),         // 6: berm.v1.PlanSandboxResponse
-	(*timestamppb.Timestamp)(nil),       // 7: google.protobuf.Timestamp
-	(*TimelineEvent)(nil),               // 8: berm.v1.TimelineEvent
-	(*v1beta2.StartSandboxRequest)(nil), // 9: coreweave.sandbox.v1beta2.StartSandboxRequest
-	(*structpb.Struct)(nil),             // 10: google.protobuf.Struct
-	(*NetworkState)(nil),                // 11: berm.v1.NetworkState
-	(*ExplainedField)(nil),              // 12: berm.v1.ExplainedField
-	(*Candidate)(nil),                   // 13: berm.v1.Candidate
-	(*GroupStep)(nil),                   // 14: berm.v1.GroupStep
-	(*Refusal)(nil),                     // 15: berm.v1.Refusal
-	(*NetworkDecision)(nil),             // 16: berm.v1.NetworkDecision
+	(*ExplainDriftRequest)(nil),         // 5: berm.v1.ExplainDriftRequest
+	(*ExplainDriftResponse)(nil),        // 6: berm.v1.ExplainDriftResponse
+	(*DriftField)(nil),                  // 7: berm.v1.DriftField
+	(*PlanSandboxRequest)(nil),          // 8: berm.v1.PlanSandboxRequest
+	(*PlanSandboxResponse)(nil),         // 9: berm.v1.PlanSandboxResponse
+	(*timestamppb.Timestamp)(nil),       // 10: google.protobuf.Timestamp
+	(*TimelineEvent)(nil),               // 11: berm.v1.TimelineEvent
+	(*v1beta2.StartSandboxRequest)(nil), // 12: coreweave.sandbox.v1beta2.StartSandboxRequest
+	(*structpb.Struct)(nil),             // 13: google.protobuf.Struct
+	(*NetworkState)(nil),                // 14: berm.v1.NetworkState
+	(*ExplainedField)(nil),              // 15: berm.v1.ExplainedField
+	(*Candidate)(nil),                   // 16: berm.v1.Candidate
+	(*GroupStep)(nil),                   // 17: berm.v1.GroupStep
+	(*structpb.Value)(nil),              // 18: google.protobuf.Value
+	(*Refusal)(nil),                     // 19: berm.v1.Refusal
+	(*NetworkDecision)(nil),             // 20: berm.v1.NetworkDecision
 }
 var file_berm_v1_explain_proto_depIdxs = []int32{
-	7,  // 0: berm.v1.Sandbox.created_at:type_name -> google.protobuf.Timestamp
-	7,  // 1: berm.v1.Sandbox.started_at:type_name -> google.protobuf.Timestamp
-	7,  // 2: berm.v1.Sandbox.ended_at:type_name -> google.protobuf.Timestamp
-	7,  // 3: berm.v1.Sandbox.expires_at:type_name -> google.protobuf.Timestamp
-	8,  // 4: berm.v1.Sandbox.timeline:type_name -> berm.v1.TimelineEvent
-	9,  // 5: berm.v1.Sandbox.request:type_name -> coreweave.sandbox.v1beta2.StartSandboxRequest
-	10, // 6: berm.v1.Sandbox.submitted:type_name -> google.protobuf.Struct
-	11, // 7: berm.v1.Sandbox.network:type_name -> berm.v1.NetworkState
+	10, // 0: berm.v1.Sandbox.created_at:type_name -> google.protobuf.Timestamp
+	10, // 1: berm.v1.Sandbox.started_at:type_name -> google.protobuf.Timestamp
+	10, // 2: berm.v1.Sandbox.ended_at:type_name -> google.protobuf.Timestamp
+	10, // 3: berm.v1.Sandbox.expires_at:type_name -> google.protobuf.Timestamp
+	11, // 4: berm.v1.Sandbox.timeline:type_name -> berm.v1.TimelineEvent
+	12, // 5: berm.v1.Sandbox.request:type_name -> coreweave.sandbox.v1beta2.StartSandboxRequest
+	13, // 6: berm.v1.Sandbox.submitted:type_name -> google.protobuf.Struct
+	14, // 7: berm.v1.Sandbox.network:type_name -> berm.v1.NetworkState
 	2,  // 8: berm.v1.Sandbox.usage:type_name -> berm.v1.Usage
-	12, // 9: berm.v1.ExplainSandboxResponse.fields:type_name -> berm.v1.ExplainedField
-	13, // 10: berm.v1.ExplainSandboxResponse.candidates:type_name -> berm.v1.Candidate
-	8,  // 11: berm.v1.ExplainSandboxResponse.timeline:type_name -> berm.v1.TimelineEvent
-	10, // 12: berm.v1.ExplainSandboxResponse.submitted:type_name -> google.protobuf.Struct
-	11, // 13: berm.v1.ExplainSandboxResponse.network:type_name -> berm.v1.NetworkState
-	14, // 14: berm.v1.ExplainSandboxResponse.groups:type_name -> berm.v1.GroupStep
-	9,  // 15: berm.v1.PlanSandboxRequest.request:type_name -> coreweave.sandbox.v1beta2.StartSandboxRequest
-	10, // 16: berm.v1.PlanSandboxResponse.spec:type_name -> google.protobuf.Struct
-	12, // 17: berm.v1.PlanSandboxResponse.fields:type_name -> berm.v1.ExplainedField
-	13, // 18: berm.v1.PlanSandboxResponse.candidates:type_name -> berm.v1.Candidate
-	15, // 19: berm.v1.PlanSandboxResponse.refusal:type_name -> berm.v1.Refusal
-	10, // 20: berm.v1.PlanSandboxResponse.pod:type_name -> google.protobuf.Struct
-	16, // 21: berm.v1.PlanSandboxResponse.network:type_name -> berm.v1.NetworkDecision
-	14, // 22: berm.v1.PlanSandboxResponse.groups:type_name -> berm.v1.GroupStep
-	23, // [23:23] is the sub-list for method output_type
-	23, // [23:23] is the sub-list for method input_type
-	23, // [23:23] is the sub-list for extension type_name
-	23, // [23:23] is the sub-list for extension extendee
-	0,  // [0:23] is the sub-list for field type_name
+	15, // 9: berm.v1.ExplainSandboxResponse.fields:type_name -> berm.v1.ExplainedField
+	16, // 10: berm.v1.ExplainSandboxResponse.candidates:type_name -> berm.v1.Candidate
+	11, // 11: berm.v1.ExplainSandboxResponse.timeline:type_name -> berm.v1.TimelineEvent
+	13, // 12: berm.v1.ExplainSandboxResponse.submitted:type_name -> google.protobuf.Struct
+	14, // 13: berm.v1.ExplainSandboxResponse.network:type_name -> berm.v1.NetworkState
+	17, // 14: berm.v1.ExplainSandboxResponse.groups:type_name -> berm.v1.GroupStep
+	7,  // 15: berm.v1.ExplainDriftResponse.fields:type_name -> berm.v1.DriftField
+	18, // 16: berm.v1.DriftField.submitted:type_name -> google.protobuf.Value
+	18, // 17: berm.v1.DriftField.held:type_name -> google.protobuf.Value
+	10, // 18: berm.v1.DriftField.at:type_name -> google.protobuf.Timestamp
+	12, // 19: berm.v1.PlanSandboxRequest.request:type_name -> coreweave.sandbox.v1beta2.StartSandboxRequest
+	13, // 20: berm.v1.PlanSandboxResponse.spec:type_name -> google.protobuf.Struct
+	15, // 21: berm.v1.PlanSandboxResponse.fields:type_name -> berm.v1.ExplainedField
+	16, // 22: berm.v1.PlanSandboxResponse.candidates:type_name -> berm.v1.Candidate
+	19, // 23: berm.v1.PlanSandboxResponse.refusal:type_name -> berm.v1.Refusal
+	13, // 24: berm.v1.PlanSandboxResponse.pod:type_name -> google.protobuf.Struct
+	20, // 25: berm.v1.PlanSandboxResponse.network:type_name -> berm.v1.NetworkDecision
+	17, // 26: berm.v1.PlanSandboxResponse.groups:type_name -> berm.v1.GroupStep
+	27, // [27:27] is the sub-list for method output_type
+	27, // [27:27] is the sub-list for method input_type
+	27, // [27:27] is the sub-list for extension type_name
+	27, // [27:27] is the sub-list for extension extendee
+	0,  // [0:27] is the sub-list for field type_name
 }
 
 func init() { file_berm_v1_explain_proto_init() }
@@ -1035,7 +1278,7 @@ func file_berm_v1_explain_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_berm_v1_explain_proto_rawDesc), len(file_berm_v1_explain_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   7,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

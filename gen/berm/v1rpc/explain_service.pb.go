@@ -28,35 +28,40 @@ var File_berm_v1_explain_service_proto protoreflect.FileDescriptor
 
 const file_berm_v1_explain_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1dberm/v1/explain_service.proto\x12\aberm.v1\x1a\x15berm/v1/explain.proto\x1a\x15berm/v1/network.proto\x1a\x1cgoogle/api/annotations.proto2\xdb\x03\n" +
+	"\x1dberm/v1/explain_service.proto\x12\aberm.v1\x1a\x15berm/v1/explain.proto\x1a\x15berm/v1/network.proto\x1a\x1cgoogle/api/annotations.proto2\xd7\x04\n" +
 	"\x0eExplainService\x12c\n" +
 	"\n" +
 	"GetSandbox\x12\x1a.berm.v1.GetSandboxRequest\x1a\x10.berm.v1.Sandbox\"'\x82\xd3\xe4\x93\x02!\x12\x1f/berm/v1/sandboxes/{sandbox_id}\x12\x82\x01\n" +
 	"\x0eExplainSandbox\x12\x1e.berm.v1.ExplainSandboxRequest\x1a\x1f.berm.v1.ExplainSandboxResponse\"/\x82\xd3\xe4\x93\x02)\x12'/berm/v1/sandboxes/{sandbox_id}/explain\x12{\n" +
-	"\x0eExplainNetwork\x12\x1e.berm.v1.ExplainNetworkRequest\x1a\x18.berm.v1.NetworkDecision\"/\x82\xd3\xe4\x93\x02)\x12'/berm/v1/sandboxes/{sandbox_id}/network\x12b\n" +
+	"\x0eExplainNetwork\x12\x1e.berm.v1.ExplainNetworkRequest\x1a\x18.berm.v1.NetworkDecision\"/\x82\xd3\xe4\x93\x02)\x12'/berm/v1/sandboxes/{sandbox_id}/network\x12z\n" +
+	"\fExplainDrift\x12\x1c.berm.v1.ExplainDriftRequest\x1a\x1d.berm.v1.ExplainDriftResponse\"-\x82\xd3\xe4\x93\x02'\x12%/berm/v1/sandboxes/{sandbox_id}/drift\x12b\n" +
 	"\vPlanSandbox\x12\x1b.berm.v1.PlanSandboxRequest\x1a\x1c.berm.v1.PlanSandboxResponse\"\x18\x82\xd3\xe4\x93\x02\x12:\x01*\"\r/berm/v1/planB1Z/github.com/bermhq/berm/gen/berm/v1rpc;bermv1rpcb\x06proto3"
 
 var file_berm_v1_explain_service_proto_goTypes = []any{
 	(*v1.GetSandboxRequest)(nil),      // 0: berm.v1.GetSandboxRequest
 	(*v1.ExplainSandboxRequest)(nil),  // 1: berm.v1.ExplainSandboxRequest
 	(*v1.ExplainNetworkRequest)(nil),  // 2: berm.v1.ExplainNetworkRequest
-	(*v1.PlanSandboxRequest)(nil),     // 3: berm.v1.PlanSandboxRequest
-	(*v1.Sandbox)(nil),                // 4: berm.v1.Sandbox
-	(*v1.ExplainSandboxResponse)(nil), // 5: berm.v1.ExplainSandboxResponse
-	(*v1.NetworkDecision)(nil),        // 6: berm.v1.NetworkDecision
-	(*v1.PlanSandboxResponse)(nil),    // 7: berm.v1.PlanSandboxResponse
+	(*v1.ExplainDriftRequest)(nil),    // 3: berm.v1.ExplainDriftRequest
+	(*v1.PlanSandboxRequest)(nil),     // 4: berm.v1.PlanSandboxRequest
+	(*v1.Sandbox)(nil),                // 5: berm.v1.Sandbox
+	(*v1.ExplainSandboxResponse)(nil), // 6: berm.v1.ExplainSandboxResponse
+	(*v1.NetworkDecision)(nil),        // 7: berm.v1.NetworkDecision
+	(*v1.ExplainDriftResponse)(nil),   // 8: berm.v1.ExplainDriftResponse
+	(*v1.PlanSandboxResponse)(nil),    // 9: berm.v1.PlanSandboxResponse
 }
 var file_berm_v1_explain_service_proto_depIdxs = []int32{
 	0, // 0: berm.v1.ExplainService.GetSandbox:input_type -> berm.v1.GetSandboxRequest
 	1, // 1: berm.v1.ExplainService.ExplainSandbox:input_type -> berm.v1.ExplainSandboxRequest
 	2, // 2: berm.v1.ExplainService.ExplainNetwork:input_type -> berm.v1.ExplainNetworkRequest
-	3, // 3: berm.v1.ExplainService.PlanSandbox:input_type -> berm.v1.PlanSandboxRequest
-	4, // 4: berm.v1.ExplainService.GetSandbox:output_type -> berm.v1.Sandbox
-	5, // 5: berm.v1.ExplainService.ExplainSandbox:output_type -> berm.v1.ExplainSandboxResponse
-	6, // 6: berm.v1.ExplainService.ExplainNetwork:output_type -> berm.v1.NetworkDecision
-	7, // 7: berm.v1.ExplainService.PlanSandbox:output_type -> berm.v1.PlanSandboxResponse
-	4, // [4:8] is the sub-list for method output_type
-	0, // [0:4] is the sub-list for method input_type
+	3, // 3: berm.v1.ExplainService.ExplainDrift:input_type -> berm.v1.ExplainDriftRequest
+	4, // 4: berm.v1.ExplainService.PlanSandbox:input_type -> berm.v1.PlanSandboxRequest
+	5, // 5: berm.v1.ExplainService.GetSandbox:output_type -> berm.v1.Sandbox
+	6, // 6: berm.v1.ExplainService.ExplainSandbox:output_type -> berm.v1.ExplainSandboxResponse
+	7, // 7: berm.v1.ExplainService.ExplainNetwork:output_type -> berm.v1.NetworkDecision
+	8, // 8: berm.v1.ExplainService.ExplainDrift:output_type -> berm.v1.ExplainDriftResponse
+	9, // 9: berm.v1.ExplainService.PlanSandbox:output_type -> berm.v1.PlanSandboxResponse
+	5, // [5:10] is the sub-list for method output_type
+	0, // [0:5] is the sub-list for method input_type
 	0, // [0:0] is the sub-list for extension type_name
 	0, // [0:0] is the sub-list for extension extendee
 	0, // [0:0] is the sub-list for field type_name

@@ -181,6 +181,45 @@ func local_request_ExplainService_ExplainNetwork_0(ctx context.Context, marshale
 	return msg, metadata, err
 }
 
+func request_ExplainService_ExplainDrift_0(ctx context.Context, marshaler runtime.Marshaler, client ExplainServiceClient, req *http.Request, pathParams map[string]string) (proto.Message, runtime.ServerMetadata, error) {
+	var (
+		protoReq bermv1.ExplainDriftRequest
+		metadata runtime.ServerMetadata
+		err      error
+	)
+	val, ok := pathParams["sandbox_id"]
+	if !ok {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "missing parameter %s", "sandbox_id")
+	}
+	protoReq.SandboxId, err = runtime.String(val)
+	if err != nil {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "type mismatch, parameter: %s, error: %v", "sandbox_id", err)
+	}
+	if req.Body != nil {
+		_, _ = io.Copy(io.Discard, req.Body)
+	}
+	msg, err := client.ExplainDrift(ctx, &protoReq, grpc.Header(&metadata.HeaderMD), grpc.Trailer(&metadata.TrailerMD))
+	return msg, metadata, err
+}
+
+func local_request_ExplainService_ExplainDrift_0(ctx context.Context, marshaler runtime.Marshaler, server ExplainServiceServer, req *http.Request, pathParams map[string]string) (proto.Message, runtime.ServerMetadata, error) {
+	var (
+		protoReq bermv1.ExplainDriftRequest
+		metadata runtime.ServerMetadata
+		err      error
+	)
+	val, ok := pathParams["sandbox_id"]
+	if !ok {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "missing parameter %s", "sandbox_id")
+	}
+	protoReq.SandboxId, err = runtime.String(val)
+	if err != nil {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "type mismatch, parameter: %s, error: %v", "sandbox_id", err)
+	}
+	msg, err := server.ExplainDrift(ctx, &protoReq)
+	return msg, metadata, err
+}
+
 func request_ExplainService_PlanSandbox_0(ctx context.Context, marshaler runtime.Marshaler, client ExplainServiceClient, req *http.Request, pathParams map[string]string) (proto.Message, runtime.ServerMetadata, error) {
 	var (
 		protoReq bermv1.PlanSandboxRequest
@@ -273,6 +312,26 @@ func RegisterExplainServiceHandlerServer(ctx context.Context, mux *runtime.Serve
 			return
 		}
 		forward_ExplainService_ExplainNetwork_0(annotatedContext, mux, outboundMarshaler, w, req, resp, mux.GetForwardResponseOptions()...)
+	})
+	mux.Handle(http.MethodGet, pattern_ExplainService_ExplainDrift_0, func(w http.ResponseWriter, req *http.Request, pathParams map[string]string) {
+		ctx, cancel := context.WithCancel(req.Context())
+		defer cancel()
+		var stream runtime.ServerTransportStream
+		ctx = grpc.NewContextWithServerTransportStream(ctx, &stream)
+		inboundMarshaler, outboundMarshaler := runtime.MarshalerForRequest(mux, req)
+		annotatedContext, err := runtime.AnnotateIncomingContext(ctx, mux, req, "/berm.v1.ExplainService/ExplainDrift", runtime.WithHTTPPathPattern("/berm/v1/sandboxes/{sandbox_id}/drift"))
+		if err != nil {
+			runtime.HTTPError(ctx, mux, outboundMarshaler, w, req, err)
+			return
+		}
+		resp, md, err := local_request_ExplainService_ExplainDrift_0(annotatedContext, inboundMarshaler, server, req, pathParams)
+		md.HeaderMD, md.TrailerMD = metadata.Join(md.HeaderMD, stream.Header()), metadata.Join(md.TrailerMD, stream.Trailer())
+		annotatedContext = runtime.NewServerMetadataContext(annotatedContext, md)
+		if err != nil {
+			runtime.HTTPError(annotatedContext, mux, outboundMarshaler, w, req, err)
+			return
+		}
+		forward_ExplainService_ExplainDrift_0(annotatedContext, mux, outboundMarshaler, w, req, resp, mux.GetForwardResponseOptions()...)
 	})
 	mux.Handle(http.MethodPost, pattern_ExplainService_PlanSandbox_0, func(w http.ResponseWriter, req *http.Request, pathParams map[string]string) {
 		ctx, cancel := context.WithCancel(req.Context())
@@ -385,6 +444,23 @@ func RegisterExplainServiceHandlerClient(ctx context.Context, mux *runtime.Serve
 		}
 		forward_ExplainService_ExplainNetwork_0(annotatedContext, mux, outboundMarshaler, w, req, resp, mux.GetForwardResponseOptions()...)
 	})
+	mux.Handle(http.MethodGet, pattern_ExplainService_ExplainDrift_0, func(w http.ResponseWriter, req *http.Request, pathParams map[string]string) {
+		ctx, cancel := context.WithCancel(req.Context())
+		defer cancel()
+		inboundMarshaler, outboundMarshaler := runtime.MarshalerForRequest(mux, req)
+		annotatedContext, err := runtime.AnnotateContext(ctx, mux, req, "/berm.v1.ExplainService/ExplainDrift", runtime.WithHTTPPathPattern("/berm/v1/sandboxes/{sandbox_id}/drift"))
+		if err != nil {
+			runtime.HTTPError(ctx, mux, outboundMarshaler, w, req, err)
+			return
+		}
+		resp, md, err := request_ExplainService_ExplainDrift_0(annotatedContext, inboundMarshaler, client, req, pathParams)
+		annotatedContext = runtime.NewServerMetadataContext(annotatedContext, md)
+		if err != nil {
+			runtime.HTTPError(annotatedContext, mux, outboundMarshaler, w, req, err)
+			return
+		}
+		forward_ExplainService_ExplainDrift_0(annotatedContext, mux, outboundMarshaler, w, req, resp, mux.GetForwardResponseOptions()...)
+	})
 	mux.Handle(http.MethodPost, pattern_ExplainService_PlanSandbox_0, func(w http.ResponseWriter, req *http.Request, pathParams map[string]string) {
 		ctx, cancel := context.WithCancel(req.Context())
 		defer cancel()
@@ -409,6 +485,7 @@ var (
 	pattern_ExplainService_GetSandbox_0     = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 1, 0, 4, 1, 5, 3}, []string{"berm", "v1", "sandboxes", "sandbox_id"}, ""))
 	pattern_ExplainService_ExplainSandbox_0 = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 1, 0, 4, 1, 5, 3, 2, 4}, []string{"berm", "v1", "sandboxes", "sandbox_id", "explain"}, ""))
 	pattern_ExplainService_ExplainNetwork_0 = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 1, 0, 4, 1, 5, 3, 2, 4}, []string{"berm", "v1", "sandboxes", "sandbox_id", "network"}, ""))
+	pattern_ExplainService_ExplainDrift_0   = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 1, 0, 4, 1, 5, 3, 2, 4}, []string{"berm", "v1", "sandboxes", "sandbox_id", "drift"}, ""))
 	pattern_ExplainService_PlanSandbox_0    = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2}, []string{"berm", "v1", "plan"}, ""))
 )
 
@@ -416,5 +493,6 @@ var (
 	forward_ExplainService_GetSandbox_0     = runtime.ForwardResponseMessage
 	forward_ExplainService_ExplainSandbox_0 = runtime.ForwardResponseMessage
 	forward_ExplainService_ExplainNetwork_0 = runtime.ForwardResponseMessage
+	forward_ExplainService_ExplainDrift_0   = runtime.ForwardResponseMessage
 	forward_ExplainService_PlanSandbox_0    = runtime.ForwardResponseMessage
 )

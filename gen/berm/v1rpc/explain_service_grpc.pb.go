@@ -25,6 +25,7 @@ const (
 	ExplainService_GetSandbox_FullMethodName     = "/berm.v1.ExplainService/GetSandbox"
 	ExplainService_ExplainSandbox_FullMethodName = "/berm.v1.ExplainService/ExplainSandbox"
 	ExplainService_ExplainNetwork_FullMethodName = "/berm.v1.ExplainService/ExplainNetwork"
+	ExplainService_ExplainDrift_FullMethodName   = "/berm.v1.ExplainService/ExplainDrift"
 	ExplainService_PlanSandbox_FullMethodName    = "/berm.v1.ExplainService/PlanSandbox"
 )
 
@@ -40,6 +41,8 @@ type ExplainServiceClient interface {
 	ExplainSandbox(ctx context.Context, in *v1.ExplainSandboxRequest, opts ...grpc.CallOption) (*v1.ExplainSandboxResponse, error)
 	// Says which rule of which layer decides about a destination of a sandbox.
 	ExplainNetwork(ctx context.Context, in *v1.ExplainNetworkRequest, opts ...grpc.CallOption) (*v1.NetworkDecision, error)
+	// Says in what the object that the sandbox's cluster holds of it now differs from the one that was submitted.
+	ExplainDrift(ctx context.Context, in *v1.ExplainDriftRequest, opts ...grpc.CallOption) (*v1.ExplainDriftResponse, error)
 	// Says what a launch would do, without doing it. A refusal is an answer here, not an error.
 	PlanSandbox(ctx context.Context, in *v1.PlanSandboxRequest, opts ...grpc.CallOption) (*v1.PlanSandboxResponse, error)
 }
@@ -82,6 +85,16 @@ func (c *explainServiceClient) ExplainNetwork(ctx context.Context, in *v1.Explai
 	return out, nil
 }
 
+func (c *explainServiceClient) ExplainDrift(ctx context.Context, in *v1.ExplainDriftRequest, opts ...grpc.CallOption) (*v1.ExplainDriftResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(v1.ExplainDriftResponse)
+	err := c.cc.Invoke(ctx, ExplainService_ExplainDrift_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *explainServiceClient) PlanSandbox(ctx context.Context, in *v1.PlanSandboxRequest, opts ...grpc.CallOption) (*v1.PlanSandboxResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(v1.PlanSandboxResponse)
@@ -104,6 +117,8 @@ type ExplainServiceServer interface {
 	ExplainSandbox(context.Context, *v1.ExplainSandboxRequest) (*v1.ExplainSandboxResponse, error)
 	// Says which rule of which layer decides about a destination of a sandbox.
 	ExplainNetwork(context.Context, *v1.ExplainNetworkRequest) (*v1.NetworkDecision, error)
+	// Says in what the object that the sandbox's cluster holds of it now differs from the one that was submitted.
+	ExplainDrift(context.Context, *v1.ExplainDriftRequest) (*v1.ExplainDriftResponse, error)
 	// Says what a launch would do, without doing it. A refusal is an answer here, not an error.
 	PlanSandbox(context.Context, *v1.PlanSandboxRequest) (*v1.PlanSandboxResponse, error)
 	mustEmbedUnimplementedExplainServiceServer()
@@ -124,6 +139,9 @@ func (UnimplementedExplainServiceServer) ExplainSandbox(context.Context, *v1.Exp
 }
 func (UnimplementedExplainServiceServer) ExplainNetwork(context.Context, *v1.ExplainNetworkRequest) (*v1.NetworkDecision, error) {
 	return nil, status.Error(codes.Unimplemented, "method ExplainNetwork not implemented")
+}
+func (UnimplementedExplainServiceServer) ExplainDrift(context.Context, *v1.ExplainDriftRequest) (*v1.ExplainDriftResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ExplainDrift not implemented")
 }
 func (UnimplementedExplainServiceServer) PlanSandbox(context.Context, *v1.PlanSandboxRequest) (*v1.PlanSandboxResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method PlanSandbox not implemented")
@@ -203,6 +221,24 @@ func _ExplainService_ExplainNetwork_Handler(srv interface{}, ctx context.Context
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ExplainService_ExplainDrift_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(v1.ExplainDriftRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ExplainServiceServer).ExplainDrift(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ExplainService_ExplainDrift_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ExplainServiceServer).ExplainDrift(ctx, req.(*v1.ExplainDriftRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _ExplainService_PlanSandbox_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(v1.PlanSandboxRequest)
 	if err := dec(in); err != nil {
@@ -239,6 +275,10 @@ var ExplainService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ExplainNetwork",
 			Handler:    _ExplainService_ExplainNetwork_Handler,
+		},
+		{
+			MethodName: "ExplainDrift",
+			Handler:    _ExplainService_ExplainDrift_Handler,
 		},
 		{
 			MethodName: "PlanSandbox",

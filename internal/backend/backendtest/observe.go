@@ -11,6 +11,7 @@ import (
 	specpb "github.com/bermhq/berm/gen/berm/spec"
 	"github.com/bermhq/berm/internal/backend"
 	"github.com/bermhq/berm/internal/core"
+	"github.com/bermhq/berm/internal/core/fault"
 )
 
 func (s *suite) testObserve() {
@@ -80,6 +81,7 @@ func (s *suite) testObserve() {
 		if strings.Contains(string(running.Submitted), secret) || strings.Contains(string(running.Submitted), base64.StdEncoding.EncodeToString([]byte(secret))) {
 			t.Errorf("a secret is in %s", running.Submitted)
 		}
+		s.noDrift(t, id, running.Submitted, secret)
 		if err := s.b.Stop(s.ctx, id, 0, core.EndStopped); err != nil {
 			t.Fatal(err)
 		}
@@ -193,4 +195,27 @@ func (s *suite) testRestart() {
 			t.Errorf("%+v", r)
 		}
 	})
+}
+
+// noDrift wants what is held of a sandbox that nobody touched to be what was submitted.
+func (s *suite) noDrift(t *testing.T, id string, submitted json.RawMessage, secret string) {
+	t.Helper()
+	if _, err := s.b.Drift(s.ctx, "unknown", submitted); !fault.Is(err, fault.NotFound) {
+		t.Errorf("the drift of an unknown sandbox: %v", err)
+	}
+	d, err := s.b.Drift(s.ctx, id, submitted)
+	if fault.Is(err, fault.Unimplemented) {
+		return
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range d.Fields {
+		if !f.Filled {
+			t.Errorf("%s was %s by %q: %s, now %s", f.Path, f.Kind, f.By, f.Submitted, f.Held)
+		}
+		if strings.Contains(string(f.Held), secret) {
+			t.Errorf("a secret is in %s", f.Path)
+		}
+	}
 }

@@ -54,6 +54,7 @@ type Backend struct {
 	keptLogs  map[string]*mainLog
 	observers backend.Observers
 	networks  map[string]*backend.Network
+	drifts    map[string]*backend.Drift
 	inject    injections
 	creates   int
 	pools     map[poolKey]*pool

@@ -2,6 +2,7 @@ package local
 
 import (
 	"context"
+	"encoding/json"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -11,6 +12,7 @@ import (
 	"github.com/bermhq/berm/internal/backend/local/resolver"
 	"github.com/bermhq/berm/internal/core"
 	"github.com/bermhq/berm/internal/core/egress"
+	"github.com/bermhq/berm/internal/core/fault"
 )
 
 // Network returns what the port promises.
@@ -118,4 +120,13 @@ func (b *Backend) withDenials(slot string, events []core.Event) []core.Event {
 		events[i].Attrs = attrs
 	}
 	return events
+}
+
+// Drift is not known: the runtime keeps no object that anybody else could change.
+func (b *Backend) Drift(_ context.Context, id string, _ json.RawMessage) (*backend.Drift, error) {
+	if _, err := b.get(id); err != nil {
+		return nil, err
+	}
+	return nil, fault.New(fault.Unimplemented, fault.ReasonNotImplemented, "nobody but Berm holds an object of sandbox %s, so that none could differ", id).
+		WithHint("Only sandboxes on Kubernetes have one. berm explain %s --submitted shows what was given to the runtime.", id)
 }

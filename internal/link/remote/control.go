@@ -2,6 +2,7 @@ package remote
 
 import (
 	"context"
+	"encoding/json"
 	"iter"
 	"time"
 
@@ -106,6 +107,15 @@ func (l *Link) Network(ctx context.Context, id string, target egress.Target) (*b
 		return nil, l.fault(ctx, err)
 	}
 	return link.NetworkOf(out), nil
+}
+
+// Drift compares what was submitted with what is held.
+func (l *Link) Drift(ctx context.Context, id string, submitted json.RawMessage) (*backend.Drift, error) {
+	out, err := l.control.Drift(ctx, &linkv1.DriftRequest{SandboxId: id, Submitted: submitted})
+	if err != nil {
+		return nil, l.fault(ctx, err)
+	}
+	return link.DriftOf(out), nil
 }
 
 // Usage samples a sandbox.

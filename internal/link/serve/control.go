@@ -134,6 +134,15 @@ func (s *server) Network(ctx context.Context, r *linkv1.NetworkRequest) (*linkv1
 	return link.NetworkMessage(n), nil
 }
 
+// Drift implements the service.
+func (s *server) Drift(ctx context.Context, r *linkv1.DriftRequest) (*linkv1.DriftResponse, error) {
+	d, err := s.cfg.Link.Drift(ctx, r.GetSandboxId(), r.GetSubmitted())
+	if err != nil {
+		return nil, err
+	}
+	return link.DriftMessage(d), nil
+}
+
 // Usage implements the service.
 func (s *server) Usage(ctx context.Context, r *linkv1.UsageRequest) (*linkv1.UsageResponse, error) {
 	u, err := s.cfg.Link.Usage(ctx, r.GetSandboxId())

@@ -68,6 +68,26 @@ func (s *explainService) ExplainSandbox(ctx context.Context, r *bermv1.ExplainSa
 	}, nil
 }
 
+func (s *explainService) ExplainDrift(ctx context.Context, r *bermv1.ExplainDriftRequest) (*bermv1.ExplainDriftResponse, error) {
+	d, err := s.control.Drift(ctx, edge.Principal(ctx), r.GetSandboxId())
+	if err != nil {
+		return nil, err
+	}
+	out := &bermv1.ExplainDriftResponse{SandboxId: d.SandboxID, RunnerId: d.RunnerID, OmittedFields: wire.Count(d.Omitted)}
+	for i := range d.Fields {
+		f := &d.Fields[i]
+		m := &bermv1.DriftField{Path: f.Path, Kind: f.Kind, Filled: f.Filled, By: f.By, At: wire.Time(f.At)}
+		if f.Submitted != nil {
+			m.Submitted = wire.Value(f.Submitted)
+		}
+		if f.Held != nil {
+			m.Held = wire.Value(f.Held)
+		}
+		out.Fields = append(out.Fields, m)
+	}
+	return out, nil
+}
+
 func (s *explainService) PlanSandbox(ctx context.Context, r *bermv1.PlanSandboxRequest) (*bermv1.PlanSandboxResponse, error) {
 	if r.GetRequest() == nil {
 		return nil, fault.Invalidf(fault.ReasonInvalidRequest, "invalid plan request").WithField("request", "must be given; {} asks for the default of everything")

@@ -2592,6 +2592,206 @@ func (x *UsageResponse) GetNetworkBytes() int64 {
 	return 0
 }
 
+// DriftRequest asks in what the object that is held of a sandbox differs from the one that was submitted.
+type DriftRequest struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	SandboxId string                 `protobuf:"bytes,1,opt,name=sandbox_id,json=sandboxId,proto3" json:"sandbox_id,omitempty"`
+	// JSON.
+	Submitted     []byte `protobuf:"bytes,2,opt,name=submitted,proto3" json:"submitted,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DriftRequest) Reset() {
+	*x = DriftRequest{}
+	mi := &file_berm_link_v1_link_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DriftRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DriftRequest) ProtoMessage() {}
+
+func (x *DriftRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berm_link_v1_link_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DriftRequest.ProtoReflect.Descriptor instead.
+func (*DriftRequest) Descriptor() ([]byte, []int) {
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *DriftRequest) GetSandboxId() string {
+	if x != nil {
+		return x.SandboxId
+	}
+	return ""
+}
+
+func (x *DriftRequest) GetSubmitted() []byte {
+	if x != nil {
+		return x.Submitted
+	}
+	return nil
+}
+
+// DriftResponse says it.
+type DriftResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Fields        []*DriftField          `protobuf:"bytes,1,rep,name=fields,proto3" json:"fields,omitempty"`
+	Omitted       int32                  `protobuf:"varint,2,opt,name=omitted,proto3" json:"omitted,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DriftResponse) Reset() {
+	*x = DriftResponse{}
+	mi := &file_berm_link_v1_link_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DriftResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DriftResponse) ProtoMessage() {}
+
+func (x *DriftResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berm_link_v1_link_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DriftResponse.ProtoReflect.Descriptor instead.
+func (*DriftResponse) Descriptor() ([]byte, []int) {
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *DriftResponse) GetFields() []*DriftField {
+	if x != nil {
+		return x.Fields
+	}
+	return nil
+}
+
+func (x *DriftResponse) GetOmitted() int32 {
+	if x != nil {
+		return x.Omitted
+	}
+	return 0
+}
+
+// DriftField is one field. Values are JSON, absent where there is none.
+type DriftField struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Path          string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
+	Kind          string                 `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
+	Submitted     []byte                 `protobuf:"bytes,3,opt,name=submitted,proto3,oneof" json:"submitted,omitempty"`
+	Held          []byte                 `protobuf:"bytes,4,opt,name=held,proto3,oneof" json:"held,omitempty"`
+	Filled        bool                   `protobuf:"varint,5,opt,name=filled,proto3" json:"filled,omitempty"`
+	By            string                 `protobuf:"bytes,6,opt,name=by,proto3" json:"by,omitempty"`
+	At            *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=at,proto3" json:"at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DriftField) Reset() {
+	*x = DriftField{}
+	mi := &file_berm_link_v1_link_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DriftField) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DriftField) ProtoMessage() {}
+
+func (x *DriftField) ProtoReflect() protoreflect.Message {
+	mi := &file_berm_link_v1_link_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DriftField.ProtoReflect.Descriptor instead.
+func (*DriftField) Descriptor() ([]byte, []int) {
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *DriftField) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *DriftField) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *DriftField) GetSubmitted() []byte {
+	if x != nil {
+		return x.Submitted
+	}
+	return nil
+}
+
+func (x *DriftField) GetHeld() []byte {
+	if x != nil {
+		return x.Held
+	}
+	return nil
+}
+
+func (x *DriftField) GetFilled() bool {
+	if x != nil {
+		return x.Filled
+	}
+	return false
+}
+
+func (x *DriftField) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+func (x *DriftField) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
 // NetworkRequest asks about the network of a sandbox, and around it of a target.
 type NetworkRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2603,7 +2803,7 @@ type NetworkRequest struct {
 
 func (x *NetworkRequest) Reset() {
 	*x = NetworkRequest{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[41]
+	mi := &file_berm_link_v1_link_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2615,7 +2815,7 @@ func (x *NetworkRequest) String() string {
 func (*NetworkRequest) ProtoMessage() {}
 
 func (x *NetworkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[41]
+	mi := &file_berm_link_v1_link_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2628,7 +2828,7 @@ func (x *NetworkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkRequest.ProtoReflect.Descriptor instead.
 func (*NetworkRequest) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{41}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *NetworkRequest) GetSandboxId() string {
@@ -2660,7 +2860,7 @@ type Target struct {
 
 func (x *Target) Reset() {
 	*x = Target{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[42]
+	mi := &file_berm_link_v1_link_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2672,7 +2872,7 @@ func (x *Target) String() string {
 func (*Target) ProtoMessage() {}
 
 func (x *Target) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[42]
+	mi := &file_berm_link_v1_link_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2685,7 +2885,7 @@ func (x *Target) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Target.ProtoReflect.Descriptor instead.
 func (*Target) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{42}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Target) GetText() string {
@@ -2745,7 +2945,7 @@ type NetworkResponse struct {
 
 func (x *NetworkResponse) Reset() {
 	*x = NetworkResponse{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[43]
+	mi := &file_berm_link_v1_link_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2757,7 +2957,7 @@ func (x *NetworkResponse) String() string {
 func (*NetworkResponse) ProtoMessage() {}
 
 func (x *NetworkResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[43]
+	mi := &file_berm_link_v1_link_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2770,7 +2970,7 @@ func (x *NetworkResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkResponse.ProtoReflect.Descriptor instead.
 func (*NetworkResponse) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{43}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *NetworkResponse) GetAddresses() []string {
@@ -2829,7 +3029,7 @@ type Site struct {
 
 func (x *Site) Reset() {
 	*x = Site{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[44]
+	mi := &file_berm_link_v1_link_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2841,7 +3041,7 @@ func (x *Site) String() string {
 func (*Site) ProtoMessage() {}
 
 func (x *Site) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[44]
+	mi := &file_berm_link_v1_link_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2854,7 +3054,7 @@ func (x *Site) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Site.ProtoReflect.Descriptor instead.
 func (*Site) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{44}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *Site) GetDenied() []string {
@@ -2904,7 +3104,7 @@ type Fact struct {
 
 func (x *Fact) Reset() {
 	*x = Fact{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[45]
+	mi := &file_berm_link_v1_link_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2916,7 +3116,7 @@ func (x *Fact) String() string {
 func (*Fact) ProtoMessage() {}
 
 func (x *Fact) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[45]
+	mi := &file_berm_link_v1_link_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2929,7 +3129,7 @@ func (x *Fact) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fact.ProtoReflect.Descriptor instead.
 func (*Fact) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{45}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *Fact) GetAddress() string {
@@ -2970,7 +3170,7 @@ type NameCounts struct {
 
 func (x *NameCounts) Reset() {
 	*x = NameCounts{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[46]
+	mi := &file_berm_link_v1_link_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2982,7 +3182,7 @@ func (x *NameCounts) String() string {
 func (*NameCounts) ProtoMessage() {}
 
 func (x *NameCounts) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[46]
+	mi := &file_berm_link_v1_link_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2995,7 +3195,7 @@ func (x *NameCounts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NameCounts.ProtoReflect.Descriptor instead.
 func (*NameCounts) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{46}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *NameCounts) GetQuestions() int64 {
@@ -3067,7 +3267,7 @@ type NameDenial struct {
 
 func (x *NameDenial) Reset() {
 	*x = NameDenial{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[47]
+	mi := &file_berm_link_v1_link_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3079,7 +3279,7 @@ func (x *NameDenial) String() string {
 func (*NameDenial) ProtoMessage() {}
 
 func (x *NameDenial) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[47]
+	mi := &file_berm_link_v1_link_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3092,7 +3292,7 @@ func (x *NameDenial) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NameDenial.ProtoReflect.Descriptor instead.
 func (*NameDenial) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{47}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *NameDenial) GetName() string {
@@ -3341,7 +3541,26 @@ const file_berm_link_v1_link_proto_rawDesc = "" +
 	"\n" +
 	"disk_bytes\x18\x05 \x01(\x03R\tdiskBytes\x12!\n" +
 	"\foutput_bytes\x18\x06 \x01(\x03R\voutputBytes\x12#\n" +
-	"\rnetwork_bytes\x18\a \x01(\x03R\fnetworkBytes\"]\n" +
+	"\rnetwork_bytes\x18\a \x01(\x03R\fnetworkBytes\"K\n" +
+	"\fDriftRequest\x12\x1d\n" +
+	"\n" +
+	"sandbox_id\x18\x01 \x01(\tR\tsandboxId\x12\x1c\n" +
+	"\tsubmitted\x18\x02 \x01(\fR\tsubmitted\"[\n" +
+	"\rDriftResponse\x120\n" +
+	"\x06fields\x18\x01 \x03(\v2\x18.berm.link.v1.DriftFieldR\x06fields\x12\x18\n" +
+	"\aomitted\x18\x02 \x01(\x05R\aomitted\"\xdb\x01\n" +
+	"\n" +
+	"DriftField\x12\x12\n" +
+	"\x04path\x18\x01 \x01(\tR\x04path\x12\x12\n" +
+	"\x04kind\x18\x02 \x01(\tR\x04kind\x12!\n" +
+	"\tsubmitted\x18\x03 \x01(\fH\x00R\tsubmitted\x88\x01\x01\x12\x17\n" +
+	"\x04held\x18\x04 \x01(\fH\x01R\x04held\x88\x01\x01\x12\x16\n" +
+	"\x06filled\x18\x05 \x01(\bR\x06filled\x12\x0e\n" +
+	"\x02by\x18\x06 \x01(\tR\x02by\x12*\n" +
+	"\x02at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x02atB\f\n" +
+	"\n" +
+	"_submittedB\a\n" +
+	"\x05_held\"]\n" +
 	"\x0eNetworkRequest\x12\x1d\n" +
 	"\n" +
 	"sandbox_id\x18\x01 \x01(\tR\tsandboxId\x12,\n" +
@@ -3402,7 +3621,7 @@ func file_berm_link_v1_link_proto_rawDescGZIP() []byte {
 	return file_berm_link_v1_link_proto_rawDescData
 }
 
-var file_berm_link_v1_link_proto_msgTypes = make([]protoimpl.MessageInfo, 54)
+var file_berm_link_v1_link_proto_msgTypes = make([]protoimpl.MessageInfo, 57)
 var file_berm_link_v1_link_proto_goTypes = []any{
 	(*Fault)(nil),                 // 0: berm.link.v1.Fault
 	(*FaultField)(nil),            // 1: berm.link.v1.FaultField
@@ -3445,30 +3664,33 @@ var file_berm_link_v1_link_proto_goTypes = []any{
 	(*Event)(nil),                 // 38: berm.link.v1.Event
 	(*UsageRequest)(nil),          // 39: berm.link.v1.UsageRequest
 	(*UsageResponse)(nil),         // 40: berm.link.v1.UsageResponse
-	(*NetworkRequest)(nil),        // 41: berm.link.v1.NetworkRequest
-	(*Target)(nil),                // 42: berm.link.v1.Target
-	(*NetworkResponse)(nil),       // 43: berm.link.v1.NetworkResponse
-	(*Site)(nil),                  // 44: berm.link.v1.Site
-	(*Fact)(nil),                  // 45: berm.link.v1.Fact
-	(*NameCounts)(nil),            // 46: berm.link.v1.NameCounts
-	(*NameDenial)(nil),            // 47: berm.link.v1.NameDenial
-	nil,                           // 48: berm.link.v1.Fault.MetadataEntry
-	nil,                           // 49: berm.link.v1.Info.UnenforcedEntry
-	nil,                           // 50: berm.link.v1.Labels.EntriesEntry
-	nil,                           // 51: berm.link.v1.Runtime.UnenforcedEntry
-	nil,                           // 52: berm.link.v1.Event.AttributesEntry
-	nil,                           // 53: berm.link.v1.NetworkResponse.ConnectionsEntry
-	(*timestamppb.Timestamp)(nil), // 54: google.protobuf.Timestamp
-	(*spec.ProfileSpec)(nil),      // 55: berm.spec.ProfileSpec
-	(*spec.Launch)(nil),           // 56: berm.spec.Launch
+	(*DriftRequest)(nil),          // 41: berm.link.v1.DriftRequest
+	(*DriftResponse)(nil),         // 42: berm.link.v1.DriftResponse
+	(*DriftField)(nil),            // 43: berm.link.v1.DriftField
+	(*NetworkRequest)(nil),        // 44: berm.link.v1.NetworkRequest
+	(*Target)(nil),                // 45: berm.link.v1.Target
+	(*NetworkResponse)(nil),       // 46: berm.link.v1.NetworkResponse
+	(*Site)(nil),                  // 47: berm.link.v1.Site
+	(*Fact)(nil),                  // 48: berm.link.v1.Fact
+	(*NameCounts)(nil),            // 49: berm.link.v1.NameCounts
+	(*NameDenial)(nil),            // 50: berm.link.v1.NameDenial
+	nil,                           // 51: berm.link.v1.Fault.MetadataEntry
+	nil,                           // 52: berm.link.v1.Info.UnenforcedEntry
+	nil,                           // 53: berm.link.v1.Labels.EntriesEntry
+	nil,                           // 54: berm.link.v1.Runtime.UnenforcedEntry
+	nil,                           // 55: berm.link.v1.Event.AttributesEntry
+	nil,                           // 56: berm.link.v1.NetworkResponse.ConnectionsEntry
+	(*timestamppb.Timestamp)(nil), // 57: google.protobuf.Timestamp
+	(*spec.ProfileSpec)(nil),      // 58: berm.spec.ProfileSpec
+	(*spec.Launch)(nil),           // 59: berm.spec.Launch
 }
 var file_berm_link_v1_link_proto_depIdxs = []int32{
 	1,  // 0: berm.link.v1.Fault.fields:type_name -> berm.link.v1.FaultField
-	48, // 1: berm.link.v1.Fault.metadata:type_name -> berm.link.v1.Fault.MetadataEntry
+	51, // 1: berm.link.v1.Fault.metadata:type_name -> berm.link.v1.Fault.MetadataEntry
 	3,  // 2: berm.link.v1.FromGateway.ping:type_name -> berm.link.v1.Ping
 	4,  // 3: berm.link.v1.FromGateway.credential:type_name -> berm.link.v1.Credential
 	5,  // 4: berm.link.v1.FromGateway.goodbye:type_name -> berm.link.v1.Goodbye
-	54, // 5: berm.link.v1.Credential.expires_at:type_name -> google.protobuf.Timestamp
+	57, // 5: berm.link.v1.Credential.expires_at:type_name -> google.protobuf.Timestamp
 	0,  // 6: berm.link.v1.Goodbye.why:type_name -> berm.link.v1.Fault
 	7,  // 7: berm.link.v1.FromRunner.hello:type_name -> berm.link.v1.Hello
 	8,  // 8: berm.link.v1.FromRunner.pong:type_name -> berm.link.v1.Pong
@@ -3479,39 +3701,41 @@ var file_berm_link_v1_link_proto_depIdxs = []int32{
 	12, // 13: berm.link.v1.Info.runtimes:type_name -> berm.link.v1.Runtime
 	14, // 14: berm.link.v1.Info.capacity:type_name -> berm.link.v1.Amounts
 	11, // 15: berm.link.v1.Info.node_labels:type_name -> berm.link.v1.Labels
-	49, // 16: berm.link.v1.Info.unenforced:type_name -> berm.link.v1.Info.UnenforcedEntry
-	50, // 17: berm.link.v1.Labels.entries:type_name -> berm.link.v1.Labels.EntriesEntry
+	52, // 16: berm.link.v1.Info.unenforced:type_name -> berm.link.v1.Info.UnenforcedEntry
+	53, // 17: berm.link.v1.Labels.entries:type_name -> berm.link.v1.Labels.EntriesEntry
 	13, // 18: berm.link.v1.Runtime.enforcement:type_name -> berm.link.v1.Enforcement
-	51, // 19: berm.link.v1.Runtime.unenforced:type_name -> berm.link.v1.Runtime.UnenforcedEntry
-	54, // 20: berm.link.v1.Layer.at:type_name -> google.protobuf.Timestamp
-	55, // 21: berm.link.v1.Work.spec:type_name -> berm.spec.ProfileSpec
-	56, // 22: berm.link.v1.Work.launch:type_name -> berm.spec.Launch
+	54, // 19: berm.link.v1.Runtime.unenforced:type_name -> berm.link.v1.Runtime.UnenforcedEntry
+	57, // 20: berm.link.v1.Layer.at:type_name -> google.protobuf.Timestamp
+	58, // 21: berm.link.v1.Work.spec:type_name -> berm.spec.ProfileSpec
+	59, // 22: berm.link.v1.Work.launch:type_name -> berm.spec.Launch
 	16, // 23: berm.link.v1.CheckRequest.work:type_name -> berm.link.v1.Work
 	16, // 24: berm.link.v1.ApplyRequest.work:type_name -> berm.link.v1.Work
 	15, // 25: berm.link.v1.ApplyRequest.layers:type_name -> berm.link.v1.Layer
-	55, // 26: berm.link.v1.Pool.spec:type_name -> berm.spec.ProfileSpec
+	58, // 26: berm.link.v1.Pool.spec:type_name -> berm.spec.ProfileSpec
 	15, // 27: berm.link.v1.Pool.layers:type_name -> berm.link.v1.Layer
 	31, // 28: berm.link.v1.SetPoolsRequest.pools:type_name -> berm.link.v1.Pool
 	34, // 29: berm.link.v1.SetPoolsResponse.pools:type_name -> berm.link.v1.PoolStatus
-	54, // 30: berm.link.v1.PoolStatus.retry_at:type_name -> google.protobuf.Timestamp
+	57, // 30: berm.link.v1.PoolStatus.retry_at:type_name -> google.protobuf.Timestamp
 	37, // 31: berm.link.v1.ObserveResponse.observation:type_name -> berm.link.v1.Observation
-	54, // 32: berm.link.v1.Observation.at:type_name -> google.protobuf.Timestamp
-	54, // 33: berm.link.v1.Observation.started_at:type_name -> google.protobuf.Timestamp
+	57, // 32: berm.link.v1.Observation.at:type_name -> google.protobuf.Timestamp
+	57, // 33: berm.link.v1.Observation.started_at:type_name -> google.protobuf.Timestamp
 	38, // 34: berm.link.v1.Observation.events:type_name -> berm.link.v1.Event
-	54, // 35: berm.link.v1.Event.at:type_name -> google.protobuf.Timestamp
-	52, // 36: berm.link.v1.Event.attributes:type_name -> berm.link.v1.Event.AttributesEntry
-	42, // 37: berm.link.v1.NetworkRequest.target:type_name -> berm.link.v1.Target
-	44, // 38: berm.link.v1.NetworkResponse.site:type_name -> berm.link.v1.Site
-	45, // 39: berm.link.v1.NetworkResponse.facts:type_name -> berm.link.v1.Fact
-	46, // 40: berm.link.v1.NetworkResponse.names:type_name -> berm.link.v1.NameCounts
-	53, // 41: berm.link.v1.NetworkResponse.connections:type_name -> berm.link.v1.NetworkResponse.ConnectionsEntry
-	47, // 42: berm.link.v1.NameCounts.denials:type_name -> berm.link.v1.NameDenial
-	54, // 43: berm.link.v1.NameDenial.last:type_name -> google.protobuf.Timestamp
-	44, // [44:44] is the sub-list for method output_type
-	44, // [44:44] is the sub-list for method input_type
-	44, // [44:44] is the sub-list for extension type_name
-	44, // [44:44] is the sub-list for extension extendee
-	0,  // [0:44] is the sub-list for field type_name
+	57, // 35: berm.link.v1.Event.at:type_name -> google.protobuf.Timestamp
+	55, // 36: berm.link.v1.Event.attributes:type_name -> berm.link.v1.Event.AttributesEntry
+	43, // 37: berm.link.v1.DriftResponse.fields:type_name -> berm.link.v1.DriftField
+	57, // 38: berm.link.v1.DriftField.at:type_name -> google.protobuf.Timestamp
+	45, // 39: berm.link.v1.NetworkRequest.target:type_name -> berm.link.v1.Target
+	47, // 40: berm.link.v1.NetworkResponse.site:type_name -> berm.link.v1.Site
+	48, // 41: berm.link.v1.NetworkResponse.facts:type_name -> berm.link.v1.Fact
+	49, // 42: berm.link.v1.NetworkResponse.names:type_name -> berm.link.v1.NameCounts
+	56, // 43: berm.link.v1.NetworkResponse.connections:type_name -> berm.link.v1.NetworkResponse.ConnectionsEntry
+	50, // 44: berm.link.v1.NameCounts.denials:type_name -> berm.link.v1.NameDenial
+	57, // 45: berm.link.v1.NameDenial.last:type_name -> google.protobuf.Timestamp
+	46, // [46:46] is the sub-list for method output_type
+	46, // [46:46] is the sub-list for method input_type
+	46, // [46:46] is the sub-list for extension type_name
+	46, // [46:46] is the sub-list for extension extendee
+	0,  // [0:46] is the sub-list for field type_name
 }
 
 func init() { file_berm_link_v1_link_proto_init() }
@@ -3530,13 +3754,14 @@ func file_berm_link_v1_link_proto_init() {
 		(*FromRunner_Kept)(nil),
 	}
 	file_berm_link_v1_link_proto_msgTypes[37].OneofWrappers = []any{}
+	file_berm_link_v1_link_proto_msgTypes[43].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_berm_link_v1_link_proto_rawDesc), len(file_berm_link_v1_link_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   54,
+			NumMessages:   57,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

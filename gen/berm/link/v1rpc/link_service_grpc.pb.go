@@ -33,6 +33,7 @@ const (
 	LinkService_Delete_FullMethodName        = "/berm.link.v1.LinkService/Delete"
 	LinkService_SetPools_FullMethodName      = "/berm.link.v1.LinkService/SetPools"
 	LinkService_Network_FullMethodName       = "/berm.link.v1.LinkService/Network"
+	LinkService_Drift_FullMethodName         = "/berm.link.v1.LinkService/Drift"
 	LinkService_Usage_FullMethodName         = "/berm.link.v1.LinkService/Usage"
 	LinkService_Exec_FullMethodName          = "/berm.link.v1.LinkService/Exec"
 	LinkService_ReadFile_FullMethodName      = "/berm.link.v1.LinkService/ReadFile"
@@ -68,6 +69,7 @@ type LinkServiceClient interface {
 	Delete(ctx context.Context, in *v1.DeleteRequest, opts ...grpc.CallOption) (*v1.DeleteResponse, error)
 	SetPools(ctx context.Context, in *v1.SetPoolsRequest, opts ...grpc.CallOption) (*v1.SetPoolsResponse, error)
 	Network(ctx context.Context, in *v1.NetworkRequest, opts ...grpc.CallOption) (*v1.NetworkResponse, error)
+	Drift(ctx context.Context, in *v1.DriftRequest, opts ...grpc.CallOption) (*v1.DriftResponse, error)
 	Usage(ctx context.Context, in *v1.UsageRequest, opts ...grpc.CallOption) (*v1.UsageResponse, error)
 	Exec(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[v1.ExecRequest, v1.ExecResponse], error)
 	ReadFile(ctx context.Context, in *v1.ReadFileRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[v1.ReadFileResponse], error)
@@ -208,6 +210,16 @@ func (c *linkServiceClient) Network(ctx context.Context, in *v1.NetworkRequest, 
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(v1.NetworkResponse)
 	err := c.cc.Invoke(ctx, LinkService_Network_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *linkServiceClient) Drift(ctx context.Context, in *v1.DriftRequest, opts ...grpc.CallOption) (*v1.DriftResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(v1.DriftResponse)
+	err := c.cc.Invoke(ctx, LinkService_Drift_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -433,6 +445,7 @@ type LinkServiceServer interface {
 	Delete(context.Context, *v1.DeleteRequest) (*v1.DeleteResponse, error)
 	SetPools(context.Context, *v1.SetPoolsRequest) (*v1.SetPoolsResponse, error)
 	Network(context.Context, *v1.NetworkRequest) (*v1.NetworkResponse, error)
+	Drift(context.Context, *v1.DriftRequest) (*v1.DriftResponse, error)
 	Usage(context.Context, *v1.UsageRequest) (*v1.UsageResponse, error)
 	Exec(grpc.BidiStreamingServer[v1.ExecRequest, v1.ExecResponse]) error
 	ReadFile(*v1.ReadFileRequest, grpc.ServerStreamingServer[v1.ReadFileResponse]) error
@@ -489,6 +502,9 @@ func (UnimplementedLinkServiceServer) SetPools(context.Context, *v1.SetPoolsRequ
 }
 func (UnimplementedLinkServiceServer) Network(context.Context, *v1.NetworkRequest) (*v1.NetworkResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Network not implemented")
+}
+func (UnimplementedLinkServiceServer) Drift(context.Context, *v1.DriftRequest) (*v1.DriftResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Drift not implemented")
 }
 func (UnimplementedLinkServiceServer) Usage(context.Context, *v1.UsageRequest) (*v1.UsageResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Usage not implemented")
@@ -733,6 +749,24 @@ func _LinkService_Network_Handler(srv interface{}, ctx context.Context, dec func
 	return interceptor(ctx, in, info, handler)
 }
 
+func _LinkService_Drift_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(v1.DriftRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LinkServiceServer).Drift(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: LinkService_Drift_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LinkServiceServer).Drift(ctx, req.(*v1.DriftRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _LinkService_Usage_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(v1.UsageRequest)
 	if err := dec(in); err != nil {
@@ -937,6 +971,10 @@ var LinkService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Network",
 			Handler:    _LinkService_Network_Handler,
+		},
+		{
+			MethodName: "Drift",
+			Handler:    _LinkService_Drift_Handler,
 		},
 		{
 			MethodName: "Usage",
