@@ -18,10 +18,11 @@ const (
 	idlePerStream = 16
 	idlePerBytes  = 64 << 10
 	maxIdle       = 64 << 10
-	// strayPerReset is how much, headers included, may come of a stream after it was reset: what was on the way then, in frames
-	// that may be small. maxStray is how much of it can be saved up.
-	strayPerReset = 4 * streamWindow
-	maxStray      = 64 << 20
+	// strayPerStream is how much, headers included, may come of a stream after its end, in frames that may be small: what was on the
+	// way when it was reset, and what a goroutine of the peer was writing when another closed it (yamux sends that behind the close).
+	// maxStray is how much of it can be saved up.
+	strayPerStream = 4 * streamWindow
+	maxStray       = 64 << 20
 )
 
 // Types and flags of yamux frames; the frame begins with version, type, flags, stream and length.
@@ -111,13 +112,16 @@ func (g *Guard) sending(f muxFrame) error {
 		return nil
 	}
 	s.ours = s.ours || f.flags&muxFIN != 0
-	if f.flags&muxRST != 0 {
-		g.stray = min(g.stray+strayPerReset, maxStray)
-	}
+	g.over(f, s)
+	return nil
+}
+
+// over forgets a stream after its last frame.
+func (g *Guard) over(f muxFrame, s *muxSides) {
 	if f.flags&muxRST != 0 || s.ours && s.theirs {
 		delete(g.live, f.stream)
+		g.stray = min(g.stray+strayPerStream, maxStray)
 	}
-	return nil
 }
 
 // received judges a frame that came.
@@ -136,9 +140,7 @@ func (g *Guard) received(f muxFrame) error {
 	}
 	if s != nil && f.kind <= muxWindow {
 		s.theirs = s.theirs || f.flags&muxFIN != 0
-		if f.flags&muxRST != 0 || s.ours && s.theirs {
-			delete(g.live, f.stream)
-		}
+		g.over(f, s)
 	}
 	switch {
 	case g.stray < 0:

@@ -125,24 +125,44 @@ func TestGuardLetsHonestPeersBe(t *testing.T) {
 	}
 }
 
-// TestGuardAllowsForResets: what was on the way when a stream was reset is not held against the peer, what is more is.
-func TestGuardAllowsForResets(t *testing.T) {
-	g := &Guard{live: map[uint32]*muxSides{}}
-	_ = g.sending(muxFrame{kind: muxWindow, flags: muxSYN, stream: 1})
-	_ = g.sending(muxFrame{kind: muxWindow, flags: muxRST, stream: 1})
-	const small = 9
-	for n := range streamWindow / small {
-		if err := g.received(muxFrame{kind: muxData, stream: 1, length: small}); err != nil {
-			t.Fatalf("after %d bytes of a window of %d: %v", n*small, streamWindow, err)
-		}
+// TestGuardAllowsForTheEndOfStreams: what was on the way when a stream was reset, or was being written when both sides closed it, is not
+// held against the peer; what is more is.
+func TestGuardAllowsForTheEndOfStreams(t *testing.T) {
+	type frame struct {
+		ours  bool
+		flags uint16
 	}
-	var err error
-	for range strayPerReset {
-		if err = g.received(muxFrame{kind: muxData, stream: 1, length: small}); err != nil {
-			break
-		}
-	}
-	if err == nil {
-		t.Error("a stream that was reset may be written to for ever")
+	for name, end := range map[string][]frame{
+		"reset by us": {{true, muxRST}}, "reset by the peer": {{false, muxRST}},
+		"closed by us first": {{true, muxFIN}, {false, muxFIN}}, "closed by the peer first": {{false, muxFIN}, {true, muxFIN}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := &Guard{live: map[uint32]*muxSides{}}
+			_ = g.sending(muxFrame{kind: muxWindow, flags: muxSYN, stream: 1})
+			for _, f := range end {
+				judge := g.received
+				if f.ours {
+					judge = g.sending
+				}
+				if err := judge(muxFrame{kind: muxWindow, flags: f.flags, stream: 1}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			const small = 9
+			for n := range streamWindow / small {
+				if err := g.received(muxFrame{kind: muxData, stream: 1, length: small}); err != nil {
+					t.Fatalf("after %d bytes of a window of %d: %v", n*small, streamWindow, err)
+				}
+			}
+			var err error
+			for range strayPerStream {
+				if err = g.received(muxFrame{kind: muxData, stream: 1, length: small}); err != nil {
+					break
+				}
+			}
+			if err == nil {
+				t.Error("a stream that ended may be written to for ever")
+			}
+		})
 	}
 }
