@@ -44,11 +44,11 @@ func tlsConfig(cfg Config) (*tls.Config, error) {
 	if cfg.TLSCert == "" {
 		return nil, nil //nolint:nilnil // plain text is what was asked for
 	}
-	cert, err := tls.LoadX509KeyPair(cfg.TLSCert, cfg.TLSKey)
+	cert, err := loadCertificate(cfg.TLSCert, cfg.TLSKey, certificateCheck, cfg.Logger)
 	if err != nil {
-		return nil, fault.Invalidf("TLS", "cannot use the certificate %s with the key %s: %v", cfg.TLSCert, cfg.TLSKey, err)
+		return nil, err
 	}
-	return &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}, nil
+	return &tls.Config{GetCertificate: cert.get, MinVersion: tls.VersionTLS12}, nil
 }
 
 func listen(ctx context.Context, flag, address string) (net.Listener, error) {

@@ -48,10 +48,10 @@ func Run(ctx context.Context, cfg Config) error {
 	if err := cfg.check(); err != nil {
 		return err
 	}
-	a := &app{cfg: cfg, log: cfg.Logger}
-	if a.log == nil {
-		a.log = slog.New(slog.DiscardHandler)
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
+	a := &app{cfg: cfg, log: cfg.Logger}
 	stopTracing, err := otlp.Start(ctx, "berm", cfg.Version, a.log)
 	if err != nil {
 		return err

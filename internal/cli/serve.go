@@ -65,7 +65,7 @@ cluster.`,
 	f.StringVar(&cfg.DataDir, "data", "", "data directory (default: the XDG state directory)")
 	f.StringVar(&cfg.Listen, "listen", config.DefaultListen, "HOST:PORT for REST and gRPC; port 0 takes a free one")
 	f.StringVar(&cfg.GRPCListen, "grpc-listen", "", "HOST:PORT of a second, native gRPC listener, for heavy clients")
-	f.StringVar(&cfg.TLSCert, "tls-cert", "", "PEM certificate; with --tls-key the port speaks TLS")
+	f.StringVar(&cfg.TLSCert, "tls-cert", "", "PEM certificate; with --tls-key the port speaks TLS; both files are read again when they change")
 	f.StringVar(&cfg.TLSKey, "tls-key", "", "PEM key of the certificate")
 	f.StringVar(&cfg.Database, "db", "", "postgres://… URL (default: SQLite in the data directory)")
 	f.StringArrayVar(&runners, "runner", nil, "embedded runner NAME[=ZONE], repeatable (default local=local)")
