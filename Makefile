@@ -51,9 +51,10 @@ crash: deps-test build ## kill the server at every failpoint
 pods: ## submit every golden pod to a real API server, dry run
 	test/cluster/dryrun.sh
 
-kube: deps-kube build ## the Kubernetes backend against a real node, and runners on two clusters
+kube: deps-kube build ## the Kubernetes backend against a real node, runners on two clusters, and the walk-through of docs/kubernetes.md
 	test/cluster/kube.sh
 	test/cluster/runners.sh
+	test/cluster/install.sh
 
 generate: ## everything that is generated: gen/, docs/fields.md, goldens of generated text
 	PATH="$(TOOLS):$$PATH" script/generate

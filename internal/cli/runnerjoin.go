@@ -3,25 +3,48 @@ package cli
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/bermhq/berm/deploy"
 	bermv1 "github.com/bermhq/berm/gen/berm/v1"
 	"github.com/bermhq/berm/internal/client"
+	"github.com/bermhq/berm/internal/core/fault"
 )
 
+// What --format takes.
+const (
+	joinCommand  = "command"
+	joinHelm     = "helm"
+	joinManifest = "manifest"
+)
+
+// joining is what `berm runner join` can be told.
+type joining struct {
+	format, image, gateway, network string
+	expires                         time.Duration
+}
+
 func (s *session) runnerJoinCmd() *cobra.Command {
-	var expires time.Duration
+	var in joining
 	c := s.outputFlag(&cobra.Command{
-		Use: "join RUNNER-ID", Aliases: []string{"token"}, Short: "Make a token that lets another machine be a runner, and print the command for it",
+		Use: "join RUNNER-ID", Aliases: []string{"token"}, Short: "Make a token that lets a machine or a cluster be a runner, and print the command for it",
+		Long: `Make a token, and print what makes a machine or a cluster the runner: with --format command the command for a machine, with
+--format helm that for a cluster, with --format manifest the objects for kubectl apply -f -. A token is good for one use.`,
 		Args: args(1, 1, "the id of a runner"),
 		RunE: s.with(func(ctx context.Context, c *client.Client, a []string) error {
+			to, err := in.check(s.output, c)
+			if err != nil {
+				return err
+			}
 			req := &bermv1.CreateEnrolmentRequest{Runner: a[0]}
-			if expires != 0 {
-				seconds, err := wholeSeconds("--expires-in", expires)
+			if in.expires != 0 {
+				seconds, err := wholeSeconds("--expires-in", in.expires)
 				if err != nil {
 					return err
 				}
@@ -34,14 +57,67 @@ func (s *session) runnerJoinCmd() *cobra.Command {
 			if s.output != "table" {
 				return s.emit(resp, nil)
 			}
-			fmt.Fprintf(s.Out, "berm runner --gateway %s --token %s\n", c.URL(), resp.GetToken())
-			fmt.Fprintf(s.Err, "Run it as root on the other machine. The token is good for one use, until %s.\n", clock(resp.GetExpiresAt()))
-			if strings.HasPrefix(c.URL(), "http://") {
-				fmt.Fprintln(s.Err, "The server speaks plain text: another machine connects to https:// only, unless it is told --plain-text.")
-			}
-			return nil
+			to.Token = resp.GetToken()
+			return s.printJoin(in.format, to, resp)
 		}),
 	})
-	c.Flags().DurationVar(&expires, "expires-in", 0, "time until the token expires, at most a day (default 1h)")
+	f := c.Flags()
+	f.DurationVar(&in.expires, "expires-in", 0, "time until the token expires, at most a day (default 1h)")
+	f.StringVar(&in.format, "format", joinCommand, "what is printed: "+strings.Join([]string{joinCommand, joinHelm, joinManifest}, ", "))
+	f.StringVar(&in.image, "image", "", "Berm's image, as the nodes of the cluster pull it; for --format helm and manifest")
+	f.StringVar(&in.network, "kube-network", "", "what --kube-network of the runner is to be; for --format helm and manifest (default "+networkRefused+")")
+	f.StringVar(&in.gateway, "gateway", "", "https://HOST:PORT of the server, as the runner reaches it (default: as it is reached from here)")
 	return c
+}
+
+// check finds what is wrong before a token is made, and says what the runner is told.
+func (j *joining) check(output string, c *client.Client) (deploy.Runner, error) {
+	to := deploy.Runner{Image: j.image, Gateway: first(j.gateway, c.URL()), Network: j.network}
+	switch {
+	case j.format != joinCommand && j.format != joinHelm && j.format != joinManifest:
+		return to, fault.Invalidf("USAGE", "unknown format %q", j.format).WithHint("Use %s, %s or %s.", joinCommand, joinHelm, joinManifest)
+	case j.format == joinCommand && j.image+j.network != "":
+		return to, fault.Invalidf("USAGE", "--image and --kube-network go with --format %s and %s", joinHelm, joinManifest)
+	case j.format == joinCommand:
+		return to, nil
+	case output != "table":
+		return to, fault.Invalidf("USAGE", "--format %s and -o %s exclude each other", j.format, output)
+	}
+	if _, err := (&kubeFlags{network: first(j.network, networkRefused)}).read(); err != nil {
+		return to, err
+	}
+	if err := to.Check(); err != nil || c.CAFile() == "" {
+		return to, err
+	}
+	raw, err := os.ReadFile(c.CAFile())
+	if err != nil {
+		return to, unreadable(c.CAFile(), err)
+	}
+	to.CA = string(raw)
+	to.CAFile, err = filepath.Abs(c.CAFile())
+	return to, err
+}
+
+// printJoin prints what is to be run on standard output, and what a person wants to know on the other.
+func (s *session) printJoin(format string, to deploy.Runner, resp *bermv1.CreateEnrolmentResponse) error {
+	where := "as root on the other machine"
+	switch format {
+	case joinCommand:
+		fmt.Fprintf(s.Out, "berm runner --gateway %s --token %s\n", to.Gateway, to.Token)
+	case joinHelm:
+		where = "in a clone of Berm's repository, with the kubeconfig of the cluster"
+		fmt.Fprintln(s.Out, to.Helm())
+	case joinManifest:
+		where = "through kubectl apply -f -, with the kubeconfig of the cluster"
+		text, err := to.Manifest()
+		if err != nil {
+			return err
+		}
+		fmt.Fprint(s.Out, text)
+	}
+	fmt.Fprintf(s.Err, "Run it %s. The token is good for one use, until %s.\n", where, clock(resp.GetExpiresAt()))
+	if strings.HasPrefix(to.Gateway, "http://") {
+		fmt.Fprintln(s.Err, "The server speaks plain text: another machine connects to https:// only, unless it is told --plain-text.")
+	}
+	return nil
 }

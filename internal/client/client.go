@@ -62,6 +62,7 @@ type Config struct {
 type Client struct {
 	base  string
 	token string
+	ca    string
 	http  *http.Client
 	conn  *grpc.ClientConn
 }
@@ -80,7 +81,7 @@ func New(cfg Config) (*Client, error) {
 	if u.Scheme == "https" {
 		creds = credentials.NewTLS(tlsConfig)
 	}
-	c := &Client{base: u.Scheme + "://" + u.Host, token: cfg.Token}
+	c := &Client{base: u.Scheme + "://" + u.Host, token: cfg.Token, ca: cfg.CAFile}
 	c.http = &http.Client{Transport: &http.Transport{
 		TLSClientConfig: tlsConfig, ForceAttemptHTTP2: true, DialContext: (&net.Dialer{Timeout: connectTimeout}).DialContext,
 	}}
@@ -125,6 +126,9 @@ func (c *Client) Close() error {
 
 // URL returns the server's address.
 func (c *Client) URL() string { return c.base }
+
+// CAFile returns the file of the authorities that are trusted in place of the system's, "" for none.
+func (c *Client) CAFile() string { return c.ca }
 
 // Gateway is the published data plane.
 func (c *Client) Gateway() v1beta2rpc.GatewayServiceClient {

@@ -63,12 +63,13 @@ pod() { on "$1" k get pods -A -l "berm.dev/sandbox-id=$2" -o json | jq -r ".item
 install -m 755 "$BERM" "$WORK/berm"; BERM=$WORK/berm; chmod 755 "$WORK"
 account() { # CLUSTER
   local kubeconfig=$WORK/$1.kubeconfig
-  on "$1" k apply -f "$here/runner-rbac.yaml" >/dev/null
+  on "$1" k create namespace berm >/dev/null
+  on "$1" k apply -f "$root/deploy/manifests/runner-account.yaml" >/dev/null
   install -m 644 "$(state_of "$1")/tls.crt" "$kubeconfig.crt"
   cat >"$kubeconfig" <<Y
 {apiVersion: v1, kind: Config, current-context: runner, contexts: [{name: runner, context: {cluster: c, user: runner}}],
  clusters: [{name: c, cluster: {server: "https://127.0.0.1:6443", certificate-authority: "$kubeconfig.crt"}}],
- users: [{name: runner, user: {token: "$(on "$1" k create token runner -n berm --duration 1h)"}}]}
+ users: [{name: runner, user: {token: "$(on "$1" k create token berm-runner -n berm --duration 1h)"}}]}
 Y
   chmod 644 "$kubeconfig"
 }

@@ -1,0 +1,109 @@
+#!/usr/bin/env bash
+# The walk-through of docs/kubernetes.md, command by command, on a real node: from nothing to a running sandbox, and back to nothing.
+# What is run is read from the page; what is different here is in `here_it_is`, and nowhere else. Needs root, for a network namespace.
+# Ends with `N passed, N failed`.
+set -uo pipefail
+here=$(cd "$(dirname "$0")" && pwd) root=$(cd "$here/../.." && pwd)
+[ "$(id -u)" = 0 ] || { echo "install.sh needs root"; exit 1; }
+export BERM_CLUSTER=${BERM_CLUSTER:-install-$$}
+state=${TMPDIR:-/tmp}/berm-cluster-$BERM_CLUSTER
+page=$root/docs/kubernetes.md
+# How long a part of the page may take.
+part_seconds=600
+
+if [ -z "${BERM_INSIDE:-}" ]; then # the cluster, and the rest of this in its network
+  helm=$("$root/script/tools" path helm) || exit 1
+  trap 'code=$?; [ -n "${BERM_CLUSTER_KEEP:-}" ] || "$here/cluster" down; exit $code' EXIT
+  [ -e "$state" ] || "$here/cluster" up services || exit 1
+  BERM_INSIDE=1 PATH=$helm:$root/bin:$PATH "$here/cluster" in "$here/install.sh"
+  exit
+fi
+
+. "$here/lib.sh"
+work=$(mktemp -d "${TMPDIR:-/tmp}/berm-install.XXXXXX")
+# Nothing of the user's: no context, no server that runs, no repository of charts.
+export HOME=$work XDG_CONFIG_HOME=$work/config XDG_STATE_HOME=$work/state XDG_CACHE_HOME=$work/cache XDG_DATA_HOME=$work/share
+passed=0 failed=0
+finish() {
+  local code=$? pod
+  if [ $code -ne 0 ]; then
+    kubectl get pods,pvc,events -A 2>&1 | tail -n 40
+    for pod in berm-gateway-0 berm-runner-0; do echo "--- $pod"; kubectl logs -n berm $pod --tail 15 2>&1; done
+  fi
+  [ ! -s "$work/forward.pid" ] || kill "$(cat "$work/forward.pid")" 2>/dev/null
+  rm -rf "$work"
+}
+trap finish EXIT
+check() { # NAME WANT GOT
+  if [ "$2" = "$3" ]; then passed=$((passed + 1)); echo "ok      $1"
+  else failed=$((failed + 1)); echo "FAILED  $1"; diff <(echo "$2") <(echo "$3") | head -n 20 | sed 's/^/        /'; fi
+}
+at_last() { # WANT CMD...: what CMD prints, once it prints WANT
+  local want=$1 got= i; shift
+  for ((i = 0; i < 600; i++)); do got=$("$@" 2>/dev/null); [ "$got" = "$want" ] && break; sleep 0.1; done
+  echo "$got"
+}
+
+# --- what the page presupposes: volumes, and an image that the node can have
+for n in 1 2; do
+  install -d -m 755 "$state/volume$n"
+  kubectl apply -f - >/dev/null <<Y || exit 1
+{apiVersion: v1, kind: PersistentVolume, metadata: {name: volume$n}, spec: {capacity: {storage: 10Gi}, accessModes: [ReadWriteOnce],
+ local: {path: "$state/volume$n"}, nodeAffinity: {required: {nodeSelectorTerms: [{matchExpressions: [{key: kubernetes.io/hostname, operator: In, values: [n1]}]}]}}}}
+Y
+done
+build_tools "$work/tools"
+"$here/cluster" image docker.io/library/busybox:1.37 "$work/tools" /bin/sh || exit 1
+
+# here_it_is makes of the page's commands those of this place. There is no registry: what is pushed goes to the node. There is no name
+# server: the runner is told the address of the server. What stays in the background is ended.
+here_it_is() {
+  local alias='--set hostAliases[0].hostnames[0]=berm-gateway.berm.svc --set hostAliases[0].ip=$(kubectl get service -n berm berm-gateway -o "jsonpath={.spec.clusterIP}")'
+  sed -E -e "s|^crane push ([^ ]+) .*|$here/cluster load \1|" \
+    -e "s#^(berm runner join .*) \| sh\$#\1 | sed 's|\$| $alias|' | sh#" \
+    -e "s#^(kubectl port-forward .*) &\$#\1 \& echo \$! >$work/forward.pid#"
+}
+# steps PART: the commands of a part of the walk-through: before the heading that takes it all away again, or after it.
+steps() {
+  awk -v want="$1" '/^## /{on = ($0 == "## From nothing to a running sandbox"); part = 1} /^### /{part = 2}
+    /^```/{block = (on && part == want && $0 == "```sh"); next} block' "$page" | here_it_is
+}
+# follow PART: run it as one script. It goes on with the variables of the part before.
+follow() {
+  { echo 'set -euo pipefail; [ ! -e variables ] || . ./variables'; steps "$1"; echo 'declare -p BERM_URL BERM_CA_FILE BERM_TOKEN ID >variables'; } >"part$1.sh"
+  timeout $part_seconds bash -x "part$1.sh" >"part$1.out" 2>"part$1.err" </dev/null
+  local code=$?
+  [ $code -eq 0 ] || { echo "the page fails here ($code):"; tail -n 15 "part$1.err" "part$1.out"; }
+  check "part $1 of the page" 0 $code
+  [ $code -eq 0 ] || exit 1
+}
+ln -s "$root/deploy" "$work/deploy"; cd "$work" || exit 1
+check "the page has commands" "yes yes" "$([ "$(steps 1 | wc -l)" -gt 20 ] && echo yes) $([ "$(steps 2 | wc -l)" -gt 3 ] && echo yes)"
+follow 1
+. ./variables
+check "the sandbox's output" 1 "$(grep -cx "hello from a pod" part1.out)"
+check "a command in the sandbox" 1 "$(grep -cxF "$(kubectl get pods -A -l "berm.dev/sandbox-id=$ID" -o 'jsonpath={.items[0].metadata.name}')" part1.out)"
+check "explain says where its image is from" "profile profile agent" "$(berm explain "$ID" -o json | jq -r '.fields[] | select(.path == "container_image") | "\(.layer) \(.object)"')"
+check "it is a pod of the profile's namespace" sandboxes "$(kubectl get pods -A -l "berm.dev/sandbox-id=$ID" -o 'jsonpath={.items[0].metadata.namespace}')"
+
+# --- what the page says beside its commands
+check "the namespace takes restricted pods alone" restricted "$(kubectl get namespace berm -o 'jsonpath={.metadata.labels.pod-security\.kubernetes\.io/enforce}')"
+kubectl delete secret -n berm berm-runner-token >/dev/null
+kubectl delete pod -n berm berm-runner-0 berm-gateway-0 >/dev/null
+# The way to a pod ends with the pod, and there is none to one that is not there yet.
+still() {
+  kill -0 "$(cat forward.pid)" 2>/dev/null || { kubectl port-forward -n berm service/berm-gateway 7070 >port-forward.log 2>&1 & echo $! >forward.pid; }
+  berm exec "$ID" -- echo still
+}
+check "server and runner come back, the runner without its token" still "$(at_last still still)"
+for file in "$root"/deploy/manifests/*.yaml; do
+  check "$(basename "$file"), as an API server takes it" "" "$(sed 's/namespace: berm$/namespace: default/' "$file" | kubectl apply --server-side --force-conflicts --dry-run=server --validate=strict -n default -f - 2>&1 >/dev/null)"
+done
+refused=$(helm template berm-runner deploy/helm/berm-runner --set image=a,gateway.url=http://a:1,replicas=2 2>&1)
+check "the chart refuses what it does not know, and plain text" 2 "$(grep -c "additional properties 'replicas' not allowed\|'http://a:1' does not match" <<<"$refused")"
+
+follow 2
+check "nothing is left" "" "$(kubectl get all,pvc,secrets,configmaps,networkpolicies,serviceaccounts,roles,rolebindings -A -l app.kubernetes.io/part-of=berm -o name; kubectl get clusterroles,clusterrolebindings -o name | grep berm; kubectl get namespaces -o name | grep -E 'berm|sandboxes')"
+
+echo "$passed passed, $failed failed"
+[ $failed -eq 0 ]
