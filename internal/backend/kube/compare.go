@@ -60,7 +60,7 @@ func (c *comparison) value(path string, submitted, held any) {
 }
 
 // ours are annotations that are put on what was submitted, about it.
-var ours = []string{"metadata.annotations." + AnnotationSubmitted, "metadata.annotations." + AnnotationSubmittedAt}
+var ours = []string{"metadata.annotations." + AnnotationSubmitted, "metadata.annotations." + AnnotationSubmittedAt, "metadata.annotations." + AnnotationTrace}
 
 func (c *comparison) fields(path string, a, b map[string]any) {
 	names := maps.Clone(a)

@@ -28,7 +28,7 @@ func TestComparePods(t *testing.T) {
 			"tolerations": [{"key": "gpu", "operator": "Exists"}],
 			"automountServiceAccountToken": false}}`)
 	held := object(t, `{"metadata": {"name": "p", "uid": "u", "labels": {"app": "b"},
-			"annotations": {"note": "n", "berm.dev/submitted": "z", "berm.dev/submitted-at": "z", "seen": "yes"},
+			"annotations": {"note": "n", "berm.dev/submitted": "z", "berm.dev/submitted-at": "z", "berm.dev/traceparent": "z", "seen": "yes"},
 			"managedFields": [
 				{"manager": "berm", "operation": "Apply", "time": "2026-01-01T00:00:00Z", "fieldsV1": {
 					"f:metadata": {"f:labels": {"f:app": {}}},
