@@ -18,6 +18,7 @@ import (
 
 	"github.com/bermhq/berm/internal/backend/local/network/networktest"
 	"github.com/bermhq/berm/internal/core/egress"
+	"github.com/bermhq/berm/internal/nft"
 )
 
 // TestSource: nothing leaves with an address that is not the sandbox's own: not a neighbour's, not the gateway's, not one outside.
@@ -206,8 +207,8 @@ func TestOthersTranslation(t *testing.T) {
 	for service, endpoint := range map[string]string{"10.96.0.1": "1.1.1.1", "1.2.3.4": "10.0.0.1"} {
 		from, to := netip.MustParseAddr(service).AsSlice(), netip.MustParseAddr(endpoint).AsSlice()
 		conn.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: []expr.Any{
-			destination(false, reg1), equal(from), &expr.Immediate{Register: reg1, Data: to},
-			&expr.NAT{Type: expr.NATTypeDestNAT, Family: unix.NFPROTO_IPV4, RegAddrMin: reg1},
+			nft.Destination(false, nft.Reg1), nft.Equal(from), &expr.Immediate{Register: nft.Reg1, Data: to},
+			&expr.NAT{Type: expr.NATTypeDestNAT, Family: unix.NFPROTO_IPV4, RegAddrMin: nft.Reg1},
 		}})
 	}
 	if err := conn.Flush(); err != nil {

@@ -8,6 +8,8 @@ import (
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
+
+	"github.com/bermhq/berm/internal/nft"
 )
 
 // shared is a policy chain in the kernel, and how many sandboxes have it. Those of nobody stay for a while: the next sandbox
@@ -133,7 +135,7 @@ func (n *Network) change(g *guest, old chains) (err error) {
 	if err := n.addChains(g); err != nil {
 		return err
 	}
-	link := ifname(n.link(g.slot))
+	link := nft.IfName(n.link(g.slot))
 	del := []nftables.SetElement{{Key: link, VerdictData: &expr.Verdict{Kind: expr.VerdictGoto, Chain: old.policy}}}
 	add := []nftables.SetElement{{Key: link, VerdictData: &expr.Verdict{Kind: expr.VerdictGoto, Chain: g.chains.policy}}}
 	err = errors.Join(n.k.conn.SetDeleteElements(n.k.sets.policy, del), n.k.conn.SetAddElements(n.k.sets.policy, add))
@@ -168,7 +170,7 @@ func (k *kernel) delGuest(g *guest) error { return k.eachElement(g, k.conn.SetDe
 
 // eachElement calls change with each element that a guest has in sets and maps.
 func (k *kernel) eachElement(g *guest, change func(*nftables.Set, []nftables.SetElement) error) error {
-	link := ifname(k.link(g.slot))
+	link := nft.IfName(k.link(g.slot))
 	var errs []error
 	one := func(s *nftables.Set, e nftables.SetElement) {
 		if s != nil {
@@ -232,7 +234,7 @@ const attempts = 5
 
 func (k *kernel) forgetOnce(link string, addr4, addr6 []byte) error {
 	found := false
-	for s, prefix := range map[*nftables.Set][]byte{k.sets.denied: ifname(link), k.sets.counted: ifname(link), k.sets.asked: ifname(link), k.sets.pace: ifname(link), k.sets.begun: ifname(link), k.sets.pins4: addr4, k.sets.pins6: addr6} {
+	for s, prefix := range map[*nftables.Set][]byte{k.sets.denied: nft.IfName(link), k.sets.counted: nft.IfName(link), k.sets.asked: nft.IfName(link), k.sets.pace: nft.IfName(link), k.sets.begun: nft.IfName(link), k.sets.pins4: addr4, k.sets.pins6: addr6} {
 		if len(prefix) == 0 {
 			continue
 		}
@@ -272,7 +274,7 @@ func (n *Network) Denied(id string) (map[Reason]uint64, error) {
 	if !ok {
 		return nil, nil
 	}
-	elements, err := n.k.elements(n.k.sets.denied, ifname(n.link(g.slot)))
+	elements, err := n.k.elements(n.k.sets.denied, nft.IfName(n.link(g.slot)))
 	if err != nil {
 		return nil, err
 	}

@@ -16,6 +16,7 @@ import (
 
 	specpb "github.com/bermhq/berm/gen/berm/spec"
 	"github.com/bermhq/berm/internal/backend/local/network/networktest"
+	"github.com/bermhq/berm/internal/nft"
 )
 
 func listing(patterns ...string) *specpb.EgressMode {
@@ -112,7 +113,7 @@ func TestRestartForgetsNames(t *testing.T) {
 	n.kill()
 	n.k.conn.DelTable(n.k.t)
 	n.k.conn.AddTable(n.k.t)
-	up := []nftables.SetElement{{Key: ifname(networktest.Uplink)}}
+	up := []nftables.SetElement{{Key: nft.IfName(networktest.Uplink)}}
 	if err := errors.Join(n.k.addSet(n.k.sets.opened4, up), n.k.addSet(n.k.sets.opened6, up), n.k.commit()); err != nil {
 		t.Fatal(err)
 	}
@@ -201,7 +202,7 @@ func TestOthersErrors(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	message := slices.Concat([]byte{3, 3, 0, 0, 0, 0, 0, 0}, head, big16(from.Port()), big16(to.Port()), []byte{0, 13, 0, 0})
+	message := slices.Concat([]byte{3, 3, 0, 0, 0, 0, 0, 0}, head, nft.Big16(from.Port()), nft.Big16(to.Port()), []byte{0, 13, 0, 0})
 	sum := checksum(message)
 	message[2], message[3] = byte(sum>>8), byte(sum)
 	networktest.SendRaw(t, a.Namespace, a.Addr4, from.Addr(), unix.IPPROTO_ICMP, message)

@@ -15,6 +15,7 @@ import (
 	"github.com/bermhq/berm/internal/core/egress"
 	"github.com/bermhq/berm/internal/core/fault"
 	"github.com/bermhq/berm/internal/failpoint"
+	"github.com/bermhq/berm/internal/nft"
 )
 
 // Network is the network of the sandboxes of one backend. Its methods may be called at the same time.
@@ -30,7 +31,7 @@ type Network struct {
 	stop     func()
 	// six says that the machine can forward IPv6.
 	six bool
-	// lookEvery and hearBytes are lookEvery and socketBytes, but in tests. missed counts how often more was told than hearBytes had
+	// lookEvery and hearBytes are lookEvery and nft.SocketBytes, but in tests. missed counts how often more was told than hearBytes had
 	// room for.
 	lookEvery time.Duration
 	hearBytes int
@@ -82,7 +83,7 @@ func Open(cfg Config) (*Network, error) {
 		return nil, err
 	}
 	n := &Network{
-		names: newNames(cfg.Name, cfg.Dir), cfg: cfg, log: cfg.Logger, lookEvery: lookEvery, hearBytes: socketBytes, nat64: cfg.NAT64,
+		names: newNames(cfg.Name, cfg.Dir), cfg: cfg, log: cfg.Logger, lookEvery: lookEvery, hearBytes: nft.SocketBytes, nat64: cfg.NAT64,
 		guests: map[string]*guest{}, byAddr: map[netip.Addr]*guest{}, chains: map[string]*shared{}, scopes: map[string]map[*guest]bool{},
 	}
 	n.ctx, n.cancel = context.WithCancel(context.Background())

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/bermhq/berm/internal/core/egress"
+	"github.com/bermhq/berm/internal/nft"
 )
 
 // chains are the two chains that a policy becomes, and the sets of its scope.
@@ -56,44 +57,44 @@ func (k *kernel) transcribe(p *egress.Policy, c chains) error {
 	named := false
 	for i := range p.Rules {
 		r := &p.Rules[i]
-		verdict := goTo(reasonOf(r).chain())
+		verdict := nft.GoTo(reasonOf(r).chain())
 		if r.Allow {
-			verdict = goTo(chainAllowed)
+			verdict = nft.GoTo(chainAllowed)
 		}
 		switch r.Kind {
 		case egress.KindResolver:
 			for _, gw := range k.gateways() {
 				for _, proto := range transports() {
-					k.rule(c.policy, at(gw), protocol(proto), port(), equal(big16(egress.PortDNS)), goTo(chainAsked))
+					k.rule(c.policy, nft.At(gw), nft.Protocol(proto), nft.Port(), nft.Equal(nft.Big16(egress.PortDNS)), nft.GoTo(chainAsked))
 				}
 			}
 		case egress.KindPorts:
 			for _, n := range r.Ports {
 				for _, proto := range transports() {
-					k.rule(c.policy, protocol(proto), port(), equal(big16(n)), verdict)
+					k.rule(c.policy, nft.Protocol(proto), nft.Port(), nft.Equal(nft.Big16(n)), verdict)
 				}
 			}
 		case egress.KindProtocols:
-			k.rule(c.policy, jump(chainOther))
+			k.rule(c.policy, nft.Jump(chainOther))
 		case egress.KindRanges:
 			if err := k.ranges(c.policy, r.Ranges, verdict); err != nil {
 				return err
 			}
 		case egress.KindScope:
-			k.rule(c.policy, family(false), destination(false, reg1), lookup(c.scope4), verdict)
-			k.rule(c.policy, family(true), destination(true, reg1), lookup(c.scope6), verdict)
+			k.rule(c.policy, nft.Family(false), nft.Destination(false, nft.Reg1), nft.Lookup(c.scope4), verdict)
+			k.rule(c.policy, nft.Family(true), nft.Destination(true, nft.Reg1), nft.Lookup(c.scope6), verdict)
 		case egress.KindName:
 			if named { // All names of a policy follow each other, and what was answered for any of them is in one set.
 				continue
 			}
 			named = true
-			k.rule(c.policy, family(false), source(false, reg32(0)), destination(false, reg32(1)), lookup(k.sets.pins4), verdict)
-			k.rule(c.policy, family(true), source(true, reg1), destination(true, reg2), lookup(k.sets.pins6), verdict)
+			k.rule(c.policy, nft.Family(false), nft.Source(false, nft.Reg32(0)), nft.Destination(false, nft.Reg32(1)), nft.Lookup(k.sets.pins4), verdict)
+			k.rule(c.policy, nft.Family(true), nft.Source(true, nft.Reg1), nft.Destination(true, nft.Reg2), nft.Lookup(k.sets.pins6), verdict)
 		case egress.KindAny:
 			k.rule(c.policy, verdict)
 		}
 	}
-	k.rule(c.policy, goTo(Reason(egress.KindAny).chain())) // Never reached: the last rule of a policy matches everything.
+	k.rule(c.policy, nft.GoTo(Reason(egress.KindAny).chain())) // Never reached: the last rule of a policy matches everything.
 	return k.opens(p, c.machine)
 }
 
@@ -106,7 +107,7 @@ func (k *kernel) opens(p *egress.Policy, chain string) error {
 	}
 	k.chain(chain)
 	own, _ := p.Opened()
-	return k.ranges(chain, own.Prefixes(), accept())
+	return k.ranges(chain, own.Prefixes(), nft.Accept())
 }
 
 // ranges adds a rule for each family that destinations in some ranges have.
@@ -120,15 +121,15 @@ func (k *kernel) ranges(chain string, ranges []netip.Prefix, verdict any) error 
 		return err
 	}
 	for _, six := range []bool{false, true} {
-		elements := intervals(merged, six)
+		elements := nft.Intervals(merged, six)
 		if len(elements) == 0 {
 			continue
 		}
-		s := &nftables.Set{Table: k.t, Anonymous: true, Constant: true, Interval: true, KeyType: addrType(six)}
+		s := &nftables.Set{Table: k.t, Anonymous: true, Constant: true, Interval: true, KeyType: nft.AddrType(six)}
 		if err := k.addSet(s, elements); err != nil {
 			return err
 		}
-		k.rule(chain, family(six), destination(six, reg1), lookup(s), verdict)
+		k.rule(chain, nft.Family(six), nft.Destination(six, nft.Reg1), nft.Lookup(s), verdict)
 	}
 	return nil
 }

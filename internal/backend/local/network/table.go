@@ -8,8 +8,9 @@ import (
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
-	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/bermhq/berm/internal/nft"
 )
 
 // kernel writes this backend's rules. All of them are in one table, which nobody else's rules refer to.
@@ -86,7 +87,7 @@ const (
 const deniedSlots = 1 << 16
 
 func newKernel(n names, b block, c *Config) (*kernel, error) {
-	conn, err := nftables.New(nftables.WithSockOptions(roomy))
+	conn, err := nft.Open()
 	if err != nil {
 		return nil, err
 	}
@@ -119,13 +120,6 @@ func newKernel(n names, b block, c *Config) (*kernel, error) {
 		opened4: set("opened4", link), opened6: set("opened6", link), guarded4: set("guarded4", link), guarded6: set("guarded6", link),
 	}
 	return k, nil
-}
-
-// socketBytes is the size of the buffers between here and the kernel: each rule of a step is answered, and all steps are whole.
-const socketBytes = 8 << 20
-
-func roomy(c *netlink.Conn) error {
-	return errors.Join(c.SetReadBuffer(socketBytes), c.SetWriteBuffer(socketBytes))
 }
 
 func (s *sets) all() []*nftables.Set {
@@ -172,7 +166,7 @@ func (k *kernel) dropOn(err *error) {
 	if *err == nil {
 		return
 	}
-	if conn, e := nftables.New(nftables.WithSockOptions(roomy)); e == nil { // Nothing is opened before there is something to say.
+	if conn, e := nft.Open(); e == nil { // Nothing is opened before there is something to say.
 		k.conn = conn
 	}
 }
@@ -197,7 +191,7 @@ func (k *kernel) base(name string, typ nftables.ChainType, hook *nftables.ChainH
 
 // rule adds a rule at the end of a chain.
 func (k *kernel) rule(chain string, parts ...any) {
-	k.conn.AddRule(&nftables.Rule{Table: k.t, Chain: &nftables.Chain{Name: chain, Table: k.t}, Exprs: all(parts...)})
+	k.conn.AddRule(&nftables.Rule{Table: k.t, Chain: &nftables.Chain{Name: chain, Table: k.t}, Exprs: nft.All(parts...)})
 }
 
 // beforeTranslation is a priority after that of connection tracking and before that of any translation of destinations:
@@ -208,85 +202,85 @@ const beforeTranslation = -150
 func (k *kernel) hooks() {
 	guests := k.guest()
 	pre := k.base("prerouting", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, beforeTranslation)
-	k.rule(pre, from(guests), goTo(chainFrom))
+	k.rule(pre, nft.From(guests), nft.GoTo(chainFrom))
 
 	input := k.base("input", nftables.ChainTypeFilter, nftables.ChainHookInput, 0)
-	k.rule(input, from(guests), goTo(chainInput))
+	k.rule(input, nft.From(guests), nft.GoTo(chainInput))
 	for _, gw := range k.gateways() {
-		k.rule(input, at(gw), drop())
+		k.rule(input, nft.At(gw), nft.Drop())
 	}
 
 	forward := k.base("forward", nftables.ChainTypeFilter, nftables.ChainHookForward, 0)
-	k.rule(forward, from(guests), accept()) // Decided above.
-	k.rule(forward, to(guests), goTo(chainTo))
+	k.rule(forward, nft.From(guests), nft.Accept()) // Decided above.
+	k.rule(forward, nft.To(guests), nft.GoTo(chainTo))
 	k.guard(forward, false, k.sets.guarded4)
 	k.guard(forward, true, k.sets.guarded6)
 
 	post := k.base("postrouting", nftables.ChainTypeNAT, nftables.ChainHookPostrouting, 100)
-	k.rule(post, within(k.Range4), notTo(guests), &expr.Masq{})
+	k.rule(post, nft.Within(k.Range4), nft.NotTo(guests), &expr.Masq{})
 	if k.six() {
-		k.rule(post, within(k.Range6), notTo(guests), &expr.Masq{})
+		k.rule(post, nft.Within(k.Range6), nft.NotTo(guests), &expr.Masq{})
 	}
 }
 
 // guard drops what is not part of a connection, from links of a set to anywhere.
 func (k *kernel) guard(chain string, six bool, links *nftables.Set) {
-	unasked := state(expr.CtStateBitNEW | expr.CtStateBitINVALID | expr.CtStateBitUNTRACKED)
-	k.rule(chain, family(six), meta(expr.MetaKeyIIFNAME), lookup(links), unasked, drop())
+	unasked := nft.State(expr.CtStateBitNEW | expr.CtStateBitINVALID | expr.CtStateBitUNTRACKED)
+	k.rule(chain, nft.Family(six), nft.Meta(expr.MetaKeyIIFNAME), nft.Lookup(links), unasked, nft.Drop())
 }
 
 // common adds the chains that all sandboxes share.
 func (k *kernel) common() {
 	// What the sandbox's kernel says by itself on a link is neither let through nor anybody's attempt.
 	for _, t := range []byte{130, 131, 132, 133, 134, 135, 136, 137, 143} {
-		k.rule(chainFrom, protocol(unix.IPPROTO_ICMPV6), icmpType(t), drop())
+		k.rule(chainFrom, nft.Protocol(unix.IPPROTO_ICMPV6), nft.ICMPType(t), nft.Drop())
 	}
 	// Options of IPv4 make every router on the way do something else than to pass a packet on: to write its address into it, for one.
-	k.rule(chainFrom, family(false), options(), goTo(Reason("protocols").chain()))
-	k.rule(chainFrom, family(false), meta(expr.MetaKeyIIFNAME), source(false, reg2), lookup(k.sets.source4), goTo(chainKnown))
-	k.rule(chainFrom, family(true), meta(expr.MetaKeyIIFNAME), source(true, reg2), lookup(k.sets.source6), goTo(chainKnown))
-	k.rule(chainFrom, goTo(ReasonSource.chain()))
+	k.rule(chainFrom, nft.Family(false), nft.Options(), nft.GoTo(Reason("protocols").chain()))
+	k.rule(chainFrom, nft.Family(false), nft.Meta(expr.MetaKeyIIFNAME), nft.Source(false, nft.Reg2), nft.Lookup(k.sets.source4), nft.GoTo(chainKnown))
+	k.rule(chainFrom, nft.Family(true), nft.Meta(expr.MetaKeyIIFNAME), nft.Source(true, nft.Reg2), nft.Lookup(k.sets.source6), nft.GoTo(chainKnown))
+	k.rule(chainFrom, nft.GoTo(ReasonSource.chain()))
 
-	k.rule(chainKnown, state(expr.CtStateBitESTABLISHED), accept())
+	k.rule(chainKnown, nft.State(expr.CtStateBitESTABLISHED), nft.Accept())
 	k.ownErrors()
-	k.rule(chainKnown, state(expr.CtStateBitINVALID), drop())
-	k.rule(chainKnown, dispatch(k.sets.policy))
-	k.rule(chainKnown, goTo(ReasonUnknown.chain()))
+	k.rule(chainKnown, nft.State(expr.CtStateBitINVALID), nft.Drop())
+	k.rule(chainKnown, nft.Dispatch(k.sets.policy))
+	k.rule(chainKnown, nft.GoTo(ReasonUnknown.chain()))
 
-	k.rule(chainOther, protocol(unix.IPPROTO_TCP), &expr.Verdict{Kind: expr.VerdictReturn})
-	k.rule(chainOther, protocol(unix.IPPROTO_UDP), &expr.Verdict{Kind: expr.VerdictReturn})
-	k.rule(chainOther, family(false), protocol(unix.IPPROTO_ICMP), icmpType(8), &expr.Verdict{Kind: expr.VerdictReturn})
-	k.rule(chainOther, family(true), protocol(unix.IPPROTO_ICMPV6), icmpType(128), &expr.Verdict{Kind: expr.VerdictReturn})
-	k.rule(chainOther, goTo(Reason("protocols").chain()))
+	k.rule(chainOther, nft.Protocol(unix.IPPROTO_TCP), &expr.Verdict{Kind: expr.VerdictReturn})
+	k.rule(chainOther, nft.Protocol(unix.IPPROTO_UDP), &expr.Verdict{Kind: expr.VerdictReturn})
+	k.rule(chainOther, nft.Family(false), nft.Protocol(unix.IPPROTO_ICMP), nft.ICMPType(8), &expr.Verdict{Kind: expr.VerdictReturn})
+	k.rule(chainOther, nft.Family(true), nft.Protocol(unix.IPPROTO_ICMPV6), nft.ICMPType(128), &expr.Verdict{Kind: expr.VerdictReturn})
+	k.rule(chainOther, nft.GoTo(Reason("protocols").chain()))
 
 	// Before what takes longer for each connection that there is.
-	k.rule(chainAllowed, k.faster(k.sets.begun, k.perSecond, k.burst), goTo(ReasonRate.chain()))
-	k.rule(chainAsked, protocol(unix.IPPROTO_TCP), k.faster(k.sets.begun, k.perSecond, k.burst), goTo(ReasonRate.chain()))
+	k.rule(chainAllowed, k.faster(k.sets.begun, k.perSecond, k.burst), nft.GoTo(ReasonRate.chain()))
+	k.rule(chainAsked, nft.Protocol(unix.IPPROTO_TCP), k.faster(k.sets.begun, k.perSecond, k.burst), nft.GoTo(ReasonRate.chain()))
 	for chain, s := range map[string]*nftables.Set{chainAllowed: k.sets.counted, chainAsked: k.sets.asked} {
-		k.rule(chain, meta(expr.MetaKeyIIFNAME), over(s, reg1, k.connections), goTo(ReasonConnections.chain()))
-		k.rule(chain, goTo(chainAll))
+		k.rule(chain, nft.Meta(expr.MetaKeyIIFNAME), over(s, nft.Reg1, k.connections), nft.GoTo(ReasonConnections.chain()))
+		k.rule(chain, nft.GoTo(chainAll))
 	}
 	k.together()
 
 	// All sandboxes share the resolver's socket: one that floods it would keep the others from being heard. The limit is above what the
 	// resolver answers, and what is over it is dropped, not refused: to refuse takes as long as to answer.
-	k.rule(chainInput, protocol(unix.IPPROTO_UDP), port(), equal(big16(53)), k.faster(k.sets.pace, QuestionsPerSecond, QuestionBurst), goTo(ReasonQuestions.chain()))
+	k.rule(chainInput, nft.Protocol(unix.IPPROTO_UDP), nft.Port(), nft.Equal(nft.Big16(53)), k.faster(k.sets.pace, QuestionsPerSecond, QuestionBurst), nft.GoTo(ReasonQuestions.chain()))
 	k.established(chainInput)
 	for _, gw := range k.gateways() {
 		for _, proto := range []byte{unix.IPPROTO_TCP, unix.IPPROTO_UDP} {
-			k.rule(chainInput, at(gw), protocol(proto), port(), equal(big16(53)), accept())
+			k.rule(chainInput, nft.At(gw), nft.Protocol(proto), nft.Port(), nft.Equal(nft.Big16(53)), nft.Accept())
 		}
 	}
-	k.rule(chainInput, dispatch(k.sets.machine))
-	k.rule(chainInput, goTo(Reason("machine").chain()))
+	k.rule(chainInput, nft.Dispatch(k.sets.machine))
+	k.rule(chainInput, nft.GoTo(Reason("machine").chain()))
 
 	k.established(chainTo)
-	k.rule(chainTo, drop())
+	k.rule(chainTo, nft.Drop())
 }
 
 // faster matches what comes from a link faster than so many per second, with so many at once, each link on its own account.
 func (k *kernel) faster(s *nftables.Set, perSecond, burst uint32) []expr.Any {
-	return []expr.Any{meta(expr.MetaKeyIIFNAME), &expr.Dynset{SrcRegKey: reg1, SetName: s.Name, SetID: s.ID, Operation: uint32(unix.NFT_DYNSET_OP_UPDATE), Exprs: []expr.Any{
+	return []expr.Any{nft.Meta(expr.MetaKeyIIFNAME), &expr.Dynset{SrcRegKey: nft.Reg1, SetName: s.Name, SetID: s.ID, Operation: uint32(unix.NFT_DYNSET_OP_UPDATE), Exprs: []expr.Any{
 		&expr.Limit{Type: expr.LimitTypePkts, Rate: uint64(perSecond), Unit: expr.LimitTimeSecond, Burst: burst, Over: true},
 	}}}
 }
@@ -300,42 +294,35 @@ func (k *kernel) ownErrors() {
 			own, proto = k.sets.source6, unix.IPPROTO_ICMPV6
 		}
 		for _, end := range []expr.CtKey{expr.CtKeySRC, expr.CtKeyDST} { // As who began it asked for it.
-			k.rule(chainKnown, family(six), protocol(proto), state(expr.CtStateBitRELATED),
-				meta(expr.MetaKeyIIFNAME), &expr.Ct{Register: reg2, Key: end}, lookup(own), accept())
+			k.rule(chainKnown, nft.Family(six), nft.Protocol(proto), nft.State(expr.CtStateBitRELATED),
+				nft.Meta(expr.MetaKeyIIFNAME), &expr.Ct{Register: nft.Reg2, Key: end}, nft.Lookup(own), nft.Accept())
 		}
 	}
 }
 
 // established lets through what belongs to a connection that was let through, and errors about it.
 func (k *kernel) established(chain string) {
-	k.rule(chain, state(expr.CtStateBitESTABLISHED), accept())
+	k.rule(chain, nft.State(expr.CtStateBitESTABLISHED), nft.Accept())
 	for _, proto := range []byte{unix.IPPROTO_ICMP, unix.IPPROTO_ICMPV6} {
-		k.rule(chain, protocol(proto), state(expr.CtStateBitRELATED), accept())
+		k.rule(chain, nft.Protocol(proto), nft.State(expr.CtStateBitRELATED), nft.Accept())
 	}
 }
-
-// Kinds and codes of refusals.
-const (
-	rejectReset        = 1
-	rejectUnreachable  = 2
-	codeAdminProhibits = 3
-)
 
 // refusals adds the chains that refuse. Counting is a rule of its own: where it does not work, what follows still refuses. The
 // sandbox is told at once, so that nobody waits for what never comes.
 func (k *kernel) refusals() {
 	for i, r := range reasons() {
 		k.chain(r.chain())
-		count := &expr.Dynset{SrcRegKey: reg1, SetName: k.sets.denied.Name, SetID: k.sets.denied.ID, Operation: uint32(unix.NFT_DYNSET_OP_UPDATE), Exprs: []expr.Any{&expr.Counter{}}}
-		k.rule(r.chain(), meta(expr.MetaKeyIIFNAME), &expr.Immediate{Register: reg32(4), Data: native32(uint32(i))}, count)
+		count := &expr.Dynset{SrcRegKey: nft.Reg1, SetName: k.sets.denied.Name, SetID: k.sets.denied.ID, Operation: uint32(unix.NFT_DYNSET_OP_UPDATE), Exprs: []expr.Any{&expr.Counter{}}}
+		k.rule(r.chain(), nft.Meta(expr.MetaKeyIIFNAME), &expr.Immediate{Register: nft.Reg32(4), Data: nft.Native32(uint32(i))}, count)
 		if r.silent() {
-			k.rule(r.chain(), drop())
+			k.rule(r.chain(), nft.Drop())
 			continue
 		}
-		k.rule(r.chain(), goTo(chainRefuse))
+		k.rule(r.chain(), nft.GoTo(chainRefuse))
 	}
-	k.rule(chainRefuse, protocol(unix.IPPROTO_TCP), &expr.Reject{Type: rejectReset})
-	k.rule(chainRefuse, &expr.Reject{Type: rejectUnreachable, Code: codeAdminProhibits})
+	k.rule(chainRefuse, nft.Protocol(unix.IPPROTO_TCP), nft.Reset())
+	k.rule(chainRefuse, nft.Prohibited())
 }
 
 // dropping lists the tables of others whose default for forwarded packets is to drop them, as Docker's is. They are not touched.

@@ -6,6 +6,8 @@ import (
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
+
+	"github.com/bermhq/berm/internal/nft"
 )
 
 // partSize is how many connections the kernel walks through at each new one: it keeps those that are counted together in a list. So what
@@ -35,22 +37,22 @@ func (k *kernel) together() {
 		if six {
 			words = 4
 		}
-		over := over(k.sets.together, reg32(15), k.share)
+		over := over(k.sets.together, nft.Reg32(15), k.share)
 		// Ports follow the source. An echo request has none, and what is in their place differs in each: its destination follows.
-		ports := &expr.Payload{DestRegister: reg32(words), Base: expr.PayloadBaseTransportHeader, Offset: 0, Len: 4}
+		ports := &expr.Payload{DestRegister: nft.Reg32(words), Base: expr.PayloadBaseTransportHeader, Offset: 0, Len: 4}
 		for _, proto := range transports() {
-			k.rule(chainAll, family(six), protocol(proto), source(six, reg32(0)), ports, k.part(4*words+4), over, goTo(ReasonTogether.chain()))
+			k.rule(chainAll, nft.Family(six), nft.Protocol(proto), nft.Source(six, nft.Reg32(0)), ports, k.part(4*words+4), over, nft.GoTo(ReasonTogether.chain()))
 		}
 		for _, proto := range []byte{unix.IPPROTO_ICMP, unix.IPPROTO_ICMPV6} {
-			k.rule(chainAll, family(six), protocol(proto), source(six, reg32(0)), destination(six, reg32(words)), k.part(8*words), over, goTo(ReasonTogether.chain()))
+			k.rule(chainAll, nft.Family(six), nft.Protocol(proto), nft.Source(six, nft.Reg32(0)), nft.Destination(six, nft.Reg32(words)), k.part(8*words), over, nft.GoTo(ReasonTogether.chain()))
 		}
 	}
-	k.rule(chainAll, accept())
+	k.rule(chainAll, nft.Accept())
 }
 
 // part loads the part of a connection into the last register, from that many bytes of the first ones.
 func (k *kernel) part(bytes uint32) expr.Any {
-	return &expr.Hash{SourceRegister: reg32(0), DestRegister: reg32(15), Length: bytes, Modulus: k.parts, Type: expr.HashTypeJenkins}
+	return &expr.Hash{SourceRegister: nft.Reg32(0), DestRegister: nft.Reg32(15), Length: bytes, Modulus: k.parts, Type: expr.HashTypeJenkins}
 }
 
 // over matches a new connection that is one too many of those with the same key.

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/bermhq/berm/internal/failpoint"
+	"github.com/bermhq/berm/internal/nft"
 )
 
 // ways are the links of the machine on which forwarding was off and is on now, for the answers to sandboxes.
@@ -52,7 +53,7 @@ func (n *Network) openWays() error {
 		n.k.conn.FlushSet(p.set)
 		var elements []nftables.SetElement
 		for _, link := range slices.Sorted(maps.Keys(p.links)) {
-			elements = append(elements, nftables.SetElement{Key: ifname(link)})
+			elements = append(elements, nftables.SetElement{Key: nft.IfName(link)})
 		}
 		for chunk := range slices.Chunk(elements, maxElements) {
 			if err := n.k.conn.SetAddElements(p.set, chunk); err != nil {
