@@ -23,7 +23,7 @@ const usage = `usage: berm-shim shim --state DIR
        berm-shim hold FD PROGRAM ARG...
        berm-shim hostname NAME
        berm-shim pod KEY [PROGRAM ARG...]
-       berm-shim install DIR
+       berm-shim install DIR [RULE...]
        berm-shim connect SOCKET
 `
 
@@ -52,8 +52,8 @@ func main() {
 	if len(os.Args) > 2 && os.Args[1] == "pod" {
 		os.Exit(initd.RunPod(initd.Pod{Key: os.Args[2], Argv: os.Args[3:]}))
 	}
-	if len(os.Args) == 3 && os.Args[1] == "install" {
-		os.Exit(initd.Install(os.Args[2]))
+	if len(os.Args) > 2 && os.Args[1] == "install" {
+		os.Exit(initd.Install(os.Args[2], os.Args[3:]))
 	}
 	if len(os.Args) == 3 && os.Args[1] == "connect" {
 		os.Exit(initd.Connect(os.Args[2]))

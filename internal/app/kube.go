@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"slices"
 
 	"github.com/bermhq/berm/internal/backend"
@@ -17,8 +18,9 @@ type Kube struct {
 	Clusters map[string]KubeCluster
 	// InitImage is the image of Berm's init, as `berm kube-image` makes it.
 	InitImage string
-	// NetworkRecorded accepts that network modes are recorded and not enforced there.
-	NetworkRecorded bool
+	// Network says what becomes of egress modes there, DeniedEgress what no sandbox reaches.
+	Network      kube.Network
+	DeniedEgress []netip.Prefix
 	// AllowPrivileged is the word of the clusters' owner that profiles may carry privileges; a runner's own setting must say so, too.
 	AllowPrivileged bool
 	// InstanceTypeLabel is the label of nodes that instance types are values of; "" is Kubernetes' own.
@@ -53,8 +55,15 @@ func (k *Kube) needsInit(flag string) error {
 func (c *Config) kube(dir, runnerID string, cluster KubeCluster, log *slog.Logger) kube.Config {
 	return kube.Config{
 		Dir: dir, RunnerName: runnerID, Kubeconfig: cluster.Kubeconfig, Context: cluster.Context,
-		Options:         kube.Options{InitImage: c.Kube.InitImage, InstanceTypeLabel: c.Kube.InstanceTypeLabel, AllowPrivileged: c.Kube.AllowPrivileged},
-		NetworkRecorded: c.Kube.NetworkRecorded, Logger: log.With("runner", runnerID), OutputLimit: c.OutputLimit, OutputRetention: c.OutputRetention,
+		Options: c.Kube.options(),
+		Logger:  log.With("runner", runnerID), OutputLimit: c.OutputLimit, OutputRetention: c.OutputRetention,
+	}
+}
+
+// options are the conventions of the clusters, and what their owner allows.
+func (k *Kube) options() kube.Options {
+	return kube.Options{
+		InitImage: k.InitImage, InstanceTypeLabel: k.InstanceTypeLabel, AllowPrivileged: k.AllowPrivileged, Network: k.Network, DeniedEgress: k.DeniedEgress,
 	}
 }
 

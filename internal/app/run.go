@@ -113,7 +113,7 @@ func (a *app) start(ctx context.Context) (err error) {
 		}
 	}
 	a.hub = hub.New(context.WithoutCancel(ctx), hub.Config{Control: a.control, Logger: a.log})
-	a.server, err = server.New(server.Config{Control: a.control, Link: a.hub, Logger: a.log, TLS: a.listeners.tls, Limits: a.limits(), Version: a.cfg.Version, Metrics: metrics, Pod: podOf})
+	a.server, err = server.New(server.Config{Control: a.control, Link: a.hub, Logger: a.log, TLS: a.listeners.tls, Limits: a.limits(), Version: a.cfg.Version, Metrics: metrics, Pod: a.podOf})
 	return err
 }
 

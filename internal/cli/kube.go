@@ -1,38 +1,44 @@
 package cli
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/spf13/pflag"
 
 	"github.com/bermhq/berm/internal/app"
+	"github.com/bermhq/berm/internal/backend/kube"
 	"github.com/bermhq/berm/internal/core/fault"
 )
 
-// What --kube-network takes.
-const (
-	networkRefused  = "refused"
-	networkRecorded = "recorded"
-)
+// networkRefused is what --kube-network calls kube.NetworkRefused.
+const networkRefused = "refused"
 
 // kubeFlags are the flags of `berm serve` and `berm runner` about how sandboxes run on Kubernetes.
 type kubeFlags struct {
+	denied                         []string
 	initImage, network, typesLabel string
 	privileged                     bool
 }
 
 func (k *kubeFlags) bind(f *pflag.FlagSet) {
 	f.StringVar(&k.initImage, "kube-init-image", "", "image that pods take Berm's init from, which berm kube-image makes; the nodes must be able to pull it")
-	f.StringVar(&k.network, "kube-network", networkRefused, "what becomes of launches with a network mode on Kubernetes, where none is enforced yet: refused or recorded")
+	f.StringVar(&k.network, "kube-network", networkRefused, "what becomes of egress modes on Kubernetes: refused, recorded, or guard (see docs/kubernetes.md)")
+	f.StringArrayVar(&k.denied, "kube-deny-egress", nil, "CIDR that no sandbox on Kubernetes reaches, whatever profiles say, repeatable: ranges of the cluster that are not private")
 	f.StringVar(&k.typesLabel, "kube-instance-type-label", "", "label of nodes that instance types are values of (default node.kubernetes.io/instance-type)")
 	f.BoolVar(&k.privileged, "kube-allow-privileged", false, "let pods have the privileges that a profile carries, where the runner's allow_privileged_profile_annotations says so, too")
 }
 
 func (k *kubeFlags) read() (app.Kube, error) {
-	if k.network != networkRefused && k.network != networkRecorded {
-		return app.Kube{}, fault.Invalidf("USAGE", "--kube-network %q is neither %s nor %s", k.network, networkRefused, networkRecorded)
+	out := app.Kube{InitImage: k.initImage, InstanceTypeLabel: k.typesLabel, Network: kube.Network(k.network), AllowPrivileged: k.privileged}
+	if k.network == networkRefused {
+		out.Network = kube.NetworkRefused
+	} else if !slices.Contains(kube.Networks(), out.Network) {
+		return out, fault.Invalidf("USAGE", "--kube-network %q is none of %s and %v", k.network, networkRefused, kube.Networks())
 	}
-	return app.Kube{InitImage: k.initImage, InstanceTypeLabel: k.typesLabel, NetworkRecorded: k.network == networkRecorded, AllowPrivileged: k.privileged}, nil
+	var err error
+	out.DeniedEgress, err = prefixes("--kube-deny-egress", k.denied)
+	return out, err
 }
 
 // clusterFlags are those of `berm serve`, which may have several clusters.

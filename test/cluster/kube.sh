@@ -22,7 +22,7 @@ state=${TMPDIR:-/tmp}/berm-cluster-$BERM_CLUSTER
 ./cluster image localhost/tools:test "$work/tools" /bin/sh
 code=0
 export BERM_CLUSTER_STATE=$state
-(cd "$root/internal/backend/kube" && "$here/cluster" in "$work/kube.test" -test.v -test.timeout 10m -test.run '^(TestContract|TestFault)' "$@") >"$work/log" 2>&1 || code=$?
+(cd "$root/internal/backend/kube" && "$here/cluster" in "$work/kube.test" -test.v -test.timeout 10m -test.run '^(TestContract|TestFault|TestNetwork)' "$@") >"$work/log" 2>&1 || code=$?
 
 passed=$(grep -cE '^ *--- PASS: ' "$work/log" || true)
 failed=$(grep -cE '^ *--- FAIL: ' "$work/log" || true)

@@ -27,9 +27,6 @@ type Config struct {
 	Kubeconfig, Context string
 	// Options are the conventions of the cluster. InitImage must be set; RunnerKey is the backend's.
 	Options Options
-	// NetworkRecorded says that the owner of the cluster accepts that network modes are recorded and not enforced. Without it, launches
-	// with a network mode are refused.
-	NetworkRecorded bool
 	// ScheduleTimeout is how long a sandbox may wait for a node, StuckTimeout how long for what its node makes of it; 0 are the defaults.
 	ScheduleTimeout, StuckTimeout time.Duration
 	// OutputLimit is how much output is kept of each main process, OutputRetention how long after its end; 0 are the defaults.

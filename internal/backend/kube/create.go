@@ -61,8 +61,8 @@ func (b *Backend) refuseLater(e *fault.Error, w *backend.Work) {
 		e.WithField("runtime_class", "%q is not there; the cluster has: %s", class, strings.Join(b.info.RuntimeClasses, ", "))
 	}
 	egress := w.Spec.GetNetwork().GetEgress()
-	if mode := either(egress.GetSelected(), egress.GetDefault()); mode != "" && !b.cfg.NetworkRecorded {
-		e.WithField("network.egress.selected", "mode %q: this runner does not enforce network modes; its owner can have them recorded with --kube-network recorded", mode)
+	if mode := either(egress.GetSelected(), egress.GetDefault()); mode != "" && b.cfg.Options.Network == NetworkRefused {
+		e.WithField("network.egress.selected", "mode %q: this runner does not enforce network modes; its owner can choose how with --kube-network", mode)
 	}
 	ingress := w.Spec.GetNetwork().GetIngress()
 	if mode := either(ingress.GetSelected(), ingress.GetDefault()); mode != "" {

@@ -7,7 +7,7 @@
 //  2. merge: the profile's pod fragment, strategic-merged once;
 //  3. inject: Berm's init becomes process 1 of the main container, and starts the request's command;
 //  4. constrain: node selector, instance types and GPU model, which hold whatever the fragment says;
-//  5. harden: security defaults wherever the fragment left a choice open;
+//  5. harden: security defaults wherever the fragment left a choice open; guard: the egress mode, where pods are held to it from within;
 //  6. recheck: what is dangerous in the result must come from the profile's fragment, and be allowed on the runner.
 //
 // A request reaches the pod only through its own fields. It can neither name a key of the fragment nor, by accident of a
@@ -16,6 +16,7 @@ package kube
 
 import (
 	"fmt"
+	"net/netip"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -43,6 +44,10 @@ type Options struct {
 	AllowPrivileged bool
 	// InitImage is the image that Berm's init is copied from into every pod; "" is DefaultInitImage.
 	InitImage string
+	// Network says what becomes of egress modes.
+	Network Network
+	// DeniedEgress are ranges that no sandbox reaches, whatever profiles say: those of the cluster that are not private, for one.
+	DeniedEgress []netip.Prefix
 	// RunnerKey is the public key of the runner, which the init serves alone (package podwire).
 	RunnerKey string
 }
@@ -106,6 +111,9 @@ func ObjectsFor(in PodInput) (*Objects, error) {
 		return nil, err
 	}
 	harden(&pod.Spec)
+	if err := guardPod(&pod.Spec, in); err != nil {
+		return nil, err
+	}
 	if err := refuse(Recheck(pod, carriedBy(in, fragment)), in); err != nil {
 		return nil, err
 	}

@@ -36,11 +36,12 @@ func (b *Backend) probe(ctx context.Context) (backend.Info, error) {
 			info.RuntimeClasses = append(info.RuntimeClasses, name)
 		}
 	}
-	if b.cfg.NetworkRecorded {
+	if b.cfg.Options.Network == NetworkRecorded {
 		info.Unenforced = map[string]string{
 			"network.egress.default": networkNote, "network.egress.selected": networkNote, "network.egress.modes": networkNote,
 		}
 	}
+	info.Features = b.cfg.Options.Network.features()
 	if b.cfg.Options.InitImage == "" {
 		info.Refusal = "no image of Berm's init is named (--kube-init-image): without it nothing can be run or reached in a pod"
 	}

@@ -46,7 +46,7 @@ func config(t testing.TB, dir string) kube.Config {
 		t.Fatal("KUBECONFIG is not set: test/cluster/kube.sh starts a cluster and sets it")
 	}
 	return kube.Config{
-		Dir: dir, RunnerName: filepath.Base(dir), Kubeconfig: path, Options: kube.Options{InitImage: initImage}, NetworkRecorded: true,
+		Dir: dir, RunnerName: filepath.Base(dir), Kubeconfig: path, Options: kube.Options{InitImage: initImage, Network: kube.NetworkRecorded},
 	}
 }
 

@@ -24,6 +24,8 @@ type Finding struct {
 type Carried struct {
 	paths   map[string]bool
 	allowed bool
+	// own are those of Berm's init container, whose name no fragment can have.
+	own map[string]bool
 }
 
 // CarriedBy returns what the profile, the override and the zone carry in this launch. The error is CheckFragment's.
@@ -36,7 +38,10 @@ func CarriedBy(in PodInput) (Carried, error) {
 }
 
 func carriedBy(in PodInput, f *fragment) Carried {
-	c := Carried{paths: map[string]bool{}, allowed: in.Options.AllowPrivileged && in.Privileged}
+	c := Carried{paths: map[string]bool{}, allowed: in.Options.AllowPrivileged && in.Privileged, own: map[string]bool{}}
+	if in.Options.Network.Guards() {
+		c.own[fragmentPath+".initContainers["+InitContainer+"].securityContext.capabilities.add["+string(capNetAdmin)+"]"] = true
+	}
 	for _, found := range privileges(in.Spec.GetPod().GetMetadata(), f) {
 		c.paths[found.Path] = true
 	}
@@ -80,7 +85,7 @@ func Recheck(pod *corev1.Pod, carried Carried) []Finding {
 	found := append(metadata(pod.Labels, pod.Annotations), inspect(&pod.Spec)...)
 	var out []Finding
 	for _, f := range found {
-		if f.Carried = carried.paths[f.Path]; !f.Carried || !carried.allowed {
+		if f.Carried = carried.paths[f.Path]; (!f.Carried || !carried.allowed) && !carried.own[f.Path] {
 			out = append(out, f)
 		}
 	}
