@@ -23,7 +23,7 @@ type kubeFlags struct {
 
 func (k *kubeFlags) bind(f *pflag.FlagSet) {
 	f.StringVar(&k.initImage, "kube-init-image", "", "image that pods take Berm's init from, which berm kube-image makes; the nodes must be able to pull it")
-	f.StringVar(&k.network, "kube-network", networkRefused, "what becomes of egress modes on Kubernetes: refused, recorded, or guard (see docs/kubernetes.md)")
+	f.StringVar(&k.network, "kube-network", networkRefused, "what becomes of egress modes on Kubernetes: refused, recorded, guard, policies, or guard+policies (see docs/kubernetes.md)")
 	f.StringArrayVar(&k.denied, "kube-deny-egress", nil, "CIDR that no sandbox on Kubernetes reaches, whatever profiles say, repeatable: ranges of the cluster that are not private")
 	f.StringVar(&k.typesLabel, "kube-instance-type-label", "", "label of nodes that instance types are values of (default node.kubernetes.io/instance-type)")
 	f.BoolVar(&k.privileged, "kube-allow-privileged", false, "let pods have the privileges that a profile carries, where the runner's allow_privileged_profile_annotations says so, too")

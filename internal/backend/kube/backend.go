@@ -148,7 +148,7 @@ func (b *Backend) start(ctx context.Context) error {
 	}
 	failpoint.Hit(failRecovered)
 	b.sweepOutput(true)
-	b.work.Go(func() { b.sweepSecrets(b.ctx) })
+	b.work.Go(func() { b.sweepBeside(b.ctx) })
 	b.work.Go(func() {
 		for tick := time.NewTicker(sweepInterval); ; {
 			select {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	nodev1 "k8s.io/api/node/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -32,12 +33,14 @@ type cluster struct {
 	config *rest.Config
 	core   *rest.RESTClient
 	node   *rest.RESTClient
-	codec  runtime.ParameterCodec
+	// network is the API of network policies.
+	network *rest.RESTClient
+	codec   runtime.ParameterCodec
 }
 
 func newCluster(cfg *rest.Config) (*cluster, error) {
 	scheme := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, nodev1.AddToScheme} {
+	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, nodev1.AddToScheme, networkingv1.AddToScheme} {
 		if err := add(scheme); err != nil {
 			return nil, err
 		}
@@ -58,8 +61,24 @@ func newCluster(cfg *rest.Config) (*cluster, error) {
 	}
 	own = rest.CopyConfig(cfg)
 	own.GroupVersion = &nodev1.SchemeGroupVersion
-	c.node, err = client("/apis", own)
+	if c.node, err = client("/apis", own); err != nil {
+		return nil, err
+	}
+	own = rest.CopyConfig(cfg)
+	own.GroupVersion = &networkingv1.SchemeGroupVersion
+	c.network, err = client("/apis", own)
 	return c, err
+}
+
+// policies is the name of the resource of network policies.
+const policies = "networkpolicies"
+
+// of returns the client of a resource.
+func (c *cluster) of(resource string) *rest.RESTClient {
+	if resource == policies {
+		return c.network
+	}
+	return c.core
 }
 
 // apply submits an object: it is made, or becomes what it says. The same twice is once.
@@ -70,7 +89,7 @@ func (c *cluster) apply(ctx context.Context, namespace, resource, name string, o
 	if err != nil {
 		return nil, err
 	}
-	req := c.core.Patch(types.ApplyYAMLPatchType).Resource(resource).Name(name).Param("fieldManager", fieldManager).
+	req := c.of(resource).Patch(types.ApplyYAMLPatchType).Resource(resource).Name(name).Param("fieldManager", fieldManager).
 		Param("fieldValidation", "Strict").Param("force", "true").SetHeader("Accept", runtime.ContentTypeJSON).Body(body)
 	if namespace != "" {
 		req = req.Namespace(namespace)
@@ -90,7 +109,7 @@ func raw(r rest.Result) ([]byte, error) {
 func (c *cluster) delete(ctx context.Context, namespace, resource, name string, o metav1.DeleteOptions) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	err := c.core.Delete().Namespace(namespace).Resource(resource).Name(name).Body(&o).Do(ctx).Error()
+	err := c.of(resource).Delete().Namespace(namespace).Resource(resource).Name(name).Body(&o).Do(ctx).Error()
 	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) { // Conflict: another object has the name now.
 		return nil
 	}

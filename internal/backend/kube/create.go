@@ -155,23 +155,52 @@ func (b *Backend) submit(ctx context.Context, w *backend.Work) error {
 		b.mu.Unlock()
 	}
 	failpoint.Hit(failNamespaceMade)
-	if o.Secret != nil {
-		if _, err := b.cluster.apply(ctx, o.Secret.Namespace, "secrets", o.Secret.Name, bare(o.Secret)); err != nil {
-			return b.forgetNamespace(o.Secret.Namespace, b.translate(err, what))
+	beside := o.beside()
+	for i, x := range beside {
+		if _, err := b.cluster.apply(ctx, x.namespace, x.resource, x.name, bare(x.object)); err != nil {
+			err = b.translate(err, what)
+			b.withdraw(ctx, w, beside[:i], err)
+			return b.forgetNamespace(x.namespace, err)
 		}
 	}
 	failpoint.Hit(failSecretMade)
 	if err := b.submitPod(ctx, w, o.Pod); err != nil {
 		err = b.forgetNamespace(o.Pod.Namespace, b.translate(err, what))
-		if o.Secret != nil && !fault.Is(err, fault.Unavailable) {
-			if left := b.cluster.delete(context.WithoutCancel(ctx), o.Secret.Namespace, "secrets", o.Secret.Name, metav1.DeleteOptions{}); left != nil {
-				b.log.Warn("the files of a sandbox that was refused could not be deleted", "sandbox", w.SandboxID, "error", left)
-			}
-		}
+		b.withdraw(ctx, w, beside, err)
 		return err
 	}
 	failpoint.Hit(failPodMade)
 	return nil
+}
+
+// beside is an object that a sandbox has besides its pod.
+type beside struct {
+	resource, namespace, name string
+	object                    any
+}
+
+// beside returns what a pod needs to find, or must not run without.
+func (o *Objects) beside() []beside {
+	var out []beside
+	if o.Secret != nil {
+		out = append(out, beside{"secrets", o.Secret.Namespace, o.Secret.Name, o.Secret})
+	}
+	if o.Policy != nil {
+		out = append(out, beside{policies, o.Policy.Namespace, o.Policy.Name, o.Policy})
+	}
+	return out
+}
+
+// withdraw deletes what was made for a sandbox that the cluster then refused. One whose fate is not known will be tried again.
+func (b *Backend) withdraw(ctx context.Context, w *backend.Work, made []beside, why error) {
+	if fault.Is(why, fault.Unavailable) {
+		return
+	}
+	for _, x := range made {
+		if err := b.cluster.delete(context.WithoutCancel(ctx), x.namespace, x.resource, x.name, metav1.DeleteOptions{}); err != nil {
+			b.log.Warn("what was made for a sandbox that was refused could not be deleted", "sandbox", w.SandboxID, "resource", x.resource, "error", err)
+		}
+	}
 }
 
 // submitPod submits the pod, and knows the sandbox from then on.

@@ -48,24 +48,17 @@ func guardPod(pod *corev1.PodSpec, in PodInput) error {
 	return nil
 }
 
-// guardPolicy returns the policy that a pod is held to from within, nil for none. As on one machine, no mode means no network.
+// guardPolicy returns the policy that a pod is held to from within, nil for none: which pods are of a scope changes while the sandbox runs,
+// and rules in its pod do not.
 func guardPolicy(in PodInput) (*egress.Policy, error) {
 	if !in.Options.Network.Guards() {
 		return nil, nil
 	}
-	name, mode := egress.Selected(in.Spec.GetNetwork().GetEgress())
-	refuse := func(format string, args ...any) (*egress.Policy, error) {
-		return nil, cannotHold().WithField("network.egress.selected", format, args...)
+	p, err := egressPolicy(in)
+	if err != nil || p.Type.Scoped() {
+		return nil, err
 	}
-	switch typ := egress.Type(mode.GetType()); {
-	case name != "" && mode == nil:
-		return refuse("mode %q is not declared", name)
-	case typ.Scoped():
-		return refuse("mode %q is of type %s: which pods that is changes while the sandbox runs, and rules in its pod do not; choose none, internet or an allowlist", name, typ)
-	case len(mode.GetDnsNames()) > 0:
-		return refuse("mode %q lists dnsNames: a pod asks the resolver of its cluster, which pins no answer to a connection; list cidrs", name)
-	}
-	return egress.Compile(name, mode, egress.Site{Denied: in.Options.DeniedEgress})
+	return p, nil
 }
 
 func cannotHold() *fault.Error {

@@ -1,4 +1,4 @@
-// Package kube turns a sandbox into Kubernetes objects: a namespace, a secret with the mounted files, and the pod.
+// Package kube turns a sandbox into Kubernetes objects: a namespace, a secret with the mounted files, a network policy, and the pod.
 //
 // ObjectsFor and PodFor are pure, so that `berm plan -o pod` prints the exact pod of any launch, with or without a
 // cluster, and goldens can hold what an API server is sent. A pod is built in six steps, each in a file of its own:
@@ -19,6 +19,7 @@ import (
 	"net/netip"
 
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 
 	"github.com/bermhq/berm/internal/backend"
 	"github.com/bermhq/berm/internal/core/fault"
@@ -64,6 +65,8 @@ type Objects struct {
 	Namespace *corev1.Namespace
 	// Secret holds the mounted files; nil without any.
 	Secret *corev1.Secret
+	// Policy is the sandbox's NetworkPolicy; nil where modes do not become one.
+	Policy *networkingv1.NetworkPolicy
 	Pod    *corev1.Pod
 }
 
@@ -111,13 +114,17 @@ func ObjectsFor(in PodInput) (*Objects, error) {
 		return nil, err
 	}
 	harden(&pod.Spec)
-	if err := guardPod(&pod.Spec, in); err != nil {
+	policy, err := policyFor(in, ns)
+	if err != nil {
+		return nil, err
+	}
+	if err := holdPod(pod, in, policy); err != nil {
 		return nil, err
 	}
 	if err := refuse(Recheck(pod, carriedBy(in, fragment)), in); err != nil {
 		return nil, err
 	}
-	return &Objects{Namespace: namespaceObject(in, ns), Secret: files.secret, Pod: pod}, nil
+	return &Objects{Namespace: namespaceObject(in, ns), Secret: files.secret, Policy: policy, Pod: pod}, nil
 }
 
 // refuse makes one fault of all findings.

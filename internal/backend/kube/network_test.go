@@ -297,3 +297,42 @@ func TestNetworkGuardRefused(t *testing.T) {
 		}
 	}
 }
+
+// TestNetworkPolicies: the policy of a sandbox is there before its pod, as it was meant, and goes with it. The network plugin of the test's
+// cluster enforces none: the connection goes through, which is what the documentation says of such clusters.
+func TestNetworkPolicies(t *testing.T) {
+	surroundings(t)
+	b, _ := world(t, func(c *kube.Config) { c.Options.Network = kube.NetworkPolicies })
+	policies := func() string {
+		return kubectl(t, "", "-n", "org-ns-org-fault", "get", "networkpolicies", "-o", "jsonpath={range .items[*]}{.metadata.name} {.spec.policyTypes} {.spec.egress} {.spec.ingress};{end}")
+	}
+	w := job(t, "closed", "sleep", "infinity")
+	w.Spec.Network = &specpb.Network{Egress: &specpb.Egress{Default: proto.String("m"), Modes: map[string]*specpb.EgressMode{"m": {Type: "none"}}}}
+	if err := b.Create(t.Context(), w); err != nil {
+		t.Fatal(err)
+	}
+	seen(t, b)(w.SandboxID, "it runs", runs)
+	if got := policies(); got != `sandbox-closed ["Ingress","Egress"]  ;` {
+		t.Errorf("the policies are %s", got)
+	}
+	stamps := strings.Fields(kubectl(t, "", "-n", "org-ns-org-fault", "get", "networkpolicy/sandbox-closed", "pod/sandbox-closed", "-o", "jsonpath={range .items[*]}{.metadata.managedFields[0].time} {end}"))
+	if len(stamps) != 2 || stamps[0] > stamps[1] {
+		t.Errorf("policy and pod were made at %v", stamps)
+	}
+	if got := reached(t, b, w.SandboxID, "8053"); !slices.Equal(got, hosts()) {
+		t.Errorf("the plugin of this cluster enforces policies? reached are %v", got)
+	}
+	clear(t, b, w.SandboxID)
+	if got := policies(); got != "" {
+		t.Errorf("left are %s", got)
+	}
+	// A pod that is refused leaves no policy.
+	w = job(t, "refused", "true")
+	w.Spec.Pod.Spec = podFragment(t, `{"priorityClassName": "none-such"}`)
+	if err := b.Create(t.Context(), w); err == nil {
+		t.Error("a pod of a priority that does not exist was made")
+	}
+	if got := policies(); got != "" {
+		t.Errorf("left are %s", got)
+	}
+}

@@ -81,7 +81,10 @@ func (b *Backend) Delete(ctx context.Context, id string) error {
 		return nil //nolint:nilerr // it is gone already
 	}
 	s.mu.Lock()
-	ended, gone, files := s.ended(), s.gone, s.pod != nil && len(s.pod.Spec.Volumes) > 0
+	ended, gone, files, policy := s.ended(), s.gone, s.pod != nil && len(s.pod.Spec.Volumes) > 0, ""
+	if s.pod != nil {
+		policy = s.pod.Annotations[AnnotationPolicy]
+	}
 	s.mu.Unlock()
 	if !ended {
 		return fault.Preconditionf(fault.ReasonSandboxNotRunning, "sandbox %s has not ended; stop it first", id).WithMeta("sandbox_id", id)
@@ -98,6 +101,11 @@ func (b *Backend) Delete(ctx context.Context, id string) error {
 			return err
 		}
 	}
+	if policy != "" { // Last: what is left of the pod is held to it.
+		if err := b.cluster.delete(ctx, s.namespace, policies, policy, metav1.DeleteOptions{}); err != nil {
+			return b.translate(err, "delete the network policy of sandbox "+id)
+		}
+	}
 	failpoint.Hit(failPodDeleted)
 	b.mu.Lock()
 	if !gone {
@@ -109,9 +117,16 @@ func (b *Backend) Delete(ctx context.Context, id string) error {
 	return nil
 }
 
-// sweepSecrets deletes files of sandboxes that have no pod: a runner that died between the two left them.
-func (b *Backend) sweepSecrets(ctx context.Context) {
-	body, err := raw(b.cluster.core.Get().Resource("secrets").
+// sweepBeside deletes files and policies of sandboxes that have no pod: a runner that died between the two left them.
+func (b *Backend) sweepBeside(ctx context.Context) {
+	b.sweep(ctx, "secrets")
+	if b.cfg.Options.Network.Policies() {
+		b.sweep(ctx, policies)
+	}
+}
+
+func (b *Backend) sweep(ctx context.Context, resource string) {
+	body, err := raw(b.cluster.of(resource).Get().Resource(resource).
 		Param("labelSelector", LabelManagedBy+"="+managedBy+","+LabelRunner+"="+labelValue(b.cfg.RunnerName)).
 		SetHeader("Accept", "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1").Do(ctx))
 	list := &metav1.PartialObjectMetadataList{}
@@ -119,7 +134,7 @@ func (b *Backend) sweepSecrets(ctx context.Context) {
 		err = json.Unmarshal(body, list)
 	}
 	if err != nil {
-		b.log.Debug("files that are left over cannot be looked for", "error", err)
+		b.log.Debug("what is left over cannot be looked for", "resource", resource, "error", err)
 		return
 	}
 	for i := range list.Items {
@@ -128,8 +143,8 @@ func (b *Backend) sweepSecrets(ctx context.Context) {
 		if _, err := b.get(id); err == nil || b.cfg.Now().Sub(m.CreationTimestamp.Time) < orphanAge {
 			continue
 		}
-		if err := b.cluster.delete(ctx, m.Namespace, "secrets", m.Name, metav1.DeleteOptions{}); err != nil {
-			b.log.Warn("files that are left over cannot be deleted", "sandbox", id, "error", err)
+		if err := b.cluster.delete(ctx, m.Namespace, resource, m.Name, metav1.DeleteOptions{}); err != nil {
+			b.log.Warn("what is left over cannot be deleted", "resource", resource, "sandbox", id, "error", err)
 		}
 	}
 }

@@ -20,6 +20,11 @@ func (o *Objects) YAML() ([]byte, error) {
 			return nil, err
 		}
 	}
+	if o.Policy != nil {
+		if err := document(&out, o.Policy); err != nil {
+			return nil, err
+		}
+	}
 	if err := document(&out, o.Pod); err != nil {
 		return nil, err
 	}
