@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Run the Kubernetes backend against a real node: the backend contract, and what may go wrong on a cluster. With arguments, they are
-# given to the tests (-test.run X). The last line is `N passed, N failed`.
+# given to the tests (-test.run X). The last line is `N passed, N failed`. With `bench`, the benchmarks against it run in its place.
 set -euo pipefail
 cd "$(dirname "$0")"
 export BERM_CLUSTER=${BERM_CLUSTER:-kube-$$}
@@ -20,6 +20,11 @@ state=${TMPDIR:-/tmp}/berm-cluster-$BERM_CLUSTER
 [ -e "$state" ] || ./cluster up all
 ./cluster image localhost/berm-init:test "$work/init" /berm-shim
 ./cluster image localhost/tools:test "$work/tools" /bin/sh
+if [ "${1:-}" = bench ]; then
+  shift
+  (cd "$root/internal/backend/kube" && "$here/cluster" in "$work/kube.test" -test.timeout 30m -test.run '^$' -test.bench '^Benchmark(Start|Burst|Exec)$' "$@")
+  exit
+fi
 code=0
 export BERM_CLUSTER_STATE=$state
 (cd "$root/internal/backend/kube" && "$here/cluster" in "$work/kube.test" -test.v -test.timeout 10m -test.run '^(TestContract|TestFault|TestNetwork)' "$@") >"$work/log" 2>&1 || code=$?
