@@ -22,7 +22,7 @@ state=${TMPDIR:-/tmp}/berm-cluster-$BERM_CLUSTER
 ./cluster image localhost/tools:test "$work/tools" /bin/sh
 if [ "${1:-}" = bench ]; then
   shift
-  (cd "$root/internal/backend/kube" && "$here/cluster" in "$work/kube.test" -test.timeout 30m -test.run '^$' -test.bench '^Benchmark(Start|Burst|Exec)$' "$@")
+  (cd "$root/internal/backend/kube" && "$here/cluster" in "$work/kube.test" -test.timeout 30m -test.run '^$' -test.bench '^BenchmarkPod(Start|Burst|Exec)$' "$@")
   exit
 fi
 code=0

@@ -114,9 +114,9 @@ func writes(b *testing.B) (n float64) {
 	return n
 }
 
-// BenchmarkStart measures, in turn, the time until a sandbox is told to run, and until kubectl has created a pod with the same request and
+// BenchmarkPodStart measures, in turn, the time until a sandbox is told to run, and until kubectl has created a pod with the same request and
 // waited for it.
-func BenchmarkStart(b *testing.B) {
+func BenchmarkPodStart(b *testing.B) {
 	k := bench(b)
 	start(b, k, "first")
 	end(b, k, "first")
@@ -138,8 +138,8 @@ func BenchmarkStart(b *testing.B) {
 	took(b, ours, "p50-ms")
 }
 
-// BenchmarkBurst measures, in turn, the time until 100 sandboxes that are asked for at once run, and 100 pods with the same request.
-func BenchmarkBurst(b *testing.B) {
+// BenchmarkPodBurst measures, in turn, the time until 100 sandboxes that are asked for at once run, and 100 pods with the same request.
+func BenchmarkPodBurst(b *testing.B) {
 	k := bench(b)
 	var ours, raw []time.Duration
 	for n := 0; b.Loop(); n++ {
@@ -159,8 +159,8 @@ func BenchmarkBurst(b *testing.B) {
 	b.ReportMetric(float64(took(b, ours, "p50-ms"))/float64(took(b, raw, "kubectl-ms")), "ratio")
 }
 
-// BenchmarkExec measures, in turn, a command in a sandbox that runs, and the same command by kubectl exec in the same pod.
-func BenchmarkExec(b *testing.B) {
+// BenchmarkPodExec measures, in turn, a command in a sandbox that runs, and the same command by kubectl exec in the same pod.
+func BenchmarkPodExec(b *testing.B) {
 	k := bench(b)
 	start(b, k, "exec")
 	defer end(b, k, "exec")
