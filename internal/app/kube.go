@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"slices"
 
-	"github.com/bermhq/berm/internal/backend"
 	"github.com/bermhq/berm/internal/backend/kube"
 	"github.com/bermhq/berm/internal/core/fault"
 )
@@ -68,12 +67,16 @@ func (k *Kube) options() kube.Options {
 }
 
 // openKube starts the backend of a runner on a cluster, and tells who started the process what is there.
-func (c *Config) openKube(ctx context.Context, cfg kube.Config) (backend.Backend, error) {
+func (c *Config) openKube(ctx context.Context, cfg kube.Config) (*kube.Backend, error) {
 	b, err := kube.New(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}
 	info := b.Info()
+	if info.Refusal != "" {
+		fmt.Fprintf(c.Out, "Runner %s cannot run sandboxes on Kubernetes yet: %s\n", cfg.RunnerName, info.Refusal)
+		return b, nil
+	}
 	fmt.Fprintf(c.Out, "Runner %s runs sandboxes on Kubernetes: %d pods, %d millicores, %d bytes of memory; runtime classes: %v\n",
 		cfg.RunnerName, info.Capacity.Sandboxes, info.Capacity.CPUMillis, info.Capacity.MemoryBytes, info.RuntimeClasses)
 	return b, nil

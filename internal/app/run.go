@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	specpb "github.com/bermhq/berm/gen/berm/spec"
@@ -73,6 +74,7 @@ type app struct {
 	store     *sqlstore.Store
 	control   *control.Service
 	backends  []backend.Backend
+	late      sync.WaitGroup // runners whose clusters are not there yet
 	hub       *hub.Hub
 	server    *server.Server
 	// running is the file that says so, locked while it is true.
@@ -160,9 +162,30 @@ func (a *app) attach(ctx context.Context, r *core.Runner, first bool) error {
 		return err
 	}
 	a.backends = append(a.backends, b)
+	if k, ok := b.(*kube.Backend); ok {
+		return a.attachKube(ctx, r, k)
+	}
 	ctx, cancel := context.WithTimeout(ctx, attachTimeout)
 	defer cancel()
 	return a.control.Attach(ctx, r.ID, runner.NewAgent(b, nil))
+}
+
+// attachKube gives a runner its process, at once or when its cluster says what is on it: the server does not wait for one that is away.
+func (a *app) attachKube(ctx context.Context, r *core.Runner, b *kube.Backend) error {
+	attach := func(ctx context.Context) error { return a.control.Attach(ctx, r.ID, runner.NewAgent(b, nil)) }
+	select {
+	case <-b.Ready():
+		ctx, cancel := context.WithTimeout(ctx, attachTimeout)
+		defer cancel()
+		return attach(ctx)
+	default:
+	}
+	a.late.Go(func() {
+		if err := attach(ctx); err != nil && ctx.Err() == nil {
+			a.log.ErrorContext(ctx, "a runner could not be given its process", "runner", r.RunnerID, "error", err)
+		}
+	})
+	return nil
 }
 
 // backend starts what runs the sandboxes of a runner.
@@ -230,6 +253,7 @@ func (a *app) stop() error {
 	if a.control != nil {
 		a.control.Close()
 	}
+	a.late.Wait()
 	var errs []error
 	for _, b := range a.backends {
 		errs = append(errs, b.Close())

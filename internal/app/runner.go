@@ -94,7 +94,7 @@ func RunRunner(ctx context.Context, cfg RunnerConfig) error {
 		return err
 	}
 	b, err := r.open(ctx)
-	if err != nil || b == nil { // nil: it was asked to end
+	if err != nil {
 		return err
 	}
 	return errors.Join(r.serve(ctx, b), b.Close())
@@ -155,7 +155,12 @@ func (r *remoteRunner) identify(ctx context.Context) (err error) {
 	}
 	return r.untilReached(ctx, func() error {
 		uid, err := kube.ClusterUID(ctx, r.kube())
-		r.cfg.Gateway.Identity = control.ClusterIdentity + uid
+		switch known := r.cred != nil && strings.HasPrefix(r.cred.Identity, control.ClusterIdentity); {
+		case err == nil:
+			r.cfg.Gateway.Identity = control.ClusterIdentity + uid
+		case fault.Is(err, fault.Unavailable) && known: // The backend makes sure of it as soon as it can.
+			r.cfg.Gateway.Identity, err = r.cred.Identity, nil
+		}
 		return err
 	})
 }
@@ -185,7 +190,9 @@ func (r *remoteRunner) kube() kube.Config {
 	if r.cred != nil {
 		name = r.cred.RunnerID
 	}
-	return r.cfg.kube(filepath.Join(r.cfg.DataDir, "sandboxes"), name, r.cfg.Cluster, r.log)
+	cfg := r.cfg.kube(filepath.Join(r.cfg.DataDir, "sandboxes"), name, r.cfg.Cluster, r.log)
+	cfg.ClusterUID = strings.TrimPrefix(r.cfg.Gateway.Identity, control.ClusterIdentity)
+	return cfg
 }
 
 // machineIdentity names this machine and the directory: there may be several runners on a machine, each with sandboxes of its own.
@@ -249,18 +256,10 @@ func (r *remoteRunner) enrol(ctx context.Context) error {
 }
 
 // open starts the backend.
-func (r *remoteRunner) open(ctx context.Context) (b backend.Backend, err error) {
+func (r *remoteRunner) open(ctx context.Context) (backend.Backend, error) {
 	if r.cfg.Backend == BackendKube {
-		err = r.untilReached(ctx, func() error {
-			b, err = r.cfg.openKube(ctx, r.kube())
-			return err
-		})
-		return b, err
+		return r.cfg.openKube(ctx, r.kube())
 	}
-	return r.openLocal(ctx)
-}
-
-func (r *remoteRunner) openLocal(ctx context.Context) (backend.Backend, error) {
 	b, err := local.New(ctx, r.cfg.local(filepath.Join(r.cfg.DataDir, "sandboxes"), r.cred.RunnerID, r.log))
 	if err != nil {
 		return nil, err

@@ -100,15 +100,22 @@ type Info struct {
 	// Features are named abilities that work here: "egress:none", "image:host", "image:oci-layout", "cgroup:limits", …
 	// "pause": sandboxes can be paused.
 	Features []string
-	// Refusal, when not empty, is why this backend can run nothing here ("needs root").
-	Refusal string
+	// Refusal, when not empty, is why this backend can run nothing here ("needs root"), since when where that is known. RefusalReason is a
+	// reason of package fault or core, RefusalHints say what to do.
+	Refusal       string
+	RefusalReason string
+	RefusalHints  []string
+	RefusedSince  time.Time
 }
 
 // Backend runs sandboxes. Methods are safe for concurrent use. Errors are faults: NotFound for a sandbox that it does not
 // know, Precondition (CWSANDBOX_SANDBOX_NOT_RUNNING) for one in the wrong phase, Unavailable when it cannot tell.
 type Backend interface {
-	// Info returns what was probed at start.
+	// Info returns what was found out last.
 	Info() Info
+	// InfoChanged returns a channel that is closed when Info says something else; nil where it never does. Take it before the Info
+	// that it is about.
+	InfoChanged() <-chan struct{}
 	// Check reports, without side effects, every field of w that this backend refuses (Precondition, BACKEND_UNSUPPORTED, one
 	// field violation each), or nil.
 	Check(w *Work) error

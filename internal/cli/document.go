@@ -60,7 +60,29 @@ func runnerDocument(raw json.RawMessage, names map[string]string) ([]byte, error
 		strings.TrimPrefix(textAt(n, "connectionStatus"), "RUNNER_CONNECTION_STATUS_"))
 	text, err := document(n, "runner "+textAt(n, "identity", "runnerId"), body, state)
 	head, rest, _ := bytes.Cut(text, []byte("\n"))
-	return slices.Concat(head, []byte("\n"), warmComments(n), rest), err
+	return slices.Concat(head, []byte("\n"), processComments(n), warmComments(n), rest), err
+}
+
+// processComments says when the runner's process was last heard of, and why it can run nothing, if so, with what to do.
+func processComments(n *tree.Node) []byte {
+	var b bytes.Buffer
+	line := func(format, text string) {
+		if text = clean(strings.Join(strings.Fields(text), " ")); text != "" {
+			fmt.Fprintf(&b, format, text)
+		}
+	}
+	line("# last heard of at %s\n", localTime(textAt(n, "lastHeartbeatAt")))
+	problem := n.Get("installError")
+	if problem == nil || problem.Kind != tree.Object {
+		return b.Bytes()
+	}
+	line("# problem: %s\n", textAt(problem, "message")+" ("+textAt(problem, "reason")+", since "+localTime(textAt(problem, "occurredAt"))+")")
+	if hints := problem.Get("remediationHints"); hints != nil {
+		for _, h := range hints.Items {
+			line("# hint: %s\n", h.Text)
+		}
+	}
+	return b.Bytes()
 }
 
 // warmComments says, a line for each pool, how the warm pools are.

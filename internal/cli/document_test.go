@@ -56,7 +56,8 @@ spec:
 }
 
 func TestRunnerDocument(t *testing.T) {
-	raw := `{"id": "i", "revision": 2, "displayName": "", "updatedAt": "x", "installStatus": "RUNNER_INSTALL_STATUS_READY", "connectionStatus": "RUNNER_CONNECTION_STATUS_CONNECTED",
+	raw := `{"id": "i", "revision": 2, "displayName": "", "updatedAt": "x", "lastHeartbeatAt": "z", "installStatus": "RUNNER_INSTALL_STATUS_READY",
+	"installError": {"reason": "CLUSTER_UNREACHABLE", "message": "it is\naway", "remediationHints": ["Look."], "occurredAt": "w"}, "connectionStatus": "RUNNER_CONNECTION_STATUS_CONNECTED",
 	"identity": {"runnerId": "east", "zone": "us", "clusterId": ""}, "managedSpec": {"enforceResourceLimits": true, "allowPrivilegedProfileAnnotations": false},
 	"profileBindings": [{"profileTemplateId": "p1", "profileName": "agent", "isDefault": true, "overridesJson": "{\"resourceDefaults\":{\"cpuLimit\":\"2\"},\"podTemplateJson\":\"{\\\"spec\\\":{\\\"hostNetwork\\\":true}}\"}"},
 		{"profileTemplateId": "p1", "profileName": "other", "isDefault": false, "overridesJson": "", "warm": {"size": 3}}, {"profileTemplateId": "gone", "profileName": "x"}],
@@ -66,6 +67,9 @@ func TestRunnerDocument(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := `# runner east: revision 2, x, ready, connected
+# last heard of at z
+# problem: it is away (CLUSTER_UNREACHABLE, since w)
+# hint: Look.
 # warm pool of other: 1 of 3 ready, 1 being prepared, 7 hits, 0 misses; it fails (tried again at y)
 # id i
 identity:

@@ -209,18 +209,30 @@ func (s *session) emitRunners(raw json.RawMessage, one bool, cordoned map[string
 		return err
 	}
 	trim := func(v, prefix string) string { return strings.TrimPrefix(v, prefix) }
+	if s.output != "json" && s.output != "yaml" {
+		defer s.runnerProblems(items)
+	}
 	return s.emit(raw, func() table {
-		t := table{head: []string{"RUNNER", "ZONE", "INSTALL", "CONN", "BINDINGS", "REVISION"}, wide: []string{"ID", "CLUSTER", "UPDATED"}}
+		t := table{head: []string{"RUNNER", "ZONE", "INSTALL", "CONN", "BINDINGS", "REVISION"}, wide: []string{"ID", "CLUSTER", "UPDATED", "HEARTBEAT"}}
 		for _, r := range items {
 			conn := trim(pick(r, "connectionStatus"), "RUNNER_CONNECTION_STATUS_")
 			if cordoned[pick(r, "identity", "runnerId")] {
 				conn += ", CORDONED"
 			}
 			t.rows = append(t.rows, []string{pick(r, "identity", "runnerId"), pick(r, "identity", "zone"), trim(pick(r, "installStatus"), "RUNNER_INSTALL_STATUS_"), conn,
-				bindingNames(r), pick(r, "revision"), pick(r, "id"), first(pick(r, "identity", "clusterName"), pick(r, "identity", "clusterId")), localTime(pick(r, "updatedAt"))})
+				bindingNames(r), pick(r, "revision"), pick(r, "id"), first(pick(r, "identity", "clusterName"), pick(r, "identity", "clusterId")), localTime(pick(r, "updatedAt")), localTime(pick(r, "lastHeartbeatAt"))})
 		}
 		return t
 	})
+}
+
+// runnerProblems says below a table why runners can run nothing; berm runner get also says what to do.
+func (s *session) runnerProblems(items []map[string]any) {
+	for _, r := range items {
+		if why := pick(r, "installError", "message"); why != "" {
+			fmt.Fprintf(s.Err, "%s: %s (%s)\n", clean(pick(r, "identity", "runnerId")), clean(why), clean(pick(r, "installError", "reason")))
+		}
+	}
 }
 
 // bindingNames lists the names of a runner's bindings, the default one marked.

@@ -53,6 +53,12 @@ func (s *Service) Attach(ctx context.Context, runnerUUID string, link runner.Lin
 		s.Detach(runnerUUID)
 		return fault.New(fault.Unavailable, fault.ReasonRunnerUnavailable, "the server is shutting down")
 	}
+	s.tasks.run(func(ctx context.Context) {
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		defer context.AfterFunc(detached, cancel)()
+		s.followInfo(ctx, k, a, capacity)
+	})
 	select {
 	case <-first:
 		return nil

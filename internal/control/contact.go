@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"sync"
 	"time"
@@ -127,6 +128,11 @@ func (c *contacts) stopTimers() {
 	}
 }
 
+// inContact reports whether the process is there. One that cannot tell what it runs, because its cluster does not, is, too.
+func (k *contact) inContact() bool {
+	return k.connected || k.attached != nil && k.link.Info().Refusal != ""
+}
+
 // statusOf returns what is known of a runner's process.
 func (s *Service) statusOf(r *core.Runner) RunnerStatus {
 	k, known := s.contacts.get(r.ID)
@@ -137,11 +143,16 @@ func (s *Service) statusOf(r *core.Runner) RunnerStatus {
 		status.LastHeartbeat = k.heard(s.now())
 		if k.connected {
 			status.Pools = k.link.Pools()
+		}
+		if k.inContact() {
 			status.Connection, status.ConnectedAt = Connected, k.since
 		}
 		if info.Refusal != "" {
 			status.Install = InstallFailed
-			status.Error = &InstallError{Reason: "BACKEND_UNUSABLE", Message: info.Refusal, At: k.since}
+			status.Error = &InstallError{Reason: cmp.Or(info.RefusalReason, "BACKEND_UNUSABLE"), Message: info.Refusal, Hints: info.RefusalHints, At: k.since}
+			if at := info.RefusedSince; !at.IsZero() && !at.After(s.now()) {
+				status.Error.At = at
+			}
 		}
 	}
 	if r.DeletingSince != nil {

@@ -66,7 +66,7 @@ func (k *contact) heard(now time.Time) time.Time {
 	switch l, ok := k.link.(interface{ Heard() time.Time }); {
 	case k.link == nil:
 		return time.Time{}
-	case !k.connected:
+	case !k.inContact():
 		return k.since
 	case ok:
 		return l.Heard()

@@ -14,6 +14,7 @@ func InfoMessage(i *backend.Info) *linkv1.Info {
 	out := &linkv1.Info{
 		Kind: i.Kind, Architecture: i.Architecture, RuntimeClasses: i.RuntimeClasses, DefaultRuntimeClass: i.DefaultRuntimeClass,
 		Isolation: i.Isolation, Capacity: AmountsMessage(i.Capacity), Unenforced: i.Unenforced, Features: i.Features, Refusal: i.Refusal,
+		RefusalReason: i.RefusalReason, RefusalHints: i.RefusalHints, RefusedSince: Stamp(i.RefusedSince),
 	}
 	if i.NodeLabels != nil {
 		out.NodeLabels = &linkv1.Labels{Entries: i.NodeLabels}
@@ -34,6 +35,7 @@ func InfoOf(m *linkv1.Info) backend.Info {
 		Kind: clip(m.GetKind(), MaxText), Architecture: clip(m.GetArchitecture(), MaxText), RuntimeClasses: clipped(m.GetRuntimeClasses()),
 		DefaultRuntimeClass: clip(m.GetDefaultRuntimeClass(), MaxText), Isolation: clip(m.GetIsolation(), MaxText), Capacity: AmountsOf(m.GetCapacity()),
 		Unenforced: clippedMap(m.GetUnenforced()), Features: clipped(m.GetFeatures()), Refusal: clip(m.GetRefusal(), MaxText),
+		RefusalReason: clip(m.GetRefusalReason(), MaxText), RefusalHints: clipped(m.GetRefusalHints()), RefusedSince: Time(m.GetRefusedSince()),
 	}
 	if m.GetNodeLabels() != nil {
 		if out.NodeLabels = clippedMap(m.GetNodeLabels().GetEntries()); out.NodeLabels == nil {

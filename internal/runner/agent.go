@@ -34,6 +34,9 @@ func NewAgent(b backend.Backend, owner *resolve.Input) *Agent {
 // Info returns what the backend can do.
 func (a *Agent) Info() backend.Info { return a.backend.Info() }
 
+// InfoChanged tells when the backend can do something else.
+func (a *Agent) InfoChanged() <-chan struct{} { return a.backend.InfoChanged() }
+
 // Guardrails returns those of the cluster's owner.
 func (a *Agent) Guardrails() *resolve.Input { return a.owner }
 

@@ -27,6 +27,8 @@ type Assignment struct {
 type Link interface {
 	// Info returns what the runner can do.
 	Info() backend.Info
+	// InfoChanged is that of a backend.
+	InfoChanged() <-chan struct{}
 	// Guardrails returns those of the cluster's owner, nil for none. The runner holds launches to them whatever a gateway
 	// says; they are told so that refusals come early and with a reason. The result never changes.
 	Guardrails() *resolve.Input

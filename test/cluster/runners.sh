@@ -53,11 +53,15 @@ at_last() { # WANT CMD...: what CMD prints, once it prints WANT
   for ((i = 0; i < 600; i++)); do got=$("$@" 2>/dev/null); [ "$got" = "$want" ] && break; sleep 0.1; done
   echo "$got"
 }
+problem() { "$BERM" runner get "$1" -o json | jq -r '.installError | "\(.reason) \(.message)"'; }
 status() { "$BERM" runner get "$1" -o json | jq -r '"\(.installStatus) \(.connectionStatus)"' | sed 's/RUNNER_[A-Z]*_STATUS_//g'; }
 state() { "$BERM" get "$1" -o json | jq -r .sandboxStatus | sed 's/SANDBOX_STATUS_//'; }
 # said SANDBOX PATH: value and layer of a field. pod CLUSTER SANDBOX FILTER: of the pod that the API server holds.
 said() { "$BERM" explain "$1" -o json | jq -r --arg p "$2" '.fields[] | select(.path == $p) | "\(.value | if type == "string" then . else tojson end) \(.layer)"'; }
 pod() { on "$1" k get pods -A -l "berm.dev/sandbox-id=$2" -o json | jq -r ".items[0] | $3"; }
+
+# start RUNNER CMD...: a runner, in the background.
+start() { local name=$1; shift; "$@" >>"$WORK/$name.log" 2>&1 & PIDS[$name]=$!; }
 
 # --- what a cluster's owner does: an account for the runner, with a kubeconfig
 install -m 755 "$BERM" "$WORK/berm"; BERM=$WORK/berm; chmod 755 "$WORK"
@@ -68,7 +72,7 @@ account() { # CLUSTER
   install -m 644 "$(state_of "$1")/tls.crt" "$kubeconfig.crt"
   cat >"$kubeconfig" <<Y
 {apiVersion: v1, kind: Config, current-context: runner, contexts: [{name: runner, context: {cluster: c, user: runner}}],
- clusters: [{name: c, cluster: {server: "https://127.0.0.1:6443", certificate-authority: "$kubeconfig.crt"}}],
+ clusters: [{name: c, cluster: {server: "https://127.0.0.1:${2:-6443}", certificate-authority: "$kubeconfig.crt"}}],
  users: [{name: runner, user: {token: "$(on "$1" k create token berm-runner -n berm --duration 1h)"}}]}
 Y
   chmod 644 "$kubeconfig"
@@ -79,7 +83,9 @@ node() { # CLUSTER NAME TYPE: a node that says it is ready; no kubelet is behind
     "nodeInfo": {"architecture": "amd64"}, "conditions": [{"type": "Ready", "status": "True"}]}}' >/dev/null
   on "$1" k taint node "$2" node.kubernetes.io/not-ready- >/dev/null 2>&1
 }
-account "$REAL"; account "$MADE"
+# The way to the API server of the made-up cluster can be cut: it goes over a port of its own.
+way() { start way nsenter --net="/run/netns/berm-$MADE" -- python3 "$here/way.py" 6444 6443; }
+account "$REAL"; account "$MADE" 6444; way
 build_init "$WORK/init"; build_tools "$WORK/tools"
 on "$REAL" image localhost/berm-init:test "$WORK/init" /berm-shim
 on "$REAL" image localhost/tools:test "$WORK/tools" /bin/sh
@@ -93,8 +99,7 @@ chmod 644 "$WORK/ca.pem"
 export BERM_CA_FILE=$WORK/ca.pem CURL_CA_BUNDLE=$WORK/ca.pem
 HOST=$ADDRESS SCHEME=https; serve --tls-cert "$WORK/gw.pem" --tls-key "$WORK/gw.key" || exit 1
 
-# start RUNNER CMD...: a runner, in the background. as_nobody DIR: the same, without any right on this machine.
-start() { local name=$1; shift; "$@" >>"$WORK/$name.log" 2>&1 & PIDS[$name]=$!; }
+# What a runner on a cluster is: a process without any right on this machine.
 nobody=(setpriv --reuid 65534 --regid 65534 --clear-groups --bounding-set -all --no-new-privs env -i)
 join() { "$BERM" runner create "$1" --zone local --cluster "$1" --profile agent >/dev/null && "$BERM" runner join "$1" -o json | jq -r .token; }
 start_kube() { # RUNNER CLUSTER [arguments of berm runner]
@@ -113,7 +118,7 @@ Y
 "$BERM" profile create -f "$WORK/agent.yaml" >/dev/null || exit 1
 on "$MADE" k apply -f - >/dev/null <<<'{apiVersion: node.k8s.io/v1, kind: RuntimeClass, metadata: {name: gvisor}, handler: runsc}'
 on "$MADE" k apply -f - >/dev/null <<<'{apiVersion: v1, kind: List, items: [{apiVersion: v1, kind: Namespace, metadata: {name: lab}}, {apiVersion: v1, kind: ServiceAccount, metadata: {name: default, namespace: lab}}]}' # no controller does it there
-node "$MADE" fake-1 fake.large
+on "$MADE" k delete node --all >/dev/null
 edge=$(join edge) real=$(join real) made=$(join made)
 start edge "$BERM" runner --gateway "$BERM_URL" --ca "$WORK/ca.pem" --data "$WORK/edge" --token "$edge"
 start_kube real "$REAL" --token "$real"
@@ -122,6 +127,15 @@ for name in edge real made; do check "runner $name comes, over TLS" "READY CONNE
 start other "$BERM" runner --gateway "$BERM_URL" --data "$WORK/other" --token none
 check "another authority is not believed" 1 "$(at_last 1 grep -cm1 x509 "$WORK/other.log")"
 end other
+
+# --- what a cluster gives changes while its runner is there
+room() { api GET "/v1beta2/runners/$1" | head -n -1 | jq -r '.capabilities | "\(.maxCpuMillicores) \(.maxGpuCount)"'; }
+check "a cluster without nodes has no room" "0 0" "$(room made)"
+has "a launch there is refused, with the reason" "the whole runner has 0" "$("$BERM" run -d --runner made --profile agent -- true 2>&1)"
+node "$MADE" fake-1 fake.large; node "$MADE" fake-2 fake.small
+check "nodes come: the gateway knows, without a restart" "16000 8" "$(at_last "16000 8" room made)"
+on "$MADE" k delete node fake-2 >/dev/null
+check "one goes" "8000 4" "$(at_last "8000 4" room made)"
 
 # --- one profile, three bindings of it, three outcomes
 override() { "$BERM" runner bind "$1" agent --overrides - >/dev/null || exit 1; }
@@ -161,6 +175,29 @@ check "real is killed" "READY DISCONNECTED" "$(at_last "READY DISCONNECTED" stat
 start_kube real "$REAL"
 check "real comes back, without a token" "READY CONNECTED" "$(at_last "READY CONNECTED" status real)"
 check "its sandbox went on" "still" "$("$BERM" exec "${ID[real]}" -- echo still)"
+
+# --- what is wrong is said, with what to do, and is over when it is over
+end way
+check "an API server that is away" "FAILED CONNECTED" "$(at_last "FAILED CONNECTED" status made)"
+has "is the reason" "CLUSTER_UNREACHABLE its cluster cannot be reached" "$(problem made)"
+has "and comes with a hint" "# hint: Is the API server up" "$("$BERM" runner get made)"
+has "nothing is launched there meanwhile" "its cluster cannot be reached" "$("$BERM" run -d --runner made --profile agent -- true 2>&1)"
+end made KILL
+check "its runner is killed meanwhile" "FAILED DISCONNECTED" "$(at_last "FAILED DISCONNECTED" status made)"
+start_kube made "$MADE"
+check "comes back, and says that it knows nothing" "FAILED CONNECTED" "$(at_last "FAILED CONNECTED" status made)"
+check "nothing is taken for lost" CREATING "$(state "${ID[made]}")"
+way
+check "the API server is back" "READY CONNECTED" "$(at_last "READY CONNECTED" status made)"
+check "and what is on the cluster is known again" "CREATING CURRENT" "$(state "${ID[made]}") $("$BERM" explain "${ID[made]}" -o json | jq -r .observation)"
+end real
+on "$REAL" k get clusterrole berm:berm-runner -o json | jq '.rules |= map(select(.resources != ["pods/exec"]))' | on "$REAL" k apply -f - >/dev/null
+start_kube real "$REAL"
+check "an account that may not do all" "FAILED CONNECTED" "$(at_last "FAILED CONNECTED" status real)"
+check "is told what it lacks" "CLUSTER_FORBIDDEN its account may not create pods/exec" "$(problem real)"
+on "$REAL" k apply -f "$root/deploy/manifests/runner-account.yaml" >/dev/null
+check "and works when it has it, without a restart" "READY CONNECTED" "$(at_last "READY CONNECTED" status real)"
+check "its sandbox went on all the time" "still" "$("$BERM" exec "${ID[real]}" -- echo still)"
 
 echo "$passed passed, $failed failed"
 [ $failed -eq 0 ]

@@ -47,7 +47,7 @@ type Config struct {
 // Backend is a backend.Backend in memory.
 type Backend struct {
 	cfg  Config
-	info backend.Info
+	told backend.Told
 
 	mu        sync.Mutex
 	sandboxes map[string]*sandbox
@@ -72,11 +72,9 @@ func New(cfg Config) *Backend {
 	if cfg.LogLimit == 0 {
 		cfg.LogLimit = 1 << 20
 	}
-	return &Backend{
-		keptLogs: map[string]*mainLog{},
-		cfg:      cfg, info: infoFrom(cfg.Info),
-		sandboxes: map[string]*sandbox{},
-	}
+	b := &Backend{keptLogs: map[string]*mainLog{}, cfg: cfg, sandboxes: map[string]*sandbox{}}
+	b.told.Tell(infoFrom(cfg.Info))
+	return b
 }
 
 func infoFrom(i backend.Info) backend.Info {
@@ -102,12 +100,11 @@ func infoFrom(i backend.Info) backend.Info {
 	return i
 }
 
-// Info returns what the configuration says.
-func (b *Backend) Info() backend.Info {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.info
-}
+// Info returns what the configuration says, or SetInfo said since.
+func (b *Backend) Info() backend.Info { return b.told.Info() }
+
+// InfoChanged tells of SetInfo.
+func (b *Backend) InfoChanged() <-chan struct{} { return b.told.InfoChanged() }
 
 // Check reports what Config.Refuse refuses.
 func (b *Backend) Check(w *backend.Work) error {

@@ -116,7 +116,7 @@ func (b *Backend) Lose(id string) {
 }
 
 // SetInfo changes what the backend says of itself from now on.
-func (b *Backend) SetInfo(i backend.Info) { b.locked(func() { b.info = infoFrom(i) }) }
+func (b *Backend) SetInfo(i backend.Info) { b.told.Tell(infoFrom(i)) }
 
 // Creates counts the sandboxes that were really made.
 func (b *Backend) Creates() int {

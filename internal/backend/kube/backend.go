@@ -12,7 +12,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/klog/v2"
 
@@ -27,12 +26,8 @@ import (
 // Kind is the kind of this backend, which field enforcement is declared under.
 const Kind = backend.KindKube
 
-const (
-	// MaxSandboxes is how many sandboxes of one runner are known at once.
-	MaxSandboxes = 50_000
-	// syncTimeout bounds the first look at the cluster.
-	syncTimeout = time.Minute
-)
+// MaxSandboxes is how many sandboxes of one runner are known at once.
+const MaxSandboxes = 50_000
 
 // Backend runs sandboxes as pods of one cluster. It keeps nothing that it could not find there again, but its key and the output.
 type Backend struct {
@@ -40,12 +35,17 @@ type Backend struct {
 	log     *slog.Logger
 	cluster *cluster
 	key     ed25519.PrivateKey
-	info    backend.Info
 	events  *podEvents
 	hub     backend.Observers
-	ctx     context.Context //nolint:containedctx // of everything that goes on in the background
-	cancel  context.CancelFunc
-	work    sync.WaitGroup
+	told    backend.Told
+	// nodes, classes and pods are what is followed of the cluster; lookAgain says that Info may be another.
+	nodes, classes, pods *watched
+	lookAgain            chan struct{}
+	// ready is closed once what is on the cluster is known.
+	ready  chan struct{}
+	ctx    context.Context //nolint:containedctx // of everything that goes on in the background
+	cancel context.CancelFunc
+	work   sync.WaitGroup
 
 	mu        sync.Mutex
 	sandboxes map[string]*sandbox
@@ -55,11 +55,13 @@ type Backend struct {
 	// namespaces are those that were made, or found.
 	namespaces map[string]bool
 	closed     bool
+	troubles   troubles
 }
 
 var _ backend.Backend = (*Backend)(nil)
 
-// New connects to a cluster, looks at it, and finds again what earlier runners of the same name left on it.
+// New connects to a cluster, looks at it, and finds again what earlier runners of the same name left on it. A cluster that does not answer
+// is no error: Info says so, and Ready when that is over.
 func New(ctx context.Context, cfg Config) (*Backend, error) {
 	cfg.defaults()
 	quiet()
@@ -81,15 +83,12 @@ func New(ctx context.Context, cfg Config) (*Backend, error) {
 	b := &Backend{
 		cfg: cfg, log: cfg.Logger, cluster: c, key: key,
 		sandboxes: map[string]*sandbox{}, creating: map[string]chan struct{}{}, deleted: map[string]bool{}, namespaces: map[string]bool{},
+		troubles: troubles{attempts: map[string]attempt{}}, lookAgain: make(chan struct{}, 1), ready: make(chan struct{}),
 	}
 	b.cfg.Options.RunnerKey = podwire.EncodeKey(key.Public().(ed25519.PublicKey)) //nolint:forcetypeassert // by definition
 	b.ctx, b.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	b.events = newPodEvents(c)
-	if err := b.start(ctx); err != nil {
-		b.events.close()
-		b.cancel()
-		return nil, err
-	}
+	b.start(ctx)
 	return b, nil
 }
 
@@ -117,37 +116,42 @@ func (c *Config) defaults() {
 	}
 }
 
-func (b *Backend) start(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, syncTimeout)
-	defer cancel()
-	var err error
-	if b.info, err = b.probe(ctx); err != nil {
-		return b.translate(err, "be looked at")
-	}
-	selector := metav1.FormatLabelSelector(&metav1.LabelSelector{MatchLabels: map[string]string{
-		LabelManagedBy: managedBy, LabelRunner: labelValue(b.cfg.RunnerName),
-	}})
-	_, informer := cache.NewInformerWithOptions(cache.InformerOptions{
-		ListerWatcher: cache.NewFilteredListWatchFromClient(b.cluster.core, "pods", metav1.NamespaceAll, func(o *metav1.ListOptions) { o.LabelSelector = selector }),
-		ObjectType:    &corev1.Pod{},
-		Transform:     trim,
-		Handler: cache.ResourceEventHandlerFuncs{
-			AddFunc:    func(o any) { b.see(o, false) },
-			UpdateFunc: func(_, o any) { b.see(o, false) },
-			DeleteFunc: func(o any) { b.see(o, true) },
-		},
+// start begins to follow the cluster, and gives it a while to say what is on it. One that does not is waited for in the background.
+func (b *Backend) start(ctx context.Context) {
+	b.watchAll()
+	b.told.Tell(b.describe())
+	b.work.Go(b.keepInfo)
+	b.work.Go(func() {
+		if b.awaitReady() {
+			b.review()
+			b.begin()
+		}
 	})
-	b.work.Go(func() { informer.RunWithContext(b.ctx) })
-	for !informer.HasSynced() {
+	first := time.NewTimer(firstLook)
+	defer first.Stop()
+	for changed := b.told.InfoChanged(); ; changed = b.told.InfoChanged() {
+		if why := b.Info().Refusal; why != "" && why != notYet {
+			return
+		}
 		select {
-		case <-time.After(firstPause):
+		case <-changed:
+		case <-b.ready:
+			b.told.Tell(b.describe())
+			return
+		case <-first.C:
+			return
 		case <-ctx.Done():
-			return fault.New(fault.Unavailable, fault.ReasonRunnerUnavailable, "the pods of runner %s could not be listed within %v", b.cfg.RunnerName, syncTimeout).
-				WithHint("does its account have list and watch on pods of all namespaces?")
+			return
 		}
 	}
+}
+
+// begin does what can be done once it is known what is on the cluster.
+func (b *Backend) begin() {
 	failpoint.Hit(failRecovered)
 	b.sweepOutput(true)
+	close(b.ready)
+	b.told.Tell(b.describe())
 	b.work.Go(func() { b.sweepBeside(b.ctx) })
 	b.work.Go(func() {
 		for tick := time.NewTicker(sweepInterval); ; {
@@ -160,7 +164,6 @@ func (b *Backend) start(ctx context.Context) error {
 			}
 		}
 	})
-	return nil
 }
 
 // see takes what the cluster says of a pod.
@@ -224,12 +227,22 @@ func newSandbox(id string, pod *corev1.Pod) *sandbox {
 	}
 }
 
-// Info returns what was found out at the start.
-func (b *Backend) Info() backend.Info { return b.info }
+// Info returns what can be run now.
+func (b *Backend) Info() backend.Info { return b.told.Info() }
 
-// Observe follows the sandboxes.
+// InfoChanged tells when that is something else: nodes come and go.
+func (b *Backend) InfoChanged() <-chan struct{} { return b.told.InfoChanged() }
+
+// Observe follows the sandboxes, from when it is known which there are: what is not known is not gone.
 func (b *Backend) Observe(ctx context.Context) iter.Seq[*backend.Observation] {
-	return b.hub.Observe(ctx)
+	return func(yield func(*backend.Observation) bool) {
+		select {
+		case <-b.ready:
+			b.hub.Observe(ctx)(yield)
+		case <-ctx.Done():
+		case <-b.ctx.Done():
+		}
+	}
 }
 
 // Close ends all that goes on here. Sandboxes go on, and print until what their init holds is full.

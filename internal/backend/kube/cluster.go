@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"time"
 
+	authv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	nodev1 "k8s.io/api/node/v1"
@@ -33,6 +34,7 @@ type cluster struct {
 	config *rest.Config
 	core   *rest.RESTClient
 	node   *rest.RESTClient
+	auth   *rest.RESTClient
 	// network is the API of network policies.
 	network *rest.RESTClient
 	codec   runtime.ParameterCodec
@@ -40,7 +42,7 @@ type cluster struct {
 
 func newCluster(cfg *rest.Config) (*cluster, error) {
 	scheme := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, nodev1.AddToScheme, networkingv1.AddToScheme} {
+	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, nodev1.AddToScheme, networkingv1.AddToScheme, authv1.AddToScheme} {
 		if err := add(scheme); err != nil {
 			return nil, err
 		}
@@ -66,7 +68,12 @@ func newCluster(cfg *rest.Config) (*cluster, error) {
 	}
 	own = rest.CopyConfig(cfg)
 	own.GroupVersion = &networkingv1.SchemeGroupVersion
-	c.network, err = client("/apis", own)
+	if c.network, err = client("/apis", own); err != nil {
+		return nil, err
+	}
+	own = rest.CopyConfig(cfg)
+	own.GroupVersion = &authv1.SchemeGroupVersion
+	c.auth, err = client("/apis", own)
 	return c, err
 }
 

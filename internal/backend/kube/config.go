@@ -25,6 +25,8 @@ type Config struct {
 	RunnerName string
 	// Kubeconfig is a file, Context a context in it; "" are the usual ones, and inside of a pod its own account.
 	Kubeconfig, Context string
+	// ClusterUID, when not empty, is what ClusterUID returned for the cluster that this runner is of; on another nothing is done.
+	ClusterUID string
 	// Options are the conventions of the cluster. InitImage must be set; RunnerKey is the backend's.
 	Options Options
 	// ScheduleTimeout is how long a sandbox may wait for a node, StuckTimeout how long for what its node makes of it; 0 are the defaults.

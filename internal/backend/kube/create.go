@@ -34,13 +34,15 @@ const plannedID = "00000000-0000-0000-0000-000000000000"
 
 // objects returns what makes a sandbox, or all that is wrong with it.
 func (b *Backend) objects(w *backend.Work) (*Objects, error) {
-	if b.info.Refusal != "" {
-		return nil, fault.Preconditionf(fault.ReasonBackendUnsupported, "runner %s runs nothing: %s", b.cfg.RunnerName, b.info.Refusal)
+	// What is wrong with the cluster is its own to say: it may be over by the time that it is asked.
+	if b.cfg.Options.InitImage == "" {
+		return nil, fault.Preconditionf(fault.ReasonBackendUnsupported, "runner %s runs nothing: %s", b.cfg.RunnerName, noInit)
 	}
+	info := b.Info()
 	in := PodInput{Work: *w, Options: b.cfg.Options}
 	in.RunnerID = b.cfg.RunnerName
 	e := fault.Preconditionf(fault.ReasonBackendUnsupported, "runner %s cannot run this sandbox", b.cfg.RunnerName)
-	b.refuseLater(e, w)
+	b.refuseLater(e, w, &info)
 	objects, err := ObjectsFor(in)
 	if err == nil && len(e.Fields) == 0 {
 		return objects, nil
@@ -56,9 +58,9 @@ func (b *Backend) objects(w *backend.Work) (*Objects, error) {
 }
 
 // refuseLater refuses what nothing here honours yet.
-func (b *Backend) refuseLater(e *fault.Error, w *backend.Work) {
-	if class := w.Spec.GetRuntimeClass(); class != "" && !slices.Contains(b.info.RuntimeClasses, class) {
-		e.WithField("runtime_class", "%q is not there; the cluster has: %s", class, strings.Join(b.info.RuntimeClasses, ", "))
+func (b *Backend) refuseLater(e *fault.Error, w *backend.Work, info *backend.Info) {
+	if class := w.Spec.GetRuntimeClass(); class != "" && !slices.Contains(info.RuntimeClasses, class) {
+		e.WithField("runtime_class", "%q is not there; the cluster has: %s", class, strings.Join(info.RuntimeClasses, ", "))
 	}
 	egress := w.Spec.GetNetwork().GetEgress()
 	if mode := either(egress.GetSelected(), egress.GetDefault()); mode != "" && b.cfg.Options.Network == NetworkRefused {

@@ -21,10 +21,7 @@ func ClusterUID(ctx context.Context, cfg Config) (string, error) {
 	if err != nil {
 		return "", unusable(cfg.RunnerName, err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	var ns corev1.Namespace
-	err = c.core.Get().Resource("namespaces").Name(metav1.NamespaceSystem).Do(ctx).Into(&ns)
+	uid, err := c.uid(ctx)
 	if apierrors.IsForbidden(err) {
 		return "", fault.Preconditionf(fault.ReasonClusterForbidden, "the account of the runner may not see which cluster this is: %v", err).
 			WithHint("let it get the namespace %s (docs/kubernetes.md, permissions)", metav1.NamespaceSystem)
@@ -32,5 +29,13 @@ func ClusterUID(ctx context.Context, cfg Config) (string, error) {
 	if err != nil {
 		return "", translate(cfg.RunnerName, err, "say which one it is")
 	}
-	return string(ns.UID), nil
+	return uid, nil
+}
+
+func (c *cluster) uid(ctx context.Context) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	var ns corev1.Namespace
+	err := c.core.Get().Resource("namespaces").Name(metav1.NamespaceSystem).Do(ctx).Into(&ns)
+	return string(ns.UID), err
 }

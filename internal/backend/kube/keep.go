@@ -94,6 +94,7 @@ func (b *Backend) awaitStart(s *sandbox) bool {
 		pod, gone, changed := s.look()
 		state := mainState(pod)
 		if state.Running != nil || state.Terminated != nil {
+			b.initImageWorked()
 			return true
 		}
 		if gone {
@@ -128,6 +129,9 @@ func (b *Backend) awaitStart(s *sandbox) bool {
 
 // giveUp ends a sandbox that does not start, and removes its pod: the node would go on trying.
 func (b *Backend) giveUp(s *sandbox, o *obstacle) {
+	if o.init && o.reason == core.EndImageFailed {
+		b.initImageFailed(o.message)
+	}
 	end := backend.Observation{Phase: backend.PhaseEnded, At: b.cfg.Now(), Failed: true, Reason: o.reason, Message: o.message}
 	s.mu.Lock()
 	if s.stop != nil {

@@ -22,7 +22,7 @@ func (b *Backend) Logs(ctx context.Context, id string, q backend.LogQuery) (back
 			return nil, fault.Internalf(err, "the output of sandbox %s cannot be read", id)
 		}
 	} else if out = b.keptOutput(id); out == nil {
-		return nil, unknown(id)
+		return nil, err
 	}
 	l := &logs{id: id, closing: b.ctx, out: out, follow: q.Follow}
 	l.ctx, l.cancel = context.WithCancelCause(ctx)

@@ -1,12 +1,11 @@
 package kube
 
 import (
-	"context"
+	"maps"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	nodev1 "k8s.io/api/node/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"github.com/bermhq/berm/internal/backend"
 	"github.com/bermhq/berm/internal/core"
@@ -15,27 +14,24 @@ import (
 // networkNote says why network modes do not count.
 const networkNote = "network modes are not enforced on this cluster: its owner has them recorded alone (--kube-network recorded)"
 
-// probe looks at nodes and runtime classes.
-func (b *Backend) probe(ctx context.Context) (backend.Info, error) {
+// noInit is why nothing runs without the image of the init.
+const noInit = "no image of Berm's init is named (--kube-init-image): without it nothing can be run or reached in a pod"
+
+// describe says what can be run, by the nodes and runtime classes that are known.
+func (b *Backend) describe() backend.Info {
 	info := backend.Info{
 		Kind: Kind, RuntimeClasses: []string{DefaultRuntimeClass}, DefaultRuntimeClass: DefaultRuntimeClass,
 		Isolation: "what the node's container runtime gives a pod: namespaces of the node's kernel, unless a runtime class says otherwise",
 	}
-	nodes := &corev1.NodeList{}
-	if err := b.cluster.core.Get().Resource("nodes").Do(ctx).Into(nodes); err != nil {
-		return info, err
-	}
-	info.Capacity, info.Architecture = capacityOf(nodes.Items)
-	classes := &nodev1.RuntimeClassList{}
-	err := b.cluster.node.Get().Resource("runtimeclasses").Do(ctx).Into(classes)
-	if err != nil && !apierrors.IsForbidden(err) {
-		return info, err
-	}
-	for i := range classes.Items {
-		if name := classes.Items[i].Name; !slices.Contains(info.RuntimeClasses, name) {
-			info.RuntimeClasses = append(info.RuntimeClasses, name)
+	info.Capacity, info.Architecture = capacityOf(b.nodes.store.List())
+	var names []string
+	for _, c := range b.classes.store.List() {
+		if c, ok := c.(*nodev1.RuntimeClass); ok && c.Name != DefaultRuntimeClass {
+			names = append(names, c.Name)
 		}
 	}
+	slices.Sort(names)
+	info.RuntimeClasses = append(info.RuntimeClasses, names...)
 	if b.cfg.Options.Network == NetworkRecorded {
 		info.Unenforced = map[string]string{
 			"network.egress.default": networkNote, "network.egress.selected": networkNote, "network.egress.modes": networkNote,
@@ -43,17 +39,18 @@ func (b *Backend) probe(ctx context.Context) (backend.Info, error) {
 	}
 	info.Features = b.cfg.Options.Network.features()
 	if b.cfg.Options.InitImage == "" {
-		info.Refusal = "no image of Berm's init is named (--kube-init-image): without it nothing can be run or reached in a pod"
+		info.Refusal = noInit
 	}
-	return info, nil
+	b.refuse(&info)
+	return info
 }
 
 // capacityOf adds up what nodes that take pods can give, and returns the architecture of most of them.
-func capacityOf(nodes []corev1.Node) (total core.Amounts, arch string) {
+func capacityOf(nodes []any) (total core.Amounts, arch string) {
 	count := map[string]int{}
-	for i := range nodes {
-		n := &nodes[i]
-		if n.Spec.Unschedulable || !isReady(n) || isClosed(n) {
+	for _, o := range nodes {
+		n, ok := o.(*corev1.Node)
+		if !ok || n.Spec.Unschedulable || !isReady(n) || isClosed(n) {
 			continue
 		}
 		a := n.Status.Allocatable
@@ -63,13 +60,14 @@ func capacityOf(nodes []corev1.Node) (total core.Amounts, arch string) {
 		gpus := a[ResourceGPU]
 		total.GPUs += gpus.Value()
 		if own := n.Status.NodeInfo.Architecture; own != "" {
-			if count[own]++; count[own] > count[arch] {
-				arch = own
-			}
+			count[own]++
 		}
 	}
-	if arch == "" {
-		arch = "unknown"
+	arch = "unknown"
+	for _, own := range slices.Sorted(maps.Keys(count)) { // in a fixed order, so that nothing changes between equals
+		if count[own] > count[arch] {
+			arch = own
+		}
 	}
 	return total, arch
 }

@@ -118,6 +118,9 @@ func (b *Backend) get(id string) (*sandbox, error) {
 	if s, ok := b.sandboxes[id]; ok {
 		return s, nil
 	}
+	if !b.isReady() {
+		return nil, fault.New(fault.Unavailable, fault.ReasonRunnerUnavailable, "runner %s does not know yet what is on its cluster", b.cfg.RunnerName).WithRetry(retryAfter)
+	}
 	return nil, unknown(id)
 }
 

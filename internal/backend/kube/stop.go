@@ -77,6 +77,9 @@ func (b *Backend) askInit(ctx context.Context, s *sandbox, grace time.Duration, 
 // Delete removes the objects of a sandbox that has ended. Its output is kept for a while.
 func (b *Backend) Delete(ctx context.Context, id string) error {
 	s, err := b.get(id)
+	if fault.Is(err, fault.Unavailable) {
+		return err
+	}
 	if err != nil {
 		return nil //nolint:nilerr // it is gone already
 	}

@@ -96,6 +96,8 @@ type obstacle struct {
 	reason, message string
 	// after is how long it may last, 0 for not at all.
 	after time.Duration
+	// init: it is about Berm's init, and no matter of this pod alone.
+	init bool
 }
 
 // patience is how long obstacles may last that may go away by themselves.
@@ -120,6 +122,7 @@ func (p patience) hindrance(pod *corev1.Pod) *obstacle {
 			whose = "Berm's init"
 		}
 		if o := p.stuckOn(whose, &c.State); o != nil {
+			o.init = c.Name == InitContainer
 			return o
 		}
 		if t := c.State.Terminated; t != nil && t.ExitCode != 0 && pod.Status.Phase == corev1.PodFailed {
@@ -138,9 +141,9 @@ func (p patience) hindrance(pod *corev1.Pod) *obstacle {
 		switch {
 		case c.Status != corev1.ConditionFalse:
 		case c.Type == corev1.PodReadyToStartContainers:
-			return &obstacle{core.EndStartFailed, "its node does not get the pod ready for containers: the runtime class, the network or a volume (kubectl describe pod says which)", p.stuck}
+			return &obstacle{reason: core.EndStartFailed, message: "its node does not get the pod ready for containers: the runtime class, the network or a volume (kubectl describe pod says which)", after: p.stuck}
 		case c.Reason == corev1.PodReasonUnschedulable:
-			return &obstacle{core.EndStartFailed, "no node takes the pod: " + c.Message, p.schedule}
+			return &obstacle{reason: core.EndStartFailed, message: "no node takes the pod: " + c.Message, after: p.schedule}
 		}
 	}
 	return nil
@@ -168,9 +171,9 @@ func (p patience) stuckOn(whose string, s *corev1.ContainerState) *obstacle {
 	case "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName", "ImageInspectError":
 		return &obstacle{reason: core.EndImageFailed, message: text}
 	case "ErrImagePull", "RegistryUnavailable":
-		return &obstacle{core.EndImageFailed, text, p.stuck} // It is tried once more, and then backs off.
+		return &obstacle{reason: core.EndImageFailed, message: text, after: p.stuck} // It is tried once more, and then backs off.
 	case "CreateContainerConfigError", "CreateContainerError", "RunContainerError", "PostStartHookError":
-		return &obstacle{core.EndStartFailed, text, p.stuck}
+		return &obstacle{reason: core.EndStartFailed, message: text, after: p.stuck}
 	}
 	return nil
 }

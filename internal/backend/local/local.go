@@ -146,6 +146,9 @@ var _ backend.Backend = (*Backend)(nil)
 // Info returns what was probed at start.
 func (b *Backend) Info() backend.Info { return b.info }
 
+// InfoChanged says that it never does: the machine is looked at when the runner starts.
+func (b *Backend) InfoChanged() <-chan struct{} { return nil }
+
 // refused returns the fault of a backend that can run nothing.
 func (b *Backend) refused() error {
 	if b.info.Refusal == "" {

@@ -72,6 +72,7 @@ const (
 	ReasonSessionNotFound     = "SESSION_NOT_FOUND"
 	ReasonLinkVersion         = "LINK_VERSION"
 	ReasonClusterForbidden    = "CLUSTER_FORBIDDEN"
+	ReasonClusterUnreachable  = "CLUSTER_UNREACHABLE"
 	ReasonRunnerIdentity      = "RUNNER_IDENTITY"
 	ReasonRunnerCredential    = "RUNNER_CREDENTIAL_INVALID"
 	ReasonRunnerEmbedded      = "RUNNER_EMBEDDED"

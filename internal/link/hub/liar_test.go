@@ -118,6 +118,18 @@ func TestALyingRunner(t *testing.T) {
 	_ = r.Close()
 }
 
+// TestACapacityThatCannotBe ends the line of who says it, at first or later.
+func TestACapacityThatCannotBe(t *testing.T) {
+	w := newWorld(t, hub.Config{}, control.Config{}, "lying")
+	behind := fake.New(fake.Config{})
+	p := w.start(w.enrol("lying", "machine:2"), "b", behind, true)
+	behind.SetInfo(backend.Info{Capacity: core.Amounts{CPUMillis: -1}})
+	w.connected("lying", false)
+	behind.SetInfo(backend.Info{})
+	w.connected("lying", true)
+	w.must(p.end())
+}
+
 // TestAFloodOfSandboxes ends the line before memory.
 func TestAFloodOfSandboxes(t *testing.T) {
 	w := newWorld(t, hub.Config{}, control.Config{}, "r1")

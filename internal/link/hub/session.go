@@ -123,28 +123,26 @@ func (s *session) pair(ctx context.Context) (net.Conn, error) {
 
 // attached gives the runner its process until the line ends, and returns why it did.
 func (s *session) attached(ctx context.Context, line *remote.Link) error {
-	c := s.h.cfg.Control
-	attaching, cancel := context.WithTimeout(ctx, attachTimeout)
-	defer cancel()
+	attaching, cancel := context.WithCancel(ctx)
+	result := make(chan error, 1)
+	there := make(chan bool, 1)
 	go func() {
-		select {
-		case <-line.Done():
-			cancel()
-		case <-attaching.Done():
-		}
+		err := s.h.cfg.Control.Attach(attaching, s.cred.RunnerUUID, line)
+		result <- err
+		there <- err == nil
 	}()
-	if err := c.Attach(attaching, s.cred.RunnerUUID, line); err != nil {
-		return err
+	err := s.keep(ctx, line, result)
+	cancel()
+	if <-there {
+		s.h.cfg.Control.Detach(s.cred.RunnerUUID)
 	}
-	defer c.Detach(s.cred.RunnerUUID)
-	if err := c.RetireRunnerCredentials(ctx, s.cred); err != nil {
-		s.h.cfg.Logger.WarnContext(ctx, "older credentials of a runner could not be revoked", "runner", s.cred.RunnerID, "error", err)
-	}
-	return s.keep(ctx, line)
+	return err
 }
 
-// keep looks after a line that is up.
-func (s *session) keep(ctx context.Context, line *remote.Link) error {
+// keep looks after a line that is up. A runner that says why it cannot tell what it runs has the time that it needs for that.
+func (s *session) keep(ctx context.Context, line *remote.Link, attached <-chan error) error {
+	late := time.NewTicker(attachTimeout)
+	defer late.Stop()
 	recheck := time.NewTicker(s.h.cfg.Recheck)
 	defer recheck.Stop()
 	renew := time.NewTimer(s.credential().RenewAt().Sub(s.h.cfg.Now()))
@@ -157,6 +155,18 @@ func (s *session) keep(ctx context.Context, line *remote.Link) error {
 			return s.why
 		case <-line.Done():
 			return line.Cause()
+		case err := <-attached:
+			if err != nil {
+				return err
+			}
+			late.Stop()
+			if err := s.h.cfg.Control.RetireRunnerCredentials(ctx, s.cred); err != nil {
+				s.h.cfg.Logger.WarnContext(ctx, "older credentials of a runner could not be revoked", "runner", s.cred.RunnerID, "error", err)
+			}
+		case <-late.C:
+			if line.Info().Refusal == "" {
+				return fault.New(fault.Unavailable, fault.ReasonRunnerUnavailable, "runner %s did not say what it runs within %s", s.cred.RunnerID, attachTimeout)
+			}
 		case <-recheck.C:
 			if err := s.valid(ctx); err != nil {
 				return err

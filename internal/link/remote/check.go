@@ -65,6 +65,12 @@ func (c *checks) passed(key [sha256.Size]byte, now time.Time) bool {
 	return ok && now.Sub(at) < checkTTL
 }
 
+func (c *checks) forget() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	clear(c.at)
+}
+
 func (c *checks) pass(key [sha256.Size]byte, now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

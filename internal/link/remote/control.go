@@ -21,8 +21,11 @@ import (
 // maxKnown is how many sandboxes a runner may have when its line is opened.
 const maxKnown = 100_000
 
-// Info returns what the runner said when the line was opened.
-func (l *Link) Info() backend.Info { return l.info }
+// Info returns what the runner said last: when the line was opened, or since.
+func (l *Link) Info() backend.Info { return l.told.Info() }
+
+// InfoChanged tells when it said something else.
+func (l *Link) InfoChanged() <-chan struct{} { return l.told.InfoChanged() }
 
 // Guardrails returns those of the cluster's owner.
 func (l *Link) Guardrails() *resolve.Input { return l.owner }
@@ -43,7 +46,7 @@ func (l *Link) fault(ctx context.Context, err error) error {
 // refuse what they do not know.
 func (l *Link) work(w *backend.Work) *linkv1.Work {
 	out := link.WorkMessage(w)
-	out.Privileged = out.GetPrivileged() && l.info.Kind == backend.KindKube
+	out.Privileged = out.GetPrivileged() && l.Info().Kind == backend.KindKube
 	return out
 }
 

@@ -42,7 +42,7 @@ type Link struct {
 	session       linkv1rpc.LinkService_SessionClient
 	checks        *checks
 
-	info   backend.Info
+	told   backend.Told
 	owner  *resolve.Input
 	images bool
 	pools  atomic.Pointer[[]backend.PoolStatus]
@@ -158,9 +158,9 @@ func (l *Link) hello(m *linkv1.Hello) error {
 	if m == nil {
 		return link.Lied(l.cfg.RunnerID, "it did not begin by saying what it is")
 	}
-	l.info, l.images = link.InfoOf(m.GetInfo()), m.GetImages()
-	if a := l.info.Capacity; min(a.CPUMillis, a.MemoryBytes, a.GPUs, a.Sandboxes) < 0 {
-		return link.Lied(l.cfg.RunnerID, "a capacity is negative")
+	l.images = m.GetImages()
+	if err := l.take(m.GetInfo()); err != nil {
+		return err
 	}
 	if g := m.GetGuardrails(); g != nil {
 		owner, err := link.LayerOf(g)
@@ -170,6 +170,16 @@ func (l *Link) hello(m *linkv1.Hello) error {
 		owner.Origin = resolve.Origin{Layer: resolve.LayerZone, Object: "owner of runner " + l.cfg.RunnerID}
 		l.owner = &owner
 	}
+	return nil
+}
+
+// take keeps what the runner says that it can do.
+func (l *Link) take(m *linkv1.Info) error {
+	info := link.InfoOf(m)
+	if a := info.Capacity; min(a.CPUMillis, a.MemoryBytes, a.GPUs, a.Sandboxes) < 0 {
+		return link.Lied(l.cfg.RunnerID, "a capacity is negative")
+	}
+	l.told.Tell(info)
 	return nil
 }
 
@@ -188,6 +198,12 @@ func (l *Link) listen(life context.Context) {
 			signal(l.pongs)
 		case *linkv1.FromRunner_Kept:
 			signal(l.kept)
+		case *linkv1.FromRunner_Info:
+			if err := l.take(k.Info); err != nil {
+				l.end(err)
+				return
+			}
+			l.checks.forget() // What passed may not any more.
 		}
 	}
 }

@@ -117,6 +117,8 @@ type server struct {
 
 	mu   sync.Mutex
 	open bool
+	// sending orders what is sent in the session.
+	sending sync.Mutex
 }
 
 var _ linkv1rpc.LinkServiceServer = (*server)(nil)
@@ -131,12 +133,20 @@ func (s *server) Session(stream linkv1rpc.LinkService_SessionServer) error {
 		return fault.New(fault.Exists, "SESSION_EXISTS", "these connections have a session already")
 	}
 	defer s.end(fault.New(fault.Unavailable, "GATEWAY_UNREACHABLE", "the gateway ended the session"))
-	if err := stream.Send(s.hello()); err != nil {
+	changed := s.cfg.Link.InfoChanged()
+	if err := s.say(stream, s.hello()); err != nil {
 		return err
 	}
 	if s.cfg.Up != nil {
 		s.cfg.Up()
 	}
+	telling, stop := context.WithCancel(stream.Context())
+	told := make(chan struct{})
+	defer func() { stop(); <-told }()
+	go func() {
+		defer close(told)
+		s.tell(telling, stream, changed)
+	}()
 	for {
 		in, err := stream.Recv()
 		if err != nil {
@@ -148,6 +158,29 @@ func (s *server) Session(stream linkv1rpc.LinkService_SessionServer) error {
 		}
 		if err := s.take(stream, in); err != nil {
 			return err
+		}
+	}
+}
+
+// say sends something in the session.
+func (s *server) say(stream linkv1rpc.LinkService_SessionServer, m *linkv1.FromRunner) error {
+	s.sending.Lock()
+	defer s.sending.Unlock()
+	return stream.Send(m)
+}
+
+// tell says what the runner can do whenever that changes.
+func (s *server) tell(ctx context.Context, stream linkv1rpc.LinkService_SessionServer, changed <-chan struct{}) {
+	for {
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return
+		}
+		changed = s.cfg.Link.InfoChanged()
+		info := s.cfg.Link.Info()
+		if s.say(stream, &linkv1.FromRunner{Kind: &linkv1.FromRunner_Info{Info: link.InfoMessage(&info)}}) != nil {
+			return // The session ends, which tells who asks.
 		}
 	}
 }
@@ -166,7 +199,7 @@ func (s *server) take(stream linkv1rpc.LinkService_SessionServer, in *linkv1.Fro
 	switch k := in.GetKind().(type) {
 	case *linkv1.FromGateway_Ping:
 		pong := &linkv1.Pong{Sequence: k.Ping.GetSequence(), Pools: link.PoolStatusMessages(s.cfg.Link.Pools())}
-		return stream.Send(&linkv1.FromRunner{Kind: &linkv1.FromRunner_Pong{Pong: pong}})
+		return s.say(stream, &linkv1.FromRunner{Kind: &linkv1.FromRunner_Pong{Pong: pong}})
 	case *linkv1.FromGateway_Credential:
 		if s.cfg.Keep == nil {
 			return nil
@@ -175,7 +208,7 @@ func (s *server) take(stream linkv1rpc.LinkService_SessionServer, in *linkv1.Fro
 			s.cfg.Logger.Error("the new credential could not be stored; the old one stays in use", "error", err)
 			return nil
 		}
-		return stream.Send(&linkv1.FromRunner{Kind: &linkv1.FromRunner_Kept{Kept: &linkv1.Kept{}}})
+		return s.say(stream, &linkv1.FromRunner{Kind: &linkv1.FromRunner_Kept{Kept: &linkv1.Kept{}}})
 	case *linkv1.FromGateway_Goodbye:
 		s.end(link.FaultOf(k.Goodbye.GetWhy()))
 	}

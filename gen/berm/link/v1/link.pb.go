@@ -426,6 +426,7 @@ type FromRunner struct {
 	//	*FromRunner_Hello
 	//	*FromRunner_Pong
 	//	*FromRunner_Kept
+	//	*FromRunner_Info
 	Kind          isFromRunner_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -495,6 +496,15 @@ func (x *FromRunner) GetKept() *Kept {
 	return nil
 }
 
+func (x *FromRunner) GetInfo() *Info {
+	if x != nil {
+		if x, ok := x.Kind.(*FromRunner_Info); ok {
+			return x.Info
+		}
+	}
+	return nil
+}
+
 type isFromRunner_Kind interface {
 	isFromRunner_Kind()
 }
@@ -511,11 +521,18 @@ type FromRunner_Kept struct {
 	Kept *Kept `protobuf:"bytes,3,opt,name=kept,proto3,oneof"`
 }
 
+type FromRunner_Info struct {
+	// What the runner can do has changed. A gateway of the release before passes it over, and knows what the hello said.
+	Info *Info `protobuf:"bytes,4,opt,name=info,proto3,oneof"`
+}
+
 func (*FromRunner_Hello) isFromRunner_Kind() {}
 
 func (*FromRunner_Pong) isFromRunner_Kind() {}
 
 func (*FromRunner_Kept) isFromRunner_Kind() {}
+
+func (*FromRunner_Info) isFromRunner_Kind() {}
 
 // Hello is what a runner is.
 type Hello struct {
@@ -681,10 +698,13 @@ type Info struct {
 	Isolation           string                 `protobuf:"bytes,6,opt,name=isolation,proto3" json:"isolation,omitempty"`
 	Capacity            *Amounts               `protobuf:"bytes,7,opt,name=capacity,proto3" json:"capacity,omitempty"`
 	// Absent: node selectors are not matched. Present and empty: no label is there.
-	NodeLabels    *Labels           `protobuf:"bytes,8,opt,name=node_labels,json=nodeLabels,proto3" json:"node_labels,omitempty"`
-	Unenforced    map[string]string `protobuf:"bytes,9,rep,name=unenforced,proto3" json:"unenforced,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	Features      []string          `protobuf:"bytes,10,rep,name=features,proto3" json:"features,omitempty"`
-	Refusal       string            `protobuf:"bytes,11,opt,name=refusal,proto3" json:"refusal,omitempty"`
+	NodeLabels    *Labels                `protobuf:"bytes,8,opt,name=node_labels,json=nodeLabels,proto3" json:"node_labels,omitempty"`
+	Unenforced    map[string]string      `protobuf:"bytes,9,rep,name=unenforced,proto3" json:"unenforced,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Features      []string               `protobuf:"bytes,10,rep,name=features,proto3" json:"features,omitempty"`
+	Refusal       string                 `protobuf:"bytes,11,opt,name=refusal,proto3" json:"refusal,omitempty"`
+	RefusalReason string                 `protobuf:"bytes,12,opt,name=refusal_reason,json=refusalReason,proto3" json:"refusal_reason,omitempty"`
+	RefusalHints  []string               `protobuf:"bytes,13,rep,name=refusal_hints,json=refusalHints,proto3" json:"refusal_hints,omitempty"`
+	RefusedSince  *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=refused_since,json=refusedSince,proto3" json:"refused_since,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -794,6 +814,27 @@ func (x *Info) GetRefusal() string {
 		return x.Refusal
 	}
 	return ""
+}
+
+func (x *Info) GetRefusalReason() string {
+	if x != nil {
+		return x.RefusalReason
+	}
+	return ""
+}
+
+func (x *Info) GetRefusalHints() []string {
+	if x != nil {
+		return x.RefusalHints
+	}
+	return nil
+}
+
+func (x *Info) GetRefusedSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.RefusedSince
+	}
+	return nil
 }
 
 // Labels are the labels of a node.
@@ -3358,12 +3399,13 @@ const file_berm_link_v1_link_proto_rawDesc = "" +
 	"\n" +
 	"expires_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\"0\n" +
 	"\aGoodbye\x12%\n" +
-	"\x03why\x18\x01 \x01(\v2\x13.berm.link.v1.FaultR\x03why\"\x95\x01\n" +
+	"\x03why\x18\x01 \x01(\v2\x13.berm.link.v1.FaultR\x03why\"\xbf\x01\n" +
 	"\n" +
 	"FromRunner\x12+\n" +
 	"\x05hello\x18\x01 \x01(\v2\x13.berm.link.v1.HelloH\x00R\x05hello\x12(\n" +
 	"\x04pong\x18\x02 \x01(\v2\x12.berm.link.v1.PongH\x00R\x04pong\x12(\n" +
-	"\x04kept\x18\x03 \x01(\v2\x12.berm.link.v1.KeptH\x00R\x04keptB\x06\n" +
+	"\x04kept\x18\x03 \x01(\v2\x12.berm.link.v1.KeptH\x00R\x04kept\x12(\n" +
+	"\x04info\x18\x04 \x01(\v2\x12.berm.link.v1.InfoH\x00R\x04infoB\x06\n" +
 	"\x04kind\"|\n" +
 	"\x05Hello\x12&\n" +
 	"\x04info\x18\x01 \x01(\v2\x12.berm.link.v1.InfoR\x04info\x123\n" +
@@ -3374,7 +3416,7 @@ const file_berm_link_v1_link_proto_rawDesc = "" +
 	"\x04Pong\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x03R\bsequence\x12.\n" +
 	"\x05pools\x18\x02 \x03(\v2\x18.berm.link.v1.PoolStatusR\x05pools\"\x06\n" +
-	"\x04Kept\"\x8f\x04\n" +
+	"\x04Kept\"\x9c\x05\n" +
 	"\x04Info\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\"\n" +
 	"\farchitecture\x18\x02 \x01(\tR\farchitecture\x12'\n" +
@@ -3390,7 +3432,10 @@ const file_berm_link_v1_link_proto_rawDesc = "" +
 	"unenforced\x12\x1a\n" +
 	"\bfeatures\x18\n" +
 	" \x03(\tR\bfeatures\x12\x18\n" +
-	"\arefusal\x18\v \x01(\tR\arefusal\x1a=\n" +
+	"\arefusal\x18\v \x01(\tR\arefusal\x12%\n" +
+	"\x0erefusal_reason\x18\f \x01(\tR\rrefusalReason\x12#\n" +
+	"\rrefusal_hints\x18\r \x03(\tR\frefusalHints\x12?\n" +
+	"\rrefused_since\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampR\frefusedSince\x1a=\n" +
 	"\x0fUnenforcedEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x81\x01\n" +
@@ -3695,47 +3740,49 @@ var file_berm_link_v1_link_proto_depIdxs = []int32{
 	7,  // 7: berm.link.v1.FromRunner.hello:type_name -> berm.link.v1.Hello
 	8,  // 8: berm.link.v1.FromRunner.pong:type_name -> berm.link.v1.Pong
 	9,  // 9: berm.link.v1.FromRunner.kept:type_name -> berm.link.v1.Kept
-	10, // 10: berm.link.v1.Hello.info:type_name -> berm.link.v1.Info
-	15, // 11: berm.link.v1.Hello.guardrails:type_name -> berm.link.v1.Layer
-	34, // 12: berm.link.v1.Pong.pools:type_name -> berm.link.v1.PoolStatus
-	12, // 13: berm.link.v1.Info.runtimes:type_name -> berm.link.v1.Runtime
-	14, // 14: berm.link.v1.Info.capacity:type_name -> berm.link.v1.Amounts
-	11, // 15: berm.link.v1.Info.node_labels:type_name -> berm.link.v1.Labels
-	52, // 16: berm.link.v1.Info.unenforced:type_name -> berm.link.v1.Info.UnenforcedEntry
-	53, // 17: berm.link.v1.Labels.entries:type_name -> berm.link.v1.Labels.EntriesEntry
-	13, // 18: berm.link.v1.Runtime.enforcement:type_name -> berm.link.v1.Enforcement
-	54, // 19: berm.link.v1.Runtime.unenforced:type_name -> berm.link.v1.Runtime.UnenforcedEntry
-	57, // 20: berm.link.v1.Layer.at:type_name -> google.protobuf.Timestamp
-	58, // 21: berm.link.v1.Work.spec:type_name -> berm.spec.ProfileSpec
-	59, // 22: berm.link.v1.Work.launch:type_name -> berm.spec.Launch
-	16, // 23: berm.link.v1.CheckRequest.work:type_name -> berm.link.v1.Work
-	16, // 24: berm.link.v1.ApplyRequest.work:type_name -> berm.link.v1.Work
-	15, // 25: berm.link.v1.ApplyRequest.layers:type_name -> berm.link.v1.Layer
-	58, // 26: berm.link.v1.Pool.spec:type_name -> berm.spec.ProfileSpec
-	15, // 27: berm.link.v1.Pool.layers:type_name -> berm.link.v1.Layer
-	31, // 28: berm.link.v1.SetPoolsRequest.pools:type_name -> berm.link.v1.Pool
-	34, // 29: berm.link.v1.SetPoolsResponse.pools:type_name -> berm.link.v1.PoolStatus
-	57, // 30: berm.link.v1.PoolStatus.retry_at:type_name -> google.protobuf.Timestamp
-	37, // 31: berm.link.v1.ObserveResponse.observation:type_name -> berm.link.v1.Observation
-	57, // 32: berm.link.v1.Observation.at:type_name -> google.protobuf.Timestamp
-	57, // 33: berm.link.v1.Observation.started_at:type_name -> google.protobuf.Timestamp
-	38, // 34: berm.link.v1.Observation.events:type_name -> berm.link.v1.Event
-	57, // 35: berm.link.v1.Event.at:type_name -> google.protobuf.Timestamp
-	55, // 36: berm.link.v1.Event.attributes:type_name -> berm.link.v1.Event.AttributesEntry
-	43, // 37: berm.link.v1.DriftResponse.fields:type_name -> berm.link.v1.DriftField
-	57, // 38: berm.link.v1.DriftField.at:type_name -> google.protobuf.Timestamp
-	45, // 39: berm.link.v1.NetworkRequest.target:type_name -> berm.link.v1.Target
-	47, // 40: berm.link.v1.NetworkResponse.site:type_name -> berm.link.v1.Site
-	48, // 41: berm.link.v1.NetworkResponse.facts:type_name -> berm.link.v1.Fact
-	49, // 42: berm.link.v1.NetworkResponse.names:type_name -> berm.link.v1.NameCounts
-	56, // 43: berm.link.v1.NetworkResponse.connections:type_name -> berm.link.v1.NetworkResponse.ConnectionsEntry
-	50, // 44: berm.link.v1.NameCounts.denials:type_name -> berm.link.v1.NameDenial
-	57, // 45: berm.link.v1.NameDenial.last:type_name -> google.protobuf.Timestamp
-	46, // [46:46] is the sub-list for method output_type
-	46, // [46:46] is the sub-list for method input_type
-	46, // [46:46] is the sub-list for extension type_name
-	46, // [46:46] is the sub-list for extension extendee
-	0,  // [0:46] is the sub-list for field type_name
+	10, // 10: berm.link.v1.FromRunner.info:type_name -> berm.link.v1.Info
+	10, // 11: berm.link.v1.Hello.info:type_name -> berm.link.v1.Info
+	15, // 12: berm.link.v1.Hello.guardrails:type_name -> berm.link.v1.Layer
+	34, // 13: berm.link.v1.Pong.pools:type_name -> berm.link.v1.PoolStatus
+	12, // 14: berm.link.v1.Info.runtimes:type_name -> berm.link.v1.Runtime
+	14, // 15: berm.link.v1.Info.capacity:type_name -> berm.link.v1.Amounts
+	11, // 16: berm.link.v1.Info.node_labels:type_name -> berm.link.v1.Labels
+	52, // 17: berm.link.v1.Info.unenforced:type_name -> berm.link.v1.Info.UnenforcedEntry
+	57, // 18: berm.link.v1.Info.refused_since:type_name -> google.protobuf.Timestamp
+	53, // 19: berm.link.v1.Labels.entries:type_name -> berm.link.v1.Labels.EntriesEntry
+	13, // 20: berm.link.v1.Runtime.enforcement:type_name -> berm.link.v1.Enforcement
+	54, // 21: berm.link.v1.Runtime.unenforced:type_name -> berm.link.v1.Runtime.UnenforcedEntry
+	57, // 22: berm.link.v1.Layer.at:type_name -> google.protobuf.Timestamp
+	58, // 23: berm.link.v1.Work.spec:type_name -> berm.spec.ProfileSpec
+	59, // 24: berm.link.v1.Work.launch:type_name -> berm.spec.Launch
+	16, // 25: berm.link.v1.CheckRequest.work:type_name -> berm.link.v1.Work
+	16, // 26: berm.link.v1.ApplyRequest.work:type_name -> berm.link.v1.Work
+	15, // 27: berm.link.v1.ApplyRequest.layers:type_name -> berm.link.v1.Layer
+	58, // 28: berm.link.v1.Pool.spec:type_name -> berm.spec.ProfileSpec
+	15, // 29: berm.link.v1.Pool.layers:type_name -> berm.link.v1.Layer
+	31, // 30: berm.link.v1.SetPoolsRequest.pools:type_name -> berm.link.v1.Pool
+	34, // 31: berm.link.v1.SetPoolsResponse.pools:type_name -> berm.link.v1.PoolStatus
+	57, // 32: berm.link.v1.PoolStatus.retry_at:type_name -> google.protobuf.Timestamp
+	37, // 33: berm.link.v1.ObserveResponse.observation:type_name -> berm.link.v1.Observation
+	57, // 34: berm.link.v1.Observation.at:type_name -> google.protobuf.Timestamp
+	57, // 35: berm.link.v1.Observation.started_at:type_name -> google.protobuf.Timestamp
+	38, // 36: berm.link.v1.Observation.events:type_name -> berm.link.v1.Event
+	57, // 37: berm.link.v1.Event.at:type_name -> google.protobuf.Timestamp
+	55, // 38: berm.link.v1.Event.attributes:type_name -> berm.link.v1.Event.AttributesEntry
+	43, // 39: berm.link.v1.DriftResponse.fields:type_name -> berm.link.v1.DriftField
+	57, // 40: berm.link.v1.DriftField.at:type_name -> google.protobuf.Timestamp
+	45, // 41: berm.link.v1.NetworkRequest.target:type_name -> berm.link.v1.Target
+	47, // 42: berm.link.v1.NetworkResponse.site:type_name -> berm.link.v1.Site
+	48, // 43: berm.link.v1.NetworkResponse.facts:type_name -> berm.link.v1.Fact
+	49, // 44: berm.link.v1.NetworkResponse.names:type_name -> berm.link.v1.NameCounts
+	56, // 45: berm.link.v1.NetworkResponse.connections:type_name -> berm.link.v1.NetworkResponse.ConnectionsEntry
+	50, // 46: berm.link.v1.NameCounts.denials:type_name -> berm.link.v1.NameDenial
+	57, // 47: berm.link.v1.NameDenial.last:type_name -> google.protobuf.Timestamp
+	48, // [48:48] is the sub-list for method output_type
+	48, // [48:48] is the sub-list for method input_type
+	48, // [48:48] is the sub-list for extension type_name
+	48, // [48:48] is the sub-list for extension extendee
+	0,  // [0:48] is the sub-list for field type_name
 }
 
 func init() { file_berm_link_v1_link_proto_init() }
@@ -3752,6 +3799,7 @@ func file_berm_link_v1_link_proto_init() {
 		(*FromRunner_Hello)(nil),
 		(*FromRunner_Pong)(nil),
 		(*FromRunner_Kept)(nil),
+		(*FromRunner_Info)(nil),
 	}
 	file_berm_link_v1_link_proto_msgTypes[37].OneofWrappers = []any{}
 	file_berm_link_v1_link_proto_msgTypes[43].OneofWrappers = []any{}
