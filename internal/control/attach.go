@@ -36,7 +36,7 @@ func (s *Service) Attach(ctx context.Context, runnerUUID string, link runner.Lin
 	detached, detach := context.WithCancel(context.WithoutCancel(ctx))
 	s.used.forget(r.ID) // the store has just counted anew
 	a := &attachment{link: link, cancel: detach}
-	k, err := s.contacts.attach(r, a, s.now())
+	k, err := s.contacts.attach(r, a, capacity, s.now())
 	if err != nil {
 		detach()
 		return err
@@ -113,7 +113,7 @@ func (s *Service) findRunner(ctx context.Context, runnerUUID string) (*core.Runn
 }
 
 // attach enters a link. A runner has one process.
-func (c *contacts) attach(r *core.Runner, a *attachment, now time.Time) (*contact, error) {
+func (c *contacts) attach(r *core.Runner, a *attachment, capacity core.Amounts, now time.Time) (*contact, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	k, ok := c.byRunner[r.ID]
@@ -124,7 +124,7 @@ func (c *contacts) attach(r *core.Runner, a *attachment, now time.Time) (*contac
 		k = newContact(r, now)
 		c.byRunner[r.ID] = k
 	}
-	k.link, k.attached = a.link, a
+	k.link, k.attached, k.capacity = a.link, a, capacity
 	return k, nil
 }
 

@@ -14,26 +14,30 @@ const capacityPause = time.Second
 // followInfo keeps the capacity that launches are counted against at what the runner says, from the one that was written when it came,
 // until ctx ends. What else the runner says is read where it is needed.
 func (s *Service) followInfo(ctx context.Context, k *contact, a *attachment, written core.Amounts) {
-	for {
+	for first := true; ; first = false {
 		changed := a.link.InfoChanged()
-		if now := a.link.Info().Capacity; now != written {
+		now := a.link.Info().Capacity
+		late := now != written
+		if late {
 			if err := s.writeCapacity(ctx, k, a, now); err != nil {
 				s.log.WarnContext(ctx, "the capacity of a runner could not be written; it is tried again", "runner", k.runnerID, "error", err)
-				closed := make(chan struct{})
-				close(closed)
-				changed = closed
 			} else {
-				written = now
+				written, late = now, false
 			}
+		}
+		if !first {
+			s.configs.invalidate(k.orgID) // Who waits for room or for a runtime class looks again.
+			if !sleep(ctx, capacityPause) {
+				return
+			}
+		}
+		if late {
+			continue
 		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-changed:
-		}
-		s.configs.invalidate(k.orgID) // Who waits for room or for a runtime class looks again.
-		if !sleep(ctx, capacityPause) {
-			return
 		}
 	}
 }
@@ -48,6 +52,11 @@ func (s *Service) writeCapacity(ctx context.Context, k *contact, a *attachment, 
 	})
 	s.used.forget(k.runnerUUID) // the store has just counted anew
 	if err == nil {
+		s.contacts.mu.Lock()
+		if k.attached == a {
+			k.capacity = capacity
+		}
+		s.contacts.mu.Unlock()
 		s.log.InfoContext(ctx, "the capacity of a runner has changed", "runner", k.runnerID, "cpu_millis", capacity.CPUMillis,
 			"memory_bytes", capacity.MemoryBytes, "gpus", capacity.GPUs, "sandboxes", capacity.Sandboxes)
 	}

@@ -77,6 +77,8 @@ type contact struct {
 	// attached is nil when no process is.
 	attached  *attachment
 	connected bool
+	// capacity is what the store counts launches against: what the process said when that was written last.
+	capacity core.Amounts
 	// deleting: the runner goes as soon as nothing lives on it.
 	deleting bool
 	// since is when the present state, connected or not, began.

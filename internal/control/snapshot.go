@@ -225,7 +225,7 @@ func (s *Service) planRunner(c *runnerConfig, used core.Amounts) *plan.Runner {
 	info := k.link.Info()
 	out.Kind, out.Architecture, out.RuntimeClasses = info.Kind, info.Architecture, info.RuntimeClasses
 	out.DefaultRuntimeClass, out.NodeLabels, out.Features = info.DefaultRuntimeClass, info.NodeLabels, info.Features
-	out.Capacity = info.Capacity
+	out.Capacity = k.capacity // The reservation goes by it, too: what the process says may be a moment ahead.
 	out.Connected, out.Unable = k.connected, info.Refusal
 	if !k.connected {
 		out.Note = "out of contact since " + k.since.UTC().Format("2006-01-02T15:04:05Z07:00")
