@@ -25,6 +25,8 @@ const usage = `usage: berm-shim shim --state DIR
        berm-shim pod KEY [PROGRAM ARG...]
        berm-shim install DIR [RULE...]
        berm-shim connect SOCKET
+       berm-shim answer PORT
+       berm-shim reach SECONDS ADDRESS...
 `
 
 func main() {
@@ -57,6 +59,12 @@ func main() {
 	}
 	if len(os.Args) == 3 && os.Args[1] == "connect" {
 		os.Exit(initd.Connect(os.Args[2]))
+	}
+	if len(os.Args) == 3 && os.Args[1] == "answer" {
+		os.Exit(initd.Answer(os.Args[2]))
+	}
+	if len(os.Args) > 3 && os.Args[1] == "reach" {
+		os.Exit(initd.Reach(os.Args[2], os.Args[3:]))
 	}
 	fmt.Fprint(os.Stderr, usage)
 	os.Exit(2)

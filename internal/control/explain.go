@@ -199,6 +199,9 @@ func enforcement(path string, attrs map[string]string) (verdict, note string) {
 	if why := attrs[attrUnenforced+field.Path]; why != "" && v.Verdict == specpb.Verdict_VERDICT_ENFORCED {
 		v = spec.Verdict{Verdict: specpb.Verdict_VERDICT_RECORDED, Note: why}
 	}
+	if note := attrs[attrNote+field.Path]; note != "" && v.Verdict == specpb.Verdict_VERDICT_ENFORCED {
+		v.Note = note
+	}
 	if v.Verdict == specpb.Verdict_VERDICT_UNSPECIFIED {
 		return "", ""
 	}

@@ -8,6 +8,7 @@ import (
 	specpb "github.com/bermhq/berm/gen/berm/spec"
 	"github.com/bermhq/berm/internal/backend"
 	"github.com/bermhq/berm/internal/core"
+	"github.com/bermhq/berm/internal/core/egress"
 	"github.com/bermhq/berm/internal/core/fault"
 	"github.com/bermhq/berm/internal/core/plan"
 	"github.com/bermhq/berm/internal/core/resolve"
@@ -190,6 +191,8 @@ const (
 	attrIsolation = "isolation"
 	// attrUnenforced, with a path behind it, says why a field that this kind of backend enforces was only recorded there.
 	attrUnenforced = "unenforced:"
+	// attrNote, with a path behind it, says how sure it is that a field holds there.
+	attrNote = "note:"
 	// attrIdle is after how many seconds without traffic the sandbox is stopped.
 	attrIdle = "idle_seconds"
 )
@@ -206,6 +209,14 @@ func (s *Service) backendAttrs(runnerUUID string, resolved *resolve.Resolved) ma
 	}
 	rt := info.Of(class)
 	attrs := map[string]string{attrBackend: info.Kind, attrIsolation: rt.Isolation}
+	_, mode := egress.Selected(resolved.Message().GetNetwork().GetEgress())
+	for _, e := range rt.Enforcement {
+		if e.Name == "egress:"+mode.GetType() && e.Note != "" {
+			for _, path := range []string{"network.egress.default", "network.egress.selected", "network.egress.modes", "network.egress.require"} {
+				attrs[attrNote+path] = e.Note
+			}
+		}
+	}
 	for _, why := range []map[string]string{info.Unenforced, rt.Unenforced} {
 		for path, why := range why {
 			attrs[attrUnenforced+path] = why

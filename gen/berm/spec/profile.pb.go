@@ -592,6 +592,7 @@ type Egress struct {
 	Default       *string                `protobuf:"bytes,1,opt,name=default,proto3,oneof" json:"default,omitempty"`
 	Modes         map[string]*EgressMode `protobuf:"bytes,2,rep,name=modes,proto3" json:"modes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	Selected      *string                `protobuf:"bytes,3,opt,name=selected,proto3,oneof" json:"selected,omitempty"`
+	Require       *string                `protobuf:"bytes,4,opt,name=require,proto3,oneof" json:"require,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -643,6 +644,13 @@ func (x *Egress) GetModes() map[string]*EgressMode {
 func (x *Egress) GetSelected() string {
 	if x != nil && x.Selected != nil {
 		return *x.Selected
+	}
+	return ""
+}
+
+func (x *Egress) GetRequire() string {
+	if x != nil && x.Require != nil {
+		return *x.Require
 	}
 	return ""
 }
@@ -1215,7 +1223,7 @@ const file_berm_spec_profile_proto_rawDesc = "" +
 	"\x06egress\x18\x01 \x01(\v2\x11.berm.spec.EgressB\x17\x8a\xb2\x19\x13\n" +
 	"\x11Outbound traffic.R\x06egress\x12D\n" +
 	"\aingress\x18\x02 \x01(\v2\x12.berm.spec.IngressB\x16\x8a\xb2\x19\x12\n" +
-	"\x10Inbound traffic.R\aingress\"\xfb\x03\n" +
+	"\x10Inbound traffic.R\aingress\"\xa0\a\n" +
 	"\x06Egress\x12}\n" +
 	"\adefault\x18\x01 \x01(\tB^\x8a\xb2\x19Z\n" +
 	"0Name of the mode of a sandbox that chooses none.\x10\vr\t\n" +
@@ -1231,14 +1239,21 @@ const file_berm_spec_profile_proto_rawDesc = "" +
 	"3The mode in force: the request's, else the default.\x10\v8\x01r\t\n" +
 	"\x05local\x10\x01r\b\n" +
 	"\x04kube\x10\x01r\b\n" +
-	"\x04fake\x10\x02z\x04noneH\x01R\bselected\x88\x01\x01\x1aO\n" +
+	"\x04fake\x10\x02z\x04noneH\x01R\bselected\x88\x01\x01\x12\x96\x03\n" +
+	"\arequire\x18\x04 \x01(\tB\xf6\x02\x8a\xb2\x19\xf1\x02\n" +
+	"\xf2\x01How sure it must be that the mode in force holds. declared: its runner says that it does, which is enough where nothing is set. proven: the sandbox runs only where its runner has tried it, from a pod of its own; runners on one machine do not.\"\bdeclared\"\x06provenr0\n" +
+	"\x05local\x10\x01\x1a%by placement: nothing is proven therer\x16\n" +
+	"\x04kube\x10\x01\x1a\fby placementr\x16\n" +
+	"\x04fake\x10\x01\x1a\fby placementz\x06provenH\x02R\arequire\x88\x01\x01\x1aO\n" +
 	"\n" +
 	"ModesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12+\n" +
 	"\x05value\x18\x02 \x01(\v2\x15.berm.spec.EgressModeR\x05value:\x028\x01B\n" +
 	"\n" +
 	"\b_defaultB\v\n" +
-	"\t_selected\"\xa4\x04\n" +
+	"\t_selectedB\n" +
+	"\n" +
+	"\b_require\"\xa4\x04\n" +
 	"\n" +
 	"EgressMode\x12\x9d\x02\n" +
 	"\x04type\x18\x01 \x01(\tB\x88\x02\x8a\xb2\x19\x83\x02\n" +

@@ -56,6 +56,8 @@ type Backend struct {
 	namespaces map[string]bool
 	closed     bool
 	troubles   troubles
+	// tried is what a trial found of networks, nil before.
+	tried *verdict
 }
 
 var _ backend.Backend = (*Backend)(nil)
@@ -152,6 +154,9 @@ func (b *Backend) begin() {
 	b.sweepOutput(true)
 	close(b.ready)
 	b.told.Tell(b.describe())
+	if n := b.cfg.Options.Network; len(n.types()) > 0 && !b.cfg.untried && b.cfg.Options.InitImage != "" {
+		b.work.Go(b.tryNetwork)
+	}
 	b.work.Go(func() { b.sweepBeside(b.ctx) })
 	b.work.Go(func() {
 		for tick := time.NewTicker(sweepInterval); ; {

@@ -37,6 +37,8 @@ type Config struct {
 	Logger          *slog.Logger
 	// Now is the clock; nil is time.Now.
 	Now func() time.Time
+	// untried leaves out the trial of networks: it is of the trial itself.
+	untried bool
 }
 
 const (

@@ -66,6 +66,9 @@ func (b *Backend) refuseLater(e *fault.Error, w *backend.Work, info *backend.Inf
 	if mode := either(egress.GetSelected(), egress.GetDefault()); mode != "" && b.cfg.Options.Network == NetworkRefused {
 		e.WithField("network.egress.selected", "mode %q: this runner does not enforce network modes; its owner can choose how with --kube-network", mode)
 	}
+	if egress.GetRequire() == requireProven && !b.isProven(w) {
+		e.WithField("network.egress.require", "it is demanded that the mode is proven, and it is not for this runtime class; berm runner describe %s says what is", b.cfg.RunnerName)
+	}
 	ingress := w.Spec.GetNetwork().GetIngress()
 	if mode := either(ingress.GetSelected(), ingress.GetDefault()); mode != "" {
 		e.WithField("network.ingress.selected", "mode %q: inbound traffic comes with a later version; leave it empty", mode)

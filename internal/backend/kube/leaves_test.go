@@ -37,6 +37,7 @@ func TestEveryEnforcedLeafReachesThePod(t *testing.T) {
 		"network.egress.default":                    {"{}", "network: {egress: {default: a}}"},
 		"network.egress.selected":                   {"{}", "network: {egress: {selected: a}}"},
 		"network.egress.modes":                      {elsewhere + "the mode in force becomes a NetworkPolicy", ""},
+		"network.egress.require":                    {elsewhere + "a runner that has not proven the mode is refused", ""},
 		"network.ingress.default":                   {"{}", "network: {ingress: {default: a}}"},
 		"network.ingress.selected":                  {"{}", "network: {ingress: {selected: a}}"},
 		"network.ingress.modes":                     {elsewhere + "the mode in force becomes a Service", ""},

@@ -2,7 +2,9 @@ package kube
 
 import (
 	"slices"
+	"strings"
 
+	"github.com/bermhq/berm/internal/backend"
 	"github.com/bermhq/berm/internal/core/egress"
 )
 
@@ -70,4 +72,78 @@ func egressPolicy(in PodInput) (*egress.Policy, error) {
 		return refuse("mode %q lists dnsNames: a pod asks the resolver of its cluster, which pins no answer to a connection; list cidrs", name)
 	}
 	return egress.Compile(name, mode, egress.Site{Denied: in.Options.DeniedEgress})
+}
+
+// What is known of an egress mode on a cluster begins with one of these.
+const (
+	proven      = "proven: "
+	declared    = "declared: "
+	unenforced  = "not enforceable here: "
+	provenFeat  = "proven:"
+	untriedNote = declared + "not tried yet"
+	// requireProven is what a profile demands.
+	requireProven = "proven"
+)
+
+// enforcement says of each type what is known, for a runtime class: the default class is what was tried.
+func (b *Backend) enforcement(class string) []backend.Enforcement {
+	b.mu.Lock()
+	tried := b.tried
+	b.mu.Unlock()
+	var out []backend.Enforcement
+	for _, t := range egress.Types() {
+		e := backend.Enforcement{Name: "egress:" + string(t), Works: slices.Contains(b.cfg.Options.Network.types(), t)}
+		switch {
+		case !e.Works:
+			e.Note = unenforced + "rules in a pod do not follow which other pods there are"
+		case class != DefaultRuntimeClass:
+			e.Note = declared + "only " + DefaultRuntimeClass + " was tried"
+		case tried == nil:
+			e.Note = untriedNote
+		case tried.err != nil:
+			e.Note = declared + "the trial failed: " + tried.err.Error()
+		case t.Scoped():
+			e.Note = declared + "a NetworkPolicy is made; no trial is made of scopes"
+		case tried.found[t]:
+			e.Note = proven + "tried from a pod when the runner started, next to one without rules"
+		default:
+			e.Note = unenforced + "in the trial the connection went through: the network plugin does not enforce network policies"
+		}
+		out = append(out, e)
+	}
+	return out
+}
+
+// isProven reports whether the mode of a sandbox was tried, in its runtime class.
+func (b *Backend) isProven(w *backend.Work) bool {
+	_, mode := egress.Selected(w.Spec.GetNetwork().GetEgress())
+	name := "egress:" + either(mode.GetType(), string(egress.None))
+	return slices.ContainsFunc(b.enforcement(either(w.Spec.GetRuntimeClass(), DefaultRuntimeClass)), func(e backend.Enforcement) bool {
+		return e.Name == name && strings.HasPrefix(e.Note, proven)
+	})
+}
+
+// tell adds to Info what is known of networks.
+func (b *Backend) tell(info *backend.Info) {
+	info.Features = b.cfg.Options.Network.features()
+	if len(info.Features) == 0 {
+		return
+	}
+	for _, class := range info.RuntimeClasses {
+		r := backend.Runtime{Name: class, Isolation: info.Isolation, Enforcement: b.enforcement(class)}
+		held := 0
+		for _, e := range r.Enforcement {
+			if strings.HasPrefix(e.Note, proven) && class == DefaultRuntimeClass {
+				info.Features = append(info.Features, provenFeat+strings.TrimPrefix(e.Name, "egress:"))
+			}
+			if e.Works && !strings.HasPrefix(e.Note, unenforced) && !strings.Contains(e.Note, "scopes") {
+				held++
+			}
+		}
+		if held == 0 {
+			note := unenforced + "its owner chose network policies, and the trial showed that nothing enforces them"
+			r.Unenforced = map[string]string{"network.egress.default": note, "network.egress.selected": note, "network.egress.modes": note}
+		}
+		info.Runtimes = append(info.Runtimes, r)
+	}
 }

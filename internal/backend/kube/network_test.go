@@ -336,3 +336,48 @@ func TestNetworkPolicies(t *testing.T) {
 		t.Errorf("left are %s", got)
 	}
 }
+
+// TestNetworkTrial: what a runner finds out about its cluster. Rules in the pod hold here; policies do not, as the plugin enforces none.
+func TestNetworkTrial(t *testing.T) {
+	all := map[kube.Network]map[string]string{
+		kube.NetworkGuard:    {"none": "proven: ", "internet": "proven: ", "allowlist": "proven: ", "org": "not enforceable here: "},
+		kube.NetworkPolicies: {"none": "not enforceable here: ", "internet": "not enforceable here: ", "allowlist": "not enforceable here: ", "org": "declared: "},
+		kube.NetworkBoth:     {"none": "proven: ", "internet": "proven: ", "allowlist": "proven: ", "org": "declared: "},
+	}
+	t.Run("each", func(t *testing.T) {
+		for network, want := range all {
+			t.Run(string(network), func(t *testing.T) {
+				t.Parallel()
+				tryNetwork(t, network, want)
+			})
+		}
+	})
+	if left := kubectl(t, "", "-n", "org-ns-berm-trial", "get", "pods,networkpolicies", "-o", "name"); left != "" {
+		t.Errorf("the trials left %s", left)
+	}
+}
+
+func tryNetwork(t *testing.T, network kube.Network, want map[string]string) {
+	t.Helper()
+	b, _ := world(t, func(c *kube.Config) { c.Options.Network = network })
+	var info backend.Info
+	eventually(t, "something is found out", func() bool {
+		time.Sleep(100 * time.Millisecond)
+		info = b.Info()
+		rt := info.Of("")
+		return len(rt.Enforcement) > 0 && !strings.Contains(rt.Enforcement[0].Note, "not tried yet")
+	})
+	rt := info.Of("")
+	for typ, begin := range want {
+		i := slices.IndexFunc(rt.Enforcement, func(e backend.Enforcement) bool { return e.Name == "egress:"+typ })
+		if i < 0 || !strings.HasPrefix(rt.Enforcement[i].Note, begin) {
+			t.Errorf("%s: want %q: %+v", typ, begin, rt.Enforcement)
+		}
+		if got := slices.Contains(info.Features, "proven:"+typ); got != (begin == "proven: ") {
+			t.Errorf("%s is said to be proven: %v", typ, got)
+		}
+	}
+	if got := rt.Unenforced["network.egress.selected"] != ""; got != (network == kube.NetworkPolicies) {
+		t.Errorf("fields that do not hold: %v", rt.Unenforced)
+	}
+}

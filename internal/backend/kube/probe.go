@@ -37,7 +37,7 @@ func (b *Backend) describe() backend.Info {
 			"network.egress.default": networkNote, "network.egress.selected": networkNote, "network.egress.modes": networkNote,
 		}
 	}
-	info.Features = b.cfg.Options.Network.features()
+	b.tell(&info)
 	if b.cfg.Options.InitImage == "" {
 		info.Refusal = noInit
 	}

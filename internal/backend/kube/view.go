@@ -44,7 +44,7 @@ func trim(object any) (any, error) {
 		}
 	}
 	s := &pod.Status
-	out.Status = corev1.PodStatus{Phase: s.Phase, Reason: s.Reason, Message: s.Message}
+	out.Status = corev1.PodStatus{Phase: s.Phase, Reason: s.Reason, Message: s.Message, PodIP: s.PodIP}
 	for i := range s.Conditions {
 		if c := &s.Conditions[i]; c.Type == corev1.PodScheduled || c.Type == corev1.PodReadyToStartContainers {
 			out.Status.Conditions = append(out.Status.Conditions, corev1.PodCondition{Type: c.Type, Status: c.Status, Reason: c.Reason, Message: c.Message})

@@ -179,11 +179,37 @@ func abilities(h *Host, n *Need) []Reason {
 		})
 	}
 	for _, f := range n.Features {
-		if family, _, _ := strings.Cut(f, ":"); knows(h.Features, family) && !slices.Contains(h.Features, f) {
+		family, _, _ := strings.Cut(f, ":")
+		switch {
+		case slices.Contains(h.Features, f):
+		case strings.HasPrefix(f, FeatureProven):
+			out = append(out, unproven(h, strings.TrimPrefix(f, FeatureProven)))
+		case knows(h.Features, family):
 			out = append(out, Reason{Code: CodeFeature, Value: f, Message: fmt.Sprintf("the runner does not offer %s", f)})
 		}
 	}
 	return out
+}
+
+// FeatureProven is the family of egress modes that a runner has tried. What it does not list is not proven, also when it lists none.
+const FeatureProven = "proven:"
+
+// unproven says what the runner has tried instead.
+func unproven(h *Host, kind string) Reason {
+	var have []string
+	for _, f := range h.Features {
+		if t, ok := strings.CutPrefix(f, FeatureProven); ok {
+			have = append(have, t)
+		}
+	}
+	text := "none"
+	if len(have) > 0 {
+		text = strings.Join(have, ", ")
+	}
+	return Reason{
+		Code: CodeFeature, Path: "network.egress.require", Value: "proven", Limit: text,
+		Message: fmt.Sprintf("it is demanded that egress of type %s is proven; proven on this runner: %s", kind, text),
+	}
 }
 
 // label returns what is known of a node label. What is not known matches anything.

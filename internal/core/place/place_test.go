@@ -267,3 +267,25 @@ func BenchmarkChoose100(b *testing.B) {
 		Choose(uint64(i), options)
 	}
 }
+
+// TestProven: what a runner does not say to have tried is not proven, and the refusal says what is.
+func TestProven(t *testing.T) {
+	need := &Need{Features: []string{"egress:internet", "proven:internet"}, Reserve: core.Amounts{Sandboxes: 1}}
+	for limit, features := range map[string][]string{
+		"":                {"egress:internet", "proven:none", "proven:internet"},
+		"none, allowlist": {"egress:internet", "proven:none", "proven:allowlist"},
+		"none":            nil,
+	} {
+		h := &Host{Features: features, Capacity: core.Amounts{Sandboxes: 1}}
+		reasons := Fits(h, need)
+		if limit == "" {
+			if len(reasons) != 0 {
+				t.Errorf("%v: %+v", features, reasons)
+			}
+			continue
+		}
+		if len(reasons) != 1 || reasons[0].Code != CodeFeature || reasons[0].Path != "network.egress.require" || reasons[0].Limit != limit {
+			t.Errorf("%v: %+v", features, reasons)
+		}
+	}
+}

@@ -86,14 +86,27 @@ func newStack(inputs, extra []resolve.Input) *stack {
 	s.instanceTypes, _ = value("instance_types").([]string)
 	s.order = orderOf(value)
 	s.selector, _ = guard.NodeSelector(s.folded)
+	sure := text("network.egress.require") == "proven"
 	s.features = map[string][2][]string{"": {nil, {featureHost}}}
+	if sure {
+		s.features[""] = withHost([]string{place.FeatureProven + kindNone})
+	}
 	modes, _ := value("network.egress.modes").(map[string]any)
 	for name, m := range modes {
 		mode, _ := m.(map[string]any)
 		kind, _ := mode["type"].(string)
-		s.features[name] = [2][]string{{featureEgress + kind}, {featureHost, featureEgress + kind}}
+		features := []string{featureEgress + kind}
+		if sure {
+			features = append(features, place.FeatureProven+kind)
+		}
+		s.features[name] = withHost(features)
 	}
 	return s
+}
+
+// withHost returns features for any image, and for the image of the machine itself.
+func withHost(features []string) [2][]string {
+	return [2][]string{features, append([]string{featureHost}, features...)}
 }
 
 // Features that runners report, as in backend.Info.
@@ -101,6 +114,7 @@ const (
 	featureHost   = "image:host"
 	featureEgress = "egress:"
 	featureGPU    = "gpu:"
+	kindNone      = "none"
 	imageHost     = "host"
 )
 

@@ -67,7 +67,7 @@ func TestClearedMessage(t *testing.T) {
 		got = append(got, l.Path())
 	}
 	want := []string{
-		"network.egress.default", "network.egress.modes", "network.ingress.default", "network.ingress.modes",
+		"network.egress.default", "network.egress.modes", "network.egress.require", "network.ingress.default", "network.ingress.modes",
 		"pod.metadata.annotations", "pod.metadata.labels", "pod.spec",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
