@@ -39,8 +39,8 @@ func (s *Service) launch(ctx context.Context, p core.Principal, l *specpb.Launch
 	defer func() { span.End(err) }()
 	accepted := s.now()
 	fresh := false
-	room := &roomWait{service: s}
-	for range MaxReplans + 1 {
+	room := &roomWait{service: s, orgID: p.OrgID}
+	for attempt := 0; attempt <= MaxReplans; attempt++ {
 		began, waited := time.Now(), room.total
 		pl, err := room.traced(ctx, p, l, fresh)
 		if err != nil {
@@ -61,6 +61,9 @@ func (s *Service) launch(ctx context.Context, p core.Principal, l *specpb.Launch
 			return s.start(ctx, pl, sb), pl, nil
 		case errors.Is(err, errFull), fault.Is(err, fault.Conflict):
 			fresh = true // what the plan was made from is not there any more
+			if room.total > waited && errors.Is(err, errFull) {
+				attempt-- // Others that waited for the same room were quicker. It waits on, for no longer than it may in all.
+			}
 		default:
 			s.doubt(sb, err)
 			return nil, nil, err

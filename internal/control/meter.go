@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"time"
@@ -72,8 +73,16 @@ func (s *Service) countWarm(e *liveSandbox, o *backend.Observation) {
 		e.warmAt = event.At
 		written := func(w core.Event) bool { return w.Name == event.Name && w.At.Equal(event.At) }
 		if !slices.ContainsFunc(e.row.Timeline, written) {
-			s.meter.Warm(core.WarmReason(event.Attrs[core.AttrWarmReason]))
+			s.countVerdict(&event)
 		}
+	}
+}
+
+// countVerdict counts one. It is what a runner says: what is none of the reasons that there are would be a series of its own for ever.
+func (s *Service) countVerdict(event *core.Event) {
+	reason := core.WarmReason(event.Attrs[core.AttrWarmReason])
+	if reason == "" && event.Attrs[core.AttrWarmResult] == core.WarmHit || slices.Contains(core.WarmReasons(), reason) {
+		s.meter.Warm(reason)
 	}
 }
 
@@ -83,16 +92,27 @@ type RunnerPool struct {
 	backend.PoolStatus
 }
 
-// WarmPools returns the pools of all runners of all organizations that are in contact with this process.
-func (s *Service) WarmPools(_ context.Context, p core.Principal) ([]RunnerPool, error) {
+// WarmPools returns the pools of all runners of all organizations that are in contact with this process, ordered. A runner speaks for
+// bindings of its own that have one, and for nothing else.
+func (s *Service) WarmPools(ctx context.Context, p core.Principal) ([]RunnerPool, error) {
 	if err := s.allow(p, "WarmPools"); err != nil {
 		return nil, err
 	}
 	var out []RunnerPool
 	for _, k := range s.contacts.up(func(*contact) bool { return true }) {
+		cfg, err := s.config(ctx, k.orgID, false)
+		if err != nil {
+			return nil, err
+		}
+		bound := cfg.find(k.runnerUUID)
 		for _, pool := range k.link.Pools() {
-			out = append(out, RunnerPool{RunnerID: k.runnerID, PoolStatus: pool})
+			if bound != nil && pool.OrgID == k.orgID && slices.ContainsFunc(bound.bindings, func(b *plan.Binding) bool { return b.Name == pool.ProfileName && b.Spec.Warm > 0 }) {
+				out = append(out, RunnerPool{RunnerID: k.runnerID, PoolStatus: pool})
+			}
 		}
 	}
+	slices.SortFunc(out, func(a, b RunnerPool) int {
+		return cmp.Or(cmp.Compare(a.OrgID, b.OrgID), cmp.Compare(a.RunnerID, b.RunnerID), cmp.Compare(a.ProfileName, b.ProfileName))
+	})
 	return out, nil
 }

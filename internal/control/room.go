@@ -2,7 +2,7 @@ package control
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -18,9 +18,10 @@ import (
 const (
 	// MaxRoomWait is how long one launch waits in all groups together.
 	MaxRoomWait = time.Minute
-	// MaxRoomWaiting is how many launches wait at a time; one more goes on to the next group at once. Each has its call alone, and
-	// nothing of the store.
-	MaxRoomWaiting = 256
+	// MaxRoomWaiting is how many launches wait at a time, and MaxRoomWaitingOrg how many of one organization; one more goes on to the
+	// next group at once. Each has its call alone, and nothing of the store.
+	MaxRoomWaiting    = 256
+	MaxRoomWaitingOrg = MaxRoomWaiting / 2
 	// roomLook is how often what is reserved on a full runner is asked of the store while anybody waits: what ends under another gateway
 	// is announced nowhere here.
 	roomLook = 500 * time.Millisecond
@@ -38,31 +39,36 @@ type roomWaits struct {
 
 	mu      sync.Mutex
 	waiting int
+	byOrg   map[string]int
 	// asked is when a runner was last asked for in the store, by UUID; it has no more than there are runners, and is emptied when
 	// nobody waits.
 	asked map[string]time.Time
 }
 
 func newRoomWaits() *roomWaits {
-	return &roomWaits{stopping: make(chan struct{}), asked: map[string]time.Time{}}
+	return &roomWaits{stopping: make(chan struct{}), byOrg: map[string]int{}, asked: map[string]time.Time{}}
 }
 
 // StopWaiting ends all waits for room: those launches fail, as they would if they came now to a server that stops.
 func (s *Service) StopWaiting() { s.room.stop.Do(func() { close(s.room.stopping) }) }
 
-func (w *roomWaits) enter() bool {
+func (w *roomWaits) enter(orgID string) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.waiting >= MaxRoomWaiting {
+	if w.waiting >= MaxRoomWaiting || w.byOrg[orgID] >= MaxRoomWaitingOrg {
 		return false
 	}
 	w.waiting++
+	w.byOrg[orgID]++
 	return true
 }
 
-func (w *roomWaits) leave() {
+func (w *roomWaits) leave(orgID string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.byOrg[orgID]--; w.byOrg[orgID] == 0 {
+		delete(w.byOrg, orgID)
+	}
 	if w.waiting--; w.waiting == 0 {
 		clear(w.asked)
 	}
@@ -82,6 +88,7 @@ func (w *roomWaits) due(runnerUUID string, now time.Time) bool {
 // roomWait is what one launch has waited for room.
 type roomWait struct {
 	service *Service
+	orgID   string
 	entered bool
 	waits   []plan.Wait
 	// until is when each of waits ended, total how long all took.
@@ -94,7 +101,7 @@ type roomWait struct {
 // end gives the place among those that wait to another one.
 func (w *roomWait) end() {
 	if w.entered {
-		w.service.room.leave()
+		w.service.room.leave(w.orgID)
 		w.entered = false
 	}
 }
@@ -137,8 +144,8 @@ func (w *roomWait) wait(ctx context.Context, h *plan.Hold, freed <-chan struct{}
 		at.Over = "no room came within " + at.For.Round(roomPrecision).String()
 		return nil
 	}
-	if !w.entered && !w.service.room.enter() {
-		at.Over = fmt.Sprintf("%d launches were waiting for room already", MaxRoomWaiting)
+	if !w.entered && !w.service.room.enter(w.orgID) {
+		at.Over = "too many launches were waiting for room already"
 		return nil
 	}
 	w.entered = true
@@ -166,7 +173,10 @@ func (w *roomWait) pause(ctx context.Context, d time.Duration, freed <-chan stru
 	case <-w.service.room.stopping:
 		return fault.New(fault.Unavailable, fault.ReasonRunnerUnavailable, "the server is shutting down; the launch waited for room, and nothing was started").WithRetry(replanRetry)
 	case <-ctx.Done():
-		return ctx.Err()
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			return fault.New(fault.Deadline, "DEADLINE", "the call's time was over while the launch waited for room; nothing was started").WithCause(ctx.Err())
+		}
+		return fault.New(fault.Canceled, "CANCELED", "the caller went away while the launch waited for room; nothing was started").WithCause(ctx.Err())
 	}
 	return nil
 }

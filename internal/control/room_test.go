@@ -17,8 +17,11 @@ import (
 const ordered = `{"container_image":"host","placement":{"runner_groups":["near","far"],"max_wait_seconds":3}}`
 
 // groupedWorld has a runner for one sandbox in the group near, and one in the group far, both with a profile that has them in that order.
-func groupedWorld(t *testing.T) *world {
-	w := newWorldWith(t, control.Config{}, fakeWith(core.Amounts{CPUMillis: 1_000_000, MemoryBytes: 1 << 40, Sandboxes: 1}), "a", "b")
+func groupedWorld(t *testing.T) *world { return groupedWorldOf(t, 1) }
+
+// groupedWorldOf is groupedWorld with room for so many on each runner.
+func groupedWorldOf(t *testing.T, room int64) *world {
+	w := newWorldWith(t, control.Config{}, fakeWith(core.Amounts{CPUMillis: 1_000_000, MemoryBytes: 1 << 40, Sandboxes: room}), "a", "b")
 	agent := w.newProfile("agent", ordered)
 	for name, group := range map[string]string{"a": "near", "b": "far"} {
 		_, _, err := w.svc.UpdateRunner(w.ctx(), w.admin, name, control.RunnerPatch{
@@ -144,7 +147,7 @@ func TestWaitForRoomEnds(t *testing.T) {
 		w.fakes["b"].Exit(hurried.sb.ID, 0)
 		w.ended(hurried.sb.ID)
 		var all []*launched
-		for range control.MaxRoomWaiting + 1 {
+		for range control.MaxRoomWaitingOrg + 1 {
 			all = append(all, w.launchAside(w.ctx(), &group))
 		}
 		// One of them did not wait; the others have nothing to go on to since.
@@ -202,6 +205,39 @@ func TestADeadRunnerIsNotWaitedFor(t *testing.T) {
 		}
 		if st := w.steps(sb)[0]; st.Outcome != plan.GroupUnfit || st.Waited != 0 || !strings.Contains(st.Message, "a: the runner is not connected") {
 			t.Errorf("%+v", st)
+		}
+	})
+}
+
+// TestRoomForMany: of many that wait, each that is freed is taken by one, and the others wait on: to be slower than others is no attempt.
+func TestRoomForMany(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const room, waiting, freed = 30, 25, 10
+		w := groupedWorldOf(t, room)
+		var first []*core.Sandbox
+		for range room {
+			first = append(first, w.running(nil))
+		}
+		var group sync.WaitGroup
+		var all []*launched
+		for range waiting {
+			all = append(all, w.launchAside(w.ctx(), &group))
+		}
+		for _, sb := range first[:freed] {
+			time.Sleep(100 * time.Millisecond)
+			w.fakes["a"].Exit(sb.ID, 0)
+		}
+		group.Wait()
+		on := map[string]int{}
+		for _, l := range all {
+			if l.err != nil {
+				t.Errorf("after %s: %v", l.took, l.err)
+				continue
+			}
+			on[l.sb.RunnerID]++
+		}
+		if on["a"] != freed || on["b"] != waiting-freed {
+			t.Errorf("%v", on)
 		}
 	})
 }

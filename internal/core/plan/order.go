@@ -19,6 +19,9 @@ type order struct {
 
 func orderOf(value func(path string) any) order {
 	groups, _ := value("placement.runner_groups").([]string)
+	if len(groups) == 0 {
+		return order{}
+	}
 	seconds, _ := value("placement.max_wait_seconds").(int64)
 	return order{groups, time.Duration(seconds) * time.Second}
 }
@@ -98,16 +101,25 @@ func (st *state) full() bool {
 // askBefore asks the backends of full runners of groups before rank what they refuse: nobody waits for room on a runner that would
 // refuse it then. It reports whether another binding of one of them is to be considered.
 func (m *maker) askBefore(rank int) bool {
-	again := false
+	again, sure := false, map[string]bool{} // groups with a runner that would take it
 	for i := range m.states {
-		for st := &m.states[i]; !m.probing && st.full() && st.rank() < rank && !st.last().asked; {
+		st := &m.states[i]
+		for !m.probing && st.full() && st.rank() < rank && !st.last().asked && !sure[st.host.GroupID] && m.mayWait(st) {
 			if m.ask(st, st.last()); !st.full() {
 				m.advance(st)
 				again = again || st.open() != nil
 			}
 		}
+		if st.full() && st.last().asked {
+			sure[st.host.GroupID] = true
+		}
 	}
 	return again
+}
+
+// mayWait says whether the launch may wait for room in the group of a runner.
+func (m *maker) mayWait(st *state) bool {
+	return st.last().stack.order.wait > 0 && m.waited(st.host.GroupID).Over == ""
 }
 
 // hold returns the first group before that of the winner that lacks only room and may be waited for.
@@ -116,7 +128,7 @@ func (m *maker) hold(winner *state) *Hold {
 	best := winner.rank()
 	for i := range m.states {
 		st := &m.states[i]
-		if !st.full() || st.last().stack.order.wait == 0 || m.waited(st.host.GroupID).Over != "" || st.rank() > best {
+		if !st.full() || !m.mayWait(st) || st.rank() > best {
 			continue
 		}
 		switch rank := st.rank(); {
