@@ -174,7 +174,7 @@ func (w *roomWait) pause(ctx context.Context, d time.Duration, freed <-chan stru
 		return fault.New(fault.Unavailable, fault.ReasonRunnerUnavailable, "the server is shutting down; the launch waited for room, and nothing was started").WithRetry(replanRetry)
 	case <-ctx.Done():
 		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-			return fault.New(fault.Deadline, "DEADLINE", "the call's time was over while the launch waited for room; nothing was started").WithCause(ctx.Err())
+			return fault.New(fault.Deadline, "DEADLINE_EXCEEDED", "the call's time was over while the launch waited for room; nothing was started").WithCause(ctx.Err())
 		}
 		return fault.New(fault.Canceled, "CANCELED", "the caller went away while the launch waited for room; nothing was started").WithCause(ctx.Err())
 	}

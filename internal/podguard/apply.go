@@ -15,7 +15,7 @@ import (
 // Table is the name of the nftables table.
 const Table = "berm"
 
-// Limits of questions for names, which can carry anything to whoever answers for a name.
+// Limits of new connections and exchanges with resolvers, which can carry anything to whoever answers for a name.
 const (
 	QuestionsPerSecond = 50
 	QuestionBurst      = 200

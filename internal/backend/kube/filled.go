@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -55,7 +56,7 @@ var (
 func (c *comparison) filled(path string, held any) bool {
 	if m := ofRequests.FindStringSubmatch(path); m != nil {
 		limit := lookup(c.held, m[1]+".limits")[m[2]] // what is not requested is requested as it is limited
-		return limit != nil && limit == held
+		return limit != nil && reflect.DeepEqual(limit, held)
 	}
 	plain := strings.Replace(elementNames.ReplaceAllString(path, "[]$1"), "spec.initContainers", "spec.containers", 1)
 	value := string(encoded(held))

@@ -65,6 +65,13 @@ func cannotHold() *fault.Error {
 	return fault.Preconditionf(fault.ReasonBackendUnsupported, "Kubernetes cannot hold this sandbox to its network mode")
 }
 
+// inPod says whether a volume is the cluster's to give, and leads nowhere that its fragment names: no file of the node, and no server that
+// the node connects to, in its own network.
+func inPod(s *corev1.VolumeSource) bool {
+	return *s == corev1.VolumeSource{} || s.EmptyDir != nil || s.Secret != nil || s.ConfigMap != nil || s.DownwardAPI != nil || s.Projected != nil ||
+		s.PersistentVolumeClaim != nil || s.Ephemeral != nil || s.Image != nil
+}
+
 // checkGuarded refuses a pod in which the rules would not be the pod's, or could be undone.
 func checkGuarded(pod *corev1.PodSpec, mode string) error {
 	e := cannotHold()
@@ -74,6 +81,11 @@ func checkGuarded(pod *corev1.PodSpec, mode string) error {
 		}
 	}
 	bad(pod.HostNetwork, "hostNetwork", "the pod would be in the network of its node")
+	// The pod's resolvers are open for questions, whatever else is closed.
+	bad(pod.DNSConfig != nil && len(pod.DNSConfig.Nameservers) > 0, "dnsConfig.nameservers", "the pod would ask servers of the profile's choice")
+	for i := range pod.Volumes {
+		bad(!inPod(&pod.Volumes[i].VolumeSource), "volumes["+pod.Volumes[i].Name+"]", "its node would open a file, or a connection, for the pod")
+	}
 	check := func(list string, all []corev1.Container) {
 		for i := range all {
 			s := all[i].SecurityContext

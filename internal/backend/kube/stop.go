@@ -84,9 +84,9 @@ func (b *Backend) Delete(ctx context.Context, id string) error {
 		return nil //nolint:nilerr // it is gone already
 	}
 	s.mu.Lock()
-	ended, gone, files, policy := s.ended(), s.gone, s.pod != nil && len(s.pod.Spec.Volumes) > 0, ""
+	ended, gone, files, policy := s.ended(), s.gone, s.pod != nil && len(s.pod.Spec.Volumes) > 0, false
 	if s.pod != nil {
-		policy = s.pod.Annotations[AnnotationPolicy]
+		policy = s.pod.Annotations[AnnotationPolicy] != ""
 	}
 	s.mu.Unlock()
 	if !ended {
@@ -104,8 +104,8 @@ func (b *Backend) Delete(ctx context.Context, id string) error {
 			return err
 		}
 	}
-	if policy != "" { // Last: what is left of the pod is held to it.
-		if err := b.cluster.delete(ctx, s.namespace, policies, policy, metav1.DeleteOptions{}); err != nil {
+	if policy { // Last: what is left of the pod is held to it.
+		if err := b.cluster.delete(ctx, s.namespace, policies, s.name, metav1.DeleteOptions{}); err != nil {
 			return b.translate(err, "delete the network policy of sandbox "+id)
 		}
 	}
@@ -143,10 +143,16 @@ func (b *Backend) sweep(ctx context.Context, resource string) {
 	for i := range list.Items {
 		m := &list.Items[i]
 		id := either(m.Annotations[LabelSandbox], m.Labels[LabelSandbox])
-		if _, err := b.get(id); err == nil || b.cfg.Now().Sub(m.CreationTimestamp.Time) < orphanAge {
+		if b.cfg.Now().Sub(m.CreationTimestamp.Time) < orphanAge {
 			continue
 		}
-		if err := b.cluster.delete(ctx, m.Namespace, resource, m.Name, metav1.DeleteOptions{}); err != nil {
+		done, mine, err := b.enter(id)
+		if err != nil || !mine {
+			continue // It is there, or is being made now.
+		}
+		err = b.cluster.delete(ctx, m.Namespace, resource, m.Name, metav1.DeleteOptions{Preconditions: metav1.NewUIDPreconditions(string(m.UID))})
+		b.leave(id, done)
+		if err != nil {
 			b.log.Warn("what is left over cannot be deleted", "resource", resource, "sandbox", id, "error", err)
 		}
 	}

@@ -220,8 +220,15 @@ func (b *Backend) isHome() bool {
 		return true
 	}
 	uid, err := b.cluster.uid(b.ctx)
-	if err != nil || uid == b.cfg.ClusterUID {
-		return err == nil
+	if err != nil {
+		select { // It is asked again, and not all the time.
+		case <-time.After(retryAfter):
+		case <-b.ctx.Done():
+		}
+		return false
+	}
+	if uid == b.cfg.ClusterUID {
+		return true
 	}
 	b.mu.Lock()
 	b.troubles.stranger = fmt.Sprintf("this is cluster %s, and the runner is of cluster %s", uid, b.cfg.ClusterUID)
