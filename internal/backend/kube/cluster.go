@@ -104,6 +104,18 @@ func (c *cluster) apply(ctx context.Context, namespace, resource, name string, o
 	return raw(req.Do(ctx))
 }
 
+// create makes an object that is of no namespace.
+func (c *cluster) create(ctx context.Context, resource string, object any) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	body, err := json.Marshal(object)
+	if err != nil {
+		return err
+	}
+	return c.of(resource).Post().Resource(resource).Param("fieldManager", fieldManager).Param("fieldValidation", "Strict").
+		SetHeader("Content-Type", runtime.ContentTypeJSON).Body(body).Do(ctx).Error()
+}
+
 // raw returns the body of an answer, or the error that it says. (Result.Raw itself does not read what the server said of an error.)
 func raw(r rest.Result) ([]byte, error) {
 	if err := r.Error(); err != nil {

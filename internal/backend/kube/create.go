@@ -9,6 +9,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/bermhq/berm/internal/backend"
@@ -152,7 +153,8 @@ func (b *Backend) submit(ctx context.Context, w *backend.Work) error {
 	}
 	what := "make sandbox " + w.SandboxID
 	if o.Namespace != nil && !b.hasNamespace(o.Namespace.Name) {
-		if _, err := b.cluster.apply(ctx, "", "namespaces", o.Namespace.Name, bare(o.Namespace)); err != nil {
+		// One that is there already is somebody's, and stays as it is: also what it is not labelled as.
+		if err := b.cluster.create(ctx, "namespaces", bare(o.Namespace)); err != nil && !apierrors.IsAlreadyExists(err) {
 			return b.translate(err, "make the namespace "+o.Namespace.Name)
 		}
 		b.mu.Lock()

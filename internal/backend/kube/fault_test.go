@@ -171,6 +171,23 @@ func TestFaultRefusedByTheCluster(t *testing.T) {
 			t.Errorf("left behind: %s", left)
 		}
 	})
+	t.Run("namespace of somebody else", func(t *testing.T) {
+		kubectl(t, "", "create", "namespace", "org-ns-org-theirs")
+		kubectl(t, "", "label", "namespace", "org-ns-org-theirs", "app.kubernetes.io/managed-by=them")
+		defer kubectl(t, "", "delete", "namespace", "org-ns-org-theirs", "--wait=false")
+		w := job(t, "theirs", "true")
+		w.OrgID = "org-theirs"
+		if err := b.Create(t.Context(), w); err != nil {
+			t.Fatal(err)
+		}
+		if labels := kubectl(t, "", "get", "namespace", "org-ns-org-theirs", "-o", "jsonpath={.metadata.labels}"); !strings.Contains(labels, `"app.kubernetes.io/managed-by":"them"`) || strings.Contains(labels, "berm") {
+			t.Errorf("its labels are %s", labels)
+		}
+		seen(t, b)("theirs", "it ends", over)
+		if err := b.Delete(t.Context(), "theirs"); err != nil {
+			t.Error(err)
+		}
+	})
 	t.Run("namespace that is stuck terminating", func(t *testing.T) {
 		kubectl(t, "", "create", "namespace", "org-ns-org-stuck")
 		kubectl(t, `{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "stuck", "namespace": "org-ns-org-stuck", "finalizers": ["example.test/stuck"]}}`, "create", "-f", "-")
