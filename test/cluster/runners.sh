@@ -194,7 +194,7 @@ end real
 on "$REAL" k get clusterrole berm:berm-runner -o json | jq '.rules |= map(select(.resources != ["pods/exec"]))' | on "$REAL" k apply -f - >/dev/null
 start_kube real "$REAL"
 check "an account that may not do all" "FAILED CONNECTED" "$(at_last "FAILED CONNECTED" status real)"
-check "is told what it lacks" "CLUSTER_FORBIDDEN its account may not create pods/exec" "$(problem real)"
+check "is told what it lacks" "CLUSTER_FORBIDDEN its account may not get pods/exec, create pods/exec" "$(problem real)"
 on "$REAL" k apply -f "$root/deploy/manifests/runner-account.yaml" >/dev/null
 check "and works when it has it, without a restart" "READY CONNECTED" "$(at_last "READY CONNECTED" status real)"
 check "its sandbox went on all the time" "still" "$("$BERM" exec "${ID[real]}" -- echo still)"

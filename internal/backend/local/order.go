@@ -168,7 +168,7 @@ func (r *reader) quantity(path, text string, millis bool) int64 {
 	return q.Value()
 }
 
-// ingress refuses everything that comes in.
+// ingress refuses everything that comes in, and what cannot be demanded of egress.
 func (r *reader) ingress(n *specpb.Network, l *specpb.Launch) {
 	in := n.GetIngress().GetSelected()
 	if in == "" {
@@ -176,6 +176,9 @@ func (r *reader) ingress(n *specpb.Network, l *specpb.Launch) {
 	}
 	if in != "" {
 		r.refuse("network.ingress.selected", "mode %q: inbound traffic comes with a later version; leave it empty", in)
+	}
+	if n.GetEgress().GetRequire() == "proven" {
+		r.refuse("network.egress.require", "proven: a runner on one machine tries no network from within a sandbox; leave it out, or name a runner on a cluster that has proven it")
 	}
 	if len(l.GetPorts()) > 0 {
 		r.refuse("ports", "inbound traffic comes with a later version")

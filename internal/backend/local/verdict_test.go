@@ -37,6 +37,7 @@ func TestVerdicts(t *testing.T) {
 		"network.egress.default":                    {`{"network":{"egress":{"default":"m","modes":{"m":{"type":"internet"}}}}}`, func(o *order, _ []fault.Field) bool { return o.mode == "m" && o.networked() }},
 		"network.egress.modes":                      {`{"network":{"egress":{"default":"m","modes":{"m":{"type":"allowlist","cidrs":["10.0.0.0/8"]}}}}}`, func(o *order, _ []fault.Field) bool { return len(o.egress.GetCidrs()) == 1 }},
 		"network.egress.selected":                   {`{"network":{"egress":{"selected":"m","modes":{"m":{"type":"org"}}}}}`, func(o *order, _ []fault.Field) bool { return o.egress.GetType() == "org" }},
+		"network.egress.require":                    {`{"network":{"egress":{"require":"proven"}}}`, refusal("network.egress.require")},
 		"network.ingress.default":                   {`{"network":{"ingress":{"default":"m"}}}`, refusal("network.ingress.selected")},
 		"network.ingress.selected":                  {`{"network":{"ingress":{"selected":"m"}}}`, refusal("network.ingress.selected")},
 		"pod.spec":                                  {`{"pod":{"spec":{"hostPID":true}}}`, refusal("pod.spec.hostPID")},
