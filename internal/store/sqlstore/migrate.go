@@ -103,17 +103,20 @@ func migrations(engine string) ([]Migration, error) {
 // schemaVersion returns the version of a database's schema, 0 for an empty one. tables is a query for the number of its
 // tables with the names in the argument, any the same for all.
 func schemaVersion(ctx context.Context, db *sql.DB, engine, tables string) (int64, error) {
-	var found int64
-	if err := db.QueryRowContext(ctx, fmt.Sprintf(tables, "'"+versionTable+"'")).Scan(&found); err != nil {
-		return 0, driverFault(err)
-	}
-	if found == 0 {
-		if err := db.QueryRowContext(ctx, fmt.Sprintf(tables, ourTables)).Scan(&found); err != nil {
+	// The version is looked for last: another gateway may be making both now, the version first.
+	var ours, found int64
+	for _, q := range []struct {
+		names string
+		n     *int64
+	}{{ourTables, &ours}, {"'" + versionTable + "'", &found}} {
+		if err := db.QueryRowContext(ctx, fmt.Sprintf(tables, q.names)).Scan(q.n); err != nil {
 			return 0, driverFault(err)
 		}
-		if found > 0 {
-			return 0, foreign("it has tables with the names of Berm's, which Berm did not make")
-		}
+	}
+	switch {
+	case found == 0 && ours > 0:
+		return 0, foreign("it has tables with the names of Berm's, which Berm did not make")
+	case found == 0:
 		return 0, nil
 	}
 	var version sql.NullInt64
