@@ -65,6 +65,8 @@ type Observation struct {
 	At        time.Time
 	// StartedAt is set from PhaseRunning on.
 	StartedAt time.Time
+	// Service is where its exposed ports are reached, in every observation once that is known; nil before, and without such ports.
+	Service *core.Service
 	// The rest is for PhaseEnded. ExitCode is nil unless the exit was observed.
 	ExitCode *int32
 	// Failed: the sandbox could not start, ran out of memory, was evicted or lost. Reason is one of core.End….

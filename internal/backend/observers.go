@@ -45,6 +45,9 @@ func Merge(earlier, later *Observation) *Observation {
 	if out.Submitted == nil {
 		out.Submitted = earlier.Submitted
 	}
+	if out.Service == nil {
+		out.Service = earlier.Service
+	}
 	return &out
 }
 

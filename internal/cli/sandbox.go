@@ -72,9 +72,9 @@ func (s *session) emitSandboxes(items []*v1beta2pb.SandboxInfo) error {
 		list[i] = m
 	}
 	return s.emit(list, func() table {
-		t := table{head: []string{"SANDBOX", "STATUS", "RUNNER", "PROFILE", "STARTED"}, wide: []string{"EGRESS"}}
+		t := table{head: []string{"SANDBOX", "STATUS", "RUNNER", "PROFILE", "STARTED"}, wide: []string{"EGRESS", "ADDRESS"}}
 		for _, m := range items {
-			t.rows = append(t.rows, []string{m.GetSandboxId(), shortStatus(m.GetSandboxStatus()), m.GetRunnerId(), m.GetProfileId(), clock(m.GetStartedAtTime()), m.GetAppliedEgressMode()})
+			t.rows = append(t.rows, []string{m.GetSandboxId(), shortStatus(m.GetSandboxStatus()), m.GetRunnerId(), m.GetProfileId(), clock(m.GetStartedAtTime()), m.GetAppliedEgressMode(), m.GetServiceAddress()})
 		}
 		return t
 	})
@@ -141,8 +141,31 @@ func (s *session) describe(b *bermv1.Sandbox) {
 		line("Usage", fmt.Sprintf("%s CPU, %s memory, %d processes, %s on disk", cpus(u.GetCpuMillicores()), size(u.GetMemoryBytes()), u.GetPids(), size(u.GetDiskBytes())))
 	}
 	line("Isolation", b.GetIsolation())
+	if v := b.GetService(); v != nil {
+		line("Address", serviceText(v))
+	}
 	s.networkState(b.GetNetwork())
 	s.timeline(b.GetTimeline())
+}
+
+// serviceText says where a sandbox is reached: "sandbox-1.example (public): 8080, 9090 at 30090".
+func serviceText(v *bermv1.Service) string {
+	out := v.GetAddress()
+	if out == "" {
+		out = "none yet"
+	}
+	var ports []string
+	for _, p := range v.GetPorts() {
+		text := strconv.Itoa(int(p.GetContainerPort()))
+		if p.GetPort() != 0 && p.GetPort() != p.GetContainerPort() {
+			text += " at " + strconv.Itoa(int(p.GetPort()))
+		}
+		if p.GetProtocol() != "TCP" {
+			text += " " + p.GetProtocol()
+		}
+		ports = append(ports, text)
+	}
+	return out + " (" + v.GetMode() + "): " + strings.Join(ports, ", ")
 }
 
 func (s *session) timeline(events []*bermv1.TimelineEvent) {

@@ -89,6 +89,33 @@ func TestAdvance(t *testing.T) {
 	}
 }
 
+// TestAdvanceService: an address that is known when the sandbox starts costs no write, one that comes later has its own, and an end takes it away.
+func TestAdvanceService(t *testing.T) {
+	first, later := &core.Service{Mode: "public", Address: "10.0.0.1"}, &core.Service{Mode: "public", Address: "198.51.100.7"}
+	row := &core.Sandbox{Status: core.StatusPending}
+	if next, writes := advance(row, &backend.Observation{Phase: backend.PhaseCreating, Service: first}); writes || next.Service != nil {
+		t.Errorf("while it is made: %+v is written: %t", next.Service, writes)
+	}
+	for _, step := range []struct {
+		phase   backend.Phase
+		service *core.Service
+		writes  bool
+		want    *core.Service
+	}{
+		{backend.PhaseRunning, first, true, first},
+		{backend.PhaseRunning, &core.Service{Mode: "public", Address: "10.0.0.1"}, false, first},
+		{backend.PhaseRunning, nil, false, first},
+		{backend.PhaseRunning, later, true, later},
+		{backend.PhaseEnded, later, true, nil},
+	} {
+		next, writes := advance(row, &backend.Observation{Phase: step.phase, Service: step.service})
+		if writes != step.writes || !next.Service.Equal(step.want) {
+			t.Errorf("%s with %+v: %+v, written: %t", step.phase, step.service, next.Service, writes)
+		}
+		row = next
+	}
+}
+
 func TestLiveStatus(t *testing.T) {
 	tests := []struct {
 		written  core.Status

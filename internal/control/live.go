@@ -154,6 +154,9 @@ func (s *Service) overlay(row *core.Sandbox) *core.Sandbox {
 		out.Status = statusNow(row.Status, e)
 		if e.unwritten != nil { // Who waits for an image sees how far it is.
 			out.Timeline = core.AppendEvents(row.Timeline, e.unwritten.Events)
+			if e.unwritten.Service != nil {
+				out.Service = e.unwritten.Service
+			}
 		}
 	})
 	if k, known := s.contacts.get(row.RunnerUUID); !known || !k.connected {

@@ -67,6 +67,8 @@ type Sandbox struct {
 	// ExitCode is nil unless it was observed.
 	ExitCode *int32
 	Tags     []string
+	// Service is where its exposed ports are reached; nil while nothing is known of that, and when it has ended.
+	Service *Service
 	// CreatedBy is the actor, UserID the token's id.
 	CreatedBy, UserID string
 	CreatedAt         time.Time

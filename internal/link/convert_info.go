@@ -64,7 +64,7 @@ func InfoOf(m *linkv1.Info) backend.Info {
 func ObservationMessage(o *backend.Observation) *linkv1.Observation {
 	out := &linkv1.Observation{
 		SandboxId: o.SandboxID, Phase: string(o.Phase), At: Stamp(o.At), StartedAt: Stamp(o.StartedAt), ExitCode: o.ExitCode, Failed: o.Failed,
-		Reason: clip(o.Reason, MaxText), Message: clip(o.Message, MaxText), SubmittedJson: o.Submitted,
+		Reason: clip(o.Reason, MaxText), Message: clip(o.Message, MaxText), SubmittedJson: o.Submitted, Service: serviceMessage(o.Service),
 	}
 	for _, e := range o.Events {
 		out.Events = append(out.Events, &linkv1.Event{Name: clip(e.Name, MaxText), At: Stamp(e.At), Message: clip(e.Message, MaxText), Attributes: clippedMap(e.Attrs)})
@@ -82,7 +82,7 @@ const (
 func ObservationOf(m *linkv1.Observation, now time.Time) *backend.Observation {
 	out := &backend.Observation{
 		SandboxID: m.GetSandboxId(), Phase: backend.Phase(m.GetPhase()), At: notAhead(Time(m.GetAt()), now), StartedAt: notAhead(Time(m.GetStartedAt()), now),
-		ExitCode: m.ExitCode, Failed: m.GetFailed(), Reason: clip(m.GetReason(), MaxText), Message: clip(m.GetMessage(), MaxText),
+		ExitCode: m.ExitCode, Failed: m.GetFailed(), Reason: clip(m.GetReason(), MaxText), Message: clip(m.GetMessage(), MaxText), Service: serviceOf(m.GetService()),
 	}
 	switch out.Phase {
 	case backend.PhaseCreating, backend.PhaseRunning, backend.PhasePaused, backend.PhaseStopping, backend.PhaseEnded:

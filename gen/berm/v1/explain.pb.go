@@ -115,7 +115,9 @@ type Sandbox struct {
 	// What it uses now. Unset unless it runs, or is paused, and its runner could measure it.
 	Usage *Usage `protobuf:"bytes,22,opt,name=usage,proto3" json:"usage,omitempty"`
 	// The sandbox that it began as; empty for one that began anew. When is in the timeline, under "forked".
-	ForkedFrom    string `protobuf:"bytes,23,opt,name=forked_from,json=forkedFrom,proto3" json:"forked_from,omitempty"`
+	ForkedFrom string `protobuf:"bytes,23,opt,name=forked_from,json=forkedFrom,proto3" json:"forked_from,omitempty"`
+	// Where its exposed ports are reached; absent without any, while that is not known, and when it has ended.
+	Service       *Service `protobuf:"bytes,24,opt,name=service,proto3" json:"service,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -311,6 +313,147 @@ func (x *Sandbox) GetForkedFrom() string {
 	return ""
 }
 
+func (x *Sandbox) GetService() *Service {
+	if x != nil {
+		return x.Service
+	}
+	return nil
+}
+
+// Service is where the exposed ports of a sandbox are reached.
+type Service struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The ingress mode that it came from.
+	Mode string `protobuf:"bytes,1,opt,name=mode,proto3" json:"mode,omitempty"`
+	// A host, or a host and a port; empty until one is assigned.
+	Address       string         `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
+	Ports         []*ServicePort `protobuf:"bytes,3,rep,name=ports,proto3" json:"ports,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Service) Reset() {
+	*x = Service{}
+	mi := &file_berm_v1_explain_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Service) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Service) ProtoMessage() {}
+
+func (x *Service) ProtoReflect() protoreflect.Message {
+	mi := &file_berm_v1_explain_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Service.ProtoReflect.Descriptor instead.
+func (*Service) Descriptor() ([]byte, []int) {
+	return file_berm_v1_explain_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Service) GetMode() string {
+	if x != nil {
+		return x.Mode
+	}
+	return ""
+}
+
+func (x *Service) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *Service) GetPorts() []*ServicePort {
+	if x != nil {
+		return x.Ports
+	}
+	return nil
+}
+
+// ServicePort is one exposed port.
+type ServicePort struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	ContainerPort int32                  `protobuf:"varint,2,opt,name=container_port,json=containerPort,proto3" json:"container_port,omitempty"`
+	// Where it is reached at the address, 0 while that is not known.
+	Port int32 `protobuf:"varint,3,opt,name=port,proto3" json:"port,omitempty"`
+	// TCP or UDP.
+	Protocol      string `protobuf:"bytes,4,opt,name=protocol,proto3" json:"protocol,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ServicePort) Reset() {
+	*x = ServicePort{}
+	mi := &file_berm_v1_explain_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ServicePort) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ServicePort) ProtoMessage() {}
+
+func (x *ServicePort) ProtoReflect() protoreflect.Message {
+	mi := &file_berm_v1_explain_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ServicePort.ProtoReflect.Descriptor instead.
+func (*ServicePort) Descriptor() ([]byte, []int) {
+	return file_berm_v1_explain_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *ServicePort) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ServicePort) GetContainerPort() int32 {
+	if x != nil {
+		return x.ContainerPort
+	}
+	return 0
+}
+
+func (x *ServicePort) GetPort() int32 {
+	if x != nil {
+		return x.Port
+	}
+	return 0
+}
+
+func (x *ServicePort) GetProtocol() string {
+	if x != nil {
+		return x.Protocol
+	}
+	return ""
+}
+
 // Usage is what a sandbox uses. What its runner does not measure is 0.
 type Usage struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -334,7 +477,7 @@ type Usage struct {
 
 func (x *Usage) Reset() {
 	*x = Usage{}
-	mi := &file_berm_v1_explain_proto_msgTypes[2]
+	mi := &file_berm_v1_explain_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -346,7 +489,7 @@ func (x *Usage) String() string {
 func (*Usage) ProtoMessage() {}
 
 func (x *Usage) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_v1_explain_proto_msgTypes[2]
+	mi := &file_berm_v1_explain_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -359,7 +502,7 @@ func (x *Usage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Usage.ProtoReflect.Descriptor instead.
 func (*Usage) Descriptor() ([]byte, []int) {
-	return file_berm_v1_explain_proto_rawDescGZIP(), []int{2}
+	return file_berm_v1_explain_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Usage) GetCpuMillicores() int64 {
@@ -423,7 +566,7 @@ type ExplainSandboxRequest struct {
 
 func (x *ExplainSandboxRequest) Reset() {
 	*x = ExplainSandboxRequest{}
-	mi := &file_berm_v1_explain_proto_msgTypes[3]
+	mi := &file_berm_v1_explain_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -435,7 +578,7 @@ func (x *ExplainSandboxRequest) String() string {
 func (*ExplainSandboxRequest) ProtoMessage() {}
 
 func (x *ExplainSandboxRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_v1_explain_proto_msgTypes[3]
+	mi := &file_berm_v1_explain_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -448,7 +591,7 @@ func (x *ExplainSandboxRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainSandboxRequest.ProtoReflect.Descriptor instead.
 func (*ExplainSandboxRequest) Descriptor() ([]byte, []int) {
-	return file_berm_v1_explain_proto_rawDescGZIP(), []int{3}
+	return file_berm_v1_explain_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ExplainSandboxRequest) GetSandboxId() string {
@@ -502,7 +645,7 @@ type ExplainSandboxResponse struct {
 
 func (x *ExplainSandboxResponse) Reset() {
 	*x = ExplainSandboxResponse{}
-	mi := &file_berm_v1_explain_proto_msgTypes[4]
+	mi := &file_berm_v1_explain_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -514,7 +657,7 @@ func (x *ExplainSandboxResponse) String() string {
 func (*ExplainSandboxResponse) ProtoMessage() {}
 
 func (x *ExplainSandboxResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_v1_explain_proto_msgTypes[4]
+	mi := &file_berm_v1_explain_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -527,7 +670,7 @@ func (x *ExplainSandboxResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainSandboxResponse.ProtoReflect.Descriptor instead.
 func (*ExplainSandboxResponse) Descriptor() ([]byte, []int) {
-	return file_berm_v1_explain_proto_rawDescGZIP(), []int{4}
+	return file_berm_v1_explain_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ExplainSandboxResponse) GetSandboxId() string {
@@ -645,7 +788,7 @@ type ExplainDriftRequest struct {
 
 func (x *ExplainDriftRequest) Reset() {
 	*x = ExplainDriftRequest{}
-	mi := &file_berm_v1_explain_proto_msgTypes[5]
+	mi := &file_berm_v1_explain_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -657,7 +800,7 @@ func (x *ExplainDriftRequest) String() string {
 func (*ExplainDriftRequest) ProtoMessage() {}
 
 func (x *ExplainDriftRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_v1_explain_proto_msgTypes[5]
+	mi := &file_berm_v1_explain_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -670,7 +813,7 @@ func (x *ExplainDriftRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainDriftRequest.ProtoReflect.Descriptor instead.
 func (*ExplainDriftRequest) Descriptor() ([]byte, []int) {
-	return file_berm_v1_explain_proto_rawDescGZIP(), []int{5}
+	return file_berm_v1_explain_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ExplainDriftRequest) GetSandboxId() string {
@@ -697,7 +840,7 @@ type ExplainDriftResponse struct {
 
 func (x *ExplainDriftResponse) Reset() {
 	*x = ExplainDriftResponse{}
-	mi := &file_berm_v1_explain_proto_msgTypes[6]
+	mi := &file_berm_v1_explain_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -709,7 +852,7 @@ func (x *ExplainDriftResponse) String() string {
 func (*ExplainDriftResponse) ProtoMessage() {}
 
 func (x *ExplainDriftResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_v1_explain_proto_msgTypes[6]
+	mi := &file_berm_v1_explain_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -722,7 +865,7 @@ func (x *ExplainDriftResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainDriftResponse.ProtoReflect.Descriptor instead.
 func (*ExplainDriftResponse) Descriptor() ([]byte, []int) {
-	return file_berm_v1_explain_proto_rawDescGZIP(), []int{6}
+	return file_berm_v1_explain_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ExplainDriftResponse) GetSandboxId() string {
@@ -775,7 +918,7 @@ type DriftField struct {
 
 func (x *DriftField) Reset() {
 	*x = DriftField{}
-	mi := &file_berm_v1_explain_proto_msgTypes[7]
+	mi := &file_berm_v1_explain_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -787,7 +930,7 @@ func (x *DriftField) String() string {
 func (*DriftField) ProtoMessage() {}
 
 func (x *DriftField) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_v1_explain_proto_msgTypes[7]
+	mi := &file_berm_v1_explain_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -800,7 +943,7 @@ func (x *DriftField) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DriftField.ProtoReflect.Descriptor instead.
 func (*DriftField) Descriptor() ([]byte, []int) {
-	return file_berm_v1_explain_proto_rawDescGZIP(), []int{7}
+	return file_berm_v1_explain_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *DriftField) GetPath() string {
@@ -866,7 +1009,7 @@ type PlanSandboxRequest struct {
 
 func (x *PlanSandboxRequest) Reset() {
 	*x = PlanSandboxRequest{}
-	mi := &file_berm_v1_explain_proto_msgTypes[8]
+	mi := &file_berm_v1_explain_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -878,7 +1021,7 @@ func (x *PlanSandboxRequest) String() string {
 func (*PlanSandboxRequest) ProtoMessage() {}
 
 func (x *PlanSandboxRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_v1_explain_proto_msgTypes[8]
+	mi := &file_berm_v1_explain_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -891,7 +1034,7 @@ func (x *PlanSandboxRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanSandboxRequest.ProtoReflect.Descriptor instead.
 func (*PlanSandboxRequest) Descriptor() ([]byte, []int) {
-	return file_berm_v1_explain_proto_rawDescGZIP(), []int{8}
+	return file_berm_v1_explain_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *PlanSandboxRequest) GetRequest() *v1beta2.StartSandboxRequest {
@@ -947,7 +1090,7 @@ type PlanSandboxResponse struct {
 
 func (x *PlanSandboxResponse) Reset() {
 	*x = PlanSandboxResponse{}
-	mi := &file_berm_v1_explain_proto_msgTypes[9]
+	mi := &file_berm_v1_explain_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -959,7 +1102,7 @@ func (x *PlanSandboxResponse) String() string {
 func (*PlanSandboxResponse) ProtoMessage() {}
 
 func (x *PlanSandboxResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_v1_explain_proto_msgTypes[9]
+	mi := &file_berm_v1_explain_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -972,7 +1115,7 @@ func (x *PlanSandboxResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanSandboxResponse.ProtoReflect.Descriptor instead.
 func (*PlanSandboxResponse) Descriptor() ([]byte, []int) {
-	return file_berm_v1_explain_proto_rawDescGZIP(), []int{9}
+	return file_berm_v1_explain_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *PlanSandboxResponse) GetRunnerId() string {
@@ -1080,7 +1223,7 @@ const file_berm_v1_explain_proto_rawDesc = "" +
 	"\x15berm/v1/explain.proto\x12\aberm.v1\x1a\x15berm/v1/network.proto\x1a\x18berm/v1/provenance.proto\x1a'coreweave/sandbox/v1beta2/gateway.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"7\n" +
 	"\x11GetSandboxRequest\x12\"\n" +
 	"\n" +
-	"sandbox_id\x18\x01 \x01(\tB\x03\xe0A\x02R\tsandboxId\"\xb2\a\n" +
+	"sandbox_id\x18\x01 \x01(\tB\x03\xe0A\x02R\tsandboxId\"\xde\a\n" +
 	"\aSandbox\x12\x1d\n" +
 	"\n" +
 	"sandbox_id\x18\x01 \x01(\tR\tsandboxId\x12\x16\n" +
@@ -1112,9 +1255,19 @@ const file_berm_v1_explain_proto_rawDesc = "" +
 	"\anetwork\x18\x15 \x01(\v2\x15.berm.v1.NetworkStateR\anetwork\x12$\n" +
 	"\x05usage\x18\x16 \x01(\v2\x0e.berm.v1.UsageR\x05usage\x12\x1f\n" +
 	"\vforked_from\x18\x17 \x01(\tR\n" +
-	"forkedFromB\f\n" +
+	"forkedFrom\x12*\n" +
+	"\aservice\x18\x18 \x01(\v2\x10.berm.v1.ServiceR\aserviceB\f\n" +
 	"\n" +
-	"_exit_code\"\xe0\x01\n" +
+	"_exit_code\"c\n" +
+	"\aService\x12\x12\n" +
+	"\x04mode\x18\x01 \x01(\tR\x04mode\x12\x18\n" +
+	"\aaddress\x18\x02 \x01(\tR\aaddress\x12*\n" +
+	"\x05ports\x18\x03 \x03(\v2\x14.berm.v1.ServicePortR\x05ports\"x\n" +
+	"\vServicePort\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12%\n" +
+	"\x0econtainer_port\x18\x02 \x01(\x05R\rcontainerPort\x12\x12\n" +
+	"\x04port\x18\x03 \x01(\x05R\x04port\x12\x1a\n" +
+	"\bprotocol\x18\x04 \x01(\tR\bprotocol\"\xe0\x01\n" +
 	"\x05Usage\x12%\n" +
 	"\x0ecpu_millicores\x18\x01 \x01(\x03R\rcpuMillicores\x12!\n" +
 	"\fmemory_bytes\x18\x02 \x01(\x03R\vmemoryBytes\x12\x12\n" +
@@ -1205,63 +1358,67 @@ func file_berm_v1_explain_proto_rawDescGZIP() []byte {
 	return file_berm_v1_explain_proto_rawDescData
 }
 
-var file_berm_v1_explain_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_berm_v1_explain_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_berm_v1_explain_proto_goTypes = []any{
 	(*GetSandboxRequest)(nil),           // 0: berm.v1.GetSandboxRequest
 	(*Sandbox)(nil),                     // 1: berm.v1.Sandbox
-	(*Usage)(nil),                       // 2: berm.v1.Usage
-	(*ExplainSandboxRequest)(nil),       // 3: berm.v1.ExplainSandboxRequest
-	(*ExplainSandboxResponse)(nil),      // 4: berm.v1.ExplainSandboxResponse
-	(*ExplainDriftRequest)(nil),         // 5: berm.v1.ExplainDriftRequest
-	(*ExplainDriftResponse)(nil),        // 6: berm.v1.ExplainDriftResponse
-	(*DriftField)(nil),                  // 7: berm.v1.DriftField
-	(*PlanSandboxRequest)(nil),          // 8: berm.v1.PlanSandboxRequest
-	(*PlanSandboxResponse)(nil),         // 9: berm.v1.PlanSandboxResponse
-	(*timestamppb.Timestamp)(nil),       // 10: google.protobuf.Timestamp
-	(*TimelineEvent)(nil),               // 11: berm.v1.TimelineEvent
-	(*v1beta2.StartSandboxRequest)(nil), // 12: coreweave.sandbox.v1beta2.StartSandboxRequest
-	(*structpb.Struct)(nil),             // 13: google.protobuf.Struct
-	(*NetworkState)(nil),                // 14: berm.v1.NetworkState
-	(*ExplainedField)(nil),              // 15: berm.v1.ExplainedField
-	(*Candidate)(nil),                   // 16: berm.v1.Candidate
-	(*GroupStep)(nil),                   // 17: berm.v1.GroupStep
-	(*structpb.Value)(nil),              // 18: google.protobuf.Value
-	(*Refusal)(nil),                     // 19: berm.v1.Refusal
-	(*NetworkDecision)(nil),             // 20: berm.v1.NetworkDecision
+	(*Service)(nil),                     // 2: berm.v1.Service
+	(*ServicePort)(nil),                 // 3: berm.v1.ServicePort
+	(*Usage)(nil),                       // 4: berm.v1.Usage
+	(*ExplainSandboxRequest)(nil),       // 5: berm.v1.ExplainSandboxRequest
+	(*ExplainSandboxResponse)(nil),      // 6: berm.v1.ExplainSandboxResponse
+	(*ExplainDriftRequest)(nil),         // 7: berm.v1.ExplainDriftRequest
+	(*ExplainDriftResponse)(nil),        // 8: berm.v1.ExplainDriftResponse
+	(*DriftField)(nil),                  // 9: berm.v1.DriftField
+	(*PlanSandboxRequest)(nil),          // 10: berm.v1.PlanSandboxRequest
+	(*PlanSandboxResponse)(nil),         // 11: berm.v1.PlanSandboxResponse
+	(*timestamppb.Timestamp)(nil),       // 12: google.protobuf.Timestamp
+	(*TimelineEvent)(nil),               // 13: berm.v1.TimelineEvent
+	(*v1beta2.StartSandboxRequest)(nil), // 14: coreweave.sandbox.v1beta2.StartSandboxRequest
+	(*structpb.Struct)(nil),             // 15: google.protobuf.Struct
+	(*NetworkState)(nil),                // 16: berm.v1.NetworkState
+	(*ExplainedField)(nil),              // 17: berm.v1.ExplainedField
+	(*Candidate)(nil),                   // 18: berm.v1.Candidate
+	(*GroupStep)(nil),                   // 19: berm.v1.GroupStep
+	(*structpb.Value)(nil),              // 20: google.protobuf.Value
+	(*Refusal)(nil),                     // 21: berm.v1.Refusal
+	(*NetworkDecision)(nil),             // 22: berm.v1.NetworkDecision
 }
 var file_berm_v1_explain_proto_depIdxs = []int32{
-	10, // 0: berm.v1.Sandbox.created_at:type_name -> google.protobuf.Timestamp
-	10, // 1: berm.v1.Sandbox.started_at:type_name -> google.protobuf.Timestamp
-	10, // 2: berm.v1.Sandbox.ended_at:type_name -> google.protobuf.Timestamp
-	10, // 3: berm.v1.Sandbox.expires_at:type_name -> google.protobuf.Timestamp
-	11, // 4: berm.v1.Sandbox.timeline:type_name -> berm.v1.TimelineEvent
-	12, // 5: berm.v1.Sandbox.request:type_name -> coreweave.sandbox.v1beta2.StartSandboxRequest
-	13, // 6: berm.v1.Sandbox.submitted:type_name -> google.protobuf.Struct
-	14, // 7: berm.v1.Sandbox.network:type_name -> berm.v1.NetworkState
-	2,  // 8: berm.v1.Sandbox.usage:type_name -> berm.v1.Usage
-	15, // 9: berm.v1.ExplainSandboxResponse.fields:type_name -> berm.v1.ExplainedField
-	16, // 10: berm.v1.ExplainSandboxResponse.candidates:type_name -> berm.v1.Candidate
-	11, // 11: berm.v1.ExplainSandboxResponse.timeline:type_name -> berm.v1.TimelineEvent
-	13, // 12: berm.v1.ExplainSandboxResponse.submitted:type_name -> google.protobuf.Struct
-	14, // 13: berm.v1.ExplainSandboxResponse.network:type_name -> berm.v1.NetworkState
-	17, // 14: berm.v1.ExplainSandboxResponse.groups:type_name -> berm.v1.GroupStep
-	7,  // 15: berm.v1.ExplainDriftResponse.fields:type_name -> berm.v1.DriftField
-	18, // 16: berm.v1.DriftField.submitted:type_name -> google.protobuf.Value
-	18, // 17: berm.v1.DriftField.held:type_name -> google.protobuf.Value
-	10, // 18: berm.v1.DriftField.at:type_name -> google.protobuf.Timestamp
-	12, // 19: berm.v1.PlanSandboxRequest.request:type_name -> coreweave.sandbox.v1beta2.StartSandboxRequest
-	13, // 20: berm.v1.PlanSandboxResponse.spec:type_name -> google.protobuf.Struct
-	15, // 21: berm.v1.PlanSandboxResponse.fields:type_name -> berm.v1.ExplainedField
-	16, // 22: berm.v1.PlanSandboxResponse.candidates:type_name -> berm.v1.Candidate
-	19, // 23: berm.v1.PlanSandboxResponse.refusal:type_name -> berm.v1.Refusal
-	13, // 24: berm.v1.PlanSandboxResponse.pod:type_name -> google.protobuf.Struct
-	20, // 25: berm.v1.PlanSandboxResponse.network:type_name -> berm.v1.NetworkDecision
-	17, // 26: berm.v1.PlanSandboxResponse.groups:type_name -> berm.v1.GroupStep
-	27, // [27:27] is the sub-list for method output_type
-	27, // [27:27] is the sub-list for method input_type
-	27, // [27:27] is the sub-list for extension type_name
-	27, // [27:27] is the sub-list for extension extendee
-	0,  // [0:27] is the sub-list for field type_name
+	12, // 0: berm.v1.Sandbox.created_at:type_name -> google.protobuf.Timestamp
+	12, // 1: berm.v1.Sandbox.started_at:type_name -> google.protobuf.Timestamp
+	12, // 2: berm.v1.Sandbox.ended_at:type_name -> google.protobuf.Timestamp
+	12, // 3: berm.v1.Sandbox.expires_at:type_name -> google.protobuf.Timestamp
+	13, // 4: berm.v1.Sandbox.timeline:type_name -> berm.v1.TimelineEvent
+	14, // 5: berm.v1.Sandbox.request:type_name -> coreweave.sandbox.v1beta2.StartSandboxRequest
+	15, // 6: berm.v1.Sandbox.submitted:type_name -> google.protobuf.Struct
+	16, // 7: berm.v1.Sandbox.network:type_name -> berm.v1.NetworkState
+	4,  // 8: berm.v1.Sandbox.usage:type_name -> berm.v1.Usage
+	2,  // 9: berm.v1.Sandbox.service:type_name -> berm.v1.Service
+	3,  // 10: berm.v1.Service.ports:type_name -> berm.v1.ServicePort
+	17, // 11: berm.v1.ExplainSandboxResponse.fields:type_name -> berm.v1.ExplainedField
+	18, // 12: berm.v1.ExplainSandboxResponse.candidates:type_name -> berm.v1.Candidate
+	13, // 13: berm.v1.ExplainSandboxResponse.timeline:type_name -> berm.v1.TimelineEvent
+	15, // 14: berm.v1.ExplainSandboxResponse.submitted:type_name -> google.protobuf.Struct
+	16, // 15: berm.v1.ExplainSandboxResponse.network:type_name -> berm.v1.NetworkState
+	19, // 16: berm.v1.ExplainSandboxResponse.groups:type_name -> berm.v1.GroupStep
+	9,  // 17: berm.v1.ExplainDriftResponse.fields:type_name -> berm.v1.DriftField
+	20, // 18: berm.v1.DriftField.submitted:type_name -> google.protobuf.Value
+	20, // 19: berm.v1.DriftField.held:type_name -> google.protobuf.Value
+	12, // 20: berm.v1.DriftField.at:type_name -> google.protobuf.Timestamp
+	14, // 21: berm.v1.PlanSandboxRequest.request:type_name -> coreweave.sandbox.v1beta2.StartSandboxRequest
+	15, // 22: berm.v1.PlanSandboxResponse.spec:type_name -> google.protobuf.Struct
+	17, // 23: berm.v1.PlanSandboxResponse.fields:type_name -> berm.v1.ExplainedField
+	18, // 24: berm.v1.PlanSandboxResponse.candidates:type_name -> berm.v1.Candidate
+	21, // 25: berm.v1.PlanSandboxResponse.refusal:type_name -> berm.v1.Refusal
+	15, // 26: berm.v1.PlanSandboxResponse.pod:type_name -> google.protobuf.Struct
+	22, // 27: berm.v1.PlanSandboxResponse.network:type_name -> berm.v1.NetworkDecision
+	19, // 28: berm.v1.PlanSandboxResponse.groups:type_name -> berm.v1.GroupStep
+	29, // [29:29] is the sub-list for method output_type
+	29, // [29:29] is the sub-list for method input_type
+	29, // [29:29] is the sub-list for extension type_name
+	29, // [29:29] is the sub-list for extension extendee
+	0,  // [0:29] is the sub-list for field type_name
 }
 
 func init() { file_berm_v1_explain_proto_init() }
@@ -1278,7 +1435,7 @@ func file_berm_v1_explain_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_berm_v1_explain_proto_rawDesc), len(file_berm_v1_explain_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   10,
+			NumMessages:   12,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -37,8 +37,19 @@ func (s *explainService) GetSandbox(ctx context.Context, r *bermv1.GetSandboxReq
 		CreatedBy: sb.CreatedBy, CreatedAt: wire.Time(sb.CreatedAt), StartedAt: wire.Time(sb.StartedAt), EndedAt: wire.Time(sb.EndedAt),
 		ExpiresAt: wire.Time(sb.ExpiresAt), Timeline: timeline(sb.Timeline), Request: startreq.Request(sb.Launch),
 		Isolation: v.Isolation, Digest: sb.Digest, Submitted: wire.Struct(submitted), Network: s.networkState(ctx, r.GetSandboxId()),
-		Usage: usage(v.Usage), ForkedFrom: sb.Launch.GetForkOf(),
+		Usage: usage(v.Usage), ForkedFrom: sb.Launch.GetForkOf(), Service: service(sb.Service),
 	}, nil
+}
+
+func service(s *core.Service) *bermv1.Service {
+	if s == nil {
+		return nil
+	}
+	out := &bermv1.Service{Mode: s.Mode, Address: s.Address}
+	for _, p := range s.Ports {
+		out.Ports = append(out.Ports, &bermv1.ServicePort{Name: p.Name, ContainerPort: p.ContainerPort, Port: p.Port, Protocol: p.Protocol})
+	}
+	return out
 }
 
 func usage(u *core.Usage) *bermv1.Usage {

@@ -30,6 +30,7 @@ func (s *gateway) Get(ctx context.Context, r *v1beta2pb.GetSandboxRequest) (*v1b
 		SandboxId: sb.ID, StartedAtTime: wire.Time(sb.StartedAt), SandboxStatus: status(sb.Status), StatusReason: sb.StatusReason,
 		RunnerId: sb.RunnerID, RunnerGroupId: v.GroupID, ProfileId: sb.ProfileName, ExitCode: sb.ExitCode,
 		CurrentResourceUsage: usage(v.Usage), AppliedEgressMode: egress, AppliedIngressMode: ingress,
+		ServiceAddress: address(sb.Service), ExposedPorts: exposed(sb.Service),
 	}, nil
 }
 
@@ -45,6 +46,26 @@ func modes(decision json.RawMessage) (egress, ingress string) {
 	return d.EgressMode, d.IngressMode
 }
 
+// address is where a sandbox is reached, "" while none is assigned.
+func address(s *core.Service) string {
+	if s == nil {
+		return ""
+	}
+	return s.Address
+}
+
+// exposed are the ports of the sandbox that are reached there.
+func exposed(s *core.Service) []*v1beta2pb.Port {
+	if s == nil {
+		return nil
+	}
+	var out []*v1beta2pb.Port
+	for _, p := range s.Ports {
+		out = append(out, &v1beta2pb.Port{ContainerPort: p.ContainerPort, Name: p.Name, Protocol: p.Protocol})
+	}
+	return out
+}
+
 func usage(u *core.Usage) *v1beta2pb.ResourceUsage {
 	if u == nil {
 		return nil
@@ -52,7 +73,7 @@ func usage(u *core.Usage) *v1beta2pb.ResourceUsage {
 	return &v1beta2pb.ResourceUsage{CpuMillicoresUsed: u.CPUMillis, MemoryMbUsed: u.MemoryBytes >> 20, GpuCountUsed: u.GPUs}
 }
 
-// List lists sandboxes, newest first. Usage, group and modes are left to Get.
+// List lists sandboxes, newest first. Usage, group and the egress mode are left to Get; the ingress mode is told with what came of it.
 func (s *gateway) List(ctx context.Context, r *v1beta2pb.ListSandboxesRequest) (*v1beta2pb.ListSandboxesResponse, error) {
 	ctx, cancel, err := bounded(ctx, r.GetMaxTimeoutSeconds())
 	if err != nil {
@@ -78,9 +99,14 @@ func (s *gateway) List(ctx context.Context, r *v1beta2pb.ListSandboxesRequest) (
 	}
 	out := &v1beta2pb.ListSandboxesResponse{NextPageToken: next}
 	for _, sb := range list {
-		out.Sandboxes = append(out.Sandboxes, &v1beta2pb.SandboxInfo{
+		info := &v1beta2pb.SandboxInfo{
 			SandboxId: sb.ID, StartedAtTime: wire.Time(sb.StartedAt), SandboxStatus: status(sb.Status), RunnerId: sb.RunnerID, ProfileId: sb.ProfileName,
-		})
+			ServiceAddress: address(sb.Service), ExposedPorts: exposed(sb.Service),
+		}
+		if sb.Service != nil {
+			info.AppliedIngressMode = sb.Service.Mode
+		}
+		out.Sandboxes = append(out.Sandboxes, info)
 	}
 	return out, nil
 }

@@ -36,6 +36,7 @@ func (s *gateway) Start(ctx context.Context, r *v1beta2pb.StartSandboxRequest) (
 		SandboxId: sb.ID, StartedAtTime: wire.Time(sb.StartedAt), SandboxStatus: status(sb.Status),
 		RunnerId: sb.RunnerID, ProfileId: sb.ProfileName,
 		AppliedEgressMode: plan.EgressMode, AppliedIngressMode: plan.IngressMode,
+		ServiceAddress: address(sb.Service), ExposedPorts: exposed(sb.Service),
 		// What was asked for comes back as it was written.
 		RequestedResources: r.GetResources(), RequestedResourceLimits: r.GetResourceLimits(), RequestedResourceRequests: r.GetResourceRequests(),
 	}, nil

@@ -16,19 +16,19 @@ import (
 const sandboxColumns = `s.id, s.org_id, s.runner_uuid, s.runner_id, s.runner_revision, s.profile_id, s.profile_name, s.profile_revision,
 	s.zone_name, s.zone_revision, s.status, s.status_reason, s.observation, s.exit_code, s.tags, s.created_by, s.user_id,
 	s.created_at, s.started_at, s.ended_at, s.expires_at, s.cpu_millis, s.memory_bytes, s.gpus, s.slots, s.cpu_limit_millis,
-	s.digest, s.timeline, s.revision`
+	s.digest, s.timeline, s.service, s.revision`
 
 // scanSandbox reads a row of sandboxColumns and what a query has behind them.
 func scanSandbox(rows *sql.Rows, more ...any) (*core.Sandbox, error) {
 	var (
 		s                               core.Sandbox
-		tags, timeline                  sql.RawBytes
+		tags, timeline, service         sql.RawBytes
 		created, started, ended, expire int64
 	)
 	dest := append(make([]any, 0, 32), &s.ID, &s.OrgID, &s.RunnerUUID, &s.RunnerID, &s.RunnerRevision, &s.ProfileID, &s.ProfileName, &s.ProfileRevision,
 		&s.ZoneName, &s.ZoneRevision, &s.Status, &s.StatusReason, &s.Observation, &s.ExitCode, &tags, &s.CreatedBy, &s.UserID,
 		&created, &started, &ended, &expire, &s.Reserved.CPUMillis, &s.Reserved.MemoryBytes, &s.Reserved.GPUs, &s.Reserved.Sandboxes,
-		&s.CPULimitMillis, &s.Digest, &timeline, &s.Revision)
+		&s.CPULimitMillis, &s.Digest, &timeline, &service, &s.Revision)
 	if err := rows.Scan(append(dest, more...)...); err != nil {
 		return nil, err
 	}
@@ -38,6 +38,11 @@ func scanSandbox(rows *sql.Rows, more ...any) (*core.Sandbox, error) {
 	}
 	if err := decodeList(s.ID, "timeline", timeline, &s.Timeline); err != nil {
 		return nil, err
+	}
+	if len(service) > 0 {
+		if err := json.Unmarshal(service, &s.Service); err != nil {
+			return nil, unreadable(err, "the service of sandbox "+s.ID)
+		}
 	}
 	return &s, nil
 }

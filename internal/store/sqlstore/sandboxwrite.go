@@ -16,8 +16,8 @@ import (
 const insertSandbox = `INSERT INTO sandboxes (id, org_id, runner_uuid, runner_id, runner_revision, profile_id, profile_name, profile_revision,
 	zone_name, zone_revision, status, status_reason, observation, exit_code, tags, created_by, user_id,
 	created_at, started_at, ended_at, expires_at, closed_at, cpu_millis, memory_bytes, gpus, slots, cpu_limit_millis,
-	digest, timeline, revision)
-	VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, 1)
+	digest, timeline, service, revision)
+	VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, 1)
 	ON CONFLICT (id) DO NOTHING`
 
 // InsertSandbox implements store.Tx.
@@ -37,10 +37,14 @@ func (t *tx) InsertSandbox(ctx context.Context, s *core.Sandbox) error {
 	if err != nil {
 		return err
 	}
+	service, err := encodeService(s)
+	if err != nil {
+		return err
+	}
 	n, err := t.write(ctx, fpInsertSandbox, insertSandbox, s.ID, s.OrgID, s.RunnerUUID, s.RunnerID, s.RunnerRevision, s.ProfileID, s.ProfileName, s.ProfileRevision,
 		s.ZoneName, s.ZoneRevision, string(s.Status), s.StatusReason, string(s.Observation), exitCode(s), tags, s.CreatedBy, s.UserID,
 		nanos(s.CreatedAt), nanos(s.StartedAt), nanos(s.EndedAt), nanos(s.ExpiresAt), t.closedAt(s),
-		s.Reserved.CPUMillis, s.Reserved.MemoryBytes, s.Reserved.GPUs, s.Reserved.Sandboxes, s.CPULimitMillis, s.Digest, timeline)
+		s.Reserved.CPUMillis, s.Reserved.MemoryBytes, s.Reserved.GPUs, s.Reserved.Sandboxes, s.CPULimitMillis, s.Digest, timeline, service)
 	if err != nil {
 		return err
 	}
@@ -92,11 +96,15 @@ func (t *tx) UpdateSandbox(ctx context.Context, s *core.Sandbox) error {
 	if err != nil {
 		return err
 	}
+	service, err := encodeService(s)
+	if err != nil {
+		return err
+	}
 	n, err := t.write(ctx, fpUpdateSandbox, `UPDATE sandboxes SET status = $1, status_reason = $2, observation = $3, exit_code = $4,
-		started_at = $5, ended_at = $6, expires_at = $7, closed_at = $8, timeline = $9, revision = revision + 1
-		WHERE id = $10 AND org_id = $11 AND revision = $12 AND closed_at = 0`,
+		started_at = $5, ended_at = $6, expires_at = $7, closed_at = $8, timeline = $9, service = $10, revision = revision + 1
+		WHERE id = $11 AND org_id = $12 AND revision = $13 AND closed_at = 0`,
 		string(s.Status), s.StatusReason, string(s.Observation), exitCode(s), nanos(s.StartedAt), nanos(s.EndedAt), nanos(s.ExpiresAt), t.closedAt(s),
-		timeline, s.ID, s.OrgID, s.Revision)
+		timeline, service, s.ID, s.OrgID, s.Revision)
 	if err != nil {
 		return err
 	}
@@ -198,6 +206,15 @@ func encodeTimeline(s *core.Sandbox) (string, error) {
 	return text, nil
 }
 
+// encodeService returns where a sandbox is reached as it is stored, "" for nothing known.
+func encodeService(s *core.Sandbox) (string, error) {
+	if s.Service == nil {
+		return "", nil
+	}
+	text, err := json.Marshal(s.Service)
+	return string(text), err
+}
+
 func checkSandbox(s *core.Sandbox) error {
 	c := newChecks("the sandbox")
 	c.required("id", s.ID)
@@ -226,6 +243,11 @@ func checkMutable(c *checks, s *core.Sandbox) {
 		c.fault.WithField("status", "%.40q is no status", string(s.Status))
 	}
 	c.text("observation", string(s.Observation))
+	if s.Service != nil {
+		c.text("service.mode", s.Service.Mode)
+		c.most("service.address", len(s.Service.Address), core.MaxServiceAddress)
+		c.most("service.ports", len(s.Service.Ports), core.MaxServicePorts)
+	}
 	c.note("status_reason", s.StatusReason)
 	c.times("started_at", s.StartedAt)
 	c.times("ended_at", s.EndedAt)

@@ -62,6 +62,7 @@ func (e *env) sandboxUpdate(t *testing.T) {
 	next.Status, next.StatusReason, next.Observation, next.ExitCode = core.StatusCompleted, "EXITED: ü", core.ObservationUnknown, &code
 	next.StartedAt, next.EndedAt, next.ExpiresAt = start.Add(time.Second), start.Add(time.Minute), time.Time{}
 	next.Timeline = append(next.Timeline, core.Event{Name: "ended", At: start.Add(time.Minute)})
+	next.Service = &core.Service{Mode: "public", Address: "ü.example", Ports: []core.ServicePort{{Name: "web", ContainerPort: 8080, Port: 30080, Protocol: "TCP"}}}
 	want := next
 	want.Revision = 2
 	next.ProfileName, next.RunnerUUID, next.Digest, next.Tags, next.Decision, next.Launch = "x", "x", "x", []string{"x"}, nil, nil

@@ -124,6 +124,7 @@ func (e *env) sandbox(org string) *core.Sandbox {
 		CreatedBy: "token:ci", UserID: "user-1", CreatedAt: start, ExpiresAt: start.Add(time.Hour),
 		Reserved: core.Amounts{CPUMillis: 500, MemoryBytes: 1 << 30, Sandboxes: 1}, CPULimitMillis: 2000, Digest: "sha256:ab",
 		Decision: json.RawMessage(`{"layers":[1,2,3],"text":"ü$1"}`),
+		Service:  &core.Service{Mode: "internal", Ports: []core.ServicePort{{ContainerPort: 53, Protocol: "UDP"}}},
 		Launch:   &specpb.Launch{ContainerImage: "python:3.11", Command: "sleep", Args: []string{"1", ""}, EnvironmentVariables: map[string]string{"A": "b", "C": ""}},
 		Timeline: []core.Event{{Name: "accepted", At: start, Attrs: map[string]string{"k": "v"}}, {Name: "planned", At: start.Add(time.Nanosecond), Message: "m"}},
 	}

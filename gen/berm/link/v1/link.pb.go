@@ -2322,6 +2322,8 @@ type Observation struct {
 	Message       string                 `protobuf:"bytes,8,opt,name=message,proto3" json:"message,omitempty"`
 	Events        []*Event               `protobuf:"bytes,9,rep,name=events,proto3" json:"events,omitempty"`
 	SubmittedJson []byte                 `protobuf:"bytes,10,opt,name=submitted_json,json=submittedJson,proto3" json:"submitted_json,omitempty"`
+	// Where the exposed ports are reached; absent while that is not known. A gateway that does not know the field shows none.
+	Service       *Service `protobuf:"bytes,11,opt,name=service,proto3" json:"service,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2426,6 +2428,145 @@ func (x *Observation) GetSubmittedJson() []byte {
 	return nil
 }
 
+func (x *Observation) GetService() *Service {
+	if x != nil {
+		return x.Service
+	}
+	return nil
+}
+
+// Service is where the exposed ports of a sandbox are reached.
+type Service struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Mode  string                 `protobuf:"bytes,1,opt,name=mode,proto3" json:"mode,omitempty"`
+	// Empty until one is assigned.
+	Address       string         `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
+	Ports         []*ServicePort `protobuf:"bytes,3,rep,name=ports,proto3" json:"ports,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Service) Reset() {
+	*x = Service{}
+	mi := &file_berm_link_v1_link_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Service) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Service) ProtoMessage() {}
+
+func (x *Service) ProtoReflect() protoreflect.Message {
+	mi := &file_berm_link_v1_link_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Service.ProtoReflect.Descriptor instead.
+func (*Service) Descriptor() ([]byte, []int) {
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *Service) GetMode() string {
+	if x != nil {
+		return x.Mode
+	}
+	return ""
+}
+
+func (x *Service) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *Service) GetPorts() []*ServicePort {
+	if x != nil {
+		return x.Ports
+	}
+	return nil
+}
+
+// ServicePort is one exposed port.
+type ServicePort struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	ContainerPort int32                  `protobuf:"varint,2,opt,name=container_port,json=containerPort,proto3" json:"container_port,omitempty"`
+	// Where it is reached at the address, 0 while that is not known.
+	Port          int32  `protobuf:"varint,3,opt,name=port,proto3" json:"port,omitempty"`
+	Protocol      string `protobuf:"bytes,4,opt,name=protocol,proto3" json:"protocol,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ServicePort) Reset() {
+	*x = ServicePort{}
+	mi := &file_berm_link_v1_link_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ServicePort) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ServicePort) ProtoMessage() {}
+
+func (x *ServicePort) ProtoReflect() protoreflect.Message {
+	mi := &file_berm_link_v1_link_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ServicePort.ProtoReflect.Descriptor instead.
+func (*ServicePort) Descriptor() ([]byte, []int) {
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *ServicePort) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ServicePort) GetContainerPort() int32 {
+	if x != nil {
+		return x.ContainerPort
+	}
+	return 0
+}
+
+func (x *ServicePort) GetPort() int32 {
+	if x != nil {
+		return x.Port
+	}
+	return 0
+}
+
+func (x *ServicePort) GetProtocol() string {
+	if x != nil {
+		return x.Protocol
+	}
+	return ""
+}
+
 // Event is one entry of a timeline.
 type Event struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2439,7 +2580,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[38]
+	mi := &file_berm_link_v1_link_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2451,7 +2592,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[38]
+	mi := &file_berm_link_v1_link_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2464,7 +2605,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{38}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Event) GetName() string {
@@ -2505,7 +2646,7 @@ type UsageRequest struct {
 
 func (x *UsageRequest) Reset() {
 	*x = UsageRequest{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[39]
+	mi := &file_berm_link_v1_link_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2517,7 +2658,7 @@ func (x *UsageRequest) String() string {
 func (*UsageRequest) ProtoMessage() {}
 
 func (x *UsageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[39]
+	mi := &file_berm_link_v1_link_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2530,7 +2671,7 @@ func (x *UsageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageRequest.ProtoReflect.Descriptor instead.
 func (*UsageRequest) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{39}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *UsageRequest) GetSandboxId() string {
@@ -2556,7 +2697,7 @@ type UsageResponse struct {
 
 func (x *UsageResponse) Reset() {
 	*x = UsageResponse{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[40]
+	mi := &file_berm_link_v1_link_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2568,7 +2709,7 @@ func (x *UsageResponse) String() string {
 func (*UsageResponse) ProtoMessage() {}
 
 func (x *UsageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[40]
+	mi := &file_berm_link_v1_link_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2581,7 +2722,7 @@ func (x *UsageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageResponse.ProtoReflect.Descriptor instead.
 func (*UsageResponse) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{40}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *UsageResponse) GetCpuMillis() int64 {
@@ -2645,7 +2786,7 @@ type DriftRequest struct {
 
 func (x *DriftRequest) Reset() {
 	*x = DriftRequest{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[41]
+	mi := &file_berm_link_v1_link_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2657,7 +2798,7 @@ func (x *DriftRequest) String() string {
 func (*DriftRequest) ProtoMessage() {}
 
 func (x *DriftRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[41]
+	mi := &file_berm_link_v1_link_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2670,7 +2811,7 @@ func (x *DriftRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DriftRequest.ProtoReflect.Descriptor instead.
 func (*DriftRequest) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{41}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *DriftRequest) GetSandboxId() string {
@@ -2698,7 +2839,7 @@ type DriftResponse struct {
 
 func (x *DriftResponse) Reset() {
 	*x = DriftResponse{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[42]
+	mi := &file_berm_link_v1_link_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2710,7 +2851,7 @@ func (x *DriftResponse) String() string {
 func (*DriftResponse) ProtoMessage() {}
 
 func (x *DriftResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[42]
+	mi := &file_berm_link_v1_link_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2723,7 +2864,7 @@ func (x *DriftResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DriftResponse.ProtoReflect.Descriptor instead.
 func (*DriftResponse) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{42}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *DriftResponse) GetFields() []*DriftField {
@@ -2756,7 +2897,7 @@ type DriftField struct {
 
 func (x *DriftField) Reset() {
 	*x = DriftField{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[43]
+	mi := &file_berm_link_v1_link_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2768,7 +2909,7 @@ func (x *DriftField) String() string {
 func (*DriftField) ProtoMessage() {}
 
 func (x *DriftField) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[43]
+	mi := &file_berm_link_v1_link_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2781,7 +2922,7 @@ func (x *DriftField) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DriftField.ProtoReflect.Descriptor instead.
 func (*DriftField) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{43}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *DriftField) GetPath() string {
@@ -2844,7 +2985,7 @@ type NetworkRequest struct {
 
 func (x *NetworkRequest) Reset() {
 	*x = NetworkRequest{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[44]
+	mi := &file_berm_link_v1_link_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2856,7 +2997,7 @@ func (x *NetworkRequest) String() string {
 func (*NetworkRequest) ProtoMessage() {}
 
 func (x *NetworkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[44]
+	mi := &file_berm_link_v1_link_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2869,7 +3010,7 @@ func (x *NetworkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkRequest.ProtoReflect.Descriptor instead.
 func (*NetworkRequest) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{44}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *NetworkRequest) GetSandboxId() string {
@@ -2901,7 +3042,7 @@ type Target struct {
 
 func (x *Target) Reset() {
 	*x = Target{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[45]
+	mi := &file_berm_link_v1_link_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2913,7 +3054,7 @@ func (x *Target) String() string {
 func (*Target) ProtoMessage() {}
 
 func (x *Target) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[45]
+	mi := &file_berm_link_v1_link_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2926,7 +3067,7 @@ func (x *Target) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Target.ProtoReflect.Descriptor instead.
 func (*Target) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{45}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *Target) GetText() string {
@@ -2986,7 +3127,7 @@ type NetworkResponse struct {
 
 func (x *NetworkResponse) Reset() {
 	*x = NetworkResponse{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[46]
+	mi := &file_berm_link_v1_link_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2998,7 +3139,7 @@ func (x *NetworkResponse) String() string {
 func (*NetworkResponse) ProtoMessage() {}
 
 func (x *NetworkResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[46]
+	mi := &file_berm_link_v1_link_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3011,7 +3152,7 @@ func (x *NetworkResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkResponse.ProtoReflect.Descriptor instead.
 func (*NetworkResponse) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{46}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *NetworkResponse) GetAddresses() []string {
@@ -3070,7 +3211,7 @@ type Site struct {
 
 func (x *Site) Reset() {
 	*x = Site{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[47]
+	mi := &file_berm_link_v1_link_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3082,7 +3223,7 @@ func (x *Site) String() string {
 func (*Site) ProtoMessage() {}
 
 func (x *Site) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[47]
+	mi := &file_berm_link_v1_link_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3095,7 +3236,7 @@ func (x *Site) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Site.ProtoReflect.Descriptor instead.
 func (*Site) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{47}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *Site) GetDenied() []string {
@@ -3145,7 +3286,7 @@ type Fact struct {
 
 func (x *Fact) Reset() {
 	*x = Fact{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[48]
+	mi := &file_berm_link_v1_link_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3157,7 +3298,7 @@ func (x *Fact) String() string {
 func (*Fact) ProtoMessage() {}
 
 func (x *Fact) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[48]
+	mi := &file_berm_link_v1_link_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3170,7 +3311,7 @@ func (x *Fact) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fact.ProtoReflect.Descriptor instead.
 func (*Fact) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{48}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Fact) GetAddress() string {
@@ -3211,7 +3352,7 @@ type NameCounts struct {
 
 func (x *NameCounts) Reset() {
 	*x = NameCounts{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[49]
+	mi := &file_berm_link_v1_link_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3223,7 +3364,7 @@ func (x *NameCounts) String() string {
 func (*NameCounts) ProtoMessage() {}
 
 func (x *NameCounts) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[49]
+	mi := &file_berm_link_v1_link_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3236,7 +3377,7 @@ func (x *NameCounts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NameCounts.ProtoReflect.Descriptor instead.
 func (*NameCounts) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{49}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *NameCounts) GetQuestions() int64 {
@@ -3308,7 +3449,7 @@ type NameDenial struct {
 
 func (x *NameDenial) Reset() {
 	*x = NameDenial{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[50]
+	mi := &file_berm_link_v1_link_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3320,7 +3461,7 @@ func (x *NameDenial) String() string {
 func (*NameDenial) ProtoMessage() {}
 
 func (x *NameDenial) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[50]
+	mi := &file_berm_link_v1_link_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3333,7 +3474,7 @@ func (x *NameDenial) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NameDenial.ProtoReflect.Descriptor instead.
 func (*NameDenial) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{50}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *NameDenial) GetName() string {
@@ -3547,7 +3688,7 @@ const file_berm_link_v1_link_proto_rawDesc = "" +
 	" \x01(\v2\x1a.google.protobuf.TimestampR\aretryAt\"\x10\n" +
 	"\x0eObserveRequest\"N\n" +
 	"\x0fObserveResponse\x12;\n" +
-	"\vobservation\x18\x01 \x01(\v2\x19.berm.link.v1.ObservationR\vobservation\"\xf7\x02\n" +
+	"\vobservation\x18\x01 \x01(\v2\x19.berm.link.v1.ObservationR\vobservation\"\xa8\x03\n" +
 	"\vObservation\x12\x1d\n" +
 	"\n" +
 	"sandbox_id\x18\x01 \x01(\tR\tsandboxId\x12\x14\n" +
@@ -3561,9 +3702,19 @@ const file_berm_link_v1_link_proto_rawDesc = "" +
 	"\amessage\x18\b \x01(\tR\amessage\x12+\n" +
 	"\x06events\x18\t \x03(\v2\x13.berm.link.v1.EventR\x06events\x12%\n" +
 	"\x0esubmitted_json\x18\n" +
-	" \x01(\fR\rsubmittedJsonB\f\n" +
+	" \x01(\fR\rsubmittedJson\x12/\n" +
+	"\aservice\x18\v \x01(\v2\x15.berm.link.v1.ServiceR\aserviceB\f\n" +
 	"\n" +
-	"_exit_code\"\xe5\x01\n" +
+	"_exit_code\"h\n" +
+	"\aService\x12\x12\n" +
+	"\x04mode\x18\x01 \x01(\tR\x04mode\x12\x18\n" +
+	"\aaddress\x18\x02 \x01(\tR\aaddress\x12/\n" +
+	"\x05ports\x18\x03 \x03(\v2\x19.berm.link.v1.ServicePortR\x05ports\"x\n" +
+	"\vServicePort\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12%\n" +
+	"\x0econtainer_port\x18\x02 \x01(\x05R\rcontainerPort\x12\x12\n" +
+	"\x04port\x18\x03 \x01(\x05R\x04port\x12\x1a\n" +
+	"\bprotocol\x18\x04 \x01(\tR\bprotocol\"\xe5\x01\n" +
 	"\x05Event\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12*\n" +
 	"\x02at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x18\n" +
@@ -3666,7 +3817,7 @@ func file_berm_link_v1_link_proto_rawDescGZIP() []byte {
 	return file_berm_link_v1_link_proto_rawDescData
 }
 
-var file_berm_link_v1_link_proto_msgTypes = make([]protoimpl.MessageInfo, 57)
+var file_berm_link_v1_link_proto_msgTypes = make([]protoimpl.MessageInfo, 59)
 var file_berm_link_v1_link_proto_goTypes = []any{
 	(*Fault)(nil),                 // 0: berm.link.v1.Fault
 	(*FaultField)(nil),            // 1: berm.link.v1.FaultField
@@ -3706,36 +3857,38 @@ var file_berm_link_v1_link_proto_goTypes = []any{
 	(*ObserveRequest)(nil),        // 35: berm.link.v1.ObserveRequest
 	(*ObserveResponse)(nil),       // 36: berm.link.v1.ObserveResponse
 	(*Observation)(nil),           // 37: berm.link.v1.Observation
-	(*Event)(nil),                 // 38: berm.link.v1.Event
-	(*UsageRequest)(nil),          // 39: berm.link.v1.UsageRequest
-	(*UsageResponse)(nil),         // 40: berm.link.v1.UsageResponse
-	(*DriftRequest)(nil),          // 41: berm.link.v1.DriftRequest
-	(*DriftResponse)(nil),         // 42: berm.link.v1.DriftResponse
-	(*DriftField)(nil),            // 43: berm.link.v1.DriftField
-	(*NetworkRequest)(nil),        // 44: berm.link.v1.NetworkRequest
-	(*Target)(nil),                // 45: berm.link.v1.Target
-	(*NetworkResponse)(nil),       // 46: berm.link.v1.NetworkResponse
-	(*Site)(nil),                  // 47: berm.link.v1.Site
-	(*Fact)(nil),                  // 48: berm.link.v1.Fact
-	(*NameCounts)(nil),            // 49: berm.link.v1.NameCounts
-	(*NameDenial)(nil),            // 50: berm.link.v1.NameDenial
-	nil,                           // 51: berm.link.v1.Fault.MetadataEntry
-	nil,                           // 52: berm.link.v1.Info.UnenforcedEntry
-	nil,                           // 53: berm.link.v1.Labels.EntriesEntry
-	nil,                           // 54: berm.link.v1.Runtime.UnenforcedEntry
-	nil,                           // 55: berm.link.v1.Event.AttributesEntry
-	nil,                           // 56: berm.link.v1.NetworkResponse.ConnectionsEntry
-	(*timestamppb.Timestamp)(nil), // 57: google.protobuf.Timestamp
-	(*spec.ProfileSpec)(nil),      // 58: berm.spec.ProfileSpec
-	(*spec.Launch)(nil),           // 59: berm.spec.Launch
+	(*Service)(nil),               // 38: berm.link.v1.Service
+	(*ServicePort)(nil),           // 39: berm.link.v1.ServicePort
+	(*Event)(nil),                 // 40: berm.link.v1.Event
+	(*UsageRequest)(nil),          // 41: berm.link.v1.UsageRequest
+	(*UsageResponse)(nil),         // 42: berm.link.v1.UsageResponse
+	(*DriftRequest)(nil),          // 43: berm.link.v1.DriftRequest
+	(*DriftResponse)(nil),         // 44: berm.link.v1.DriftResponse
+	(*DriftField)(nil),            // 45: berm.link.v1.DriftField
+	(*NetworkRequest)(nil),        // 46: berm.link.v1.NetworkRequest
+	(*Target)(nil),                // 47: berm.link.v1.Target
+	(*NetworkResponse)(nil),       // 48: berm.link.v1.NetworkResponse
+	(*Site)(nil),                  // 49: berm.link.v1.Site
+	(*Fact)(nil),                  // 50: berm.link.v1.Fact
+	(*NameCounts)(nil),            // 51: berm.link.v1.NameCounts
+	(*NameDenial)(nil),            // 52: berm.link.v1.NameDenial
+	nil,                           // 53: berm.link.v1.Fault.MetadataEntry
+	nil,                           // 54: berm.link.v1.Info.UnenforcedEntry
+	nil,                           // 55: berm.link.v1.Labels.EntriesEntry
+	nil,                           // 56: berm.link.v1.Runtime.UnenforcedEntry
+	nil,                           // 57: berm.link.v1.Event.AttributesEntry
+	nil,                           // 58: berm.link.v1.NetworkResponse.ConnectionsEntry
+	(*timestamppb.Timestamp)(nil), // 59: google.protobuf.Timestamp
+	(*spec.ProfileSpec)(nil),      // 60: berm.spec.ProfileSpec
+	(*spec.Launch)(nil),           // 61: berm.spec.Launch
 }
 var file_berm_link_v1_link_proto_depIdxs = []int32{
 	1,  // 0: berm.link.v1.Fault.fields:type_name -> berm.link.v1.FaultField
-	51, // 1: berm.link.v1.Fault.metadata:type_name -> berm.link.v1.Fault.MetadataEntry
+	53, // 1: berm.link.v1.Fault.metadata:type_name -> berm.link.v1.Fault.MetadataEntry
 	3,  // 2: berm.link.v1.FromGateway.ping:type_name -> berm.link.v1.Ping
 	4,  // 3: berm.link.v1.FromGateway.credential:type_name -> berm.link.v1.Credential
 	5,  // 4: berm.link.v1.FromGateway.goodbye:type_name -> berm.link.v1.Goodbye
-	57, // 5: berm.link.v1.Credential.expires_at:type_name -> google.protobuf.Timestamp
+	59, // 5: berm.link.v1.Credential.expires_at:type_name -> google.protobuf.Timestamp
 	0,  // 6: berm.link.v1.Goodbye.why:type_name -> berm.link.v1.Fault
 	7,  // 7: berm.link.v1.FromRunner.hello:type_name -> berm.link.v1.Hello
 	8,  // 8: berm.link.v1.FromRunner.pong:type_name -> berm.link.v1.Pong
@@ -3747,42 +3900,44 @@ var file_berm_link_v1_link_proto_depIdxs = []int32{
 	12, // 14: berm.link.v1.Info.runtimes:type_name -> berm.link.v1.Runtime
 	14, // 15: berm.link.v1.Info.capacity:type_name -> berm.link.v1.Amounts
 	11, // 16: berm.link.v1.Info.node_labels:type_name -> berm.link.v1.Labels
-	52, // 17: berm.link.v1.Info.unenforced:type_name -> berm.link.v1.Info.UnenforcedEntry
-	57, // 18: berm.link.v1.Info.refused_since:type_name -> google.protobuf.Timestamp
-	53, // 19: berm.link.v1.Labels.entries:type_name -> berm.link.v1.Labels.EntriesEntry
+	54, // 17: berm.link.v1.Info.unenforced:type_name -> berm.link.v1.Info.UnenforcedEntry
+	59, // 18: berm.link.v1.Info.refused_since:type_name -> google.protobuf.Timestamp
+	55, // 19: berm.link.v1.Labels.entries:type_name -> berm.link.v1.Labels.EntriesEntry
 	13, // 20: berm.link.v1.Runtime.enforcement:type_name -> berm.link.v1.Enforcement
-	54, // 21: berm.link.v1.Runtime.unenforced:type_name -> berm.link.v1.Runtime.UnenforcedEntry
-	57, // 22: berm.link.v1.Layer.at:type_name -> google.protobuf.Timestamp
-	58, // 23: berm.link.v1.Work.spec:type_name -> berm.spec.ProfileSpec
-	59, // 24: berm.link.v1.Work.launch:type_name -> berm.spec.Launch
+	56, // 21: berm.link.v1.Runtime.unenforced:type_name -> berm.link.v1.Runtime.UnenforcedEntry
+	59, // 22: berm.link.v1.Layer.at:type_name -> google.protobuf.Timestamp
+	60, // 23: berm.link.v1.Work.spec:type_name -> berm.spec.ProfileSpec
+	61, // 24: berm.link.v1.Work.launch:type_name -> berm.spec.Launch
 	16, // 25: berm.link.v1.CheckRequest.work:type_name -> berm.link.v1.Work
 	16, // 26: berm.link.v1.ApplyRequest.work:type_name -> berm.link.v1.Work
 	15, // 27: berm.link.v1.ApplyRequest.layers:type_name -> berm.link.v1.Layer
-	58, // 28: berm.link.v1.Pool.spec:type_name -> berm.spec.ProfileSpec
+	60, // 28: berm.link.v1.Pool.spec:type_name -> berm.spec.ProfileSpec
 	15, // 29: berm.link.v1.Pool.layers:type_name -> berm.link.v1.Layer
 	31, // 30: berm.link.v1.SetPoolsRequest.pools:type_name -> berm.link.v1.Pool
 	34, // 31: berm.link.v1.SetPoolsResponse.pools:type_name -> berm.link.v1.PoolStatus
-	57, // 32: berm.link.v1.PoolStatus.retry_at:type_name -> google.protobuf.Timestamp
+	59, // 32: berm.link.v1.PoolStatus.retry_at:type_name -> google.protobuf.Timestamp
 	37, // 33: berm.link.v1.ObserveResponse.observation:type_name -> berm.link.v1.Observation
-	57, // 34: berm.link.v1.Observation.at:type_name -> google.protobuf.Timestamp
-	57, // 35: berm.link.v1.Observation.started_at:type_name -> google.protobuf.Timestamp
-	38, // 36: berm.link.v1.Observation.events:type_name -> berm.link.v1.Event
-	57, // 37: berm.link.v1.Event.at:type_name -> google.protobuf.Timestamp
-	55, // 38: berm.link.v1.Event.attributes:type_name -> berm.link.v1.Event.AttributesEntry
-	43, // 39: berm.link.v1.DriftResponse.fields:type_name -> berm.link.v1.DriftField
-	57, // 40: berm.link.v1.DriftField.at:type_name -> google.protobuf.Timestamp
-	45, // 41: berm.link.v1.NetworkRequest.target:type_name -> berm.link.v1.Target
-	47, // 42: berm.link.v1.NetworkResponse.site:type_name -> berm.link.v1.Site
-	48, // 43: berm.link.v1.NetworkResponse.facts:type_name -> berm.link.v1.Fact
-	49, // 44: berm.link.v1.NetworkResponse.names:type_name -> berm.link.v1.NameCounts
-	56, // 45: berm.link.v1.NetworkResponse.connections:type_name -> berm.link.v1.NetworkResponse.ConnectionsEntry
-	50, // 46: berm.link.v1.NameCounts.denials:type_name -> berm.link.v1.NameDenial
-	57, // 47: berm.link.v1.NameDenial.last:type_name -> google.protobuf.Timestamp
-	48, // [48:48] is the sub-list for method output_type
-	48, // [48:48] is the sub-list for method input_type
-	48, // [48:48] is the sub-list for extension type_name
-	48, // [48:48] is the sub-list for extension extendee
-	0,  // [0:48] is the sub-list for field type_name
+	59, // 34: berm.link.v1.Observation.at:type_name -> google.protobuf.Timestamp
+	59, // 35: berm.link.v1.Observation.started_at:type_name -> google.protobuf.Timestamp
+	40, // 36: berm.link.v1.Observation.events:type_name -> berm.link.v1.Event
+	38, // 37: berm.link.v1.Observation.service:type_name -> berm.link.v1.Service
+	39, // 38: berm.link.v1.Service.ports:type_name -> berm.link.v1.ServicePort
+	59, // 39: berm.link.v1.Event.at:type_name -> google.protobuf.Timestamp
+	57, // 40: berm.link.v1.Event.attributes:type_name -> berm.link.v1.Event.AttributesEntry
+	45, // 41: berm.link.v1.DriftResponse.fields:type_name -> berm.link.v1.DriftField
+	59, // 42: berm.link.v1.DriftField.at:type_name -> google.protobuf.Timestamp
+	47, // 43: berm.link.v1.NetworkRequest.target:type_name -> berm.link.v1.Target
+	49, // 44: berm.link.v1.NetworkResponse.site:type_name -> berm.link.v1.Site
+	50, // 45: berm.link.v1.NetworkResponse.facts:type_name -> berm.link.v1.Fact
+	51, // 46: berm.link.v1.NetworkResponse.names:type_name -> berm.link.v1.NameCounts
+	58, // 47: berm.link.v1.NetworkResponse.connections:type_name -> berm.link.v1.NetworkResponse.ConnectionsEntry
+	52, // 48: berm.link.v1.NameCounts.denials:type_name -> berm.link.v1.NameDenial
+	59, // 49: berm.link.v1.NameDenial.last:type_name -> google.protobuf.Timestamp
+	50, // [50:50] is the sub-list for method output_type
+	50, // [50:50] is the sub-list for method input_type
+	50, // [50:50] is the sub-list for extension type_name
+	50, // [50:50] is the sub-list for extension extendee
+	0,  // [0:50] is the sub-list for field type_name
 }
 
 func init() { file_berm_link_v1_link_proto_init() }
@@ -3802,14 +3957,14 @@ func file_berm_link_v1_link_proto_init() {
 		(*FromRunner_Info)(nil),
 	}
 	file_berm_link_v1_link_proto_msgTypes[37].OneofWrappers = []any{}
-	file_berm_link_v1_link_proto_msgTypes[43].OneofWrappers = []any{}
+	file_berm_link_v1_link_proto_msgTypes[45].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_berm_link_v1_link_proto_rawDesc), len(file_berm_link_v1_link_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   57,
+			NumMessages:   59,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

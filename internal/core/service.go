@@ -1,0 +1,37 @@
+package core
+
+import "slices"
+
+// Limits of a Service.
+const (
+	// MaxServiceAddress is the longest address, in bytes; MaxServicePorts is how many ports one has at most.
+	MaxServiceAddress = 512
+	MaxServicePorts   = 64
+)
+
+// Service is where the exposed ports of a sandbox are reached, as its backend saw it. Nothing is in it that was not assigned.
+type Service struct {
+	// Mode is the ingress mode that it came from.
+	Mode string `json:"mode,omitempty"`
+	// Address is a host, or a host and a port; empty until one is assigned.
+	Address string        `json:"address,omitempty"`
+	Ports   []ServicePort `json:"ports,omitempty"`
+}
+
+// ServicePort is one exposed port.
+type ServicePort struct {
+	Name string `json:"name,omitempty"`
+	// ContainerPort is the sandbox's own, Port where it is reached at the address; 0 while that is not known.
+	ContainerPort int32 `json:"containerPort"`
+	Port          int32 `json:"port,omitempty"`
+	// Protocol is TCP or UDP.
+	Protocol string `json:"protocol"`
+}
+
+// Equal reports whether two say the same; either may be nil.
+func (s *Service) Equal(o *Service) bool {
+	if s == nil || o == nil {
+		return s == o
+	}
+	return s.Mode == o.Mode && s.Address == o.Address && slices.Equal(s.Ports, o.Ports)
+}
