@@ -19,7 +19,7 @@ func roleOf(method string) (core.Role, bool) {
 		"CreateRunner", "UpdateRunner", "DeleteRunner", "ApplyRunnerUpdate",
 		"Preview", "RollbackProfile", "RollbackRunner", "RollbackZone",
 		"CordonRunner", "UncordonRunner", "DrainRunner",
-		"AddBinding", "UpdateBinding", "RemoveBinding", "SetDefaultBinding",
+		"AddBinding", "UpdateBinding", "RemoveBinding", "SetDefaultBinding", "ConsolidateProfiles", "PromoteOverride",
 		"PutZone", "DeleteZone",
 		"ListImages", "PullImage", "RemoveImage", "ImportImage",
 		"CreateToken", "ListTokens", "RevokeToken", "JoinRunner":

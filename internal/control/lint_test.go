@@ -51,7 +51,7 @@ func TestLint(t *testing.T) {
 		"mode-unselectable binding r1/one network.egress.modes[net]":   "locked",
 		"field-never-shows profile one resource_defaults.memory_limit": "the only binding overrides it",
 		"profile-unbound profile two ":                                 "no runner",
-		"profiles-nearly-equal profile two ":                           "--set resource_defaults.memory_limit=\"2Gi\"",
+		"profiles-nearly-equal profile two ":                           "berm profile consolidate one two --delete",
 	} {
 		if !strings.Contains(want[key], says) {
 			t.Errorf("%s: %q", key, want[key])

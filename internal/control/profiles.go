@@ -52,6 +52,20 @@ func (s *Service) CreateProfile(ctx context.Context, p core.Principal, in Profil
 	if err := s.allow(p, "CreateProfile"); err != nil {
 		return nil, err
 	}
+	failpoint.Hit(fpProfileInsert)
+	var made *core.Profile
+	err := s.edit(ctx, p.OrgID, func(tx store.Tx) (err error) {
+		made, err = s.insertProfile(ctx, tx, p, in)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return made, nil
+}
+
+// insertProfile makes a profile within a transaction.
+func (s *Service) insertProfile(ctx context.Context, tx store.Tx, p core.Principal, in ProfileInput) (*core.Profile, error) {
 	if in.Spec == nil {
 		return nil, fault.Invalidf(fault.ReasonFieldInvalid, "invalid profile").
 			WithField("spec", "must be given; spec: {} inherits everything")
@@ -69,13 +83,10 @@ func (s *Service) CreateProfile(ctx context.Context, p core.Principal, in Profil
 	if err != nil {
 		return nil, err
 	}
-	failpoint.Hit(fpProfileInsert)
-	err = s.edit(ctx, p.OrgID, func(tx store.Tx) error { return tx.Insert(ctx, o) })
-	if fault.Is(err, fault.Exists) {
+	if err := tx.Insert(ctx, o); fault.Is(err, fault.Exists) {
 		return nil, fault.New(fault.Exists, fault.ReasonProfileExists, "a profile named %q exists", in.DisplayName).
 			WithField("display_name", "is taken in this organization")
-	}
-	if err != nil {
+	} else if err != nil {
 		return nil, err
 	}
 	return profileFrom(o)
@@ -173,7 +184,7 @@ func (s *Service) DeleteProfile(ctx context.Context, p core.Principal, ref, etag
 		return err
 	}
 	failpoint.Hit(fpProfileDelete)
-	err := s.edit(ctx, p.OrgID, func(tx store.Tx) error {
+	return s.edit(ctx, p.OrgID, func(tx store.Tx) error {
 		profile, err := readProfile(ctx, tx, p.OrgID, ref)
 		if err != nil {
 			return err
@@ -181,17 +192,21 @@ func (s *Service) DeleteProfile(ctx context.Context, p core.Principal, ref, etag
 		if err := checkEtag(etag, "profile "+profile.DisplayName, profile.Meta); err != nil {
 			return err
 		}
-		if err := refuseBound(ctx, tx, profile); err != nil {
-			return err
-		}
-		s.revise(&profile.Meta, p, "")
-		o, err := profileObject(profile)
-		if err != nil {
-			return err
-		}
-		return tx.Delete(ctx, o)
+		return s.deleteProfile(ctx, tx, p, profile, "")
 	})
-	return err
+}
+
+// deleteProfile deletes a profile within a transaction.
+func (s *Service) deleteProfile(ctx context.Context, tx store.Tx, p core.Principal, profile *core.Profile, reason string) error {
+	if err := refuseBound(ctx, tx, profile); err != nil {
+		return err
+	}
+	s.revise(&profile.Meta, p, reason)
+	o, err := profileObject(profile)
+	if err != nil {
+		return err
+	}
+	return tx.Delete(ctx, o)
 }
 
 // refuseBound lists the runners that bind a profile.

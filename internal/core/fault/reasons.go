@@ -37,6 +37,7 @@ const (
 	ReasonOverrideWidens      = "OVERRIDE_WIDENS"
 	ReasonUnresolvable        = "UNRESOLVABLE"
 	ReasonProfileBound        = "PROFILE_BOUND"
+	ReasonProfilesDiffer      = "PROFILES_DIFFER"
 	ReasonProfileExists       = "PROFILE_EXISTS"
 	ReasonRunnerExists        = "RUNNER_EXISTS"
 	ReasonRunnerHasSandboxes  = "RUNNER_HAS_SANDBOXES"

@@ -30,6 +30,19 @@ type Field struct {
 	Meaning string
 }
 
+// Matters reports whether a launch would notice: that nothing states a field and that a layer clears it come to the same.
+func (f Field) Matters() bool { return f.Old.has() || f.New.has() }
+
+// String returns the value, or that there is none.
+func (s *Side) String() string {
+	if !s.has() {
+		return "none"
+	}
+	return s.text()
+}
+
+func (s *Side) has() bool { return s.text() != "" && s.text() != "null" }
+
 // Compare returns the fields in which two results differ, by path, guardrails left out. Who states a value makes no difference.
 func Compare(old, new *resolve.Resolved) []Field { return CompareValues(old.Fields(), new.Fields()) }
 
@@ -118,7 +131,7 @@ func field(x, y side) (Field, bool) {
 
 // meaning says what a change of a resolved value is: beneath it nothing is left that could show through.
 func meaning(c spec.Change, f Field) string {
-	had, has := f.Old.text() != "" && f.Old.text() != "null", f.New.text() != "" && f.New.text() != "null"
+	had, has := f.Old.has(), f.New.has()
 	switch {
 	case c.SameAmount || c.Grew != 0:
 		return c.Meaning()

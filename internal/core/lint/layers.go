@@ -34,7 +34,7 @@ func redundant(r *plan.Runner, b *plan.Binding) []Finding {
 		out = append(out, Finding{
 			Rule: OverrideLarger, Severity: Note, Object: about,
 			Message: fmt.Sprintf("the override states %d fields, its profile %s %d", n, b.Profile.DisplayName, m),
-			Hint:    "make a profile of its own of what it says",
+			Hint:    fmt.Sprintf("berm profile promote %s %s NAME", r.Runner.RunnerID, b.Name),
 		})
 	}
 	return out
@@ -118,24 +118,34 @@ func nearlyEqual(profiles []*core.Profile) []Finding {
 
 func alike(q, p *core.Profile, changes []spec.Change) Finding {
 	f := Finding{Rule: NearlyEqual, Severity: Note, Object: "profile " + p.DisplayName}
+	keep, other := q, p
 	if len(changes) == 0 {
 		f.Message = "says the same as profile " + q.DisplayName
-		f.Hint = "bind " + q.DisplayName + " in its place, under the name " + p.DisplayName
-		return f
-	}
-	paths, flags := make([]string, len(changes)), make([]string, len(changes))
-	for i, c := range changes {
-		paths[i] = c.Path
-		switch c.NewState {
-		case spec.Set:
-			flags[i] = fmt.Sprintf("--set %s=%s", c.Path, c.New)
-		case spec.Cleared, spec.Absent:
-			flags[i] = "--clear " + c.Path
+	} else {
+		list := make([]string, len(changes))
+		for i, c := range changes {
+			list[i] = fmt.Sprintf("%s (%s, there %s)", c.Path, said(c.New), said(c.Old))
+			// An override can only tighten a guardrail: the profile that demands less is the one to keep.
+			if strings.HasPrefix(c.Path, "guardrails.") && (c.NewState != spec.Set || c.Grew > 0) {
+				keep, other = p, q
+			}
 		}
+		f.Message = fmt.Sprintf("differs from profile %s in %s alone", q.DisplayName, strings.Join(list, " and "))
 	}
-	f.Message = fmt.Sprintf("differs from profile %s in %s alone", q.DisplayName, strings.Join(paths, " and "))
-	f.Hint = fmt.Sprintf("bind %s with an override in its place: berm runner bind RUNNER %s --profile %s %s", q.DisplayName, p.DisplayName, q.DisplayName, strings.Join(flags, " "))
+	f.Hint = fmt.Sprintf("berm profile consolidate %s %s --delete shows how one of them could say both", keep.DisplayName, other.DisplayName)
 	return f
+}
+
+// said shows one side of a difference.
+func said(v []byte) string {
+	if v == nil {
+		return "not stated"
+	}
+	const most = 60
+	if len(v) > most {
+		return string(v[:most]) + "…"
+	}
+	return string(v)
 }
 
 func abs(n int) int { return max(n, -n) }

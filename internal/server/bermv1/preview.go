@@ -34,7 +34,7 @@ func (f *Front) ServeEdits(byHand, gateway http.Handler) { f.byHand, f.gateway =
 // The edits that can be previewed: everything that changes zones, profiles, runners or bindings.
 var (
 	editsByHand = regexp.MustCompile(`^(POST|PATCH|DELETE) /v1beta2/sandbox/(profile-templates|managed-runners)(/[^/:]+)?$|^(PUT|DELETE) /berm/v1/zones/[^/]+$`)
-	editsByRPC  = regexp.MustCompile(`^(POST|PATCH|DELETE) /berm/v1/runners/[^/]+/bindings(/[^/]+)?$|^POST /berm/v1/(profiles|runners|zones)/[^/]+/rollback$`)
+	editsByRPC  = regexp.MustCompile(`^(POST|PATCH|DELETE) /berm/v1/runners/[^/]+/bindings(/[^/]+)?$|^POST /berm/v1/(profiles|runners|zones)/[^/]+/rollback$|^POST /berm/v1/(profiles/[^/]+/consolidate|runners/[^/]+/bindings/[^/]+/promote)$`)
 )
 
 func (s *previewService) PreviewEdit(ctx context.Context, r *bermv1.PreviewEditRequest) (*bermv1.PreviewEditResponse, error) {
