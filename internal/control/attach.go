@@ -141,6 +141,14 @@ func (c *contacts) detach(runnerUUID string) {
 func (s *Service) observe(ctx context.Context, k *contact, a *attachment, first chan struct{}) {
 	retry := minReconnect
 	for {
+		if _, err := s.catchUp(ctx, k.runnerUUID); err != nil {
+			s.log.WarnContext(ctx, "it cannot be read what a runner should have", "runner", k.runnerID, "error", err, "retry", retry)
+			if !sleep(ctx, retry) {
+				return
+			}
+			retry = min(2*retry, maxReconnect)
+			continue
+		}
 		// Only what the runner had before this pass began can be missing from it.
 		expected := s.live.on(k.runnerUUID, func(e *liveSandbox) bool { return e.apply != applying })
 		seen := map[string]bool{}
@@ -244,8 +252,8 @@ func (s *Service) missing(ctx context.Context, k *contact, id string) {
 	known := s.live.look(id, func(e *liveSandbox) {
 		o.Message = "runner " + k.runnerID + " does not have it any more"
 		switch {
-		case e.apply == applyUnknown && !e.stopping:
-			// This process asked for it and was not answered, and now the runner says that it has not got it: lineUp asks again.
+		case e.apply == applying, e.apply == applyUnknown && !e.stopping:
+			// This process asks for it just now; or asked and was not answered, and the runner has not got it: lineUp asks again.
 			gone = false
 		case e.apply == recovered && e.row.Status == core.StatusPending:
 			o.Reason = core.EndStartFailed

@@ -37,6 +37,7 @@ func (s *Service) lineUp(ctx context.Context, k *contact, a *attachment) {
 		s.tasks.run(func(ctx context.Context) { s.expire(ctx, id) })
 	}
 	s.tasks.run(func(ctx context.Context) { s.drain(ctx, k.orgID, k.runnerUUID) })
+	s.tasks.run(func(ctx context.Context) { s.tellContact(ctx, k.runnerUUID) })
 }
 
 // lineDown notes that a runner is out of contact. Its sandboxes keep their status, which readers are told not to trust; when
@@ -50,7 +51,7 @@ func (s *Service) lineDown(runnerUUID string, a *attachment) bool {
 			k.connected, k.since = false, s.now()
 		}
 		if k.lost == nil {
-			k.lost = time.AfterFunc(s.lostAfter, func() { s.tasks.run(func(ctx context.Context) { s.giveUp(ctx, runnerUUID) }) })
+			k.lost = s.giveUpIn(runnerUUID, s.lostAfter)
 		}
 	}
 	s.contacts.mu.Unlock()
@@ -61,14 +62,25 @@ func (s *Service) lineDown(runnerUUID string, a *attachment) bool {
 	return ok
 }
 
-// giveUp declares the sandboxes of a runner LOST, unless it came back in the meantime.
+func (s *Service) giveUpIn(runnerUUID string, d time.Duration) *time.Timer {
+	return time.AfterFunc(d, func() { s.tasks.run(func(ctx context.Context) { s.giveUp(ctx, runnerUUID) }) })
+}
+
+// giveUp declares the sandboxes of a runner LOST, unless it came back in the meantime, or is in contact with another server.
 func (s *Service) giveUp(ctx context.Context, runnerUUID string) {
+	left, heard := s.lostIn(ctx, runnerUUID)
 	s.contacts.mu.Lock()
 	k, ok := s.contacts.byRunner[runnerUUID]
 	gone := ok && !k.connected
 	var since time.Time
-	if gone {
+	switch {
+	case gone && left > 0 && ctx.Err() == nil:
+		k.lost, gone = s.giveUpIn(runnerUUID, left), false
+	case gone:
 		since, k.lost = k.since, nil
+		if heard.After(since) {
+			since = heard
+		}
 	}
 	s.contacts.mu.Unlock()
 	if !gone {

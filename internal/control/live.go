@@ -56,7 +56,7 @@ type liveTable struct {
 
 func newLiveTable() *liveTable { return &liveTable{byID: map[string]*liveSandbox{}} }
 
-// add enters a row that was just written or read.
+// add enters a row that was just written or read. One that this process is about to hand over may have been read before it was entered.
 func (t *liveTable) add(row *core.Sandbox, state applyState) {
 	slim := *row
 	slim.Decision, slim.Launch = nil, nil
@@ -66,8 +66,13 @@ func (t *liveTable) add(row *core.Sandbox, state applyState) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if _, ok := t.byID[row.ID]; !ok {
-		t.byID[row.ID] = e
+	old, ok := t.byID[row.ID]
+	if ok && (state != applying || old.apply != recovered) {
+		return
+	}
+	if t.byID[row.ID] = e; ok {
+		old.stopTimers()
+		close(old.changed)
 	}
 }
 

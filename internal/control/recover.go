@@ -45,6 +45,9 @@ func (s *Service) Recover(ctx context.Context) error {
 	}
 	failpoint.Hit(fpRecovered)
 	s.tasks.run(s.collect)
+	if s.shares() {
+		s.tasks.run(s.tellContacts)
+	}
 	for _, row := range rows {
 		s.enter(row, recovered)
 	}

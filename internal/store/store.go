@@ -133,6 +133,8 @@ type Reader interface {
 	CountLive(ctx context.Context, runnerUUID string) (int64, error)
 	// Reserved returns what is counted as used on a runner: Reserve minus Release, nothing for an unknown runner.
 	Reserved(ctx context.Context, runnerUUID string) (core.Amounts, error)
+	// HeardAt returns the latest time that Heard wrote for a runner, zero for none.
+	HeardAt(ctx context.Context, runnerUUID string) (time.Time, error)
 	Usage(ctx context.Context, s UsageSubject, now time.Time) (Usage, error)
 	// Unfinished lists the sandboxes of all organizations that have not ended on a runner, oldest first, for recovery.
 	// Decision and Launch are not loaded.
@@ -155,7 +157,7 @@ type Reader interface {
 }
 
 // Tx reads and writes in one transaction. Every write of an object, a sandbox, an organization or a token also appends to
-// the change log; the counts of capacity are not in it.
+// the change log; the counts of capacity and Heard are not in it.
 //
 // Transactions are serializable as far as they read configuration or Usage: what they read cannot change before they
 // commit. A sandbox that was read is only written if its revision is still current. A refusal (a fault that is described
@@ -183,6 +185,9 @@ type Tx interface {
 	SetCapacity(ctx context.Context, runnerUUID string, capacity core.Amounts) error
 	Reserve(ctx context.Context, runnerUUID string, a core.Amounts) (bool, error)
 	Release(ctx context.Context, runnerUUID string, a core.Amounts) error
+
+	// Heard notes that somebody was in contact with runners at a time. An earlier time than the one that is there changes nothing.
+	Heard(ctx context.Context, runnerUUIDs []string, at time.Time) error
 
 	// InsertSandbox writes a sandbox with everything it was decided from, at revision 1 (which it sets). An id in use: Exists.
 	InsertSandbox(ctx context.Context, s *core.Sandbox) error

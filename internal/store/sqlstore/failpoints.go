@@ -12,6 +12,7 @@ const (
 	fpSetCapacity   = "store.set-capacity"
 	fpReserve       = "store.reserve"
 	fpRelease       = "store.release"
+	fpHeard         = "store.heard"
 	fpInsertSandbox = "store.insert-sandbox"
 	fpInsertRecord  = "store.insert-record"
 	fpInsertTag     = "store.insert-tag"
@@ -27,7 +28,7 @@ const (
 )
 
 // Failpoints lists the failpoints of this package that a server passes in its first day. store.delete-sandbox is not among
-// them: no sandbox is kept for less.
+// them, as no sandbox is kept for less, nor store.heard: a server that has its database to itself has nobody to tell.
 func Failpoints() []string {
 	return []string{
 		fpMigrate, fpMigrated, fpInsertObject, fpInsertRev, fpUpdateObject, fpDeleteObject, fpSetCapacity, fpReserve, fpRelease,

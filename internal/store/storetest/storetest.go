@@ -36,6 +36,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"sandboxes", sandboxes},
 		{"lists", lists},
 		{"capacity", capacity},
+		{"contact", contact},
 		{"usage", usage},
 		{"orgs", orgs},
 		{"transactions", transactions},

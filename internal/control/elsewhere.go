@@ -1,0 +1,94 @@
+package control
+
+import (
+	"context"
+	"time"
+
+	"github.com/bermhq/berm/internal/core"
+	"github.com/bermhq/berm/internal/store"
+)
+
+// Servers that share a database each see their own lines. What one of them does not reach may well run, in contact with another: so
+// each writes now and then which runners it is in contact with, and reads that before it calls a sandbox LOST.
+
+// contactsPerBound is how often contact is written in the time after which sandboxes are LOST. A server that died was in contact for
+// at most one part in so many longer than it wrote.
+const contactsPerBound = 10
+
+// shares reports whether other servers may use the same database. One that has it to itself writes nothing of its contacts.
+func (s *Service) shares() bool { return s.place != "" }
+
+// tellContacts writes which runners this server is in contact with, until ctx ends.
+func (s *Service) tellContacts(ctx context.Context) {
+	for sleep(ctx, s.lostAfter/contactsPerBound) {
+		var ids []string
+		for _, k := range s.contacts.up(func(*contact) bool { return true }) {
+			ids = append(ids, k.runnerUUID)
+		}
+		s.tellContact(ctx, ids...)
+	}
+}
+
+// tellContact writes that runners are in contact now. What cannot be written is written with the next round.
+func (s *Service) tellContact(ctx context.Context, ids ...string) {
+	if len(ids) == 0 || !s.shares() {
+		return
+	}
+	now := s.now()
+	if err := s.store.Update(ctx, func(tx store.Tx) error { return tx.Heard(ctx, ids, now) }); err != nil && ctx.Err() == nil {
+		s.log.WarnContext(ctx, "other servers could not be told which runners are in contact", "runners", len(ids), "error", err)
+	}
+}
+
+// lostIn returns how long a runner that is out of contact here has left before its sandboxes are LOST, counted from heard: when any
+// server was in contact with it, as far as that is known. A store that cannot be read decides nothing: it is asked again.
+func (s *Service) lostIn(ctx context.Context, runnerUUID string) (left time.Duration, heard time.Time) {
+	if !s.shares() {
+		return 0, heard
+	}
+	heard, err := s.catchUp(ctx, runnerUUID)
+	switch {
+	case err != nil:
+		if ctx.Err() == nil {
+			s.log.WarnContext(ctx, "it cannot be read whether another server is in contact with a runner", "runner", runnerUUID, "error", err)
+		}
+		return s.lostAfter / contactsPerBound, heard
+	case heard.IsZero():
+		return 0, heard
+	}
+	// A clock of another server that is ahead does not keep them for longer.
+	return max(0, min(s.lostAfter, s.lostAfter-s.now().Sub(heard))), heard
+}
+
+// catchUp makes memory know what other servers launched and ended on a runner, and returns when any was in contact with it. It comes
+// before anything is missed on the runner.
+func (s *Service) catchUp(ctx context.Context, runnerUUID string) (heard time.Time, err error) {
+	if !s.shares() {
+		return heard, nil
+	}
+	// What memory knows now was committed before the store is read: if it is not there, it has ended.
+	known := s.live.on(runnerUUID, func(e *liveSandbox) bool { return e.apply != applying })
+	var rows []*core.Sandbox
+	err = s.store.View(ctx, func(r store.Reader) (err error) {
+		if heard, err = r.HeardAt(ctx, runnerUUID); err == nil {
+			rows, err = r.Unfinished(ctx, runnerUUID)
+		}
+		return err
+	})
+	if err != nil {
+		return heard, err
+	}
+	unfinished := map[string]bool{}
+	for _, row := range rows {
+		unfinished[row.ID] = true
+		if !s.live.look(row.ID, func(*liveSandbox) {}) {
+			s.enter(row, recovered)
+		}
+	}
+	for _, id := range known {
+		if !unfinished[id] {
+			s.live.remove(id)
+		}
+	}
+	return heard, nil
+}

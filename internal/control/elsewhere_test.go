@@ -1,0 +1,131 @@
+package control_test
+
+import (
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	specpb "github.com/bermhq/berm/gen/berm/spec"
+	"github.com/bermhq/berm/internal/backend/fake"
+	"github.com/bermhq/berm/internal/control"
+	"github.com/bermhq/berm/internal/core"
+)
+
+// twoServers makes two servers that share a database, and a runner on another machine that is in contact with the first. It returns the
+// second, and a sandbox from before it started and one from after.
+func twoServers(t *testing.T) (w *world, second *control.Service, before, after *core.Sandbox) {
+	t.Helper()
+	w = newWorldWith(t, control.Config{LostAfter: time.Minute}, fake.Config{})
+	w.close()
+	w.open()
+	_, err := w.svc.Bootstrap(w.ctx(), control.Bootstrap{Place: "1111111111111111"})
+	w.must(err)
+	w.must(w.svc.Recover(w.ctx()))
+	v, _, err := w.svc.CreateRunner(w.ctx(), w.admin, control.RunnerInput{
+		RunnerID: "lab", Zone: "lab", ClusterName: "lab", Bindings: []core.Binding{{ProfileID: w.profile.ID, Default: true}},
+	})
+	w.must(err)
+	w.runners["lab"], w.fakes["lab"] = v.Runner, fake.New(fake.Config{})
+	w.attach("lab")
+	onLab := &specpb.Launch{RunnerIds: []string{"lab"}}
+	before = w.running(onLab)
+	cfg := w.cfg
+	cfg.Store = w.store
+	second = control.New(w.ctx(), cfg)
+	_, err = second.Bootstrap(w.ctx(), control.Bootstrap{Place: "2222222222222222"})
+	w.must(err)
+	w.must(second.Recover(w.ctx()))
+	return w, second, before, w.running(onLab)
+}
+
+// firstDies ends the first server; the world goes on with the second.
+func (w *world) firstDies(second *control.Service) {
+	w.svc.Close()
+	w.svc = second
+}
+
+// TestNotLostWhileAnotherServerIsInContact: a server that never reached a runner does not call lost what is on it, as long as another
+// one reaches it; and takes it over when that one is gone.
+func TestNotLostWhileAnotherServerIsInContact(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, second, before, after := twoServers(t)
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		for _, sb := range []*core.Sandbox{before, after} {
+			if got := w.get(sb.ID); got.Status != core.StatusRunning || got.Observation != core.ObservationCurrent {
+				t.Errorf("while the first is in contact: %s %s %q", got.Status, got.Observation, got.StatusReason)
+			}
+		}
+		w.must(w.svc.Stop(w.ctx(), w.user, before.ID, time.Second))
+		ended := w.ended(before.ID)
+		w.firstDies(second)
+		time.Sleep(30 * time.Second)
+		w.attach("lab")
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if got := w.get(after.ID); got.Status != core.StatusRunning || got.Observation != core.ObservationCurrent {
+			t.Errorf("taken over: %s %s %q", got.Status, got.Observation, got.StatusReason)
+		}
+		if got := w.get(before.ID); got.Status != core.StatusCompleted || got.Revision != ended.Revision || len(got.Timeline) != len(ended.Timeline) {
+			t.Errorf("what the first has ended was written again: revision %d %v, was %d %v", got.Revision, got.Timeline, ended.Revision, ended.Timeline)
+		}
+		w.must(w.svc.Stop(w.ctx(), w.user, after.ID, time.Second))
+		if got := w.ended(after.ID); got.Status != core.StatusCompleted {
+			t.Errorf("%s %q", got.Status, got.StatusReason)
+		}
+		if used := w.reserved("lab"); used != (core.Amounts{}) {
+			t.Errorf("still reserved: %+v", used)
+		}
+	})
+}
+
+// TestLostWhenNoServerIsInContact: when the server that was in contact is gone and the runner with it, the other one declares what was
+// on it lost, also what was launched when it looked elsewhere, after the bound and once.
+func TestLostWhenNoServerIsInContact(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, second, before, after := twoServers(t)
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		w.firstDies(second)
+		time.Sleep(50 * time.Second)
+		synctest.Wait()
+		for _, sb := range []*core.Sandbox{before, after} {
+			if got := w.get(sb.ID); got.Status != core.StatusRunning || got.Observation != core.ObservationUnknown {
+				t.Errorf("before the bound: %s %s %q", got.Status, got.Observation, got.StatusReason)
+			}
+		}
+		time.Sleep(20 * time.Second)
+		synctest.Wait()
+		for _, sb := range []*core.Sandbox{before, after} {
+			if got := w.get(sb.ID); got.Status != core.StatusFailed || !strings.HasPrefix(got.StatusReason, core.EndLost) || got.ExitCode != nil {
+				t.Errorf("after the bound: %s %q %v", got.Status, got.StatusReason, got.ExitCode)
+			}
+		}
+		if used := w.reserved("lab"); used != (core.Amounts{}) {
+			t.Errorf("still reserved: %+v", used)
+		}
+	})
+}
+
+// TestRunnerThatMovesToAnotherServer: the server that it left calls nothing lost; the one that it came to knows what it should have.
+func TestRunnerThatMovesToAnotherServer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, second, before, after := twoServers(t)
+		third := w.running(&specpb.Launch{RunnerIds: []string{"lab"}})
+		w.svc.Detach(w.runners["lab"].ID)
+		w.fakes["lab"].Lose(third.ID)
+		w.must(second.Attach(w.ctx(), w.runners["lab"].ID, w.agent(w.fakes["lab"])))
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		w.firstDies(second)
+		for _, sb := range []*core.Sandbox{before, after} {
+			if got := w.get(sb.ID); got.Status != core.StatusRunning || got.Observation != core.ObservationCurrent {
+				t.Errorf("it moved along: %s %s %q", got.Status, got.Observation, got.StatusReason)
+			}
+		}
+		if got := w.get(third.ID); got.Status != core.StatusFailed || !strings.HasPrefix(got.StatusReason, core.EndLost) {
+			t.Errorf("it was lost on the way: %s %q", got.Status, got.StatusReason)
+		}
+	})
+}

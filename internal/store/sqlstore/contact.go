@@ -1,0 +1,32 @@
+package sqlstore
+
+import (
+	"context"
+	"slices"
+	"time"
+)
+
+// HeardAt implements store.Reader.
+func (r *reader) HeardAt(ctx context.Context, runnerUUID string) (time.Time, error) {
+	var at int64
+	_, err := r.one(ctx, `SELECT heard_at FROM contacts WHERE runner_uuid = $1`, []any{runnerUUID}, &at)
+	return fromNanos(at), err
+}
+
+// Heard implements store.Tx. Rows are written in one order everywhere: servers that are in contact with the same runners do not wait
+// for each other in a circle.
+func (t *tx) Heard(ctx context.Context, runnerUUIDs []string, at time.Time) error {
+	for _, id := range slices.Sorted(slices.Values(runnerUUIDs)) {
+		c := newChecks("the contact")
+		c.required("runner", id)
+		if err := c.err(); err != nil {
+			return err
+		}
+		_, err := t.write(ctx, fpHeard, `INSERT INTO contacts (runner_uuid, heard_at) VALUES ($1, $2)
+			ON CONFLICT (runner_uuid) DO UPDATE SET heard_at = $2 WHERE contacts.heard_at < $2`, id, nanos(at))
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,6 @@
+-- +goose Up
+-- When a server was last in contact with a runner, as far as that was written: servers that share the database ask each other here.
+CREATE TABLE contacts (
+  runner_uuid TEXT NOT NULL PRIMARY KEY,
+  heard_at    INTEGER NOT NULL
+) STRICT;
