@@ -133,6 +133,14 @@ func (w *writer) rule(r *Rule, around *Around) error {
 				w.add(chainOut, nft.Protocol(proto), nft.Port(), nft.Equal(nft.Big16(n)), verdict)
 			}
 		}
+	case InboundTCP, InboundUDP:
+		proto := byte(unix.IPPROTO_TCP)
+		if r.Kind == InboundUDP {
+			proto = unix.IPPROTO_UDP
+		}
+		for _, n := range r.Ports {
+			w.add(chainIn, nft.Protocol(proto), nft.Port(), nft.Equal(nft.Big16(n)), verdict)
+		}
 	case Protocols:
 		w.protocols(verdict)
 	case Ranges:

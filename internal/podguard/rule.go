@@ -9,8 +9,9 @@
 //	refuse ranges:metadata 169.254.169.254/32 168.63.129.16/32
 //	refuse node
 //	allow any
+//	allow inbound-tcp 8080
 //
-// The first that matches a new connection decides about it, and without one nothing is let out. What only the pod itself can know, its
+// The first that matches a new connection decides about it, and without one nothing is let out, or in. What only the pod itself can know, its
 // resolvers, its node, its link, is filled in there.
 package podguard
 
@@ -39,6 +40,9 @@ const (
 	Node Kind = "node"
 	// Link: the networks that the pod is part of.
 	Link Kind = "link"
+	// InboundTCP and InboundUDP: ports of the pod that others connect to. There is no rule that refuses these: what is not let in is not.
+	InboundTCP Kind = "inbound-tcp"
+	InboundUDP Kind = "inbound-udp"
 	// Any: everything.
 	Any Kind = "any"
 )
@@ -57,7 +61,7 @@ type Rule struct {
 	Kind  Kind
 	// Label says what the ranges of Ranges are. It is for people.
 	Label string
-	// Ranges are those of Ranges, Ports those of Ports.
+	// Ranges are those of Ranges, Ports those of Ports and of what is inbound.
 	Ranges []netip.Prefix
 	Ports  []uint16
 }
@@ -107,11 +111,15 @@ func parse(text string) (Rule, error) {
 	if len(items) > MaxItems {
 		return r, fmt.Errorf("more than %d items", MaxItems)
 	}
-	if wants := r.Kind == Ports || r.Kind == Ranges; wants != (len(items) > 0) {
+	inbound := r.Kind == InboundTCP || r.Kind == InboundUDP
+	if inbound && !r.Allow {
+		return r, fmt.Errorf("%s is refused without a rule", kind)
+	}
+	if wants := inbound || r.Kind == Ports || r.Kind == Ranges; wants != (len(items) > 0) {
 		return r, fmt.Errorf("%d items do not go with %s", len(items), kind)
 	}
 	switch r.Kind {
-	case Ports:
+	case Ports, InboundTCP, InboundUDP:
 		for _, item := range items {
 			n, err := strconv.ParseUint(item, 10, 16)
 			if err != nil || n == 0 {

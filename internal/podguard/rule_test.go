@@ -10,7 +10,7 @@ import (
 // TestParse: what is written is what is read, and what is not understood is refused.
 func TestParse(t *testing.T) {
 	good := []string{
-		"allow resolver", "refuse ports 53 853", "refuse protocols", "refuse node", "refuse link", "allow any",
+		"allow resolver", "refuse ports 53 853", "refuse protocols", "refuse node", "refuse link", "allow any", "allow inbound-tcp 8080 9090", "allow inbound-udp 53",
 		"refuse ranges:link-local 169.254.0.0/16 fe80::/10", "allow ranges 198.51.100.0/24", "refuse ranges:special ::ffff:0.0.0.0/96",
 	}
 	rules, err := podguard.Parse(good)
@@ -24,7 +24,7 @@ func TestParse(t *testing.T) {
 	}
 	for _, bad := range []string{
 		"", "allow", "permit any", "allow everything", "allow any 1", "allow ranges", "allow ranges 10.0.0.1", "allow ranges 10.0.0.1/8",
-		"refuse ports", "refuse ports 0", "refuse ports 65536", "refuse ports x", "allow  any", "allow any ", "allow ranges 10.0.0.0/8  11.0.0.0/8", "Allow any",
+		"refuse inbound-tcp 80", "allow inbound-tcp", "allow inbound-udp 0", "refuse ports", "refuse ports 0", "refuse ports 65536", "refuse ports x", "allow  any", "allow any ", "allow ranges 10.0.0.0/8  11.0.0.0/8", "Allow any",
 		"allow ranges " + strings.Repeat("10.0.0.0/8 ", podguard.MaxItems) + "10.0.0.0/8",
 	} {
 		if rules, err := podguard.Parse([]string{bad}); err == nil {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"strings"
 	"time"
 
 	authv1 "k8s.io/api/authorization/v1"
@@ -142,8 +143,8 @@ func (c *cluster) log(ctx context.Context, namespace, pod string, limit int64) (
 }
 
 // translate says in the port's words why the API server refused, or could not be asked. Unavailable leaves open whether it did what it
-// was asked to; all else means that it did not.
-func translate(runner string, err error, what string) error {
+// was asked to; all else means that it did not. object is what fields that it names are of.
+func translate(runner string, err error, what, object string) error {
 	var f *fault.Error
 	if err == nil || errors.As(err, &f) {
 		return err
@@ -170,15 +171,18 @@ func translate(runner string, err error, what string) error {
 	if s.Details != nil {
 		for _, cause := range s.Details.Causes {
 			if cause.Field != "" {
-				e.WithField("pod."+cause.Field, "%s", cause.Message)
+				e.WithField(strings.ToLower(object)+"."+cause.Field, "%s", cause.Message)
 			}
 		}
+	}
+	if isUnauthorized(&s) {
+		e.WithHint("give the account of the runner the verbs that docs/kubernetes.md lists under permissions")
 	}
 	return e
 }
 
 func (b *Backend) translate(err error, what string) error {
-	return translate(b.cfg.RunnerName, err, what)
+	return translate(b.cfg.RunnerName, err, what, "pod")
 }
 
 // retryAfter is what callers are told to wait.

@@ -14,6 +14,11 @@ func isQuota(s *metav1.Status) bool {
 	return s.Code == http.StatusForbidden && strings.Contains(s.Message, "exceeded quota")
 }
 
+// isUnauthorized reports that the account may not do this at all, as opposed to what admission refuses of one object.
+func isUnauthorized(s *metav1.Status) bool {
+	return s.Code == http.StatusForbidden && strings.Contains(s.Message, " cannot ")
+}
+
 // isTerminating reports that the namespace is going away.
 func isTerminating(s *metav1.Status) bool {
 	if s.Details != nil {

@@ -70,17 +70,7 @@ func (b *Backend) refuseLater(e *fault.Error, w *backend.Work, info *backend.Inf
 	if egress.GetRequire() == requireProven && !b.isProven(w) {
 		e.WithField("network.egress.require", "it is demanded that the mode is proven, and it is not for this runtime class; berm runner describe %s says what is", b.cfg.RunnerName)
 	}
-	ingress := w.Spec.GetNetwork().GetIngress()
-	if mode := either(ingress.GetSelected(), ingress.GetDefault()); mode != "" {
-		e.WithField("network.ingress.selected", "mode %q: inbound traffic comes with a later version; leave it empty", mode)
-	}
 	l := w.Launch
-	if len(l.GetPorts()) > 0 {
-		e.WithField("ports", "inbound traffic comes with a later version")
-	}
-	if len(l.GetExposedPorts()) > 0 {
-		e.WithField("exposed_ports", "inbound traffic comes with a later version")
-	}
 	if l.GetForkOf() != "" {
 		e.WithField("fork_of", "sandboxes on Kubernetes cannot be forked")
 	}
@@ -163,15 +153,20 @@ func (b *Backend) submit(ctx context.Context, w *backend.Work) error {
 	}
 	failpoint.Hit(failNamespaceMade)
 	beside := o.beside()
+	var service *corev1.Service
 	for i, x := range beside {
-		if _, err := b.cluster.apply(ctx, x.namespace, x.resource, x.name, bare(x.object)); err != nil {
-			err = b.translate(err, what)
+		body, err := b.cluster.apply(ctx, x.namespace, x.resource, x.name, bare(x.object))
+		if x.resource == services {
+			service = answered(body)
+		}
+		if err != nil {
+			err = translate(b.cfg.RunnerName, err, "make the "+x.kind+" of sandbox "+w.SandboxID, x.kind)
 			b.withdraw(ctx, w, beside[:i], err)
 			return b.forgetNamespace(x.namespace, err)
 		}
 	}
 	failpoint.Hit(failSecretMade)
-	if err := b.submitPod(ctx, w, o.Pod); err != nil {
+	if err := b.submitPod(ctx, w, o.Pod, service); err != nil {
 		err = b.forgetNamespace(o.Pod.Namespace, b.translate(err, what))
 		b.withdraw(ctx, w, beside, err)
 		return err
@@ -182,18 +177,22 @@ func (b *Backend) submit(ctx context.Context, w *backend.Work) error {
 
 // beside is an object that a sandbox has besides its pod.
 type beside struct {
-	resource, namespace, name string
-	object                    any
+	// kind is what messages call it.
+	kind, resource, namespace, name string
+	object                          any
 }
 
 // beside returns what a pod needs to find, or must not run without.
 func (o *Objects) beside() []beside {
 	var out []beside
 	if o.Secret != nil {
-		out = append(out, beside{"secrets", o.Secret.Namespace, o.Secret.Name, o.Secret})
+		out = append(out, beside{"Secret", "secrets", o.Secret.Namespace, o.Secret.Name, o.Secret})
 	}
 	if o.Policy != nil {
-		out = append(out, beside{policies, o.Policy.Namespace, o.Policy.Name, o.Policy})
+		out = append(out, beside{"NetworkPolicy", policies, o.Policy.Namespace, o.Policy.Name, o.Policy})
+	}
+	if o.Service != nil {
+		out = append(out, beside{"Service", services, o.Service.Namespace, o.Service.Name, o.Service})
 	}
 	return out
 }
@@ -211,7 +210,7 @@ func (b *Backend) withdraw(ctx context.Context, w *backend.Work, made []beside, 
 }
 
 // submitPod submits the pod, and knows the sandbox from then on.
-func (b *Backend) submitPod(ctx context.Context, w *backend.Work, pod *corev1.Pod) error {
+func (b *Backend) submitPod(ctx context.Context, w *backend.Work, pod *corev1.Pod, service *corev1.Service) error {
 	shown, packed, err := packSubmitted(w, pod)
 	if err != nil {
 		return fault.Internalf(err, "show the pod of sandbox %s", w.SandboxID)
@@ -241,6 +240,9 @@ func (b *Backend) submitPod(ctx context.Context, w *backend.Work, pod *corev1.Po
 	b.mu.Unlock()
 	if s != nil && len(s.submitted) == 0 {
 		s.change(func() { s.submitted = shown })
+	}
+	if s != nil && service != nil {
+		b.tellAddress(s, service)
 	}
 	return nil
 }

@@ -19,7 +19,7 @@ const (
 // guardPod has the pod's network held to the egress mode from within: the init container writes the rules, before anything else of the pod
 // runs, and no container of the sandbox has the right to change them, or to send what they do not see. Packet sockets are that: what
 // goes out through them passes no rule.
-func guardPod(pod *corev1.PodSpec, in PodInput) error {
+func guardPod(pod *corev1.PodSpec, in PodInput, service *corev1.Service) error {
 	policy, err := guardPolicy(in)
 	if err != nil || policy == nil {
 		return err
@@ -30,6 +30,14 @@ func guardPod(pod *corev1.PodSpec, in PodInput) error {
 	init := &pod.InitContainers[slices.IndexFunc(pod.InitContainers, func(c corev1.Container) bool { return c.Name == InitContainer })]
 	for _, r := range GuardRules(policy) {
 		init.Command = append(init.Command, r.String())
+	}
+	for _, in := range []podguard.Rule{
+		{Allow: true, Kind: podguard.InboundTCP, Ports: exposedBy(service, corev1.ProtocolTCP)},
+		{Allow: true, Kind: podguard.InboundUDP, Ports: exposedBy(service, corev1.ProtocolUDP)},
+	} {
+		if len(in.Ports) > 0 {
+			init.Command = append(init.Command, in.String())
+		}
 	}
 	init.Env = append(init.Env, corev1.EnvVar{Name: podguard.NodeEnv, ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{FieldPath: "status.hostIPs"}}})
 	init.TerminationMessagePolicy = corev1.TerminationMessageFallbackToLogsOnError

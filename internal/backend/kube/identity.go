@@ -27,7 +27,7 @@ func ClusterUID(ctx context.Context, cfg Config) (string, error) {
 			WithHint("let it get the namespace %s (docs/kubernetes.md, permissions)", metav1.NamespaceSystem)
 	}
 	if err != nil {
-		return "", translate(cfg.RunnerName, err, "say which one it is")
+		return "", translate(cfg.RunnerName, err, "say which one it is", "namespace")
 	}
 	return uid, nil
 }

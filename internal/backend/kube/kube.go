@@ -67,7 +67,9 @@ type Objects struct {
 	Secret *corev1.Secret
 	// Policy is the sandbox's NetworkPolicy; nil where modes do not become one.
 	Policy *networkingv1.NetworkPolicy
-	Pod    *corev1.Pod
+	// Service is what the exposed ports are reached by; nil without any.
+	Service *corev1.Service
+	Pod     *corev1.Pod
 }
 
 // PodFor returns the pod of a sandbox; ObjectsFor says what can be wrong.
@@ -114,17 +116,24 @@ func ObjectsFor(in PodInput) (*Objects, error) {
 		return nil, err
 	}
 	harden(&pod.Spec)
-	policy, err := policyFor(in, ns)
+	service, err := serviceFor(in, ns)
 	if err != nil {
 		return nil, err
 	}
-	if err := holdPod(pod, in, policy); err != nil {
+	if service != nil {
+		pod.Annotations[AnnotationService] = service.Name
+	}
+	policy, err := policyFor(in, ns, service)
+	if err != nil {
+		return nil, err
+	}
+	if err := holdPod(pod, in, policy, service); err != nil {
 		return nil, err
 	}
 	if err := refuse(Recheck(pod, carriedBy(in, fragment)), in); err != nil {
 		return nil, err
 	}
-	return &Objects{Namespace: namespaceObject(in, ns), Secret: files.secret, Policy: policy, Pod: pod}, nil
+	return &Objects{Namespace: namespaceObject(in, ns), Secret: files.secret, Policy: policy, Service: service, Pod: pod}, nil
 }
 
 // refuse makes one fault of all findings.

@@ -19,12 +19,12 @@ const LabelScope = "berm.dev/scope"
 // AnnotationPolicy names the NetworkPolicy that was made for a pod.
 const AnnotationPolicy = "berm.dev/network-policy"
 
-// policyFor returns the NetworkPolicy of a sandbox: what its egress mode opens, nothing that begins elsewhere, but for sandboxes of the same
-// scope. Whether the cluster acts on it is another question.
+// policyFor returns the NetworkPolicy of a sandbox: what its egress mode opens, nothing that begins elsewhere, but for the
+// ports of its Service and for sandboxes of the same scope. Whether the cluster acts on it is another question.
 //
 // A policy has no order. What a mode closes inside of a range is taken out of it beforehand, and ports of name services are left out by
 // naming all others. The pod's own node cannot be closed: Kubernetes lets it through whatever a policy says.
-func policyFor(in PodInput, n Namespace) (*networkingv1.NetworkPolicy, error) {
+func policyFor(in PodInput, n Namespace, service *corev1.Service) (*networkingv1.NetworkPolicy, error) {
 	if !in.Options.Network.Policies() {
 		return nil, nil
 	}
@@ -33,17 +33,19 @@ func policyFor(in PodInput, n Namespace) (*networkingv1.NetworkPolicy, error) {
 		return nil, err
 	}
 	labels, annotations := ownMetadata(in)
-	delete(annotations, AnnotationIngress)
+	if service == nil {
+		delete(annotations, AnnotationIngress)
+	}
 	out := &networkingv1.NetworkPolicy{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "networking.k8s.io/v1", Kind: "NetworkPolicy"},
 		ObjectMeta: metav1.ObjectMeta{Name: podName(in.SandboxID), Namespace: n.Name, Labels: labels, Annotations: annotations},
 		Spec: networkingv1.NetworkPolicySpec{
-			PodSelector: metav1.LabelSelector{MatchLabels: map[string]string{LabelSandbox: labels[LabelSandbox], LabelRunner: labels[LabelRunner]}},
+			PodSelector: metav1.LabelSelector{MatchLabels: ownSelector(labels)},
 			PolicyTypes: []networkingv1.PolicyType{networkingv1.PolicyTypeIngress, networkingv1.PolicyTypeEgress},
 		},
 	}
-	if labels[LabelRunner] == "" {
-		delete(out.Spec.PodSelector.MatchLabels, LabelRunner)
+	if open := openedBy(service); len(open) > 0 {
+		out.Spec.Ingress = append(out.Spec.Ingress, networkingv1.NetworkPolicyIngressRule{Ports: open})
 	}
 	if p.Type == egress.None {
 		return out, nil
@@ -52,7 +54,7 @@ func policyFor(in PodInput, n Namespace) (*networkingv1.NetworkPolicy, error) {
 	if p.Type.Scoped() {
 		peers := []networkingv1.NetworkPolicyPeer{scopePeers(scopeLabel(in, p.Type), n)}
 		out.Spec.Egress = append(out.Spec.Egress, networkingv1.NetworkPolicyEgressRule{To: peers, Ports: withoutNames()})
-		out.Spec.Ingress = []networkingv1.NetworkPolicyIngressRule{{From: peers}}
+		out.Spec.Ingress = append(out.Spec.Ingress, networkingv1.NetworkPolicyIngressRule{From: peers})
 		return out, nil
 	}
 	if blocks := blocksOf(p); len(blocks) > 0 {
@@ -61,10 +63,23 @@ func policyFor(in PodInput, n Namespace) (*networkingv1.NetworkPolicy, error) {
 	return out, nil
 }
 
+// openedBy are the ports of a Service, which everybody may connect to.
+func openedBy(service *corev1.Service) []networkingv1.NetworkPolicyPort {
+	if service == nil {
+		return nil
+	}
+	var out []networkingv1.NetworkPolicyPort
+	for i := range service.Spec.Ports {
+		p := &service.Spec.Ports[i]
+		out = append(out, networkingv1.NetworkPolicyPort{Protocol: new(p.Protocol), Port: new(p.TargetPort)})
+	}
+	return out
+}
+
 // holdPod does what a pod itself needs for its egress mode: the labels and the annotation of its policy, and rules from within.
-func holdPod(pod *corev1.Pod, in PodInput, policy *networkingv1.NetworkPolicy) error {
+func holdPod(pod *corev1.Pod, in PodInput, policy *networkingv1.NetworkPolicy, service *corev1.Service) error {
 	if policy == nil {
-		return guardPod(&pod.Spec, in)
+		return guardPod(&pod.Spec, in, service)
 	}
 	if pod.Spec.HostNetwork {
 		return cannotHold().WithField(fragmentPath+".hostNetwork", "the pod would be in the network of its node, which no policy is about")
@@ -74,7 +89,7 @@ func holdPod(pod *corev1.Pod, in PodInput, policy *networkingv1.NetworkPolicy) e
 	if scope := scopeLabel(in, egress.Type(mode.GetType())); scope != "" {
 		pod.Labels[LabelScope] = scope
 	}
-	return guardPod(&pod.Spec, in)
+	return guardPod(&pod.Spec, in, service)
 }
 
 // scopeLabel is the value of LabelScope for a mode of a type, "" for one that reaches no others. Whoever has the same value is in the scope:

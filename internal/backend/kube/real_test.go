@@ -99,10 +99,13 @@ func TestContract(t *testing.T) {
 		NoPools:      true,
 		Refused: map[string]func(*backend.Work){
 			"network.ingress.selected": func(w *backend.Work) { w.Spec.Network.Ingress = &specpb.Ingress{Selected: proto.String("public")} },
-			"ports":                    func(w *backend.Work) { w.Launch.Ports = []*specpb.Port{{}} },
-			"runtime_class":            func(w *backend.Work) { w.Spec.RuntimeClass = proto.String("none-such") },
-			"command":                  func(w *backend.Work) { w.Launch.Command, w.Launch.Args, w.Launch.Idle = "", nil, false },
-			"fork_of":                  func(w *backend.Work) { w.Launch.ForkOf = "another" },
+			"network.exposed_ports[0]": func(w *backend.Work) {
+				w.Spec.Network.Ingress = &specpb.Ingress{Selected: proto.String("public"), Modes: map[string]*specpb.IngressMode{"public": {}}}
+				w.Launch.Ports, w.Launch.ExposedPorts = []*specpb.Port{{ContainerPort: 9, Protocol: "SCTP"}}, []int32{9}
+			},
+			"runtime_class": func(w *backend.Work) { w.Spec.RuntimeClass = proto.String("none-such") },
+			"command":       func(w *backend.Work) { w.Launch.Command, w.Launch.Args, w.Launch.Idle = "", nil, false },
+			"fork_of":       func(w *backend.Work) { w.Launch.ForkOf = "another" },
 			"mounted_files": func(w *backend.Work) {
 				w.Launch.MountedFiles = []*specpb.MountedFile{{Path: "/f", Content: make([]byte, kube.MaxMountedBytes+1)}}
 			},

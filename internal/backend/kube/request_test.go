@@ -32,14 +32,14 @@ func anyRequest(t *rapid.T) *specpb.Launch {
 			return mostly(t, "key", rapid.SampledFrom(hostileKeys), "note.example/a", "plain")
 		}), text, 0, 2).
 			Draw(t, "annotations"),
-		MaxLifetimeSeconds: rapid.Int32().Draw(t, "lifetime"), EgressMode: text.Draw(t, "egress"), IngressMode: text.Draw(t, "ingress"),
+		MaxLifetimeSeconds: rapid.Int32().Draw(t, "lifetime"), EgressMode: text.Draw(t, "egress"), IngressMode: mostly(t, "ingress", text, "", "main"),
 		ContainerImage: mostly(t, "image", text, "python:3.11", "evil@sha256:0"),
 		ResourceLimits: &specpb.ResourceAmounts{Cpu: "2", Gpu: &specpb.Gpu{
 			Count: rapid.Int64Range(0, 9).Draw(t, "gpus"), Type: text.Draw(t, "gpu"), MemoryGb: rapid.Int64Range(-1, 1<<21).Draw(t, "gb"),
 		}},
 		ResourceRequests: &specpb.ResourceAmounts{Cpu: mostly(t, "cpu", text, "", "1", "100m")},
 		ProfileNames:     []string{text.Draw(t, "profile")},
-		ExposedPorts:     []int32{rapid.Int32().Draw(t, "exposed")},
+		ExposedPorts:     rapid.SliceOfN(rapid.Int32(), 0, 1).Draw(t, "exposed"),
 	}
 }
 
@@ -62,7 +62,7 @@ func overlay(in *kube.PodInput, l *specpb.Launch) {
 	in.Launch, in.LifetimeSeconds = l, l.MaxLifetimeSeconds
 	in.Spec.ContainerImage = &l.ContainerImage
 	in.Spec.ResourceDefaults = &specpb.ResourceDefaults{CpuRequest: &l.ResourceRequests.Cpu, CpuLimit: &l.ResourceLimits.Cpu, Gpu: l.ResourceLimits.Gpu}
-	in.Spec.Network = &specpb.Network{Egress: &specpb.Egress{Selected: &l.EgressMode}, Ingress: &specpb.Ingress{Selected: &l.IngressMode}}
+	in.Spec.Network = &specpb.Network{Egress: &specpb.Egress{Selected: &l.EgressMode}, Ingress: &specpb.Ingress{Selected: &l.IngressMode, Modes: map[string]*specpb.IngressMode{"main": {}}}}
 	if in.Spec.Pod == nil {
 		in.Spec.Pod = &specpb.Pod{}
 	}

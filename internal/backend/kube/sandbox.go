@@ -41,6 +41,8 @@ type sandbox struct {
 	link *link
 	stop *stopping
 	last backend.Observation
+	// service is where its exposed ports are reached, nil while nothing is known of that.
+	service *core.Service
 	// told are the events that were told, toldAt is the time of the last.
 	told   map[string]bool
 	toldAt time.Time
@@ -84,7 +86,7 @@ func (b *Backend) publish(s *sandbox, o backend.Observation, events ...core.Even
 		if s.ended() || phaseOrder(o.Phase) < phaseOrder(s.last.Phase) {
 			return
 		}
-		o.SandboxID, o.Submitted = s.id, s.submitted
+		o.SandboxID, o.Submitted, o.Service = s.id, s.submitted, s.service
 		if o.StartedAt.IsZero() {
 			o.StartedAt = s.last.StartedAt
 		}

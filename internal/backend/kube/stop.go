@@ -84,9 +84,9 @@ func (b *Backend) Delete(ctx context.Context, id string) error {
 		return nil //nolint:nilerr // it is gone already
 	}
 	s.mu.Lock()
-	ended, gone, files, policy := s.ended(), s.gone, s.pod != nil && len(s.pod.Spec.Volumes) > 0, false
+	ended, gone, files, policy, service := s.ended(), s.gone, s.pod != nil && len(s.pod.Spec.Volumes) > 0, false, false
 	if s.pod != nil {
-		policy = s.pod.Annotations[AnnotationPolicy] != ""
+		policy, service = s.pod.Annotations[AnnotationPolicy] != "", s.pod.Annotations[AnnotationService] != ""
 	}
 	s.mu.Unlock()
 	if !ended {
@@ -96,6 +96,11 @@ func (b *Backend) Delete(ctx context.Context, id string) error {
 		err := b.cluster.delete(ctx, s.namespace, "secrets", s.name+filesSuffix, metav1.DeleteOptions{})
 		if err != nil {
 			return b.translate(err, "delete the files of sandbox "+id)
+		}
+	}
+	if service {
+		if err := b.cluster.delete(ctx, s.namespace, services, s.name, metav1.DeleteOptions{}); err != nil {
+			return b.translate(err, "delete the Service of sandbox "+id)
 		}
 	}
 	failpoint.Hit(failSecretDeleted)
@@ -120,9 +125,10 @@ func (b *Backend) Delete(ctx context.Context, id string) error {
 	return nil
 }
 
-// sweepBeside deletes files and policies of sandboxes that have no pod: a runner that died between the two left them.
+// sweepBeside deletes files, Services and policies of sandboxes that have no pod: a runner that died between the two left them.
 func (b *Backend) sweepBeside(ctx context.Context) {
 	b.sweep(ctx, "secrets")
+	b.sweep(ctx, services)
 	if b.cfg.Options.Network.Policies() {
 		b.sweep(ctx, policies)
 	}
@@ -130,7 +136,7 @@ func (b *Backend) sweepBeside(ctx context.Context) {
 
 func (b *Backend) sweep(ctx context.Context, resource string) {
 	body, err := raw(b.cluster.of(resource).Get().Resource(resource).
-		Param("labelSelector", LabelManagedBy+"="+managedBy+","+LabelRunner+"="+labelValue(b.cfg.RunnerName)).
+		Param("labelSelector", b.ownObjects()).
 		SetHeader("Accept", "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1").Do(ctx))
 	list := &metav1.PartialObjectMetadataList{}
 	if err == nil {

@@ -37,14 +37,14 @@ func trim(object any) (any, error) {
 	out.Name, out.Namespace, out.UID, out.ResourceVersion = pod.Name, pod.Namespace, pod.UID, pod.ResourceVersion
 	out.CreationTimestamp, out.DeletionTimestamp = pod.CreationTimestamp, pod.DeletionTimestamp
 	out.Labels = keep(pod.Labels, LabelSandbox)
-	out.Annotations = keep(pod.Annotations, LabelSandbox, AnnotationSubmitted, AnnotationSubmittedAt, AnnotationPolicy)
+	out.Annotations = keep(pod.Annotations, LabelSandbox, AnnotationSubmitted, AnnotationSubmittedAt, AnnotationPolicy, AnnotationService, AnnotationIngress)
 	for i := range pod.Spec.Volumes {
 		if pod.Spec.Volumes[i].Name == filesVolume {
 			out.Spec.Volumes = []corev1.Volume{{Name: filesVolume}}
 		}
 	}
 	s := &pod.Status
-	out.Status = corev1.PodStatus{Phase: s.Phase, Reason: s.Reason, Message: s.Message, PodIP: s.PodIP}
+	out.Status = corev1.PodStatus{Phase: s.Phase, Reason: s.Reason, Message: s.Message, PodIP: s.PodIP, HostIP: s.HostIP}
 	for i := range s.Conditions {
 		if c := &s.Conditions[i]; c.Type == corev1.PodScheduled || c.Type == corev1.PodReadyToStartContainers {
 			out.Status.Conditions = append(out.Status.Conditions, corev1.PodCondition{Type: c.Type, Status: c.Status, Reason: c.Reason, Message: c.Message})

@@ -50,6 +50,11 @@ func signal(c chan struct{}) {
 	}
 }
 
+// ownObjects selects what belongs to sandboxes of this runner.
+func (b *Backend) ownObjects() string {
+	return metav1.FormatLabelSelector(&metav1.LabelSelector{MatchLabels: map[string]string{LabelManagedBy: managedBy, LabelRunner: labelValue(b.cfg.RunnerName)}})
+}
+
 // watchAll begins to follow all that matters.
 func (b *Backend) watchAll() {
 	again := cache.ResourceEventHandlerFuncs{
@@ -57,10 +62,7 @@ func (b *Backend) watchAll() {
 	}
 	b.nodes = b.watch(b.cluster.core, "nodes", "", &corev1.Node{}, trimNode, again)
 	b.classes = b.watch(b.cluster.node, "runtimeclasses", "", &nodev1.RuntimeClass{}, trimClass, again)
-	selector := metav1.FormatLabelSelector(&metav1.LabelSelector{MatchLabels: map[string]string{
-		LabelManagedBy: managedBy, LabelRunner: labelValue(b.cfg.RunnerName),
-	}})
-	b.pods = b.watch(b.cluster.core, "pods", selector, &corev1.Pod{}, trim, cache.ResourceEventHandlerFuncs{
+	b.pods = b.watch(b.cluster.core, "pods", b.ownObjects(), &corev1.Pod{}, trim, cache.ResourceEventHandlerFuncs{
 		AddFunc:    func(o any) { b.see(o, false) },
 		UpdateFunc: func(_, o any) { b.see(o, false) },
 		DeleteFunc: func(o any) { b.see(o, true) },

@@ -15,13 +15,8 @@ func (o *Objects) YAML() ([]byte, error) {
 			return nil, err
 		}
 	}
-	if o.Secret != nil {
-		if err := document(&out, o.Secret); err != nil {
-			return nil, err
-		}
-	}
-	if o.Policy != nil {
-		if err := document(&out, o.Policy); err != nil {
+	for _, x := range o.beside() {
+		if err := document(&out, x.object); err != nil {
 			return nil, err
 		}
 	}
