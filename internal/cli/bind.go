@@ -23,7 +23,7 @@ func bindingPath(runner, name string) string {
 // bindFlags say what a binding is to be.
 type bindFlags struct {
 	profile, rename, overrides string
-	set, clear, inherit        []string
+	fields                     fieldFlags
 	isDefault                  bool
 	warm                       int32
 	reason, etag               string
@@ -70,9 +70,7 @@ fields of what is there: --clear states that the field has no value, --inherit t
 	c.Flags().StringVar(&f.profile, "profile", "", "name or id of the profile; default: that of the binding's name")
 	c.Flags().StringVar(&f.rename, "rename", "", "another name for a binding that is there")
 	c.Flags().StringVar(&f.overrides, "overrides", "", "YAML or JSON file with the override, - for standard input")
-	c.Flags().StringArrayVar(&f.set, "set", nil, "field of the override, PATH=VALUE, repeatable")
-	c.Flags().StringArrayVar(&f.clear, "clear", nil, "field that the override states to have no value, repeatable")
-	c.Flags().StringArrayVar(&f.inherit, "inherit", nil, "field that the override does not state any more, repeatable")
+	f.fields.add(c, "the override")
 	c.Flags().BoolVar(&f.isDefault, "default", false, "launches that name no profile get this one")
 	c.Flags().Int32Var(&f.warm, "warm", 0, "sandboxes to keep prepared")
 	stateFlags(c, &f.reason, &f.etag)
@@ -158,7 +156,7 @@ func (s *session) override(f *bindFlags, have *tree.Node) ([]byte, bool, error) 
 		}
 		return layer.WireJSON(), true, nil
 	}
-	if len(f.set)+len(f.clear)+len(f.inherit) == 0 {
+	if !f.fields.given() {
 		return nil, false, nil
 	}
 	var layer *spec.Layer
@@ -168,7 +166,7 @@ func (s *session) override(f *bindFlags, have *tree.Node) ([]byte, bool, error) 
 			return nil, false, err
 		}
 	}
-	next, err := spec.Edit(layer, f.set, f.clear, f.inherit)
+	next, err := f.fields.edit(layer)
 	if err != nil {
 		return nil, false, err
 	}

@@ -95,15 +95,22 @@ func (s *session) profileListCmd() *cobra.Command {
 func (s *session) profileEditCmd() *cobra.Command {
 	var name, reason, etag string
 	var yes bool
+	var fields fieldFlags
 	c := s.editing(s.outputFlag(&cobra.Command{
 		Use: "edit NAME [-f FILE]", Short: "Change a profile, for the next launch on every runner that binds it",
 		Long: `Change a profile, for the next launch on every runner that binds it. What the file names at its top level (description, labels, spec)
-is replaced by what the file says; a spec that drops fields is asked about first, unless an editor dropped them.`,
+is replaced by what the file says; a spec that drops fields is asked about first, unless an editor dropped them. --set, --clear and
+--inherit change single fields of the spec.`,
+		Example: `  berm profile edit agent --set resource_defaults.memory_limit=2Gi --preview
+  berm profile edit agent -f agent.yaml --reason "more room for compilers"`,
 		Args: args(1, 1, "the name or id of a profile"),
 		RunE: s.with(func(ctx context.Context, c *client.Client, a []string) (err error) {
 			old, err := getProfile(ctx, c, a[0])
 			if err != nil {
 				return err
+			}
+			if fields.given() {
+				return s.editFields(ctx, c, old, &fields, reason, etag)
 			}
 			f, err := s.readEdit(ctx, name, a[0], func() ([]byte, error) { return profileDocument(old) })
 			if err != nil {
@@ -140,6 +147,8 @@ is replaced by what the file says; a spec that drops fields is asked about first
 		}),
 	}))
 	editFlags(c, &name, &reason, &etag, &yes)
+	fields.add(c, "the spec")
+	exclusive(c, "file", "set", "clear", "inherit")
 	return c
 }
 
