@@ -54,6 +54,8 @@ const (
 	Format_FORMAT_MODE_NAME Format = 11
 	// A path of this spec, such as "resource_defaults.cpu_limit".
 	Format_FORMAT_FIELD_PATH Format = 12
+	// A template of a host name, in which {{.SandboxID}} stands for the sandbox.
+	Format_FORMAT_HOST_TEMPLATE Format = 13
 )
 
 // Enum value maps for Format.
@@ -72,6 +74,7 @@ var (
 		10: "FORMAT_LABEL_VALUE",
 		11: "FORMAT_MODE_NAME",
 		12: "FORMAT_FIELD_PATH",
+		13: "FORMAT_HOST_TEMPLATE",
 	}
 	Format_value = map[string]int32{
 		"FORMAT_UNSPECIFIED":      0,
@@ -87,6 +90,7 @@ var (
 		"FORMAT_LABEL_VALUE":      10,
 		"FORMAT_MODE_NAME":        11,
 		"FORMAT_FIELD_PATH":       12,
+		"FORMAT_HOST_TEMPLATE":    13,
 	}
 )
 
@@ -746,7 +750,7 @@ const file_berm_spec_options_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value\"9\n" +
 	"\tCondition\x12\x14\n" +
 	"\x05field\x18\x01 \x01(\tR\x05field\x12\x16\n" +
-	"\x06values\x18\x02 \x03(\tR\x06values*\xa7\x02\n" +
+	"\x06values\x18\x02 \x03(\tR\x06values*\xc1\x02\n" +
 	"\x06Format\x12\x16\n" +
 	"\x12FORMAT_UNSPECIFIED\x10\x00\x12\x0e\n" +
 	"\n" +
@@ -762,7 +766,8 @@ const file_berm_spec_options_proto_rawDesc = "" +
 	"\x12FORMAT_LABEL_VALUE\x10\n" +
 	"\x12\x14\n" +
 	"\x10FORMAT_MODE_NAME\x10\v\x12\x15\n" +
-	"\x11FORMAT_FIELD_PATH\x10\f*y\n" +
+	"\x11FORMAT_FIELD_PATH\x10\f\x12\x18\n" +
+	"\x14FORMAT_HOST_TEMPLATE\x10\r*y\n" +
 	"\x04Meet\x12\x14\n" +
 	"\x10MEET_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fMEET_MINIMUM\x10\x01\x12\x15\n" +

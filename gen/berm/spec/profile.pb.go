@@ -1287,24 +1287,24 @@ const file_berm_spec_profile_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\v2\x16.berm.spec.IngressModeR\x05value:\x028\x01B\n" +
 	"\n" +
 	"\b_defaultB\v\n" +
-	"\t_selected\"\xcd\x03\n" +
+	"\t_selected\"\xf6\x03\n" +
 	"\vIngressMode\x12J\n" +
 	"\x05scope\x18\x01 \x01(\tB4\x8a\xb2\x190\n" +
 	"\x10Who may connect.\"\x03any\"\x04user\"\x03org\"\aprofilez\x03anyR\x05scope\x12y\n" +
 	"\x18expects_external_address\x18\x02 \x01(\bB?\x8a\xb2\x19;\n" +
 	"3Whether an address outside the cluster is assigned.z\x04trueR\x16expectsExternalAddress\x12{\n" +
 	"\aservice\x18\x03 \x01(\v2\x19.berm.spec.IngressServiceBF\x8a\xb2\x19B\n" +
-	"&The Kubernetes Service of the sandbox.z\x18{serviceType: ClusterIP}R\aservice\x12z\n" +
-	"\aingress\x18\x04 \x01(\v2\x17.berm.spec.IngressRouteBG\x8a\xb2\x19C\n" +
-	"&The Kubernetes Ingress of the sandbox.z\x19{controllerName: traefik}R\aingress\"}\n" +
+	"&The Kubernetes Service of the sandbox.z\x18{serviceType: ClusterIP}R\aservice\x12\xa2\x01\n" +
+	"\aingress\x18\x04 \x01(\v2\x17.berm.spec.IngressRouteBo\x8a\xb2\x19k\n" +
+	"&The Kubernetes Ingress of the sandbox.zA{controllerName: traefik, template: \"{{.SandboxID}}.example.com\"}R\aingress\"}\n" +
 	"\x0eIngressService\x12k\n" +
 	"\fservice_type\x18\x01 \x01(\tBH\x8a\xb2\x19D\n" +
-	"\x14Type of the Service.\"\tClusterIP\"\bNodePort\"\fLoadBalancerz\tClusterIPR\vserviceType\"\xd2\x01\n" +
-	"\fIngressRoute\x12F\n" +
-	"\x0fcontroller_name\x18\x01 \x01(\tB\x1d\x8a\xb2\x19\x19\n" +
-	"\x0eIngress class.z\atraefikR\x0econtrollerName\x12z\n" +
-	"\btemplate\x18\x02 \x01(\tB^\x8a\xb2\x19Z\n" +
-	"9Template of the host name; {{.SandboxID}} is the sandbox.X\xfd\x01z\x1a{{.SandboxID}}.example.comR\btemplate\"\xb8\x03\n" +
+	"\x14Type of the Service.\"\tClusterIP\"\bNodePort\"\fLoadBalancerz\tClusterIPR\vserviceType\"\x92\x02\n" +
+	"\fIngressRoute\x12k\n" +
+	"\x0fcontroller_name\x18\x01 \x01(\tBB\x8a\xb2\x19>\n" +
+	"3Ingress class; empty is the default of the cluster.z\atraefikR\x0econtrollerName\x12\x94\x01\n" +
+	"\btemplate\x18\x02 \x01(\tBx\x8a\xb2\x19t\n" +
+	"NTemplate of the host name; {{.SandboxID}} is the sandbox, and has to be in it.\x10\rX\xfd\x01z\x1a{{.SandboxID}}.example.com\xa0\x01\x01R\btemplate\"\xb8\x03\n" +
 	"\x03Pod\x12N\n" +
 	"\bmetadata\x18\x01 \x01(\v2\x16.berm.spec.PodMetadataB\x1a\x8a\xb2\x19\x16\n" +
 	"\x14Metadata of the pod.R\bmetadata\x12\xe0\x02\n" +

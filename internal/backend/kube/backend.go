@@ -41,8 +41,8 @@ type Backend struct {
 	// nodes, classes and pods are what is followed of the cluster; lookAgain says that Info may be another.
 	nodes, classes, pods *watched
 	lookAgain            chan struct{}
-	// exposed are the Services, nil until a sandbox has one.
-	exposed *watched
+	// exposed are the Services, routes the Ingresses; nil until a sandbox has one.
+	exposed, routes *watched
 	// ready is closed once what is on the cluster is known.
 	ready  chan struct{}
 	ctx    context.Context //nolint:containedctx // of everything that goes on in the background
@@ -214,8 +214,8 @@ func (b *Backend) see(object any, gone bool) {
 	}
 	s.change(func() { s.pod, s.gone = pod, gone })
 	if pod.Annotations[AnnotationService] != "" && !gone {
-		b.watchExposed()
-		b.tellAddress(s, nil)
+		b.watchExposed(pod.Annotations[AnnotationRoute] != "")
+		b.tellAddress(s, exposure{})
 	}
 	if begin {
 		b.publish(s, backend.Observation{Phase: backend.PhaseCreating, At: submittedAt(pod)}, core.Event{Name: "created", At: submittedAt(pod)})

@@ -83,7 +83,7 @@ const policies = "networkpolicies"
 
 // of returns the client of a resource.
 func (c *cluster) of(resource string) *rest.RESTClient {
-	if resource == policies {
+	if resource == policies || resource == ingresses {
 		return c.network
 	}
 	return c.core

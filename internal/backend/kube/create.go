@@ -153,20 +153,18 @@ func (b *Backend) submit(ctx context.Context, w *backend.Work) error {
 	}
 	failpoint.Hit(failNamespaceMade)
 	beside := o.beside()
-	var service *corev1.Service
+	var made exposure
 	for i, x := range beside {
 		body, err := b.cluster.apply(ctx, x.namespace, x.resource, x.name, bare(x.object))
-		if x.resource == services {
-			service = answered(body)
-		}
 		if err != nil {
 			err = translate(b.cfg.RunnerName, err, "make the "+x.kind+" of sandbox "+w.SandboxID, x.kind)
 			b.withdraw(ctx, w, beside[:i], err)
 			return b.forgetNamespace(x.namespace, err)
 		}
+		made.answered(x.resource, body)
 	}
 	failpoint.Hit(failSecretMade)
-	if err := b.submitPod(ctx, w, o.Pod, service); err != nil {
+	if err := b.submitPod(ctx, w, o.Pod, made); err != nil {
 		err = b.forgetNamespace(o.Pod.Namespace, b.translate(err, what))
 		b.withdraw(ctx, w, beside, err)
 		return err
@@ -194,6 +192,9 @@ func (o *Objects) beside() []beside {
 	if o.Service != nil {
 		out = append(out, beside{"Service", services, o.Service.Namespace, o.Service.Name, o.Service})
 	}
+	if o.Ingress != nil {
+		out = append(out, beside{"Ingress", ingresses, o.Ingress.Namespace, o.Ingress.Name, o.Ingress})
+	}
 	return out
 }
 
@@ -210,7 +211,7 @@ func (b *Backend) withdraw(ctx context.Context, w *backend.Work, made []beside, 
 }
 
 // submitPod submits the pod, and knows the sandbox from then on.
-func (b *Backend) submitPod(ctx context.Context, w *backend.Work, pod *corev1.Pod, service *corev1.Service) error {
+func (b *Backend) submitPod(ctx context.Context, w *backend.Work, pod *corev1.Pod, made exposure) error {
 	shown, packed, err := packSubmitted(w, pod)
 	if err != nil {
 		return fault.Internalf(err, "show the pod of sandbox %s", w.SandboxID)
@@ -241,8 +242,8 @@ func (b *Backend) submitPod(ctx context.Context, w *backend.Work, pod *corev1.Po
 	if s != nil && len(s.submitted) == 0 {
 		s.change(func() { s.submitted = shown })
 	}
-	if s != nil && service != nil {
-		b.tellAddress(s, service)
+	if s != nil {
+		b.tellAddress(s, made)
 	}
 	return nil
 }

@@ -69,6 +69,8 @@ type Objects struct {
 	Policy *networkingv1.NetworkPolicy
 	// Service is what the exposed ports are reached by; nil without any.
 	Service *corev1.Service
+	// Ingress is the host name that leads there; nil where the mode has none.
+	Ingress *networkingv1.Ingress
 	Pod     *corev1.Pod
 }
 
@@ -120,8 +122,15 @@ func ObjectsFor(in PodInput) (*Objects, error) {
 	if err != nil {
 		return nil, err
 	}
+	ingress, err := ingressFor(in, service)
+	if err != nil {
+		return nil, err
+	}
 	if service != nil {
 		pod.Annotations[AnnotationService] = service.Name
+	}
+	if ingress != nil {
+		pod.Annotations[AnnotationRoute] = ingress.Name
 	}
 	policy, err := policyFor(in, ns, service)
 	if err != nil {
@@ -133,7 +142,7 @@ func ObjectsFor(in PodInput) (*Objects, error) {
 	if err := refuse(Recheck(pod, carriedBy(in, fragment)), in); err != nil {
 		return nil, err
 	}
-	return &Objects{Namespace: namespaceObject(in, ns), Secret: files.secret, Policy: policy, Service: service, Pod: pod}, nil
+	return &Objects{Namespace: namespaceObject(in, ns), Secret: files.secret, Policy: policy, Service: service, Ingress: ingress, Pod: pod}, nil
 }
 
 // refuse makes one fault of all findings.

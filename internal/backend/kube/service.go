@@ -47,9 +47,8 @@ func serviceFor(in PodInput, n Namespace) (*corev1.Service, error) {
 	}
 	refuse(mode == nil, "mode %q is not declared", name)
 	refuse(either(mode.GetScope(), scopeAny) != scopeAny, "mode %q is for the scope %q, which nothing holds connections to here yet; choose %s", name, mode.GetScope(), scopeAny)
-	refuse(mode.GetIngress() != nil, "mode %q has an Ingress, which is not made yet; leave ingress out", name)
-	refuse(mode.GetExpectsExternalAddress() && typ != corev1.ServiceTypeLoadBalancer,
-		"mode %q expects an address outside of the cluster, which a Service of type %s does not get; choose LoadBalancer", name, typ)
+	refuse(mode.GetExpectsExternalAddress() && typ != corev1.ServiceTypeLoadBalancer && mode.GetIngress() == nil,
+		"mode %q expects an address outside of the cluster, which a Service of type %s does not get; choose LoadBalancer, or give it an ingress", name, typ)
 	ports, err := servicePorts(in.Launch)
 	if err != nil {
 		e.Fields = append(e.Fields, fault.From(err).Fields...)

@@ -41,7 +41,7 @@ func begin(t *testing.T, b *kube.Backend, w *backend.Work) *backend.Observation 
 func withdrawn(t *testing.T, b *kube.Backend, id string) {
 	t.Helper()
 	clear(t, b, id)
-	if left := kubectl(t, "", "-n", "org-ns-org-fault", "get", "services", "-o", "name", "-l", "berm.dev/sandbox-id="+id); left != "" {
+	if left := kubectl(t, "", "-n", "org-ns-org-fault", "get", "services,ingresses", "-o", "name", "-l", "berm.dev/sandbox-id="+id); left != "" {
 		t.Errorf("left is %s", left)
 	}
 }
@@ -111,4 +111,24 @@ func TestFaultServiceQuota(t *testing.T) {
 	if left := kubectl(t, "", "-n", "org-ns-org-fault", "get", "pods,services", "-l", "berm.dev/sandbox-id=quota-second", "-o", "name"); left != "" {
 		t.Errorf("left is %s", left)
 	}
+}
+
+// TestNetworkIngress: the API server takes the Ingress as it was meant, and its host is told once the controller, here the test, has an address.
+func TestNetworkIngress(t *testing.T) {
+	b, _ := world(t, nil)
+	w := exposing(t, "routed", "ClusterIP")
+	mode := w.Spec.Network.Ingress.Modes["m"]
+	mode.ExpectsExternalAddress, mode.Ingress = true, &specpb.IngressRoute{ControllerName: "nobody", Template: "{{.SandboxID}}.sandboxes.example"}
+	o := begin(t, b, w)
+	if o.Service == nil || o.Service.Address != "" || len(o.Service.Ports) != 1 || o.Service.Ports[0].ContainerPort != 8080 {
+		t.Fatalf("before there is an address it is reached at %+v", o.Service)
+	}
+	got := kubectl(t, "", "-n", "org-ns-org-fault", "get", "ingress", "sandbox-routed", "-o",
+		"jsonpath={.spec.ingressClassName} {.spec.rules[*].host} {.spec.rules[*].http.paths[*].backend.service.name} {.spec.rules[*].http.paths[*].backend.service.port.number}")
+	if got != "nobody routed.sandboxes.example sandbox-routed 8080" {
+		t.Errorf("the Ingress is %s", got)
+	}
+	kubectl(t, "", "-n", "org-ns-org-fault", "patch", "ingress", "sandbox-routed", "--subresource=status", "--type=merge", "-p", `{"status":{"loadBalancer":{"ingress":[{"ip":"198.51.100.8"}]}}}`)
+	seen(t, b)("routed", "its host is told", func(o *backend.Observation) bool { return o.Service.Address == "routed.sandboxes.example" && runs(o) })
+	withdrawn(t, b, "routed")
 }

@@ -84,9 +84,11 @@ func (b *Backend) Delete(ctx context.Context, id string) error {
 		return nil //nolint:nilerr // it is gone already
 	}
 	s.mu.Lock()
-	ended, gone, files, policy, service := s.ended(), s.gone, s.pod != nil && len(s.pod.Spec.Volumes) > 0, false, false
+	ended, gone, files, policy := s.ended(), s.gone, s.pod != nil && len(s.pod.Spec.Volumes) > 0, false
+	service, route := false, false
 	if s.pod != nil {
-		policy, service = s.pod.Annotations[AnnotationPolicy] != "", s.pod.Annotations[AnnotationService] != ""
+		policy = s.pod.Annotations[AnnotationPolicy] != ""
+		service, route = s.pod.Annotations[AnnotationService] != "", s.pod.Annotations[AnnotationRoute] != ""
 	}
 	s.mu.Unlock()
 	if !ended {
@@ -96,6 +98,11 @@ func (b *Backend) Delete(ctx context.Context, id string) error {
 		err := b.cluster.delete(ctx, s.namespace, "secrets", s.name+filesSuffix, metav1.DeleteOptions{})
 		if err != nil {
 			return b.translate(err, "delete the files of sandbox "+id)
+		}
+	}
+	if route {
+		if err := b.cluster.delete(ctx, s.namespace, ingresses, s.name, metav1.DeleteOptions{}); err != nil {
+			return b.translate(err, "delete the Ingress of sandbox "+id)
 		}
 	}
 	if service {
@@ -125,10 +132,11 @@ func (b *Backend) Delete(ctx context.Context, id string) error {
 	return nil
 }
 
-// sweepBeside deletes files, Services and policies of sandboxes that have no pod: a runner that died between the two left them.
+// sweepBeside deletes files, Services, Ingresses and policies of sandboxes that have no pod: a runner that died between the two left them.
 func (b *Backend) sweepBeside(ctx context.Context) {
 	b.sweep(ctx, "secrets")
 	b.sweep(ctx, services)
+	b.sweep(ctx, ingresses)
 	if b.cfg.Options.Network.Policies() {
 		b.sweep(ctx, policies)
 	}

@@ -35,6 +35,8 @@ func checkFormat(f specpb.Format, text string) string {
 		return checkCIDR(text)
 	case specpb.Format_FORMAT_DNS_NAME:
 		return checkDNSName(text)
+	case specpb.Format_FORMAT_HOST_TEMPLATE:
+		return checkHostTemplate(text)
 	case specpb.Format_FORMAT_QUALIFIED_KEY:
 		return checkQualifiedKey(text)
 	case specpb.Format_FORMAT_LABEL_VALUE:

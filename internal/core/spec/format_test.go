@@ -37,6 +37,13 @@ func TestFormats(t *testing.T) {
 			good: []string{"a", "pypi.example", "*.a.example", "xn--bcher-kva.example"},
 			bad:  []string{"", "*", "*.", "a.*.b", "A.example", "a..b", "10.0.0.1", "::1", "a.example.", "a b", strings.Repeat("a.", 130) + "a"},
 		},
+		specpb.Format_FORMAT_HOST_TEMPLATE: {
+			good: []string{"{{.SandboxID}}", "{{.SandboxID}}.a.example", "box-{{.SandboxID}}.a.example", "a.{{.SandboxID}}.{{.SandboxID}}.example"},
+			bad: []string{
+				"", "a.example", "*.{{.SandboxID}}.example", "{{.SandboxID}}.{{.OrgID}}.example", "{{ .SandboxID }}.example", "{{.SandboxID}}.Example", "{{.SandboxID}}.example:80",
+				strings.Repeat("a", 28) + "{{.SandboxID}}.example", "{{.SandboxID}}." + strings.Repeat("a.", 120) + "a",
+			},
+		},
 		specpb.Format_FORMAT_QUALIFIED_KEY: {
 			good: []string{"a", "A_b.c-d", "team.example/key"},
 			bad:  []string{"", "/a", "a/", "a/b/c", "Team.Example/key", "-a", strings.Repeat("a", 64), "a b"},

@@ -98,6 +98,8 @@ func formatText(f specpb.Format) string {
 		return "CIDR range without host bits"
 	case specpb.Format_FORMAT_DNS_NAME:
 		return `host name, may start with "*."`
+	case specpb.Format_FORMAT_HOST_TEMPLATE:
+		return "host name with {{.SandboxID}} in it"
 	case specpb.Format_FORMAT_QUALIFIED_KEY:
 		return "label or annotation key"
 	case specpb.Format_FORMAT_LABEL_VALUE:

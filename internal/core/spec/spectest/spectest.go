@@ -142,6 +142,8 @@ func str(rules *specpb.FieldRules, c Choice) string {
 		return []string{"198.51.100.0/24", "2001:db8::/32"}[c(2)]
 	case specpb.Format_FORMAT_DNS_NAME:
 		return []string{"pypi.example", "*.index.example"}[c(2)]
+	case specpb.Format_FORMAT_HOST_TEMPLATE:
+		return []string{"{{.SandboxID}}.example", "box-{{.SandboxID}}.a.example"}[c(2)]
 	case specpb.Format_FORMAT_FIELD_PATH:
 		fields := slices.DeleteFunc(spec.Fields(), func(f *spec.Field) bool { return f.Guardrail })
 		return fields[c(len(fields))].Path
