@@ -145,6 +145,10 @@ type Backend interface {
 	// Exec starts a command. While the sandbox is being created it waits for it, within ctx. The process is killed when ctx
 	// ends or Close is called.
 	Exec(ctx context.Context, id string, e Exec) (Process, error)
+	// Dial connects to a TCP port inside the sandbox, on its loopback interface (127.0.0.1, else ::1), whatever its network lets in or
+	// out. While the sandbox is being created it waits for it, within ctx. Where nothing listens: Precondition, PORT_CLOSED. The
+	// connection is cut when ctx ends, and when the sandbox does.
+	Dial(ctx context.Context, id string, port uint16) (Conn, error)
 	// ReadFile opens a regular file for reading. Size is what the file had at open; the reader ends after at most limit
 	// bytes. Larger: FailedPrecondition, CWSANDBOX_FILE_TOO_LARGE with size_bytes and max_size_bytes.
 	ReadFile(ctx context.Context, id, path string, limit int64) (io.ReadCloser, int64, error)

@@ -63,9 +63,12 @@ func (d *daemon) stay() {
 	d.leaving = ""
 }
 
+// saveable is what is ended so that a sandbox can be saved.
+type saveable interface{ endSaved() }
+
 // enlist and dismiss keep the list of commands that run. A command that was just being started when the init lets go is not on it: its
 // caller is told false, and ends it.
-func (d *daemon) enlist(x *execution) (stays bool) {
+func (d *daemon) enlist(x saveable) (stays bool) {
 	d.handlersMu.Lock()
 	defer d.handlersMu.Unlock()
 	if d.leaving != "" {
@@ -75,7 +78,7 @@ func (d *daemon) enlist(x *execution) (stays bool) {
 	return true
 }
 
-func (d *daemon) dismiss(x *execution) {
+func (d *daemon) dismiss(x saveable) {
 	d.handlersMu.Lock()
 	defer d.handlersMu.Unlock()
 	delete(d.commands, x)

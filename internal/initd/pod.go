@@ -101,9 +101,9 @@ func newPod(c Pod) (*pod, error) {
 	}
 	d := &daemon{
 		reaper: reap.New(newForker().fork), oomScore: childScore(), endsInput: endsTerminalInput(), empty: emptyInput(), dir: dir,
-		files: make(files, maxFileCalls), archives: make(chan struct{}, maxArchives), digests: make(chan struct{}, maxDigests), env: mergeEnv(os.Environ(), nil),
+		files: make(files, maxFileCalls), archives: make(chan struct{}, maxArchives), digests: make(chan struct{}, maxDigests), dials: make(chan struct{}, maxDials), env: mergeEnv(os.Environ(), nil),
 		mainEnded: make(chan syscall.WaitStatus, 1), stopped: make(chan struct{}), mainOver: make(chan struct{}), orphaned: make(chan struct{}),
-		commands: map[*execution]struct{}{}, lingering: make(chan struct{}, maxLingering),
+		commands: map[saveable]struct{}{}, lingering: make(chan struct{}, maxLingering),
 	}
 	if err := d.openMain(Dialled("a runner")); err != nil {
 		return nil, err

@@ -36,7 +36,7 @@ func (p *pod) answer(s *stream) {
 	case wire.OpStats:
 		p.stats(s)
 	case wire.OpExec, wire.OpReadFile, wire.OpWriteFile, wire.OpReadArchive, wire.OpWriteArchive, wire.OpReadFrom, wire.OpWriteFrom,
-		wire.OpFileState:
+		wire.OpFileState, wire.OpDial:
 		p.handlersMu.Lock()
 		ending := p.ending
 		p.handlersMu.Unlock()

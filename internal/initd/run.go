@@ -51,6 +51,7 @@ type daemon struct {
 	archives  chan struct{}
 	partials  partials
 	digests   chan struct{}
+	dials     chan struct{}
 	// spawning orders what the start of a process needs of the file system.
 	spawning sync.Mutex
 
@@ -58,10 +59,10 @@ type daemon struct {
 	handlersMu sync.Mutex
 	ending     bool
 	handlers   sync.WaitGroup
-	// leaving is the token with which the init will come back, while it lets go of its shim; commands are the executions that
-	// end then, errands all requests that must be over, and bringing those that bring output, which end last.
+	// leaving is the token with which the init will come back, while it lets go of its shim; commands are the executions and
+	// connections that end then, errands all requests that must be over, and bringing those that bring output, which end last.
 	leaving  string
-	commands map[*execution]struct{}
+	commands map[saveable]struct{}
 	errands  tally
 	bringing tally
 
@@ -108,8 +109,8 @@ func Run(c Contact, l Limits) int {
 		return 1
 	}
 	d := &daemon{
-		reaper: reap.New(newForker().fork), contact: c, oomScore: childScore(), endsInput: c.dial == "" || endsTerminalInput(), empty: emptyInput(), dir: "/", files: make(files, maxFileCalls), archives: make(chan struct{}, maxArchives), digests: make(chan struct{}, maxDigests), env: mergeEnv(nil, nil),
-		mainEnded: make(chan syscall.WaitStatus, 1), stopped: make(chan struct{}), mainOver: make(chan struct{}), orphaned: make(chan struct{}), commands: map[*execution]struct{}{}, lingering: make(chan struct{}, maxLingering),
+		reaper: reap.New(newForker().fork), contact: c, oomScore: childScore(), endsInput: c.dial == "" || endsTerminalInput(), empty: emptyInput(), dir: "/", files: make(files, maxFileCalls), archives: make(chan struct{}, maxArchives), digests: make(chan struct{}, maxDigests), dials: make(chan struct{}, maxDials), env: mergeEnv(nil, nil),
+		mainEnded: make(chan syscall.WaitStatus, 1), stopped: make(chan struct{}), mainOver: make(chan struct{}), orphaned: make(chan struct{}), commands: map[saveable]struct{}{}, lingering: make(chan struct{}, maxLingering),
 	}
 	if err := d.openMain(c); err != nil {
 		fmt.Fprintf(os.Stderr, "berm init: %v\n", err)
@@ -305,6 +306,8 @@ func (d *daemon) dispatch(s *stream, req wire.Request) {
 		d.writeFrom(s, req)
 	case wire.OpFileState:
 		d.fileState(s, req)
+	case wire.OpDial:
+		d.dial(s, req)
 	case wire.OpStop:
 		d.stop()
 		_ = wire.Write(s, wire.TypeOK, nil)

@@ -45,6 +45,7 @@ type Link interface {
 	Resume(ctx context.Context, id string) error
 	Delete(ctx context.Context, id string) error
 	Exec(ctx context.Context, id string, e backend.Exec) (backend.Process, error)
+	Dial(ctx context.Context, id string, port uint16) (backend.Conn, error)
 	ReadFile(ctx context.Context, id, path string, limit int64) (io.ReadCloser, int64, error)
 	WriteFile(ctx context.Context, id, path string, mode uint32, r io.Reader) error
 	ReadArchive(ctx context.Context, id, path string, part backend.ArchivePart) (io.ReadCloser, error)

@@ -21,3 +21,8 @@ func (a *Agent) WriteFileFrom(ctx context.Context, id, path string, u backend.Up
 func (a *Agent) FileState(ctx context.Context, id, path, name string) (backend.FileState, error) {
 	return a.backend.FileState(ctx, id, path, name)
 }
+
+// Dial connects to a port of a sandbox.
+func (a *Agent) Dial(ctx context.Context, id string, port uint16) (backend.Conn, error) {
+	return a.backend.Dial(ctx, id, port)
+}

@@ -22,6 +22,7 @@ var reasons = map[wire.Code]struct {
 	wire.CodeChanged:         {fault.Conflict, fault.ReasonFileChanged},
 	wire.CodeBusy:            {fault.Conflict, fault.ReasonFileBusy},
 	wire.CodeIOFailed:        {fault.Precondition, fault.ReasonFileIOFailed},
+	wire.CodePortClosed:      {fault.Precondition, fault.ReasonPortClosed},
 	wire.CodeInvalid:         {fault.Invalid, fault.ReasonInvalidRequest},
 	wire.CodeExhausted:       {fault.Exhausted, fault.ReasonLimitExceeded},
 	wire.CodeStartFailed:     {fault.Precondition, string(wire.CodeStartFailed)},

@@ -15,6 +15,8 @@ trap finish EXIT
 (cd "$root" && go test -c -tags cluster -o "$work/kube.test" ./internal/backend/kube)
 build_init "$work/init"
 build_tools "$work/tools"
+(cd "$root" && CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o "$work/port-server" ./internal/backend/backendtest/ports/cmd/port-server)
+export BERM_PORT_SERVER=$work/port-server
 
 state=${TMPDIR:-/tmp}/berm-cluster-$BERM_CLUSTER
 [ -e "$state" ] || ./cluster up all

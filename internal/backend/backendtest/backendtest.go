@@ -27,6 +27,8 @@ type Options struct {
 	NoTerminalEOF bool
 	// NoPools says that the backend keeps nothing prepared, and refuses to.
 	NoPools bool
+	// PortServer is the program of ports/cmd/port-server, built without libraries, on this machine. Empty: the backend has it built in.
+	PortServer string
 	// Refused holds, by field path, changes that make Check refuse a work and name that path.
 	Refused map[string]func(*backend.Work)
 	// Reopen closes the backend and opens it again on the same state, as a restart of the server does. Nil: the backend does
@@ -46,6 +48,7 @@ func Run(t *testing.T, open func(t *testing.T) backend.Backend, opts Options) {
 		"exec":          (*suite).testExec,
 		"streams":       (*suite).testStreams,
 		"terminal":      (*suite).testTerminal,
+		"ports":         (*suite).testPorts,
 		"files":         (*suite).testFiles,
 		"archives":      (*suite).testArchives,
 		"transfers":     (*suite).testTransfers,
@@ -55,7 +58,7 @@ func Run(t *testing.T, open func(t *testing.T) backend.Backend, opts Options) {
 		"warm":          (*suite).testWarm,
 		"restart":       (*suite).testRestart,
 	}
-	for _, name := range []string{"info", "lifecycle", "stop", "pause", "delete", "exec", "streams", "terminal", "files", "archives", "archive parts", "transfers", "logs", "observe", "warm", "restart"} {
+	for _, name := range []string{"info", "lifecycle", "stop", "pause", "delete", "exec", "streams", "terminal", "ports", "files", "archives", "archive parts", "transfers", "logs", "observe", "warm", "restart"} {
 		if name == "restart" && opts.Reopen == nil {
 			continue // a promise that this backend does not make
 		}

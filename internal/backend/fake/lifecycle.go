@@ -32,6 +32,9 @@ type sandbox struct {
 	main      *process
 	output    *mainLog
 	procs     map[*process]struct{}
+	// listens are addresses on this machine by port; conns are the connections to them.
+	listens map[uint16]string
+	conns   map[*conn]struct{}
 	// traffic is what Usage says went over the network.
 	traffic int64
 	// stopWhy is set once a stop began.
@@ -43,6 +46,7 @@ type sandbox struct {
 func newSandbox(w *backend.Work, now time.Time, logLimit int64) *sandbox {
 	return &sandbox{
 		work: w, files: newFiles(w.Launch.GetMountedFiles(), now), settled: make(chan struct{}), procs: map[*process]struct{}{},
+		listens: map[uint16]string{}, conns: map[*conn]struct{}{},
 		output: newMainLog(w.SandboxID, logLimit),
 	}
 }
@@ -191,6 +195,10 @@ func (b *Backend) halt(s *sandbox) {
 		p.kill()
 	}
 	clear(s.procs)
+	for c := range s.conns {
+		c.cut(fault.Preconditionf(fault.ReasonSandboxNotRunning, "sandbox %s has ended", s.work.SandboxID))
+	}
+	clear(s.conns)
 }
 
 func (s *sandbox) settle() {

@@ -20,6 +20,8 @@ type process struct {
 	// log takes the output of a main program, nil of a command.
 	log *mainLog
 	tty bool
+	// listen makes the sandbox listen at a port; nil for a main program.
+	listen func(port uint16, address string)
 
 	stdin    *io.PipeReader
 	stdinEnd *io.PipeWriter
@@ -49,7 +51,7 @@ func (p *process) run(program program, e backend.Exec, fs *files, onExit func(co
 		_ = p.stdinEnd.Close() // a pipe's Close never fails
 	}
 	in := invocation{
-		argv: e.Argv, env: e.Env, dir: e.Dir, files: fs, process: p,
+		argv: e.Argv, env: e.Env, dir: e.Dir, files: fs, process: p, listen: p.listen,
 		in: p.stdin, out: &output{p, backend.FrameStdout}, err: &output{p, backend.FrameStderr},
 	}
 	go func() {
@@ -179,6 +181,7 @@ func (b *Backend) Exec(ctx context.Context, id string, e backend.Exec) (backend.
 		return nil, fault.Preconditionf(fault.ReasonCommandNotFound, "command %q does not exist in the sandbox", e.Argv[0])
 	}
 	p := newProcess(b.cfg.Now)
+	p.listen = func(port uint16, address string) { b.Listen(id, port, address) }
 	b.mu.Lock()
 	if s.last.Phase != backend.PhaseRunning {
 		b.mu.Unlock()

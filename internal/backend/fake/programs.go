@@ -21,6 +21,8 @@ type invocation struct {
 	err     io.Writer
 	files   *files
 	process *process
+	// listen makes the sandbox listen at a port.
+	listen func(port uint16, address string)
 }
 
 // program is a built-in: it returns the exit code, 128+n for signal n.
@@ -48,6 +50,8 @@ func lookup(argv []string) program {
 		return printenv
 	case "head":
 		return head
+	case "port-server":
+		return portServer
 	case "stty":
 		return stty
 	case "sh", "bash":

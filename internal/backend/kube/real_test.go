@@ -96,6 +96,7 @@ func TestContract(t *testing.T) {
 	}, backendtest.Options{
 		Prepare:      prepare(t),
 		MissingImage: missingImage,
+		PortServer:   os.Getenv("BERM_PORT_SERVER"),
 		NoPools:      true,
 		Refused: map[string]func(*backend.Work){
 			"network.ingress.selected": func(w *backend.Work) { w.Spec.Network.Ingress = &specpb.Ingress{Selected: proto.String("public")} },

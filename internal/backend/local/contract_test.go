@@ -21,6 +21,7 @@ func TestContract(t *testing.T) {
 		}, backendtest.Options{
 			Prepare:       func(w *backend.Work) { w.Spec.RuntimeClass = proto.String(runtime) },
 			NoTerminalEOF: runtime == "runsc", // of Debian 12: a gVisor of 2022
+			PortServer:    portServerPath,
 			MissingImage:  "registry.example/none:1",
 			Refused: map[string]func(*backend.Work){
 				"network.egress.selected": func(w *backend.Work) {

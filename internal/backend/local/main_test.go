@@ -16,6 +16,9 @@ import (
 // shimPath is the shim that the tests use: built once, from this tree, so that no test runs an old one.
 var shimPath string
 
+// portServerPath is the program that listens in sandboxes.
+var portServerPath string
+
 func TestMain(m *testing.M) {
 	flag.Parse()
 	if os.Getenv(crashDir) != "" {
@@ -43,11 +46,14 @@ func run(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	shimPath = filepath.Join(dir, shimName)
-	build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", shimPath, "github.com/bermhq/berm/cmd/berm-shim")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "build the shim: %v\n%s", err, out)
-		return 1
+	portServerPath = filepath.Join(dir, "port-server")
+	for path, pkg := range map[string]string{shimPath: "cmd/berm-shim", portServerPath: "internal/backend/backendtest/ports/cmd/port-server"} {
+		build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", path, "github.com/bermhq/berm/"+pkg)
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := build.CombinedOutput(); err != nil {
+			fmt.Fprintf(os.Stderr, "build %s: %v\n%s", pkg, err, out)
+			return 1
+		}
 	}
 	code := m.Run()
 	if err := goleak.Find(); err != nil && code == 0 {

@@ -70,6 +70,7 @@ const (
 	ReasonResumeOffset        = "INVALID_RESUME_OFFSET"
 	ReasonFileChanged         = "FILE_CHANGED"
 	ReasonFileBusy            = "FILE_BUSY"
+	ReasonPortClosed          = "PORT_CLOSED"
 	ReasonSessionNotFound     = "SESSION_NOT_FOUND"
 	ReasonLinkVersion         = "LINK_VERSION"
 	ReasonClusterForbidden    = "CLUSTER_FORBIDDEN"

@@ -34,6 +34,12 @@ func passageOf(op wire.Op) passage {
 		}
 	case wire.OpReadFile, wire.OpReadArchive, wire.OpReadFrom:
 		return passage{down: types(wire.TypeOK, wire.TypeData), last: types(wire.TypeEnd, wire.TypeError)}
+	case wire.OpDial:
+		return passage{
+			up:   types(wire.TypeData, wire.TypeEnd, wire.TypeCredit),
+			down: types(wire.TypeStarted, wire.TypeData, wire.TypeEnd, wire.TypeCredit),
+			last: types(wire.TypeOK, wire.TypeError),
+		}
 	case wire.OpFileState:
 		return passage{last: types(wire.TypeOK, wire.TypeError)}
 	default: // write_file, write_archive and write_from: OK comes twice, when it can begin and when it is done; the client closes then.

@@ -163,7 +163,7 @@ func (s *sandbox) dispatch(c *client, req wire.Request) {
 		}
 	}
 	switch req.Op {
-	case wire.OpExec, wire.OpReadFile, wire.OpWriteFile, wire.OpReadArchive, wire.OpWriteArchive, wire.OpReadFrom, wire.OpWriteFrom, wire.OpFileState:
+	case wire.OpExec, wire.OpReadFile, wire.OpWriteFile, wire.OpReadArchive, wire.OpWriteArchive, wire.OpReadFrom, wire.OpWriteFrom, wire.OpFileState, wire.OpDial:
 		s.relay(c, req)
 	case wire.OpCheckpoint:
 		s.answerPause(c, func() *wire.Error { return s.checkpoint(req.Path, req.Disk) })

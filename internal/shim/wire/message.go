@@ -23,6 +23,8 @@ const (
 	OpReadFrom  Op = "read_from"
 	OpWriteFrom Op = "write_from"
 	OpFileState Op = "file_state"
+	// OpDial connects to a TCP port on the loopback interface inside.
+	OpDial Op = "dial"
 
 	// OpSetup is the shim's first request to the init; OpMain starts the main process, and its stream then stays open
 	// until the init ends. Neither is accepted from the server.
@@ -90,6 +92,8 @@ type Request struct {
 	// Grace: stop. Why says who asked, to an init in a pod.
 	Grace time.Duration `json:"grace_ns,omitempty"`
 	Why   string        `json:"why,omitempty"`
+	// Port: dial.
+	Port int `json:"port,omitempty"`
 	// Signal: signal.
 	Signal int `json:"signal,omitempty"`
 
@@ -177,6 +181,8 @@ const (
 	// CodeBusy: somebody else is just writing the file.
 	CodeBusy     Code = "BUSY"
 	CodeIOFailed Code = "IO_FAILED"
+	// CodePortClosed: a port takes no connection, or the program there cut it.
+	CodePortClosed Code = "PORT_CLOSED"
 	// CodeInvalid: the request makes no sense; nothing was tried.
 	CodeInvalid Code = "INVALID"
 	// CodeExhausted: a named limit of the shim or the init is reached.

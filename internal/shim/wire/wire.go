@@ -21,6 +21,9 @@
 //	read_from, write_from
 //	            as read_file and write_file, from an offset on. A write_from that ends without End leaves what came, for
 //	            another one to go on with, beside what was there before.
+//	dial        Started once a program has accepted the connection. Then both ways Data and, when a half ends, End; at most
+//	            PipeWindow bytes of Data may be outstanding, and Credit gives back what was taken. OK when both halves have
+//	            ended; Error at any time. A caller that hangs up before has cut the connection.
 //	output      OK with OutputInfo, then Output frames; End when no more will come.
 //	others      OK or Error.
 //

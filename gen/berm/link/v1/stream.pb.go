@@ -532,6 +532,259 @@ func (x *Exit) GetSignal() int32 {
 	return 0
 }
 
+// DialRequest is what a caller sends to a port of a sandbox. The first is a start.
+type DialRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Kind:
+	//
+	//	*DialRequest_Start
+	//	*DialRequest_Data
+	//	*DialRequest_End
+	Kind          isDialRequest_Kind `protobuf_oneof:"kind"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DialRequest) Reset() {
+	*x = DialRequest{}
+	mi := &file_berm_link_v1_stream_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DialRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DialRequest) ProtoMessage() {}
+
+func (x *DialRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berm_link_v1_stream_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DialRequest.ProtoReflect.Descriptor instead.
+func (*DialRequest) Descriptor() ([]byte, []int) {
+	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *DialRequest) GetKind() isDialRequest_Kind {
+	if x != nil {
+		return x.Kind
+	}
+	return nil
+}
+
+func (x *DialRequest) GetStart() *DialStart {
+	if x != nil {
+		if x, ok := x.Kind.(*DialRequest_Start); ok {
+			return x.Start
+		}
+	}
+	return nil
+}
+
+func (x *DialRequest) GetData() []byte {
+	if x != nil {
+		if x, ok := x.Kind.(*DialRequest_Data); ok {
+			return x.Data
+		}
+	}
+	return nil
+}
+
+func (x *DialRequest) GetEnd() bool {
+	if x != nil {
+		if x, ok := x.Kind.(*DialRequest_End); ok {
+			return x.End
+		}
+	}
+	return false
+}
+
+type isDialRequest_Kind interface {
+	isDialRequest_Kind()
+}
+
+type DialRequest_Start struct {
+	Start *DialStart `protobuf:"bytes,1,opt,name=start,proto3,oneof"`
+}
+
+type DialRequest_Data struct {
+	Data []byte `protobuf:"bytes,2,opt,name=data,proto3,oneof"`
+}
+
+type DialRequest_End struct {
+	// The caller's half ends.
+	End bool `protobuf:"varint,3,opt,name=end,proto3,oneof"`
+}
+
+func (*DialRequest_Start) isDialRequest_Kind() {}
+
+func (*DialRequest_Data) isDialRequest_Kind() {}
+
+func (*DialRequest_End) isDialRequest_Kind() {}
+
+// DialStart is where to connect to.
+type DialStart struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	SandboxId     string                 `protobuf:"bytes,1,opt,name=sandbox_id,json=sandboxId,proto3" json:"sandbox_id,omitempty"`
+	Port          uint32                 `protobuf:"varint,2,opt,name=port,proto3" json:"port,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DialStart) Reset() {
+	*x = DialStart{}
+	mi := &file_berm_link_v1_stream_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DialStart) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DialStart) ProtoMessage() {}
+
+func (x *DialStart) ProtoReflect() protoreflect.Message {
+	mi := &file_berm_link_v1_stream_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DialStart.ProtoReflect.Descriptor instead.
+func (*DialStart) Descriptor() ([]byte, []int) {
+	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *DialStart) GetSandboxId() string {
+	if x != nil {
+		return x.SandboxId
+	}
+	return ""
+}
+
+func (x *DialStart) GetPort() uint32 {
+	if x != nil {
+		return x.Port
+	}
+	return 0
+}
+
+// DialResponse is what comes from the port. The first says that the connection was accepted.
+type DialResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Kind:
+	//
+	//	*DialResponse_Accepted
+	//	*DialResponse_Data
+	//	*DialResponse_End
+	Kind          isDialResponse_Kind `protobuf_oneof:"kind"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DialResponse) Reset() {
+	*x = DialResponse{}
+	mi := &file_berm_link_v1_stream_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DialResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DialResponse) ProtoMessage() {}
+
+func (x *DialResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berm_link_v1_stream_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DialResponse.ProtoReflect.Descriptor instead.
+func (*DialResponse) Descriptor() ([]byte, []int) {
+	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *DialResponse) GetKind() isDialResponse_Kind {
+	if x != nil {
+		return x.Kind
+	}
+	return nil
+}
+
+func (x *DialResponse) GetAccepted() bool {
+	if x != nil {
+		if x, ok := x.Kind.(*DialResponse_Accepted); ok {
+			return x.Accepted
+		}
+	}
+	return false
+}
+
+func (x *DialResponse) GetData() []byte {
+	if x != nil {
+		if x, ok := x.Kind.(*DialResponse_Data); ok {
+			return x.Data
+		}
+	}
+	return nil
+}
+
+func (x *DialResponse) GetEnd() bool {
+	if x != nil {
+		if x, ok := x.Kind.(*DialResponse_End); ok {
+			return x.End
+		}
+	}
+	return false
+}
+
+type isDialResponse_Kind interface {
+	isDialResponse_Kind()
+}
+
+type DialResponse_Accepted struct {
+	Accepted bool `protobuf:"varint,1,opt,name=accepted,proto3,oneof"`
+}
+
+type DialResponse_Data struct {
+	Data []byte `protobuf:"bytes,2,opt,name=data,proto3,oneof"`
+}
+
+type DialResponse_End struct {
+	// The program's half ends.
+	End bool `protobuf:"varint,3,opt,name=end,proto3,oneof"`
+}
+
+func (*DialResponse_Accepted) isDialResponse_Kind() {}
+
+func (*DialResponse_Data) isDialResponse_Kind() {}
+
+func (*DialResponse_End) isDialResponse_Kind() {}
+
 // ReadFileRequest opens a file.
 type ReadFileRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -544,7 +797,7 @@ type ReadFileRequest struct {
 
 func (x *ReadFileRequest) Reset() {
 	*x = ReadFileRequest{}
-	mi := &file_berm_link_v1_stream_proto_msgTypes[5]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -556,7 +809,7 @@ func (x *ReadFileRequest) String() string {
 func (*ReadFileRequest) ProtoMessage() {}
 
 func (x *ReadFileRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_stream_proto_msgTypes[5]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -569,7 +822,7 @@ func (x *ReadFileRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadFileRequest.ProtoReflect.Descriptor instead.
 func (*ReadFileRequest) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{5}
+	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ReadFileRequest) GetSandboxId() string {
@@ -604,7 +857,7 @@ type ReadFileResponse struct {
 
 func (x *ReadFileResponse) Reset() {
 	*x = ReadFileResponse{}
-	mi := &file_berm_link_v1_stream_proto_msgTypes[6]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -616,7 +869,7 @@ func (x *ReadFileResponse) String() string {
 func (*ReadFileResponse) ProtoMessage() {}
 
 func (x *ReadFileResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_stream_proto_msgTypes[6]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -629,7 +882,7 @@ func (x *ReadFileResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadFileResponse.ProtoReflect.Descriptor instead.
 func (*ReadFileResponse) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{6}
+	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ReadFileResponse) GetSize() int64 {
@@ -657,7 +910,7 @@ type WriteFileRequest struct {
 
 func (x *WriteFileRequest) Reset() {
 	*x = WriteFileRequest{}
-	mi := &file_berm_link_v1_stream_proto_msgTypes[7]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -669,7 +922,7 @@ func (x *WriteFileRequest) String() string {
 func (*WriteFileRequest) ProtoMessage() {}
 
 func (x *WriteFileRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_stream_proto_msgTypes[7]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -682,7 +935,7 @@ func (x *WriteFileRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteFileRequest.ProtoReflect.Descriptor instead.
 func (*WriteFileRequest) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{7}
+	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *WriteFileRequest) GetStart() *WriteFileStart {
@@ -711,7 +964,7 @@ type WriteFileStart struct {
 
 func (x *WriteFileStart) Reset() {
 	*x = WriteFileStart{}
-	mi := &file_berm_link_v1_stream_proto_msgTypes[8]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -723,7 +976,7 @@ func (x *WriteFileStart) String() string {
 func (*WriteFileStart) ProtoMessage() {}
 
 func (x *WriteFileStart) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_stream_proto_msgTypes[8]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -736,7 +989,7 @@ func (x *WriteFileStart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteFileStart.ProtoReflect.Descriptor instead.
 func (*WriteFileStart) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{8}
+	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *WriteFileStart) GetSandboxId() string {
@@ -769,7 +1022,7 @@ type WriteFileResponse struct {
 
 func (x *WriteFileResponse) Reset() {
 	*x = WriteFileResponse{}
-	mi := &file_berm_link_v1_stream_proto_msgTypes[9]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -781,7 +1034,7 @@ func (x *WriteFileResponse) String() string {
 func (*WriteFileResponse) ProtoMessage() {}
 
 func (x *WriteFileResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_stream_proto_msgTypes[9]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -794,7 +1047,7 @@ func (x *WriteFileResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteFileResponse.ProtoReflect.Descriptor instead.
 func (*WriteFileResponse) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{9}
+	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{12}
 }
 
 // ReadArchiveRequest packs what is at a path.
@@ -814,7 +1067,7 @@ type ReadArchiveRequest struct {
 
 func (x *ReadArchiveRequest) Reset() {
 	*x = ReadArchiveRequest{}
-	mi := &file_berm_link_v1_stream_proto_msgTypes[10]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -826,7 +1079,7 @@ func (x *ReadArchiveRequest) String() string {
 func (*ReadArchiveRequest) ProtoMessage() {}
 
 func (x *ReadArchiveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_stream_proto_msgTypes[10]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -839,7 +1092,7 @@ func (x *ReadArchiveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadArchiveRequest.ProtoReflect.Descriptor instead.
 func (*ReadArchiveRequest) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{10}
+	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ReadArchiveRequest) GetSandboxId() string {
@@ -889,7 +1142,7 @@ type BegunFile struct {
 
 func (x *BegunFile) Reset() {
 	*x = BegunFile{}
-	mi := &file_berm_link_v1_stream_proto_msgTypes[11]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -901,7 +1154,7 @@ func (x *BegunFile) String() string {
 func (*BegunFile) ProtoMessage() {}
 
 func (x *BegunFile) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_stream_proto_msgTypes[11]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -914,7 +1167,7 @@ func (x *BegunFile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BegunFile.ProtoReflect.Descriptor instead.
 func (*BegunFile) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{11}
+	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *BegunFile) GetName() string {
@@ -948,7 +1201,7 @@ type ReadArchiveResponse struct {
 
 func (x *ReadArchiveResponse) Reset() {
 	*x = ReadArchiveResponse{}
-	mi := &file_berm_link_v1_stream_proto_msgTypes[12]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -960,7 +1213,7 @@ func (x *ReadArchiveResponse) String() string {
 func (*ReadArchiveResponse) ProtoMessage() {}
 
 func (x *ReadArchiveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_stream_proto_msgTypes[12]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -973,7 +1226,7 @@ func (x *ReadArchiveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadArchiveResponse.ProtoReflect.Descriptor instead.
 func (*ReadArchiveResponse) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{12}
+	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ReadArchiveResponse) GetData() []byte {
@@ -996,7 +1249,7 @@ type WriteArchiveRequest struct {
 
 func (x *WriteArchiveRequest) Reset() {
 	*x = WriteArchiveRequest{}
-	mi := &file_berm_link_v1_stream_proto_msgTypes[13]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1008,7 +1261,7 @@ func (x *WriteArchiveRequest) String() string {
 func (*WriteArchiveRequest) ProtoMessage() {}
 
 func (x *WriteArchiveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_stream_proto_msgTypes[13]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1021,7 +1274,7 @@ func (x *WriteArchiveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteArchiveRequest.ProtoReflect.Descriptor instead.
 func (*WriteArchiveRequest) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{13}
+	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *WriteArchiveRequest) GetStart() *WriteArchiveStart {
@@ -1057,7 +1310,7 @@ type WriteArchiveStart struct {
 
 func (x *WriteArchiveStart) Reset() {
 	*x = WriteArchiveStart{}
-	mi := &file_berm_link_v1_stream_proto_msgTypes[14]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1069,7 +1322,7 @@ func (x *WriteArchiveStart) String() string {
 func (*WriteArchiveStart) ProtoMessage() {}
 
 func (x *WriteArchiveStart) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_stream_proto_msgTypes[14]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1082,7 +1335,7 @@ func (x *WriteArchiveStart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteArchiveStart.ProtoReflect.Descriptor instead.
 func (*WriteArchiveStart) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{14}
+	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *WriteArchiveStart) GetSandboxId() string {
@@ -1115,7 +1368,7 @@ type WriteArchiveResponse struct {
 
 func (x *WriteArchiveResponse) Reset() {
 	*x = WriteArchiveResponse{}
-	mi := &file_berm_link_v1_stream_proto_msgTypes[15]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1127,7 +1380,7 @@ func (x *WriteArchiveResponse) String() string {
 func (*WriteArchiveResponse) ProtoMessage() {}
 
 func (x *WriteArchiveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_stream_proto_msgTypes[15]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1140,7 +1393,7 @@ func (x *WriteArchiveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteArchiveResponse.ProtoReflect.Descriptor instead.
 func (*WriteArchiveResponse) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{15}
+	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{18}
 }
 
 // LogsRequest says which output is wanted.
@@ -1158,7 +1411,7 @@ type LogsRequest struct {
 
 func (x *LogsRequest) Reset() {
 	*x = LogsRequest{}
-	mi := &file_berm_link_v1_stream_proto_msgTypes[16]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1170,7 +1423,7 @@ func (x *LogsRequest) String() string {
 func (*LogsRequest) ProtoMessage() {}
 
 func (x *LogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_stream_proto_msgTypes[16]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1183,7 +1436,7 @@ func (x *LogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsRequest.ProtoReflect.Descriptor instead.
 func (*LogsRequest) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{16}
+	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *LogsRequest) GetSandboxId() string {
@@ -1243,7 +1496,7 @@ type LogsResponse struct {
 
 func (x *LogsResponse) Reset() {
 	*x = LogsResponse{}
-	mi := &file_berm_link_v1_stream_proto_msgTypes[17]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1255,7 +1508,7 @@ func (x *LogsResponse) String() string {
 func (*LogsResponse) ProtoMessage() {}
 
 func (x *LogsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_stream_proto_msgTypes[17]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1268,7 +1521,7 @@ func (x *LogsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsResponse.ProtoReflect.Descriptor instead.
 func (*LogsResponse) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{17}
+	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *LogsResponse) GetSession() string {
@@ -1322,7 +1575,7 @@ type ListImagesRequest struct {
 
 func (x *ListImagesRequest) Reset() {
 	*x = ListImagesRequest{}
-	mi := &file_berm_link_v1_stream_proto_msgTypes[18]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1334,7 +1587,7 @@ func (x *ListImagesRequest) String() string {
 func (*ListImagesRequest) ProtoMessage() {}
 
 func (x *ListImagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_stream_proto_msgTypes[18]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1347,7 +1600,7 @@ func (x *ListImagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListImagesRequest.ProtoReflect.Descriptor instead.
 func (*ListImagesRequest) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{18}
+	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{21}
 }
 
 // ListImagesResponse is what is here.
@@ -1360,7 +1613,7 @@ type ListImagesResponse struct {
 
 func (x *ListImagesResponse) Reset() {
 	*x = ListImagesResponse{}
-	mi := &file_berm_link_v1_stream_proto_msgTypes[19]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1372,7 +1625,7 @@ func (x *ListImagesResponse) String() string {
 func (*ListImagesResponse) ProtoMessage() {}
 
 func (x *ListImagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_stream_proto_msgTypes[19]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1385,7 +1638,7 @@ func (x *ListImagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListImagesResponse.ProtoReflect.Descriptor instead.
 func (*ListImagesResponse) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{19}
+	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ListImagesResponse) GetImages() []*Image {
@@ -1416,7 +1669,7 @@ type Image struct {
 
 func (x *Image) Reset() {
 	*x = Image{}
-	mi := &file_berm_link_v1_stream_proto_msgTypes[20]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1428,7 +1681,7 @@ func (x *Image) String() string {
 func (*Image) ProtoMessage() {}
 
 func (x *Image) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_stream_proto_msgTypes[20]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1441,7 +1694,7 @@ func (x *Image) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Image.ProtoReflect.Descriptor instead.
 func (*Image) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{20}
+	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Image) GetDigest() string {
@@ -1539,7 +1792,7 @@ type PullImageRequest struct {
 
 func (x *PullImageRequest) Reset() {
 	*x = PullImageRequest{}
-	mi := &file_berm_link_v1_stream_proto_msgTypes[21]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1551,7 +1804,7 @@ func (x *PullImageRequest) String() string {
 func (*PullImageRequest) ProtoMessage() {}
 
 func (x *PullImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_stream_proto_msgTypes[21]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1564,7 +1817,7 @@ func (x *PullImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PullImageRequest.ProtoReflect.Descriptor instead.
 func (*PullImageRequest) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{21}
+	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *PullImageRequest) GetRef() string {
@@ -1595,7 +1848,7 @@ type PullImageResponse struct {
 
 func (x *PullImageResponse) Reset() {
 	*x = PullImageResponse{}
-	mi := &file_berm_link_v1_stream_proto_msgTypes[22]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1607,7 +1860,7 @@ func (x *PullImageResponse) String() string {
 func (*PullImageResponse) ProtoMessage() {}
 
 func (x *PullImageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_stream_proto_msgTypes[22]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1620,7 +1873,7 @@ func (x *PullImageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PullImageResponse.ProtoReflect.Descriptor instead.
 func (*PullImageResponse) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{22}
+	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *PullImageResponse) GetKind() isPullImageResponse_Kind {
@@ -1678,7 +1931,7 @@ type ImageProgress struct {
 
 func (x *ImageProgress) Reset() {
 	*x = ImageProgress{}
-	mi := &file_berm_link_v1_stream_proto_msgTypes[23]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1690,7 +1943,7 @@ func (x *ImageProgress) String() string {
 func (*ImageProgress) ProtoMessage() {}
 
 func (x *ImageProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_stream_proto_msgTypes[23]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1703,7 +1956,7 @@ func (x *ImageProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageProgress.ProtoReflect.Descriptor instead.
 func (*ImageProgress) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{23}
+	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ImageProgress) GetSource() string {
@@ -1752,7 +2005,7 @@ type RemoveImageRequest struct {
 
 func (x *RemoveImageRequest) Reset() {
 	*x = RemoveImageRequest{}
-	mi := &file_berm_link_v1_stream_proto_msgTypes[24]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1764,7 +2017,7 @@ func (x *RemoveImageRequest) String() string {
 func (*RemoveImageRequest) ProtoMessage() {}
 
 func (x *RemoveImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_stream_proto_msgTypes[24]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1777,7 +2030,7 @@ func (x *RemoveImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveImageRequest.ProtoReflect.Descriptor instead.
 func (*RemoveImageRequest) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{24}
+	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *RemoveImageRequest) GetRef() string {
@@ -1806,7 +2059,7 @@ type RemoveImageResponse struct {
 
 func (x *RemoveImageResponse) Reset() {
 	*x = RemoveImageResponse{}
-	mi := &file_berm_link_v1_stream_proto_msgTypes[25]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1818,7 +2071,7 @@ func (x *RemoveImageResponse) String() string {
 func (*RemoveImageResponse) ProtoMessage() {}
 
 func (x *RemoveImageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_stream_proto_msgTypes[25]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1831,7 +2084,7 @@ func (x *RemoveImageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveImageResponse.ProtoReflect.Descriptor instead.
 func (*RemoveImageResponse) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{25}
+	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *RemoveImageResponse) GetNames() []string {
@@ -1866,7 +2119,7 @@ type ImportImageRequest struct {
 
 func (x *ImportImageRequest) Reset() {
 	*x = ImportImageRequest{}
-	mi := &file_berm_link_v1_stream_proto_msgTypes[26]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1878,7 +2131,7 @@ func (x *ImportImageRequest) String() string {
 func (*ImportImageRequest) ProtoMessage() {}
 
 func (x *ImportImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_stream_proto_msgTypes[26]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1891,7 +2144,7 @@ func (x *ImportImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportImageRequest.ProtoReflect.Descriptor instead.
 func (*ImportImageRequest) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{26}
+	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ImportImageRequest) GetStart() *ImportImageStart {
@@ -1919,7 +2172,7 @@ type ImportImageStart struct {
 
 func (x *ImportImageStart) Reset() {
 	*x = ImportImageStart{}
-	mi := &file_berm_link_v1_stream_proto_msgTypes[27]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1931,7 +2184,7 @@ func (x *ImportImageStart) String() string {
 func (*ImportImageStart) ProtoMessage() {}
 
 func (x *ImportImageStart) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_stream_proto_msgTypes[27]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1944,7 +2197,7 @@ func (x *ImportImageStart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportImageStart.ProtoReflect.Descriptor instead.
 func (*ImportImageStart) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{27}
+	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ImportImageStart) GetName() string {
@@ -1971,7 +2224,7 @@ type ImportImageResponse struct {
 
 func (x *ImportImageResponse) Reset() {
 	*x = ImportImageResponse{}
-	mi := &file_berm_link_v1_stream_proto_msgTypes[28]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1983,7 +2236,7 @@ func (x *ImportImageResponse) String() string {
 func (*ImportImageResponse) ProtoMessage() {}
 
 func (x *ImportImageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_stream_proto_msgTypes[28]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1996,7 +2249,7 @@ func (x *ImportImageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportImageResponse.ProtoReflect.Descriptor instead.
 func (*ImportImageResponse) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{28}
+	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ImportImageResponse) GetImages() []*Image {
@@ -2018,7 +2271,7 @@ type FileInfo struct {
 
 func (x *FileInfo) Reset() {
 	*x = FileInfo{}
-	mi := &file_berm_link_v1_stream_proto_msgTypes[29]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2030,7 +2283,7 @@ func (x *FileInfo) String() string {
 func (*FileInfo) ProtoMessage() {}
 
 func (x *FileInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_stream_proto_msgTypes[29]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2043,7 +2296,7 @@ func (x *FileInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FileInfo.ProtoReflect.Descriptor instead.
 func (*FileInfo) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{29}
+	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *FileInfo) GetSize() int64 {
@@ -2080,7 +2333,7 @@ type ReadFileFromRequest struct {
 
 func (x *ReadFileFromRequest) Reset() {
 	*x = ReadFileFromRequest{}
-	mi := &file_berm_link_v1_stream_proto_msgTypes[30]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2092,7 +2345,7 @@ func (x *ReadFileFromRequest) String() string {
 func (*ReadFileFromRequest) ProtoMessage() {}
 
 func (x *ReadFileFromRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_stream_proto_msgTypes[30]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2105,7 +2358,7 @@ func (x *ReadFileFromRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadFileFromRequest.ProtoReflect.Descriptor instead.
 func (*ReadFileFromRequest) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{30}
+	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ReadFileFromRequest) GetSandboxId() string {
@@ -2147,7 +2400,7 @@ type ReadFileFromResponse struct {
 
 func (x *ReadFileFromResponse) Reset() {
 	*x = ReadFileFromResponse{}
-	mi := &file_berm_link_v1_stream_proto_msgTypes[31]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2159,7 +2412,7 @@ func (x *ReadFileFromResponse) String() string {
 func (*ReadFileFromResponse) ProtoMessage() {}
 
 func (x *ReadFileFromResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_stream_proto_msgTypes[31]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2172,7 +2425,7 @@ func (x *ReadFileFromResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadFileFromResponse.ProtoReflect.Descriptor instead.
 func (*ReadFileFromResponse) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{31}
+	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ReadFileFromResponse) GetInfo() *FileInfo {
@@ -2203,7 +2456,7 @@ type WriteFileFromRequest struct {
 
 func (x *WriteFileFromRequest) Reset() {
 	*x = WriteFileFromRequest{}
-	mi := &file_berm_link_v1_stream_proto_msgTypes[32]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2215,7 +2468,7 @@ func (x *WriteFileFromRequest) String() string {
 func (*WriteFileFromRequest) ProtoMessage() {}
 
 func (x *WriteFileFromRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_stream_proto_msgTypes[32]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2228,7 +2481,7 @@ func (x *WriteFileFromRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteFileFromRequest.ProtoReflect.Descriptor instead.
 func (*WriteFileFromRequest) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{32}
+	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *WriteFileFromRequest) GetStart() *WriteFileFromStart {
@@ -2269,7 +2522,7 @@ type WriteFileFromStart struct {
 
 func (x *WriteFileFromStart) Reset() {
 	*x = WriteFileFromStart{}
-	mi := &file_berm_link_v1_stream_proto_msgTypes[33]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2281,7 +2534,7 @@ func (x *WriteFileFromStart) String() string {
 func (*WriteFileFromStart) ProtoMessage() {}
 
 func (x *WriteFileFromStart) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_stream_proto_msgTypes[33]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2294,7 +2547,7 @@ func (x *WriteFileFromStart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteFileFromStart.ProtoReflect.Descriptor instead.
 func (*WriteFileFromStart) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{33}
+	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *WriteFileFromStart) GetSandboxId() string {
@@ -2362,7 +2615,7 @@ type WriteFileFromResponse struct {
 
 func (x *WriteFileFromResponse) Reset() {
 	*x = WriteFileFromResponse{}
-	mi := &file_berm_link_v1_stream_proto_msgTypes[34]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2374,7 +2627,7 @@ func (x *WriteFileFromResponse) String() string {
 func (*WriteFileFromResponse) ProtoMessage() {}
 
 func (x *WriteFileFromResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_stream_proto_msgTypes[34]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2387,7 +2640,7 @@ func (x *WriteFileFromResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteFileFromResponse.ProtoReflect.Descriptor instead.
 func (*WriteFileFromResponse) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{34}
+	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{37}
 }
 
 // FileStateRequest asks how far writing a file came.
@@ -2402,7 +2655,7 @@ type FileStateRequest struct {
 
 func (x *FileStateRequest) Reset() {
 	*x = FileStateRequest{}
-	mi := &file_berm_link_v1_stream_proto_msgTypes[35]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2414,7 +2667,7 @@ func (x *FileStateRequest) String() string {
 func (*FileStateRequest) ProtoMessage() {}
 
 func (x *FileStateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_stream_proto_msgTypes[35]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2427,7 +2680,7 @@ func (x *FileStateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FileStateRequest.ProtoReflect.Descriptor instead.
 func (*FileStateRequest) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{35}
+	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *FileStateRequest) GetSandboxId() string {
@@ -2464,7 +2717,7 @@ type FileStateResponse struct {
 
 func (x *FileStateResponse) Reset() {
 	*x = FileStateResponse{}
-	mi := &file_berm_link_v1_stream_proto_msgTypes[36]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2476,7 +2729,7 @@ func (x *FileStateResponse) String() string {
 func (*FileStateResponse) ProtoMessage() {}
 
 func (x *FileStateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_stream_proto_msgTypes[36]
+	mi := &file_berm_link_v1_stream_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2489,7 +2742,7 @@ func (x *FileStateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FileStateResponse.ProtoReflect.Descriptor instead.
 func (*FileStateResponse) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{36}
+	return file_berm_link_v1_stream_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *FileStateResponse) GetFile() *FileInfo {
@@ -2549,7 +2802,21 @@ const file_berm_link_v1_stream_proto_rawDesc = "" +
 	"\x04kind\"2\n" +
 	"\x04Exit\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\x05R\x04code\x12\x16\n" +
-	"\x06signal\x18\x02 \x01(\x05R\x06signal\"Z\n" +
+	"\x06signal\x18\x02 \x01(\x05R\x06signal\"p\n" +
+	"\vDialRequest\x12/\n" +
+	"\x05start\x18\x01 \x01(\v2\x17.berm.link.v1.DialStartH\x00R\x05start\x12\x14\n" +
+	"\x04data\x18\x02 \x01(\fH\x00R\x04data\x12\x12\n" +
+	"\x03end\x18\x03 \x01(\bH\x00R\x03endB\x06\n" +
+	"\x04kind\">\n" +
+	"\tDialStart\x12\x1d\n" +
+	"\n" +
+	"sandbox_id\x18\x01 \x01(\tR\tsandboxId\x12\x12\n" +
+	"\x04port\x18\x02 \x01(\rR\x04port\"^\n" +
+	"\fDialResponse\x12\x1c\n" +
+	"\baccepted\x18\x01 \x01(\bH\x00R\baccepted\x12\x14\n" +
+	"\x04data\x18\x02 \x01(\fH\x00R\x04data\x12\x12\n" +
+	"\x03end\x18\x03 \x01(\bH\x00R\x03endB\x06\n" +
+	"\x04kind\"Z\n" +
 	"\x0fReadFileRequest\x12\x1d\n" +
 	"\n" +
 	"sandbox_id\x18\x01 \x01(\tR\tsandboxId\x12\x12\n" +
@@ -2711,7 +2978,7 @@ func file_berm_link_v1_stream_proto_rawDescGZIP() []byte {
 }
 
 var file_berm_link_v1_stream_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_berm_link_v1_stream_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
+var file_berm_link_v1_stream_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
 var file_berm_link_v1_stream_proto_goTypes = []any{
 	(LogKind)(0),                  // 0: berm.link.v1.LogKind
 	(*ExecRequest)(nil),           // 1: berm.link.v1.ExecRequest
@@ -2719,73 +2986,77 @@ var file_berm_link_v1_stream_proto_goTypes = []any{
 	(*Size)(nil),                  // 3: berm.link.v1.Size
 	(*ExecResponse)(nil),          // 4: berm.link.v1.ExecResponse
 	(*Exit)(nil),                  // 5: berm.link.v1.Exit
-	(*ReadFileRequest)(nil),       // 6: berm.link.v1.ReadFileRequest
-	(*ReadFileResponse)(nil),      // 7: berm.link.v1.ReadFileResponse
-	(*WriteFileRequest)(nil),      // 8: berm.link.v1.WriteFileRequest
-	(*WriteFileStart)(nil),        // 9: berm.link.v1.WriteFileStart
-	(*WriteFileResponse)(nil),     // 10: berm.link.v1.WriteFileResponse
-	(*ReadArchiveRequest)(nil),    // 11: berm.link.v1.ReadArchiveRequest
-	(*BegunFile)(nil),             // 12: berm.link.v1.BegunFile
-	(*ReadArchiveResponse)(nil),   // 13: berm.link.v1.ReadArchiveResponse
-	(*WriteArchiveRequest)(nil),   // 14: berm.link.v1.WriteArchiveRequest
-	(*WriteArchiveStart)(nil),     // 15: berm.link.v1.WriteArchiveStart
-	(*WriteArchiveResponse)(nil),  // 16: berm.link.v1.WriteArchiveResponse
-	(*LogsRequest)(nil),           // 17: berm.link.v1.LogsRequest
-	(*LogsResponse)(nil),          // 18: berm.link.v1.LogsResponse
-	(*ListImagesRequest)(nil),     // 19: berm.link.v1.ListImagesRequest
-	(*ListImagesResponse)(nil),    // 20: berm.link.v1.ListImagesResponse
-	(*Image)(nil),                 // 21: berm.link.v1.Image
-	(*PullImageRequest)(nil),      // 22: berm.link.v1.PullImageRequest
-	(*PullImageResponse)(nil),     // 23: berm.link.v1.PullImageResponse
-	(*ImageProgress)(nil),         // 24: berm.link.v1.ImageProgress
-	(*RemoveImageRequest)(nil),    // 25: berm.link.v1.RemoveImageRequest
-	(*RemoveImageResponse)(nil),   // 26: berm.link.v1.RemoveImageResponse
-	(*ImportImageRequest)(nil),    // 27: berm.link.v1.ImportImageRequest
-	(*ImportImageStart)(nil),      // 28: berm.link.v1.ImportImageStart
-	(*ImportImageResponse)(nil),   // 29: berm.link.v1.ImportImageResponse
-	(*FileInfo)(nil),              // 30: berm.link.v1.FileInfo
-	(*ReadFileFromRequest)(nil),   // 31: berm.link.v1.ReadFileFromRequest
-	(*ReadFileFromResponse)(nil),  // 32: berm.link.v1.ReadFileFromResponse
-	(*WriteFileFromRequest)(nil),  // 33: berm.link.v1.WriteFileFromRequest
-	(*WriteFileFromStart)(nil),    // 34: berm.link.v1.WriteFileFromStart
-	(*WriteFileFromResponse)(nil), // 35: berm.link.v1.WriteFileFromResponse
-	(*FileStateRequest)(nil),      // 36: berm.link.v1.FileStateRequest
-	(*FileStateResponse)(nil),     // 37: berm.link.v1.FileStateResponse
-	nil,                           // 38: berm.link.v1.ExecStart.EnvEntry
-	(*Fault)(nil),                 // 39: berm.link.v1.Fault
-	(*timestamppb.Timestamp)(nil), // 40: google.protobuf.Timestamp
+	(*DialRequest)(nil),           // 6: berm.link.v1.DialRequest
+	(*DialStart)(nil),             // 7: berm.link.v1.DialStart
+	(*DialResponse)(nil),          // 8: berm.link.v1.DialResponse
+	(*ReadFileRequest)(nil),       // 9: berm.link.v1.ReadFileRequest
+	(*ReadFileResponse)(nil),      // 10: berm.link.v1.ReadFileResponse
+	(*WriteFileRequest)(nil),      // 11: berm.link.v1.WriteFileRequest
+	(*WriteFileStart)(nil),        // 12: berm.link.v1.WriteFileStart
+	(*WriteFileResponse)(nil),     // 13: berm.link.v1.WriteFileResponse
+	(*ReadArchiveRequest)(nil),    // 14: berm.link.v1.ReadArchiveRequest
+	(*BegunFile)(nil),             // 15: berm.link.v1.BegunFile
+	(*ReadArchiveResponse)(nil),   // 16: berm.link.v1.ReadArchiveResponse
+	(*WriteArchiveRequest)(nil),   // 17: berm.link.v1.WriteArchiveRequest
+	(*WriteArchiveStart)(nil),     // 18: berm.link.v1.WriteArchiveStart
+	(*WriteArchiveResponse)(nil),  // 19: berm.link.v1.WriteArchiveResponse
+	(*LogsRequest)(nil),           // 20: berm.link.v1.LogsRequest
+	(*LogsResponse)(nil),          // 21: berm.link.v1.LogsResponse
+	(*ListImagesRequest)(nil),     // 22: berm.link.v1.ListImagesRequest
+	(*ListImagesResponse)(nil),    // 23: berm.link.v1.ListImagesResponse
+	(*Image)(nil),                 // 24: berm.link.v1.Image
+	(*PullImageRequest)(nil),      // 25: berm.link.v1.PullImageRequest
+	(*PullImageResponse)(nil),     // 26: berm.link.v1.PullImageResponse
+	(*ImageProgress)(nil),         // 27: berm.link.v1.ImageProgress
+	(*RemoveImageRequest)(nil),    // 28: berm.link.v1.RemoveImageRequest
+	(*RemoveImageResponse)(nil),   // 29: berm.link.v1.RemoveImageResponse
+	(*ImportImageRequest)(nil),    // 30: berm.link.v1.ImportImageRequest
+	(*ImportImageStart)(nil),      // 31: berm.link.v1.ImportImageStart
+	(*ImportImageResponse)(nil),   // 32: berm.link.v1.ImportImageResponse
+	(*FileInfo)(nil),              // 33: berm.link.v1.FileInfo
+	(*ReadFileFromRequest)(nil),   // 34: berm.link.v1.ReadFileFromRequest
+	(*ReadFileFromResponse)(nil),  // 35: berm.link.v1.ReadFileFromResponse
+	(*WriteFileFromRequest)(nil),  // 36: berm.link.v1.WriteFileFromRequest
+	(*WriteFileFromStart)(nil),    // 37: berm.link.v1.WriteFileFromStart
+	(*WriteFileFromResponse)(nil), // 38: berm.link.v1.WriteFileFromResponse
+	(*FileStateRequest)(nil),      // 39: berm.link.v1.FileStateRequest
+	(*FileStateResponse)(nil),     // 40: berm.link.v1.FileStateResponse
+	nil,                           // 41: berm.link.v1.ExecStart.EnvEntry
+	(*Fault)(nil),                 // 42: berm.link.v1.Fault
+	(*timestamppb.Timestamp)(nil), // 43: google.protobuf.Timestamp
 }
 var file_berm_link_v1_stream_proto_depIdxs = []int32{
 	2,  // 0: berm.link.v1.ExecRequest.start:type_name -> berm.link.v1.ExecStart
 	3,  // 1: berm.link.v1.ExecRequest.resize:type_name -> berm.link.v1.Size
-	38, // 2: berm.link.v1.ExecStart.env:type_name -> berm.link.v1.ExecStart.EnvEntry
+	41, // 2: berm.link.v1.ExecStart.env:type_name -> berm.link.v1.ExecStart.EnvEntry
 	3,  // 3: berm.link.v1.ExecStart.size:type_name -> berm.link.v1.Size
 	5,  // 4: berm.link.v1.ExecResponse.exit:type_name -> berm.link.v1.Exit
-	39, // 5: berm.link.v1.ExecResponse.stdin_closed:type_name -> berm.link.v1.Fault
-	40, // 6: berm.link.v1.ExecResponse.at:type_name -> google.protobuf.Timestamp
-	9,  // 7: berm.link.v1.WriteFileRequest.start:type_name -> berm.link.v1.WriteFileStart
-	12, // 8: berm.link.v1.ReadArchiveRequest.begun:type_name -> berm.link.v1.BegunFile
-	15, // 9: berm.link.v1.WriteArchiveRequest.start:type_name -> berm.link.v1.WriteArchiveStart
-	40, // 10: berm.link.v1.LogsRequest.since:type_name -> google.protobuf.Timestamp
-	0,  // 11: berm.link.v1.LogsResponse.kind:type_name -> berm.link.v1.LogKind
-	40, // 12: berm.link.v1.LogsResponse.at:type_name -> google.protobuf.Timestamp
-	21, // 13: berm.link.v1.ListImagesResponse.images:type_name -> berm.link.v1.Image
-	40, // 14: berm.link.v1.Image.pulled_at:type_name -> google.protobuf.Timestamp
-	40, // 15: berm.link.v1.Image.used_at:type_name -> google.protobuf.Timestamp
-	24, // 16: berm.link.v1.PullImageResponse.progress:type_name -> berm.link.v1.ImageProgress
-	21, // 17: berm.link.v1.PullImageResponse.image:type_name -> berm.link.v1.Image
-	28, // 18: berm.link.v1.ImportImageRequest.start:type_name -> berm.link.v1.ImportImageStart
-	21, // 19: berm.link.v1.ImportImageResponse.images:type_name -> berm.link.v1.Image
-	40, // 20: berm.link.v1.FileInfo.modified_at:type_name -> google.protobuf.Timestamp
-	30, // 21: berm.link.v1.ReadFileFromResponse.info:type_name -> berm.link.v1.FileInfo
-	34, // 22: berm.link.v1.WriteFileFromRequest.start:type_name -> berm.link.v1.WriteFileFromStart
-	40, // 23: berm.link.v1.WriteFileFromStart.modified_at:type_name -> google.protobuf.Timestamp
-	30, // 24: berm.link.v1.FileStateResponse.file:type_name -> berm.link.v1.FileInfo
-	25, // [25:25] is the sub-list for method output_type
-	25, // [25:25] is the sub-list for method input_type
-	25, // [25:25] is the sub-list for extension type_name
-	25, // [25:25] is the sub-list for extension extendee
-	0,  // [0:25] is the sub-list for field type_name
+	42, // 5: berm.link.v1.ExecResponse.stdin_closed:type_name -> berm.link.v1.Fault
+	43, // 6: berm.link.v1.ExecResponse.at:type_name -> google.protobuf.Timestamp
+	7,  // 7: berm.link.v1.DialRequest.start:type_name -> berm.link.v1.DialStart
+	12, // 8: berm.link.v1.WriteFileRequest.start:type_name -> berm.link.v1.WriteFileStart
+	15, // 9: berm.link.v1.ReadArchiveRequest.begun:type_name -> berm.link.v1.BegunFile
+	18, // 10: berm.link.v1.WriteArchiveRequest.start:type_name -> berm.link.v1.WriteArchiveStart
+	43, // 11: berm.link.v1.LogsRequest.since:type_name -> google.protobuf.Timestamp
+	0,  // 12: berm.link.v1.LogsResponse.kind:type_name -> berm.link.v1.LogKind
+	43, // 13: berm.link.v1.LogsResponse.at:type_name -> google.protobuf.Timestamp
+	24, // 14: berm.link.v1.ListImagesResponse.images:type_name -> berm.link.v1.Image
+	43, // 15: berm.link.v1.Image.pulled_at:type_name -> google.protobuf.Timestamp
+	43, // 16: berm.link.v1.Image.used_at:type_name -> google.protobuf.Timestamp
+	27, // 17: berm.link.v1.PullImageResponse.progress:type_name -> berm.link.v1.ImageProgress
+	24, // 18: berm.link.v1.PullImageResponse.image:type_name -> berm.link.v1.Image
+	31, // 19: berm.link.v1.ImportImageRequest.start:type_name -> berm.link.v1.ImportImageStart
+	24, // 20: berm.link.v1.ImportImageResponse.images:type_name -> berm.link.v1.Image
+	43, // 21: berm.link.v1.FileInfo.modified_at:type_name -> google.protobuf.Timestamp
+	33, // 22: berm.link.v1.ReadFileFromResponse.info:type_name -> berm.link.v1.FileInfo
+	37, // 23: berm.link.v1.WriteFileFromRequest.start:type_name -> berm.link.v1.WriteFileFromStart
+	43, // 24: berm.link.v1.WriteFileFromStart.modified_at:type_name -> google.protobuf.Timestamp
+	33, // 25: berm.link.v1.FileStateResponse.file:type_name -> berm.link.v1.FileInfo
+	26, // [26:26] is the sub-list for method output_type
+	26, // [26:26] is the sub-list for method input_type
+	26, // [26:26] is the sub-list for extension type_name
+	26, // [26:26] is the sub-list for extension extendee
+	0,  // [0:26] is the sub-list for field type_name
 }
 
 func init() { file_berm_link_v1_stream_proto_init() }
@@ -2807,8 +3078,18 @@ func file_berm_link_v1_stream_proto_init() {
 		(*ExecResponse_Exit)(nil),
 		(*ExecResponse_StdinClosed)(nil),
 	}
-	file_berm_link_v1_stream_proto_msgTypes[16].OneofWrappers = []any{}
-	file_berm_link_v1_stream_proto_msgTypes[22].OneofWrappers = []any{
+	file_berm_link_v1_stream_proto_msgTypes[5].OneofWrappers = []any{
+		(*DialRequest_Start)(nil),
+		(*DialRequest_Data)(nil),
+		(*DialRequest_End)(nil),
+	}
+	file_berm_link_v1_stream_proto_msgTypes[7].OneofWrappers = []any{
+		(*DialResponse_Accepted)(nil),
+		(*DialResponse_Data)(nil),
+		(*DialResponse_End)(nil),
+	}
+	file_berm_link_v1_stream_proto_msgTypes[19].OneofWrappers = []any{}
+	file_berm_link_v1_stream_proto_msgTypes[25].OneofWrappers = []any{
 		(*PullImageResponse_Progress)(nil),
 		(*PullImageResponse_Image)(nil),
 	}
@@ -2818,7 +3099,7 @@ func file_berm_link_v1_stream_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_berm_link_v1_stream_proto_rawDesc), len(file_berm_link_v1_stream_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   38,
+			NumMessages:   41,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -36,6 +36,7 @@ const (
 	LinkService_Drift_FullMethodName         = "/berm.link.v1.LinkService/Drift"
 	LinkService_Usage_FullMethodName         = "/berm.link.v1.LinkService/Usage"
 	LinkService_Exec_FullMethodName          = "/berm.link.v1.LinkService/Exec"
+	LinkService_Dial_FullMethodName          = "/berm.link.v1.LinkService/Dial"
 	LinkService_ReadFile_FullMethodName      = "/berm.link.v1.LinkService/ReadFile"
 	LinkService_WriteFile_FullMethodName     = "/berm.link.v1.LinkService/WriteFile"
 	LinkService_ReadArchive_FullMethodName   = "/berm.link.v1.LinkService/ReadArchive"
@@ -72,6 +73,7 @@ type LinkServiceClient interface {
 	Drift(ctx context.Context, in *v1.DriftRequest, opts ...grpc.CallOption) (*v1.DriftResponse, error)
 	Usage(ctx context.Context, in *v1.UsageRequest, opts ...grpc.CallOption) (*v1.UsageResponse, error)
 	Exec(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[v1.ExecRequest, v1.ExecResponse], error)
+	Dial(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[v1.DialRequest, v1.DialResponse], error)
 	ReadFile(ctx context.Context, in *v1.ReadFileRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[v1.ReadFileResponse], error)
 	WriteFile(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[v1.WriteFileRequest, v1.WriteFileResponse], error)
 	ReadArchive(ctx context.Context, in *v1.ReadArchiveRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[v1.ReadArchiveResponse], error)
@@ -249,9 +251,22 @@ func (c *linkServiceClient) Exec(ctx context.Context, opts ...grpc.CallOption) (
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type LinkService_ExecClient = grpc.BidiStreamingClient[v1.ExecRequest, v1.ExecResponse]
 
+func (c *linkServiceClient) Dial(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[v1.DialRequest, v1.DialResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &LinkService_ServiceDesc.Streams[3], LinkService_Dial_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[v1.DialRequest, v1.DialResponse]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type LinkService_DialClient = grpc.BidiStreamingClient[v1.DialRequest, v1.DialResponse]
+
 func (c *linkServiceClient) ReadFile(ctx context.Context, in *v1.ReadFileRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[v1.ReadFileResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &LinkService_ServiceDesc.Streams[3], LinkService_ReadFile_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &LinkService_ServiceDesc.Streams[4], LinkService_ReadFile_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -270,7 +285,7 @@ type LinkService_ReadFileClient = grpc.ServerStreamingClient[v1.ReadFileResponse
 
 func (c *linkServiceClient) WriteFile(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[v1.WriteFileRequest, v1.WriteFileResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &LinkService_ServiceDesc.Streams[4], LinkService_WriteFile_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &LinkService_ServiceDesc.Streams[5], LinkService_WriteFile_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -283,7 +298,7 @@ type LinkService_WriteFileClient = grpc.ClientStreamingClient[v1.WriteFileReques
 
 func (c *linkServiceClient) ReadArchive(ctx context.Context, in *v1.ReadArchiveRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[v1.ReadArchiveResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &LinkService_ServiceDesc.Streams[5], LinkService_ReadArchive_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &LinkService_ServiceDesc.Streams[6], LinkService_ReadArchive_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -302,7 +317,7 @@ type LinkService_ReadArchiveClient = grpc.ServerStreamingClient[v1.ReadArchiveRe
 
 func (c *linkServiceClient) WriteArchive(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[v1.WriteArchiveRequest, v1.WriteArchiveResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &LinkService_ServiceDesc.Streams[6], LinkService_WriteArchive_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &LinkService_ServiceDesc.Streams[7], LinkService_WriteArchive_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -315,7 +330,7 @@ type LinkService_WriteArchiveClient = grpc.ClientStreamingClient[v1.WriteArchive
 
 func (c *linkServiceClient) ReadFileFrom(ctx context.Context, in *v1.ReadFileFromRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[v1.ReadFileFromResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &LinkService_ServiceDesc.Streams[7], LinkService_ReadFileFrom_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &LinkService_ServiceDesc.Streams[8], LinkService_ReadFileFrom_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -334,7 +349,7 @@ type LinkService_ReadFileFromClient = grpc.ServerStreamingClient[v1.ReadFileFrom
 
 func (c *linkServiceClient) WriteFileFrom(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[v1.WriteFileFromRequest, v1.WriteFileFromResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &LinkService_ServiceDesc.Streams[8], LinkService_WriteFileFrom_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &LinkService_ServiceDesc.Streams[9], LinkService_WriteFileFrom_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -357,7 +372,7 @@ func (c *linkServiceClient) FileState(ctx context.Context, in *v1.FileStateReque
 
 func (c *linkServiceClient) Logs(ctx context.Context, in *v1.LogsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[v1.LogsResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &LinkService_ServiceDesc.Streams[9], LinkService_Logs_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &LinkService_ServiceDesc.Streams[10], LinkService_Logs_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -386,7 +401,7 @@ func (c *linkServiceClient) ListImages(ctx context.Context, in *v1.ListImagesReq
 
 func (c *linkServiceClient) PullImage(ctx context.Context, in *v1.PullImageRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[v1.PullImageResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &LinkService_ServiceDesc.Streams[10], LinkService_PullImage_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &LinkService_ServiceDesc.Streams[11], LinkService_PullImage_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -415,7 +430,7 @@ func (c *linkServiceClient) RemoveImage(ctx context.Context, in *v1.RemoveImageR
 
 func (c *linkServiceClient) ImportImage(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[v1.ImportImageRequest, v1.ImportImageResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &LinkService_ServiceDesc.Streams[11], LinkService_ImportImage_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &LinkService_ServiceDesc.Streams[12], LinkService_ImportImage_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -448,6 +463,7 @@ type LinkServiceServer interface {
 	Drift(context.Context, *v1.DriftRequest) (*v1.DriftResponse, error)
 	Usage(context.Context, *v1.UsageRequest) (*v1.UsageResponse, error)
 	Exec(grpc.BidiStreamingServer[v1.ExecRequest, v1.ExecResponse]) error
+	Dial(grpc.BidiStreamingServer[v1.DialRequest, v1.DialResponse]) error
 	ReadFile(*v1.ReadFileRequest, grpc.ServerStreamingServer[v1.ReadFileResponse]) error
 	WriteFile(grpc.ClientStreamingServer[v1.WriteFileRequest, v1.WriteFileResponse]) error
 	ReadArchive(*v1.ReadArchiveRequest, grpc.ServerStreamingServer[v1.ReadArchiveResponse]) error
@@ -511,6 +527,9 @@ func (UnimplementedLinkServiceServer) Usage(context.Context, *v1.UsageRequest) (
 }
 func (UnimplementedLinkServiceServer) Exec(grpc.BidiStreamingServer[v1.ExecRequest, v1.ExecResponse]) error {
 	return status.Error(codes.Unimplemented, "method Exec not implemented")
+}
+func (UnimplementedLinkServiceServer) Dial(grpc.BidiStreamingServer[v1.DialRequest, v1.DialResponse]) error {
+	return status.Error(codes.Unimplemented, "method Dial not implemented")
 }
 func (UnimplementedLinkServiceServer) ReadFile(*v1.ReadFileRequest, grpc.ServerStreamingServer[v1.ReadFileResponse]) error {
 	return status.Error(codes.Unimplemented, "method ReadFile not implemented")
@@ -792,6 +811,13 @@ func _LinkService_Exec_Handler(srv interface{}, stream grpc.ServerStream) error 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type LinkService_ExecServer = grpc.BidiStreamingServer[v1.ExecRequest, v1.ExecResponse]
 
+func _LinkService_Dial_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(LinkServiceServer).Dial(&grpc.GenericServerStream[v1.DialRequest, v1.DialResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type LinkService_DialServer = grpc.BidiStreamingServer[v1.DialRequest, v1.DialResponse]
+
 func _LinkService_ReadFile_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(v1.ReadFileRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -1008,6 +1034,12 @@ var LinkService_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "Exec",
 			Handler:       _LinkService_Exec_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
+		},
+		{
+			StreamName:    "Dial",
+			Handler:       _LinkService_Dial_Handler,
 			ServerStreams: true,
 			ClientStreams: true,
 		},
