@@ -45,7 +45,11 @@ func policyFor(in PodInput, n Namespace, service *corev1.Service) (*networkingv1
 		},
 	}
 	if open := openedBy(service); len(open) > 0 {
-		out.Spec.Ingress = append(out.Spec.Ingress, networkingv1.NetworkPolicyIngressRule{Ports: open})
+		rule := networkingv1.NetworkPolicyIngressRule{Ports: open}
+		if _, mode := ingressMode(in); either(mode.GetScope(), scopeAny) != scopeAny {
+			rule.From = []networkingv1.NetworkPolicyPeer{peersWith(callers(in, mode.GetScope()), n)}
+		}
+		out.Spec.Ingress = append(out.Spec.Ingress, rule)
 	}
 	if p.Type == egress.None {
 		return out, nil
@@ -63,7 +67,7 @@ func policyFor(in PodInput, n Namespace, service *corev1.Service) (*networkingv1
 	return out, nil
 }
 
-// openedBy are the ports of a Service, which everybody may connect to.
+// openedBy are the ports of a Service.
 func openedBy(service *corev1.Service) []networkingv1.NetworkPolicyPort {
 	if service == nil {
 		return nil
@@ -109,7 +113,12 @@ func scopeLabel(in PodInput, t egress.Type) string {
 
 // scopePeers are the pods of a scope. In namespaces that Berm made nobody else has pods; in one that was there, only it counts.
 func scopePeers(scope string, n Namespace) networkingv1.NetworkPolicyPeer {
-	peer := networkingv1.NetworkPolicyPeer{PodSelector: &metav1.LabelSelector{MatchLabels: map[string]string{LabelManagedBy: managedBy, LabelScope: scope}}}
+	return peersWith(map[string]string{LabelManagedBy: managedBy, LabelScope: scope}, n)
+}
+
+// peersWith are the pods with labels.
+func peersWith(labels map[string]string, n Namespace) networkingv1.NetworkPolicyPeer {
+	peer := networkingv1.NetworkPolicyPeer{PodSelector: &metav1.LabelSelector{MatchLabels: labels}}
 	if n.Create {
 		peer.NamespaceSelector = &metav1.LabelSelector{MatchLabels: map[string]string{LabelManagedBy: managedBy}}
 	}

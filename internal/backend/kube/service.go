@@ -46,7 +46,11 @@ func serviceFor(in PodInput, n Namespace) (*corev1.Service, error) {
 		}
 	}
 	refuse(mode == nil, "mode %q is not declared", name)
-	refuse(either(mode.GetScope(), scopeAny) != scopeAny, "mode %q is for the scope %q, which nothing holds connections to here yet; choose %s", name, mode.GetScope(), scopeAny)
+	if scoped := either(mode.GetScope(), scopeAny) != scopeAny; scoped {
+		refuse(!in.Options.Network.Policies(), "mode %q is for the scope %q, which only network policies can hold connections to (--kube-network); choose %s", name, mode.GetScope(), scopeAny)
+		refuse(typ != corev1.ServiceTypeClusterIP || mode.GetIngress() != nil, "mode %q is for the scope %q, and what comes through a node or a controller is of nobody; choose ClusterIP without ingress", name, mode.GetScope())
+		refuse(len(callers(in, mode.GetScope())) == 0, "mode %q is for the scope %q, which this sandbox is in none of", name, mode.GetScope())
+	}
 	refuse(mode.GetExpectsExternalAddress() && typ != corev1.ServiceTypeLoadBalancer && mode.GetIngress() == nil,
 		"mode %q expects an address outside of the cluster, which a Service of type %s does not get; choose LoadBalancer, or give it an ingress", name, typ)
 	ports, err := servicePorts(in.Launch)
@@ -65,6 +69,27 @@ func serviceFor(in PodInput, n Namespace) (*corev1.Service, error) {
 		ObjectMeta: metav1.ObjectMeta{Name: podName(in.SandboxID), Namespace: n.Name, Labels: labels, Annotations: annotations},
 		Spec:       corev1.ServiceSpec{Type: typ, Selector: ownSelector(labels), Ports: ports},
 	}, nil
+}
+
+// callers are the labels of those who may connect in a scope, which only Berm sets; nil where the scope is nobody's. Whether they may leave
+// their own pod is their egress mode's to say.
+func callers(in PodInput, scope string) map[string]string {
+	labels, _ := ownMetadata(in)
+	keys := []string{LabelManagedBy, LabelOrg}
+	switch scope {
+	case "org":
+	case "user":
+		keys = append(keys, LabelUser)
+	case "profile":
+		keys = append(keys, LabelProfile)
+	default:
+		return nil
+	}
+	out := keep(labels, keys...)
+	if len(out) < len(keys) {
+		return nil
+	}
+	return out
 }
 
 // ownSelector selects the pod of a sandbox by labels that only Berm sets.
