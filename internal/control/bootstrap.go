@@ -90,7 +90,7 @@ func (s *Service) Bootstrap(ctx context.Context, in Bootstrap) (*Bootstrapped, e
 	if err != nil {
 		return nil, err
 	}
-	s.place = in.Place
+	s.here.Store(in.Place)
 	s.configs.invalidate(out.Org.ID)
 	s.tokens.clear()
 	return out, nil

@@ -16,7 +16,13 @@ import (
 const contactsPerBound = 10
 
 // shares reports whether other servers may use the same database. One that has it to itself writes nothing of its contacts.
-func (s *Service) shares() bool { return s.place != "" }
+func (s *Service) shares() bool { return s.place() != "" }
+
+// place returns the place of this server, empty for one that has its database to itself.
+func (s *Service) place() string {
+	place, _ := s.here.Load().(string)
+	return place
+}
 
 // tellContacts writes which runners this server is in contact with, until ctx ends.
 func (s *Service) tellContacts(ctx context.Context) {

@@ -24,7 +24,7 @@ func (s *Service) Recover(ctx context.Context) error {
 		}
 		for _, org := range orgs {
 			err := eachRunner(ctx, r, org.ID, func(run *core.Runner) error {
-				if elsewhere(run, s.place) {
+				if elsewhere(run, s.place()) {
 					return nil // its own server answers for what it has
 				}
 				unfinished, err := r.Unfinished(ctx, run.ID)

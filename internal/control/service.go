@@ -16,6 +16,7 @@ import (
 	"io"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -68,8 +69,8 @@ type Service struct {
 	checkCarried func(*specpb.ProfileSpec) []guard.Violation
 	// born is when this process began to be responsible: a runner that was never seen is out of contact since then.
 	born time.Time
-	// place is that of Bootstrap. It is set before anything runs that reads it.
-	place string
+	// here is the place of Bootstrap, a string. A server that is up may be given more runners by a further one, while it reads it.
+	here atomic.Value
 
 	tasks    *tasks
 	tokens   *tokenCache
