@@ -42,6 +42,7 @@ scenarios: deps-test build ## the mission's statements, the tutorial, bad input,
 	test/scenarios/tutorial.sh
 	test/scenarios/bad_input.sh
 	test/scenarios/streams.sh
+	test/scenarios/ports.sh
 	test/scenarios/runner.sh
 	test/scenarios/copy.sh
 	test/scenarios/terminal.sh

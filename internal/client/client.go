@@ -163,6 +163,9 @@ func (c *Client) Explain() bermv1rpc.ExplainServiceClient {
 // Files moves files and directories.
 func (c *Client) Files() bermv1rpc.FileServiceClient { return bermv1rpc.NewFileServiceClient(c.conn) }
 
+// Ports connects to ports of sandboxes.
+func (c *Client) Ports() bermv1rpc.PortServiceClient { return bermv1rpc.NewPortServiceClient(c.conn) }
+
 // Logs reads what main processes printed.
 func (c *Client) Logs() bermv1rpc.LogServiceClient { return bermv1rpc.NewLogServiceClient(c.conn) }
 

@@ -85,6 +85,7 @@ func (b *Backend) start(s *sandbox) {
 	s.main = newProcess(b.cfg.Now)
 	e := backend.Exec{Argv: argv, Env: s.work.Launch.GetEnvironmentVariables(), Dir: "/"}
 	s.main.log = s.output
+	s.main.listen = func(port uint16, address string) { b.Listen(s.work.SandboxID, port, address) }
 	s.main.run(program, e, s.files, func(code int32) {
 		b.locked(func() { b.exited(s, code) })
 	})

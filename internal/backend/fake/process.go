@@ -20,7 +20,7 @@ type process struct {
 	// log takes the output of a main program, nil of a command.
 	log *mainLog
 	tty bool
-	// listen makes the sandbox listen at a port; nil for a main program.
+	// listen makes the sandbox listen at a port.
 	listen func(port uint16, address string)
 
 	stdin    *io.PipeReader

@@ -35,39 +35,24 @@ func (s *server) Dial(stream linkv1rpc.LinkService_DialServer) error {
 	if err := stream.Send(&linkv1.DialResponse{Kind: &linkv1.DialResponse_Accepted{Accepted: true}}); err != nil {
 		return err
 	}
-	up := make(chan error, 1)
-	go func() { up <- sendTo(c, stream) }()
-	err = pump(c, func(data []byte) error {
-		return stream.Send(&linkv1.DialResponse{Kind: &linkv1.DialResponse_Data{Data: data}})
+	return backend.Join(c, backend.Messages{
+		Recv: func() ([]byte, bool, error) { return fromDial(stream.Recv()) },
+		Send: func(data []byte) error {
+			return stream.Send(&linkv1.DialResponse{Kind: &linkv1.DialResponse_Data{Data: data}})
+		},
+		End: func() error { return stream.Send(&linkv1.DialResponse{Kind: &linkv1.DialResponse_End{End: true}}) },
 	})
-	if err == nil {
-		err = stream.Send(&linkv1.DialResponse{Kind: &linkv1.DialResponse_End{End: true}})
-	}
-	if err != nil {
-		return err
-	}
-	return <-up
 }
 
-// sendTo gives the connection what comes, until that ends. A stream that ends without saying so was cut.
-func sendTo(c backend.Conn, stream linkv1rpc.LinkService_DialServer) error {
-	for {
-		in, err := stream.Recv()
-		if errors.Is(err, io.EOF) {
-			return fault.New(fault.Canceled, "CANCELED", "the caller went away")
-		}
-		if err != nil {
-			return err
-		}
-		switch k := in.GetKind().(type) {
-		case *linkv1.DialRequest_Data:
-			if _, err := c.Write(k.Data); err != nil {
-				return err
-			}
-		case *linkv1.DialRequest_End:
-			return c.CloseWrite()
-		case *linkv1.DialRequest_Start:
-			return errNoStart()
-		}
+// fromDial reads what comes for a connection. A stream that ends without saying that its half does was cut.
+func fromDial(in *linkv1.DialRequest, err error) (data []byte, end bool, _ error) {
+	switch {
+	case errors.Is(err, io.EOF):
+		return nil, false, fault.New(fault.Canceled, "CANCELED", "the caller went away")
+	case err != nil:
+		return nil, false, err
+	case in.GetStart() != nil:
+		return nil, false, errNoStart()
 	}
+	return in.GetData(), in.GetEnd(), nil
 }

@@ -53,6 +53,7 @@ func (f *Front) Register(register func(*grpc.ServiceDesc, any)) {
 	register(&bermv1rpc.FileService_ServiceDesc, &fileService{Front: f})
 	register(&bermv1rpc.LintService_ServiceDesc, &lintService{Front: f})
 	register(&bermv1rpc.LogService_ServiceDesc, &logService{Front: f})
+	register(&bermv1rpc.PortService_ServiceDesc, &portService{Front: f})
 	register(&bermv1rpc.OrgService_ServiceDesc, &orgService{Front: f})
 	register(&bermv1rpc.TokenService_ServiceDesc, &tokenService{Front: f})
 	register(&bermv1rpc.PreviewService_ServiceDesc, &previewService{Front: f})
