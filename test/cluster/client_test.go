@@ -84,11 +84,13 @@ func (o object) path(t *testing.T) string {
 	switch o.kind() {
 	case "Namespace":
 		return "/api/v1/namespaces/" + o.meta("name")
-	case "Pod", "Secret", "ServiceAccount":
-		plural := map[string]string{"Pod": "pods", "Secret": "secrets", "ServiceAccount": "serviceaccounts"}[o.kind()]
+	case "Pod", "Secret", "Service", "ServiceAccount":
+		plural := map[string]string{"Pod": "pods", "Secret": "secrets", "Service": "services", "ServiceAccount": "serviceaccounts"}[o.kind()]
 		return "/api/v1/namespaces/" + o.meta("namespace") + "/" + plural + "/" + o.meta("name")
 	case "NetworkPolicy":
 		return "/apis/networking.k8s.io/v1/namespaces/" + o.meta("namespace") + "/networkpolicies/" + o.meta("name")
+	case "Ingress":
+		return "/apis/networking.k8s.io/v1/namespaces/" + o.meta("namespace") + "/ingresses/" + o.meta("name")
 	case "RuntimeClass":
 		return "/apis/node.k8s.io/v1/runtimeclasses/" + o.meta("name")
 	case "PriorityClass":
