@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"strconv"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -144,9 +145,25 @@ func (t *tunnel) abandon(p *wire.Pipe, down <-chan struct{}) {
 }
 
 // endSaved ends a connection because the sandbox is being saved.
-func (t *tunnel) endSaved() {
+func (t *tunnel) endSaved() { t.cut("the sandbox was saved while the connection was open: it was ended") }
+
+// cut ends a connection and says why.
+func (t *tunnel) cut(why string) {
 	_ = t.stream.SetWriteDeadline(time.Now().Add(wordTimeout))
-	t.stream.fail(wire.Errorf(wire.CodeNotRunning, "the sandbox was saved while the connection was open: it was ended"))
+	t.stream.fail(wire.Errorf(wire.CodeNotRunning, "%s", why))
 	_ = t.conn.Close()
 	t.stream.hangUp()
+}
+
+// cutConnections cuts all connections because the sandbox ends.
+func (d *daemon) cutConnections() {
+	var all sync.WaitGroup // Side by side: each caller may be one who does not read.
+	d.handlersMu.Lock()
+	for x := range d.commands {
+		if t, ok := x.(*tunnel); ok {
+			all.Go(func() { t.cut("the sandbox ended while the connection was open") })
+		}
+	}
+	d.handlersMu.Unlock()
+	all.Wait()
 }

@@ -197,8 +197,10 @@ func (d *daemon) end() int {
 	return code
 }
 
-// endRest ends all other processes of the sandbox.
+// endRest ends all other processes of the sandbox. Connections to their ports are cut first: the kernel ends those of a process that is
+// killed in order, as if it had.
 func (d *daemon) endRest() {
+	d.cutConnections()
 	for _, s := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL} {
 		if isClosed(d.reaper.Idle()) {
 			return
