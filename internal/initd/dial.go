@@ -145,7 +145,9 @@ func (t *tunnel) abandon(p *wire.Pipe, down <-chan struct{}) {
 }
 
 // endSaved ends a connection because the sandbox is being saved.
-func (t *tunnel) endSaved() { t.cut("the sandbox was saved while the connection was open: it was ended") }
+func (t *tunnel) endSaved() {
+	t.cut("the sandbox was saved while the connection was open: it was ended")
+}
 
 // cut ends a connection and says why.
 func (t *tunnel) cut(why string) {
