@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -75,7 +76,7 @@ func (s *session) portForward(ctx context.Context, c *client.Client, id, address
 	for _, p := range pairs {
 		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", net.JoinHostPort(address, strconv.Itoa(int(p.local))))
 		if err != nil {
-			return fault.Invalidf("USAGE", "cannot listen: %v", err).WithHint("take another port here: %d:%d, or 0:%d for a free one", 10000+int(p.remote)%50000, p.remote, p.remote)
+			return cannotListen(err, p.remote)
 		}
 		defer func() { _ = l.Close() }() // nothing is lost
 		fmt.Fprintf(s.Out, "%s -> port %d of %s\n", l.Addr(), p.remote, id)
@@ -88,6 +89,15 @@ func (s *session) portForward(ctx context.Context, c *client.Client, id, address
 		return cause
 	}
 	return ctx.Err()
+}
+
+// cannotListen says what to do where another port is the remedy.
+func cannotListen(err error, remote uint16) error {
+	e := fault.Invalidf("USAGE", "cannot listen: %v", err)
+	if errors.Is(err, syscall.EADDRINUSE) || errors.Is(err, syscall.EACCES) {
+		return e.WithHint("take another port here: 0:%d takes a free one", remote)
+	}
+	return e.WithHint("--address must be one of this machine's addresses")
 }
 
 // forwarder passes connections on.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/bermhq/berm/internal/core"
 	"github.com/bermhq/berm/internal/core/fault"
@@ -276,6 +277,9 @@ func (r *rebaser) binding(runner *core.Runner, zone *core.Zone, from *core.Profi
 	}
 	for _, f := range impact.CompareBindings(before, after) {
 		if f.Matters() {
+			if strings.HasPrefix(f.Path, "guardrails.") {
+				differ.Hint = "an override cannot take back a guardrail: keep the profile that demands less"
+			}
 			differ.WithField(bindingLabel(runner, name)+": "+f.Path, "would be %s in place of %s: %s", f.New, f.Old, f.Meaning)
 		}
 	}

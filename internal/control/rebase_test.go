@@ -60,7 +60,7 @@ func TestConsolidateRefused(t *testing.T) {
 	loose := w.newProfile("loose", `{}`)
 	w.must(w.bind("r1", core.Binding{ProfileID: w.profile.ID, Default: true}, core.Binding{ProfileID: tight.ID}, core.Binding{ProfileID: loose.ID}))
 	_, err := w.svc.ConsolidateProfiles(w.ctx(), w.admin, control.Consolidation{Keep: "tight", Others: []string{"loose"}}, control.EditState{})
-	wantFault(t, err, fault.Precondition, fault.ReasonProfilesDiffer, "binding loose of runner r1: guardrails.resources.max_cpu", `would be "1" in place of none`)
+	wantFault(t, err, fault.Precondition, fault.ReasonProfilesDiffer, "binding loose of runner r1: guardrails.resources.max_cpu", `would be "1" in place of none`, "keep the profile that demands less")
 	if v, err := w.svc.GetRunner(w.ctx(), w.admin, "r1"); err != nil || v.Runner.Bindings[2].ProfileID != loose.ID {
 		t.Errorf("%+v, %v", v, err)
 	}
