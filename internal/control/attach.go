@@ -255,6 +255,8 @@ func (s *Service) missing(ctx context.Context, k *contact, id string) {
 		case e.apply == applying, e.apply == applyUnknown && !e.stopping:
 			// This process asks for it just now; or asked and was not answered, and the runner has not got it: lineUp asks again.
 			gone = false
+		case e.apply == recovered && !k.embedded && s.handedOverElsewhere(e.row):
+			gone = false // and if that server goes first, orphans decides.
 		case e.apply == recovered && e.row.Status == core.StatusPending:
 			o.Reason = core.EndStartFailed
 			o.Message = "the server ended before runner " + k.runnerID + " had taken it over"

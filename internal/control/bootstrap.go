@@ -136,9 +136,11 @@ func ofPlace(name, place string) string {
 
 // elsewhere reports whether a runner is part of a server at another place than the one given.
 func elsewhere(r *core.Runner, place string) bool {
-	mine := localCluster + r.RunnerID
-	return place != "" && strings.HasPrefix(r.ClusterName, mine) && r.ClusterName != ofPlace(mine, place)
+	return place != "" && embedded(r) && r.ClusterName != ofPlace(localCluster+r.RunnerID, place)
 }
+
+// embedded reports whether a runner is part of a server.
+func embedded(r *core.Runner) bool { return strings.HasPrefix(r.ClusterName, localCluster+r.RunnerID) }
 
 // token makes a new admin token and revokes those whose secrets the data directory has lost.
 func (b *bootstrapper) token(ctx context.Context, secret string) error {

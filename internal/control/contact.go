@@ -81,6 +81,8 @@ type contact struct {
 	capacity core.Amounts
 	// deleting: the runner goes as soon as nothing lives on it.
 	deleting bool
+	// embedded: the runner is part of this server, and no other reaches it.
+	embedded bool
 	// since is when the present state, connected or not, began.
 	since time.Time
 	// lost fires when the line was down for too long.
@@ -90,7 +92,7 @@ type contact struct {
 }
 
 func newContact(r *core.Runner, since time.Time) *contact {
-	return &contact{orgID: r.OrgID, runnerUUID: r.ID, runnerID: r.RunnerID, since: since, adopting: make(chan struct{}, maxAdopting)}
+	return &contact{orgID: r.OrgID, runnerUUID: r.ID, runnerID: r.RunnerID, since: since, embedded: embedded(r), adopting: make(chan struct{}, maxAdopting)}
 }
 
 // contacts are the lines to all runners, by UUID. A runner without an entry was never in contact and has nothing to lose.

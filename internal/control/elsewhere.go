@@ -75,7 +75,11 @@ func (s *Service) catchUp(ctx context.Context, runnerUUID string) (heard time.Ti
 	// What memory knows now was committed before the store is read: if it is not there, it has ended.
 	known := s.live.on(runnerUUID, func(e *liveSandbox) bool { return e.apply != applying })
 	var rows []*core.Sandbox
+	var all []store.Server
 	err = s.store.View(ctx, func(r store.Reader) (err error) {
+		if all, err = r.Servers(ctx); err != nil {
+			return err
+		}
 		if heard, err = r.HeardAt(ctx, runnerUUID); err == nil {
 			rows, err = r.Unfinished(ctx, runnerUUID)
 		}
@@ -84,6 +88,7 @@ func (s *Service) catchUp(ctx context.Context, runnerUUID string) (heard time.Ti
 	if err != nil {
 		return heard, err
 	}
+	s.servers.see(all, s.self, s.now()) // whoever has launched one of rows is among them, or gone
 	unfinished := map[string]bool{}
 	for _, row := range rows {
 		unfinished[row.ID] = true

@@ -27,7 +27,7 @@ func twoServers(t *testing.T) (w *world, second *control.Service, before, after 
 	})
 	w.must(err)
 	w.runners["lab"], w.fakes["lab"] = v.Runner, fake.New(fake.Config{})
-	w.attach("lab")
+	w.must(w.svc.Attach(w.ctx(), v.Runner.ID, &gate{Link: w.agent(w.fakes["lab"]), w: w}))
 	onLab := &specpb.Launch{RunnerIds: []string{"lab"}}
 	before = w.running(onLab)
 	cfg := w.cfg

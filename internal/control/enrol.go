@@ -90,7 +90,7 @@ func joinable(r *core.Runner) error {
 	if r.DeletingSince != nil {
 		return fault.Preconditionf(fault.ReasonRunnerHasSandboxes, "runner %s is being deleted", r.RunnerID)
 	}
-	if strings.HasPrefix(r.ClusterName, localCluster+r.RunnerID) {
+	if embedded(r) {
 		return fault.Preconditionf(fault.ReasonRunnerEmbedded, "runner %s is part of a server", r.RunnerID).
 			WithHint("make another for the other machine: berm runner create NAME --zone ZONE --cluster NAME --profile NAME")
 	}

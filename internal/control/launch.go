@@ -168,7 +168,7 @@ func (s *Service) sandboxFrom(p core.Principal, pl *plan.Plan, accepted time.Tim
 		ID: s.newID(), OrgID: p.OrgID,
 		RunnerUUID: r.ID, RunnerID: r.RunnerID, RunnerRevision: r.Revision,
 		ProfileID: b.Profile.ID, ProfileName: b.Name, ProfileRevision: b.Profile.Revision, ZoneName: r.Zone,
-		Status: core.StatusPending, Observation: core.ObservationCurrent,
+		Status: core.StatusPending, ServerID: s.owner(), Observation: core.ObservationCurrent,
 		Tags: pl.Launch.GetTags(), CreatedBy: p.Actor, UserID: p.TokenID, CreatedAt: now,
 		Reserved: pl.Reserve, Digest: pl.Digest, Decision: pl.Record(), Launch: pl.Launch,
 		Timeline: append(append([]core.Event{{Name: "accepted", At: accepted, Message: "by " + p.Actor}}, waits...),

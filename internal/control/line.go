@@ -83,6 +83,9 @@ func (s *Service) giveUp(ctx context.Context, runnerUUID string) {
 		}
 	}
 	s.contacts.mu.Unlock()
+	if left > 0 && ctx.Err() == nil {
+		s.letGo(ctx, runnerUUID)
+	}
 	if !gone {
 		return
 	}

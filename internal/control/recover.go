@@ -14,6 +14,9 @@ import (
 // Nothing is decided about a sandbox until its runner has said what it has; one whose runner does not come back is LOST after the
 // bound. Call it after Bootstrap, which knows the place: runners of other places are left alone.
 func (s *Service) Recover(ctx context.Context) error {
+	if err := s.joinServers(ctx); err != nil {
+		return err
+	}
 	var rows []*core.Sandbox
 	var runners []*core.Runner
 	err := s.store.View(ctx, func(r store.Reader) error {

@@ -71,6 +71,8 @@ type Service struct {
 	born time.Time
 	// here is the place of Bootstrap, a string. A server that is up may be given more runners by a further one, while it reads it.
 	here atomic.Value
+	// self names this process among the servers that share its database.
+	self string
 
 	tasks    *tasks
 	tokens   *tokenCache
@@ -80,6 +82,7 @@ type Service struct {
 	cleanUps chan struct{}
 	live     *liveTable
 	contacts *contacts
+	servers  *servers
 	names    profileNames
 	pools    *poolTeller
 	room     *roomWaits
@@ -118,13 +121,14 @@ func New(ctx context.Context, cfg Config) *Service {
 	if s.lostAfter <= 0 {
 		s.lostAfter = DefaultLostAfter
 	}
-	s.born = s.now()
+	s.born, s.self = s.now(), uuid.NewString()
 	s.tasks = newTasks(ctx)
 	s.tokens = newTokenCache()
 	s.configs = newConfigCache()
 	s.used = newUsedAmounts()
 	s.live = newLiveTable()
 	s.contacts = newContacts()
+	s.servers = newServers()
 	s.pools = newPoolTeller()
 	s.room = newRoomWaits()
 	s.configs.changed = s.pokePools

@@ -77,6 +77,8 @@ type world struct {
 	profile               *core.Profile
 	cfg                   control.Config
 	seed                  atomic.Uint64
+	// shut, when set, holds back what the first of two servers hands over (servers_test.go).
+	shut atomic.Pointer[chan struct{}]
 	// dsn is SQLite in dir, unless a test brings another database.
 	dsn string
 }

@@ -69,6 +69,8 @@ type Sandbox struct {
 	Tags     []string
 	// Service is where its exposed ports are reached; nil while nothing is known of that, and when it has ended.
 	Service *Service
+	// ServerID is the server that hands the sandbox over to its runner. It says something while the sandbox is PENDING.
+	ServerID string
 	// CreatedBy is the actor, UserID the token's id.
 	CreatedBy, UserID string
 	CreatedAt         time.Time

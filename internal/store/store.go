@@ -113,6 +113,15 @@ type UsageSubject struct {
 	OrgID, ProfileID, UserID string
 }
 
+// Server is one of the servers that share the store.
+type Server struct {
+	ID string
+	// Address is the HOST:PORT where runners reach it and no other, "" for none.
+	Address string
+	// HeardAt is when it last said that it is there, by its own clock.
+	HeardAt time.Time
+}
+
 // Reader reads one consistent state. Missing things are fault.NotFound; so are those of another organization. What is
 // returned belongs to the caller.
 type Reader interface {
@@ -135,6 +144,10 @@ type Reader interface {
 	Reserved(ctx context.Context, runnerUUID string) (core.Amounts, error)
 	// HeardAt returns the latest time that Heard wrote for a runner, zero for none.
 	HeardAt(ctx context.Context, runnerUUID string) (time.Time, error)
+	// Servers lists those that PutServer wrote and nobody removed, by id.
+	Servers(ctx context.Context) ([]Server, error)
+	// Pending lists the sandboxes of all organizations that are PENDING. Decision and Launch are not loaded.
+	Pending(ctx context.Context) ([]*core.Sandbox, error)
 	Usage(ctx context.Context, s UsageSubject, now time.Time) (Usage, error)
 	// Unfinished lists the sandboxes of all organizations that have not ended on a runner, oldest first, for recovery.
 	// Decision and Launch are not loaded.
@@ -157,7 +170,7 @@ type Reader interface {
 }
 
 // Tx reads and writes in one transaction. Every write of an object, a sandbox, an organization or a token also appends to
-// the change log; the counts of capacity and Heard are not in it.
+// the change log; the counts of capacity, Heard and what is of servers are not in it.
 //
 // Transactions are serializable as far as they read configuration or Usage: what they read cannot change before they
 // commit. A sandbox that was read is only written if its revision is still current. A refusal (a fault that is described
@@ -189,9 +202,19 @@ type Tx interface {
 	// Heard notes that somebody was in contact with runners at a time. An earlier time than the one that is there changes nothing.
 	Heard(ctx context.Context, runnerUUIDs []string, at time.Time) error
 
+	// PutServer writes a server, also over what is there of it.
+	PutServer(ctx context.Context, s Server) error
+	// RemoveServer removes a server that did not say that it is there since, with its lines, and reports whether it did.
+	RemoveServer(ctx context.Context, s Server) (bool, error)
+	// HoldLine notes that a server has a line to a process of a runner. While another server has one to another process, it changes
+	// nothing and returns that server and false. Two at once come one after the other.
+	HoldLine(ctx context.Context, runnerUUID, serverID, instance string) (other string, held bool, err error)
+	// DropLine notes that a server has no line to a runner any more.
+	DropLine(ctx context.Context, runnerUUID, serverID string) error
+
 	// InsertSandbox writes a sandbox with everything it was decided from, at revision 1 (which it sets). An id in use: Exists.
 	InsertSandbox(ctx context.Context, s *core.Sandbox) error
-	// UpdateSandbox writes the mutable part (status, reason, observation, exit code, times, timeline) if s.Revision is
+	// UpdateSandbox writes the mutable part (status, reason, observation, exit code, times, timeline, server) if s.Revision is
 	// current, and sets the next one; else Conflict. A terminal row is never changed: Precondition.
 	UpdateSandbox(ctx context.Context, s *core.Sandbox) error
 	// PutSubmitted keeps the JSON object that a backend gave to what runs the sandbox. The first one stays; a sandbox that is not

@@ -13,6 +13,7 @@ const (
 	fpReserve       = "store.reserve"
 	fpRelease       = "store.release"
 	fpHeard         = "store.heard"
+	fpServer        = "store.server"
 	fpInsertSandbox = "store.insert-sandbox"
 	fpInsertRecord  = "store.insert-record"
 	fpInsertTag     = "store.insert-tag"
@@ -28,7 +29,7 @@ const (
 )
 
 // Failpoints lists the failpoints of this package that a server passes in its first day. store.delete-sandbox is not among
-// them, as no sandbox is kept for less, nor store.heard: a server that has its database to itself has nobody to tell.
+// them, as no sandbox is kept for less, nor store.heard and store.server: a server that has its database to itself has nobody to tell.
 func Failpoints() []string {
 	return []string{
 		fpMigrate, fpMigrated, fpInsertObject, fpInsertRev, fpUpdateObject, fpDeleteObject, fpSetCapacity, fpReserve, fpRelease,

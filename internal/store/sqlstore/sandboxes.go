@@ -16,7 +16,7 @@ import (
 const sandboxColumns = `s.id, s.org_id, s.runner_uuid, s.runner_id, s.runner_revision, s.profile_id, s.profile_name, s.profile_revision,
 	s.zone_name, s.zone_revision, s.status, s.status_reason, s.observation, s.exit_code, s.tags, s.created_by, s.user_id,
 	s.created_at, s.started_at, s.ended_at, s.expires_at, s.cpu_millis, s.memory_bytes, s.gpus, s.slots, s.cpu_limit_millis,
-	s.digest, s.timeline, s.service, s.revision`
+	s.digest, s.timeline, s.service, s.server_id, s.revision`
 
 // scanSandbox reads a row of sandboxColumns and what a query has behind them.
 func scanSandbox(rows *sql.Rows, more ...any) (*core.Sandbox, error) {
@@ -25,10 +25,10 @@ func scanSandbox(rows *sql.Rows, more ...any) (*core.Sandbox, error) {
 		tags, timeline, service         sql.RawBytes
 		created, started, ended, expire int64
 	)
-	dest := append(make([]any, 0, 32), &s.ID, &s.OrgID, &s.RunnerUUID, &s.RunnerID, &s.RunnerRevision, &s.ProfileID, &s.ProfileName, &s.ProfileRevision,
+	dest := append(make([]any, 0, 33), &s.ID, &s.OrgID, &s.RunnerUUID, &s.RunnerID, &s.RunnerRevision, &s.ProfileID, &s.ProfileName, &s.ProfileRevision,
 		&s.ZoneName, &s.ZoneRevision, &s.Status, &s.StatusReason, &s.Observation, &s.ExitCode, &tags, &s.CreatedBy, &s.UserID,
 		&created, &started, &ended, &expire, &s.Reserved.CPUMillis, &s.Reserved.MemoryBytes, &s.Reserved.GPUs, &s.Reserved.Sandboxes,
-		&s.CPULimitMillis, &s.Digest, &timeline, &service, &s.Revision)
+		&s.CPULimitMillis, &s.Digest, &timeline, &service, &s.ServerID, &s.Revision)
 	if err := rows.Scan(append(dest, more...)...); err != nil {
 		return nil, err
 	}
@@ -111,6 +111,14 @@ func (r *reader) Submitted(ctx context.Context, orgID, id string) (json.RawMessa
 func (r *reader) Unfinished(ctx context.Context, runnerUUID string) ([]*core.Sandbox, error) {
 	return r.sandboxes(ctx, `SELECT `+sandboxColumns+` FROM sandboxes s
 		WHERE s.runner_uuid = $1 AND s.closed_at = 0 ORDER BY s.created_at, s.id`, runnerUUID)
+}
+
+// pending walks sandboxes_status, organization by organization.
+const pending = `SELECT ` + sandboxColumns + ` FROM orgs o JOIN sandboxes s ON s.org_id = o.id AND s.status = 'PENDING'`
+
+// Pending implements store.Reader.
+func (r *reader) Pending(ctx context.Context) ([]*core.Sandbox, error) {
+	return r.sandboxes(ctx, pending)
 }
 
 // endedBefore walks sandboxes_usage: closed_at > 0 is what that index holds.

@@ -16,8 +16,8 @@ import (
 const insertSandbox = `INSERT INTO sandboxes (id, org_id, runner_uuid, runner_id, runner_revision, profile_id, profile_name, profile_revision,
 	zone_name, zone_revision, status, status_reason, observation, exit_code, tags, created_by, user_id,
 	created_at, started_at, ended_at, expires_at, closed_at, cpu_millis, memory_bytes, gpus, slots, cpu_limit_millis,
-	digest, timeline, service, revision)
-	VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, 1)
+	digest, timeline, service, server_id, revision)
+	VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, 1)
 	ON CONFLICT (id) DO NOTHING`
 
 // InsertSandbox implements store.Tx.
@@ -44,7 +44,7 @@ func (t *tx) InsertSandbox(ctx context.Context, s *core.Sandbox) error {
 	n, err := t.write(ctx, fpInsertSandbox, insertSandbox, s.ID, s.OrgID, s.RunnerUUID, s.RunnerID, s.RunnerRevision, s.ProfileID, s.ProfileName, s.ProfileRevision,
 		s.ZoneName, s.ZoneRevision, string(s.Status), s.StatusReason, string(s.Observation), exitCode(s), tags, s.CreatedBy, s.UserID,
 		nanos(s.CreatedAt), nanos(s.StartedAt), nanos(s.EndedAt), nanos(s.ExpiresAt), t.closedAt(s),
-		s.Reserved.CPUMillis, s.Reserved.MemoryBytes, s.Reserved.GPUs, s.Reserved.Sandboxes, s.CPULimitMillis, s.Digest, timeline, service)
+		s.Reserved.CPUMillis, s.Reserved.MemoryBytes, s.Reserved.GPUs, s.Reserved.Sandboxes, s.CPULimitMillis, s.Digest, timeline, service, s.ServerID)
 	if err != nil {
 		return err
 	}
@@ -101,10 +101,10 @@ func (t *tx) UpdateSandbox(ctx context.Context, s *core.Sandbox) error {
 		return err
 	}
 	n, err := t.write(ctx, fpUpdateSandbox, `UPDATE sandboxes SET status = $1, status_reason = $2, observation = $3, exit_code = $4,
-		started_at = $5, ended_at = $6, expires_at = $7, closed_at = $8, timeline = $9, service = $10, revision = revision + 1
-		WHERE id = $11 AND org_id = $12 AND revision = $13 AND closed_at = 0`,
+		started_at = $5, ended_at = $6, expires_at = $7, closed_at = $8, timeline = $9, service = $10, server_id = $11, revision = revision + 1
+		WHERE id = $12 AND org_id = $13 AND revision = $14 AND closed_at = 0`,
 		string(s.Status), s.StatusReason, string(s.Observation), exitCode(s), nanos(s.StartedAt), nanos(s.EndedAt), nanos(s.ExpiresAt), t.closedAt(s),
-		timeline, service, s.ID, s.OrgID, s.Revision)
+		timeline, service, s.ServerID, s.ID, s.OrgID, s.Revision)
 	if err != nil {
 		return err
 	}

@@ -37,6 +37,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"lists", lists},
 		{"capacity", capacity},
 		{"contact", contact},
+		{"servers", servers},
 		{"usage", usage},
 		{"orgs", orgs},
 		{"transactions", transactions},
