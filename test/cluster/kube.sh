@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Run the Kubernetes backend against a real node: the backend contract, and what may go wrong on a cluster. With arguments, they are
-# given to the tests (-test.run X). The last line is `N passed, N failed`. With `bench`, the benchmarks against it run in its place.
+# Run the Kubernetes backend against a real node: the mission's statements, the backend contract, and what may go wrong on a cluster. With
+# arguments, they are given to the tests (-test.run X), which run alone. The last line is `N passed, N failed`. With `bench`, the
+# benchmarks run in their place, with `mission` the statements alone.
 set -euo pipefail
 cd "$(dirname "$0")"
 export BERM_CLUSTER=${BERM_CLUSTER:-kube-$$}
@@ -28,6 +29,10 @@ if [ "${1:-}" = bench ]; then
   exit
 fi
 code=0
+if [ $# = 0 ] || [ "$1" = mission ]; then
+  ./cluster in "$root/test/scenarios/mission.sh" kube || code=$?
+  [ "${1:-}" != mission ] || exit $code
+fi
 export BERM_CLUSTER_STATE=$state
 (cd "$root/internal/backend/kube" && "$here/cluster" in "$work/kube.test" -test.v -test.timeout 10m -test.run '^(TestContract|TestFault|TestNetwork)' "$@") >"$work/log" 2>&1 || code=$?
 
