@@ -3,7 +3,7 @@
 
 export CGO_ENABLED ?= 0
 GO      ?= go
-SHIM    := internal/backend/local/shimbin/berm-shim
+SHIM    := internal/backend/local/shimbin/berm-shim.gz
 LDFLAGS := -s -w
 FUZZ_TIME ?= 10s
 IMAGE ?= berm:$(subst +,-dirty,$(shell script/version))
@@ -16,8 +16,10 @@ TOOLS   = $(shell script/tools path)
 build: bin/berm ## bin/berm, with the shim inside
 
 # The shim is small and static: it is the init of every sandbox, so it shares nothing with the server but the wire format.
+# The server carries it packed.
 $(SHIM): FORCE
-	@$(GO) build -trimpath -ldflags "$(LDFLAGS)" -o $@ ./cmd/berm-shim
+	@$(GO) build -trimpath -ldflags "$(LDFLAGS)" -o bin/berm-shim ./cmd/berm-shim
+	@gzip -nc bin/berm-shim >$@
 
 bin/berm: $(SHIM) FORCE
 	@$(GO) build -trimpath -ldflags "$(LDFLAGS) -X github.com/bermhq/berm/internal/cli.version=$$(script/version)" -o $@ ./cmd/berm

@@ -52,7 +52,7 @@ func imageServer(t *testing.T, images string, more ...string) map[string]string 
 // sayLayer is a layer with a static program.
 func sayLayer(t *testing.T) []byte {
 	t.Helper()
-	data, err := os.ReadFile("../../internal/backend/local/shimbin/berm-shim")
+	data, err := os.ReadFile("../../bin/berm-shim")
 	if err != nil {
 		t.Fatalf("make build makes it: %v", err)
 	}

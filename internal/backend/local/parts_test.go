@@ -1,6 +1,8 @@
 package local
 
 import (
+	"bytes"
+	"compress/gzip"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -127,12 +129,12 @@ func TestExitObservation(t *testing.T) {
 // TestInstallShim: one file per content, with the permissions that keep process 1 closed.
 func TestInstallShim(t *testing.T) {
 	dir := t.TempDir()
-	one, err := installShim(dir, []byte("one"), shim.BinaryMode)
+	one, err := installShim(dir, plainShim([]byte("one")), shim.BinaryMode)
 	if err != nil {
 		t.Fatal(err)
 	}
-	again, _ := installShim(dir, []byte("one"), shim.BinaryMode)
-	two, _ := installShim(dir, []byte("two"), shim.BinaryMode)
+	again, _ := installShim(dir, plainShim([]byte("one")), shim.BinaryMode)
+	two, _ := installShim(dir, plainShim([]byte("two")), shim.BinaryMode)
 	if one != again || one == two {
 		t.Errorf("%s %s %s", one, again, two)
 	}
@@ -143,7 +145,7 @@ func TestInstallShim(t *testing.T) {
 	if err := os.WriteFile(one, []byte("half"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := installShim(dir, []byte("one"), shim.BinaryMode); err != nil {
+	if _, err := installShim(dir, plainShim([]byte("one")), shim.BinaryMode); err != nil {
 		t.Fatal(err)
 	}
 	if data, _ := os.ReadFile(one); string(data) != "one" {
@@ -151,5 +153,39 @@ func TestInstallShim(t *testing.T) {
 	}
 	if _, err := shimBinary(filepath.Join(dir, "none")); err == nil {
 		t.Error("a shim that is not there")
+	}
+}
+
+// TestInstallPackedShim: the file is what was packed, and what cannot be unpacked is not installed.
+func TestInstallPackedShim(t *testing.T) {
+	dir := t.TempDir()
+	var packed bytes.Buffer
+	w := gzip.NewWriter(&packed)
+	if _, err := w.Write([]byte("one")); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	whole, err := packedShim(packed.Bytes())
+	if err != nil {
+		t.Fatal(err)
+	}
+	path, err := installShim(dir, whole, shim.BinaryMode)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if data, _ := os.ReadFile(path); string(data) != "one" || whole.size != 3 {
+		t.Errorf("%q of %d bytes", data, whole.size)
+	}
+	broken, err := packedShim(packed.Bytes()[:packed.Len()-5])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if path, err := installShim(dir, broken, shim.BinaryMode); err == nil {
+		t.Errorf("installed %s", path)
+	}
+	if _, err := packedShim(nil); err == nil {
+		t.Error("nothing was taken for a program")
 	}
 }
