@@ -74,7 +74,9 @@ func (s *sandbox) askToEnd(grace time.Duration) {
 	if werr := s.resume(); werr != nil {
 		s.logf("resume a sandbox that is stopped: %v", werr)
 	}
-	_ = s.inside().tell(wire.Request{Op: wire.OpStop, Grace: grace}, askTimeout)
+	if grace > 0 { // Without, it would be chance whether the main process ends by being asked or by being killed.
+		_ = s.inside().tell(wire.Request{Op: wire.OpStop, Grace: grace}, askTimeout)
+	}
 }
 
 // recordStopping is best effort: a disk that is full must not keep a sandbox from being stopped.
