@@ -16,6 +16,7 @@ import (
 	"github.com/bermhq/berm/internal/core/fault"
 	"github.com/bermhq/berm/internal/core/spec"
 	"github.com/bermhq/berm/internal/core/tree"
+	"github.com/bermhq/berm/internal/server/ingress"
 	"github.com/bermhq/berm/internal/shim"
 	"github.com/bermhq/berm/internal/shim/spool"
 )
@@ -26,6 +27,9 @@ type Config struct {
 	DataDir string
 	// Listen is HOST:PORT of REST and gRPC; GRPCListen, when not empty, that of a native gRPC listener.
 	Listen, GRPCListen string
+	// PortsURL is the URL below whose host ports of sandboxes have hosts of their own; "" is localhost where the server listens on loopback,
+	// else none.
+	PortsURL string
 	// TLSCert and TLSKey are PEM files; both or neither.
 	TLSCert, TLSKey string
 	// Database is a postgres:// URL; "" is SQLite in the data directory.
@@ -92,6 +96,11 @@ func (c *Config) check() error {
 			if err := spec.CheckName("--runner", name); err != nil {
 				return err
 			}
+		}
+	}
+	if c.PortsURL != "" {
+		if _, err := ingress.ParseBase(c.PortsURL); err != nil {
+			return err
 		}
 	}
 	if err := c.Kube.check(c.Runners); err != nil {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/bermhq/berm/internal/core/fault"
 	"github.com/bermhq/berm/internal/server"
+	"github.com/bermhq/berm/internal/server/ingress"
 )
 
 // listeners are the ports of a server.
@@ -77,6 +78,22 @@ func (l *listeners) url() string {
 		return scheme + net.JoinHostPort("localhost", strconv.Itoa(address.Port))
 	}
 	return scheme + address.String()
+}
+
+// ports is where ports of sandboxes have hosts: where the operator says, or on a machine by itself, where nobody else gets to.
+func (l *listeners) ports(url string) (*ingress.Base, error) {
+	if url != "" {
+		return ingress.ParseBase(url)
+	}
+	address, ok := l.shared.Addr().(*net.TCPAddr)
+	if !ok || !address.IP.IsLoopback() {
+		return nil, nil //nolint:nilnil // there are none
+	}
+	scheme := "http"
+	if l.tls != nil {
+		scheme = "https"
+	}
+	return ingress.ParseBase(scheme + "://localhost:" + strconv.Itoa(address.Port))
 }
 
 // serve answers on all ports until they are closed.

@@ -115,7 +115,11 @@ func (a *app) start(ctx context.Context) (err error) {
 		}
 	}
 	a.hub = hub.New(context.WithoutCancel(ctx), hub.Config{Control: a.control, Logger: a.log})
-	a.server, err = server.New(server.Config{Control: a.control, Link: a.hub, Logger: a.log, TLS: a.listeners.tls, Limits: a.limits(), Version: a.cfg.Version, Metrics: metrics, Pod: a.podOf})
+	ports, err := a.listeners.ports(a.cfg.PortsURL)
+	if err != nil {
+		return err
+	}
+	a.server, err = server.New(server.Config{Control: a.control, Link: a.hub, Ports: ports, Logger: a.log, TLS: a.listeners.tls, Limits: a.limits(), Version: a.cfg.Version, Metrics: metrics, Pod: a.podOf})
 	return err
 }
 

@@ -65,6 +65,7 @@ cluster.`,
 	f.StringVar(&cfg.DataDir, "data", "", "data directory (default: the XDG state directory)")
 	f.StringVar(&cfg.Listen, "listen", config.DefaultListen, "HOST:PORT for REST and gRPC; port 0 takes a free one")
 	f.StringVar(&cfg.GRPCListen, "grpc-listen", "", "HOST:PORT of a second, native gRPC listener, for heavy clients")
+	f.StringVar(&cfg.PortsURL, "ports-url", "", "http[s]://DOMAIN[:PORT] below which each port of a sandbox has a host, PORT-SANDBOX.DOMAIN (default: localhost, on a loopback address)")
 	f.StringVar(&cfg.TLSCert, "tls-cert", "", "PEM certificate; with --tls-key the port speaks TLS; both files are read again when they change")
 	f.StringVar(&cfg.TLSKey, "tls-key", "", "PEM key of the certificate")
 	f.StringVar(&cfg.Database, "db", "", "postgres://… URL (default: SQLite in the data directory)")

@@ -195,6 +195,9 @@ func appendSum(raw []byte) []byte {
 	return append(raw, byte(sum>>24), byte(sum>>16), byte(sum>>8), byte(sum))
 }
 
+// IsToken reports whether a text has the form of a token: what never goes where a sandbox could read it.
+func IsToken(text string) bool { return secretWellFormed(text) }
+
 func secretWellFormed(secret string) bool {
 	text, ok := strings.CutPrefix(secret, tokenPrefix)
 	if !ok || len(secret) > maxSecretLen {

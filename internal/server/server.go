@@ -28,6 +28,7 @@ import (
 	"github.com/bermhq/berm/internal/server/controlplane"
 	"github.com/bermhq/berm/internal/server/dataplane"
 	"github.com/bermhq/berm/internal/server/edge"
+	"github.com/bermhq/berm/internal/server/ingress"
 	"github.com/bermhq/berm/internal/server/port"
 	"github.com/bermhq/berm/internal/server/rest"
 	"github.com/bermhq/berm/internal/telemetry"
@@ -53,6 +54,8 @@ type Config struct {
 	Metrics *telemetry.Metrics
 	// Link takes runners in, below linkPrefix; nil takes none. It authenticates by itself.
 	Link http.Handler
+	// Ports is where ports of sandboxes have hosts of their own; nil: they have paths alone.
+	Ports *ingress.Base
 	// Pod renders the pods of plans; nil refuses to.
 	Pod bermv1.PodFunc
 }
@@ -72,6 +75,7 @@ type Server struct {
 	control *control.Service
 	metrics *telemetry.Metrics
 	newID   func() string
+	ports   *ingress.Front
 }
 
 // New returns a server that does not listen yet.
@@ -95,8 +99,9 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.ports = ingress.New(ingress.Config{Control: cfg.Control, Chain: chain, OnDrain: onDrain, Logger: cfg.Logger, Base: cfg.Ports})
 	s.port = port.New(port.Config{
-		Chain: chain, REST: routes, TLS: cfg.TLS, Logger: cfg.Logger, MaxBody: cfg.MaxBodyBytes, MaxConnections: cfg.Limits.Connections,
+		Chain: chain, REST: routes, Streams: s.ports, TLS: cfg.TLS, Logger: cfg.Logger, MaxBody: cfg.MaxBodyBytes, MaxConnections: cfg.Limits.Connections,
 		Register: func(r grpc.ServiceRegistrar) {
 			register := func(desc *grpc.ServiceDesc, impl any) { chain.Register(r, desc, impl) }
 			configure.Register(register)
@@ -142,4 +147,7 @@ func (s *Server) ServeGRPC(l net.Listener) error { return s.port.ServeGRPC(l) }
 
 // Shutdown stops serving: not ready any more, then no new calls, then those in flight until ctx ends, then the streams, which
 // are told. It returns the error of ctx when something was cut short.
-func (s *Server) Shutdown(ctx context.Context) error { return s.port.Shutdown(ctx) }
+func (s *Server) Shutdown(ctx context.Context) error {
+	defer s.ports.Wait() // net/http does not wait for connections that have changed their protocol
+	return s.port.Shutdown(ctx)
+}

@@ -30,11 +30,57 @@ check "all of it comes" "$("$BERM" exec "$id" -- sha256sum /tmp/site/big | cut -
 check "many at once" 20 "$(for ((i = 0; i < 20; i++)); do curl -sS --max-time 60 "http://$at/" & done | grep -c hello)"
 closed=$(sed -n '2s/ .*//p' "$WORK/listens")
 curl -s --max-time 60 "http://$closed/" >/dev/null; code=$?
-# 55 and 56: a reset, found while sending or receiving. An end in order would be 52.
-check "a connection to a port at which nothing listens is reset, not ended" reset "$(case $code in 55 | 56) echo reset ;; *) echo "curl: $code" ;; esac)"
+# 7, 55 and 56: a reset, found while connecting, sending or receiving. An end in order would be 52.
+check "a connection to a port at which nothing listens is reset, not ended" reset "$(case $code in 7 | 55 | 56) echo reset ;; *) echo "curl: $code" ;; esac)"
 check "and told" "a connection failed: nothing listens on port 8081 of the sandbox" "$(head -n 1 "$WORK/told")"
 check "the others go on" hello "$(curl -sS --max-time 60 "http://$at/")"
+
+# The same over HTTP, through the server's own port.
+with() { curl -sS --max-time 60 -H "Authorization: Bearer $BERM_TOKEN" "$@"; }
+path=$BERM_URL/berm/v1/sandboxes/$id/ports
+host=(--resolve "8080-$id.localhost:$PORT:127.0.0.1" "http://8080-$id.localhost:$PORT")
+check "a path of the server" hello "$(with "$path/8080/")"
+check "a host of the server" hello "$(with "${host[@]}/")"
+with "$path/8080/big" >"$WORK/big"
+check "all of it comes that way" "$("$BERM" exec "$id" -- sha256sum /tmp/site/big | cut -d' ' -f1)" "$(sha256sum <"$WORK/big" | cut -d' ' -f1)"
+check "many at once that way" 20 "$(for ((i = 0; i < 20; i++)); do with "$path/8080/" & done | grep -c hello)"
+check "no token" "401 TOKEN_INVALID" "$(curl -s --max-time 60 -o /dev/null -w '%{http_code} %header{x-berm-error}' "${host[@]}/")"
+check "nothing listens" "502 PORT_CLOSED" "$(with -o /dev/null -w '%{http_code} %header{x-berm-error}' "$path/8081/")"
+check "the sandbox's own error" "404 " "$(with -o /dev/null -w '%{http_code} %header{x-berm-error}' "$path/8080/none")"
+cat >"$WORK/upgrade.py" <<'PY'
+# An upgrade: what is sent comes back, and each half ends by itself.
+import socket
+l = socket.create_server(("127.0.0.1", 8082))
+while True:
+    c, _ = l.accept()
+    f = c.makefile("rwb")
+    head = b""
+    while (line := f.readline()) not in (b"\r\n", b""): head += line
+    if head:
+        f.write(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
+        f.write(b"token" if b"berm_" in head else b"clean")
+        f.flush()
+        f.write(f.read())
+        f.flush()
+    f.close()
+    c.close()
+PY
+"$BERM" cp "$WORK/upgrade.py" "$id:/tmp/upgrade.py" >/dev/null 2>&1
+"$BERM" exec "$id" -- sh -c 'setsid python3 /tmp/upgrade.py >/dev/null 2>&1 & until python3 -c "import socket; socket.create_connection((\"127.0.0.1\", 8082))"; do sleep 0.1; done' 2>/dev/null
+check "an upgrade, each half of which ends by itself, and no token inside" "101 cleanhello" "$(python3 - "$PORT" "$id" <<'PY'
+import os, socket, sys
+c = socket.create_connection(("127.0.0.1", int(sys.argv[1])), 60)
+c.sendall((f"GET /berm/v1/sandboxes/{sys.argv[2]}/ports/8082/ HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {os.environ['BERM_TOKEN']}\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n").encode())
+f = c.makefile("rb")
+status = f.readline().split()[1].decode()
+while f.readline() != b"\r\n": pass
+c.sendall(b"hello")
+c.shutdown(socket.SHUT_WR)
+print(status, f.read().decode())
+PY
+)"
 "$BERM" stop "$id" --grace 0 >/dev/null
+check "a sandbox that ended" "503 CWSANDBOX_SANDBOX_NOT_RUNNING" "$(with -o /dev/null -w '%{http_code} %header{x-berm-error}' "$path/8080/")"
 curl -s --max-time 60 "http://$at/" >/dev/null
 wait $forwarder; code=$?
 check "it ends when the sandbox has" 6 "$code"

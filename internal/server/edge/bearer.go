@@ -1,13 +1,24 @@
 package edge
 
 import (
+	"context"
 	"strings"
 
+	"github.com/bermhq/berm/internal/core"
 	"github.com/bermhq/berm/internal/core/fault"
 )
 
 // MaxToken is the longest token that is looked at, in bytes.
 const MaxToken = 4096
+
+// Bearer returns who the token of an Authorization header belongs to.
+func (c *Chain) Bearer(ctx context.Context, values []string) (core.Principal, error) {
+	secret, err := bearer(values)
+	if err != nil {
+		return core.Principal{}, err
+	}
+	return c.cfg.Authenticate(ctx, secret)
+}
 
 // bearer returns the token of an Authorization header that was given once.
 func bearer(values []string) (string, error) {

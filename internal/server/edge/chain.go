@@ -63,6 +63,8 @@ type Call struct {
 	Peer string
 	// Authorization holds the values of that header.
 	Authorization []string
+	// Authenticate, when not nil, says who calls in place of Authorization.
+	Authenticate func(context.Context) (core.Principal, error)
 	// Traceparent is that header, "" for none: the span of the caller that the call belongs to.
 	Traceparent string
 	// SetHeader sets a header of the answer; it is called before the handler.
@@ -139,11 +141,11 @@ func (c *Chain) authenticated(ctx context.Context, s *state, call *Call, handle 
 		return err
 	}
 	defer leave()
-	secret, err := bearer(call.Authorization)
-	if err != nil {
-		return err
+	who := call.Authenticate
+	if who == nil {
+		who = func(ctx context.Context) (core.Principal, error) { return c.Bearer(ctx, call.Authorization) }
 	}
-	if s.principal, err = c.cfg.Authenticate(ctx, secret); err != nil {
+	if s.principal, err = who(ctx); err != nil {
 		return err
 	}
 	leaveAs, err := c.calls.enterAs(s.principal)
@@ -199,7 +201,7 @@ func (c *Chain) log(ctx context.Context, s *state, call *Call, took time.Duratio
 	if call.Status != nil {
 		sent := call.Status()
 		if sent == 0 { // the error goes out after this line
-			sent = wire.HTTPStatus(code)
+			sent = wire.StatusOf(err)
 		}
 		attrs = append(attrs, slog.Int("status", sent))
 	}

@@ -140,7 +140,7 @@ func TestTokensEndTheirStreams(t *testing.T) {
 		})
 		ended := make(chan error, 1)
 		go func() {
-			ended <- ch.whileValid(t.Context(), "good", func(ctx context.Context) error {
+			ended <- whileValid(t.Context(), func(ctx context.Context) (core.Principal, error) { return ch.Bearer(ctx, []string{"Bearer good"}) }, func(ctx context.Context) error {
 				<-ctx.Done()
 				return ctx.Err()
 			})

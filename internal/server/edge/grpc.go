@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
 
+	"github.com/bermhq/berm/internal/core"
 	"github.com/bermhq/berm/internal/core/fault"
 	"github.com/bermhq/berm/internal/server/wire"
 	"github.com/bermhq/berm/internal/tracing"
@@ -60,11 +61,7 @@ func (c *Chain) guard(method string, long bool, next grpc.StreamHandler) grpc.St
 			if !long {
 				return run(ctx)
 			}
-			secret, err := bearer(call.Authorization)
-			if err != nil {
-				return err
-			}
-			return c.whileValid(ctx, secret, run)
+			return whileValid(ctx, func(ctx context.Context) (core.Principal, error) { return c.Bearer(ctx, call.Authorization) }, run)
 		})
 		if err == nil {
 			return nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 
+	"github.com/bermhq/berm/internal/core"
 	"github.com/bermhq/berm/internal/core/fault"
 	"github.com/bermhq/berm/internal/server/wire"
 	"github.com/bermhq/berm/internal/tracing"
@@ -22,14 +23,33 @@ func (c *Chain) HTTP(next http.Handler) http.Handler {
 			next.ServeHTTP(rec, r.WithContext(ctx))
 			return nil
 		})
-		if err == nil {
-			return
-		}
-		if rec.status != 0 { // a panic in the middle of an answer: cut the connection, so that nobody takes it for complete
-			panic(http.ErrAbortHandler)
-		}
-		Fail(ctx, rec, err)
+		rec.end(ctx, err) // an error here is a panic, in the middle of an answer perhaps
 	})
+}
+
+// Stream is the chain around a request that may last long, and whose caller who tells. It ends when who does not any more. An error
+// before the answer began is sent; one after it cuts the answer.
+func (c *Chain) Stream(w http.ResponseWriter, r *http.Request, who func(context.Context) (core.Principal, error), next func(http.ResponseWriter, *http.Request) error) {
+	rec := &recorder{ResponseWriter: w}
+	call := &Call{
+		Transport: "http", Name: r.Method + " " + r.URL.EscapedPath(), Peer: r.RemoteAddr, Authenticate: who,
+		Traceparent: r.Header.Get(tracing.Header), SetHeader: w.Header().Set, Status: rec.sent,
+	}
+	ctx, err := c.Run(r.Context(), call, func(ctx context.Context) error {
+		return whileValid(ctx, who, func(ctx context.Context) error { return next(rec, r.WithContext(ctx)) })
+	})
+	rec.end(ctx, err)
+}
+
+// end answers a call that failed, or cuts what was answered so far, so that nobody takes it for complete.
+func (r *recorder) end(ctx context.Context, err error) {
+	switch {
+	case err == nil:
+	case r.status != 0:
+		panic(http.ErrAbortHandler)
+	default:
+		Fail(ctx, r, err)
+	}
 }
 
 // Failer is a ResponseWriter that takes an error as it is, for a call within a call.

@@ -23,6 +23,19 @@ func bounded(next http.Handler, maxBody int64) http.Handler {
 	}), maxBody)
 }
 
+// streamed is a request that may go on for as long as something passes, which is for next to see. What is left of a body when the answer
+// has ended, or is an error, is waited for as after any refusal.
+func streamed(next http.Handler, w http.ResponseWriter, r *http.Request) {
+	rc := http.NewResponseController(w)
+	tw := &timedWriter{ResponseWriter: w, rc: rc, endless: true}
+	if r.ContentLength != 0 {
+		tw.body = &timedBody{ReadCloser: r.Body, rc: rc}
+		r.Body = tw.body
+	}
+	defer tw.done()
+	next.ServeHTTP(tw, r)
+}
+
 // timedBody takes the deadline away once the body is complete: it would otherwise end a call that runs longer, because
 // net/http goes on reading to see whether the client is still there.
 type timedBody struct {
@@ -46,12 +59,14 @@ type timedWriter struct {
 	http.ResponseWriter
 	rc    *http.ResponseController
 	begun bool
+	// endless: the answer has no deadline.
+	endless bool
 	// body is that of the request, nil when it has none.
 	body *timedBody
 }
 
 func (w *timedWriter) begin() {
-	if !w.begun {
+	if !w.begun && !w.endless {
 		w.begun = true
 		_ = w.rc.SetWriteDeadline(time.Now().Add(BodyTimeout))
 	}
@@ -79,5 +94,8 @@ func (w *timedWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 func (w *timedWriter) done() {
 	if w.begun {
 		_ = w.rc.SetWriteDeadline(time.Time{})
+	}
+	if w.endless && w.body != nil && !w.body.complete {
+		_ = w.rc.SetReadDeadline(time.Now().Add(RefusedBodyTimeout))
 	}
 }

@@ -2,6 +2,7 @@ package port
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -73,6 +74,14 @@ type countedConn struct {
 func (c *countedConn) Close() error {
 	defer c.leave()
 	return c.Conn.Close()
+}
+
+// CloseWrite ends the half of the server, for connections that have changed their protocol.
+func (c *countedConn) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return errors.ErrUnsupported
 }
 
 // refuse tells why, where that is possible: in plain text, as the answer to a request of HTTP/1.1, whatever is being asked. A client of

@@ -60,6 +60,8 @@ type Config struct {
 	Register func(grpc.ServiceRegistrar)
 	// REST serves everything that is not gRPC, through the chain but for what needs no token.
 	REST http.Handler
+	// Streams, when not nil, has requests that go neither to REST nor to gRPC, and that may last long.
+	Streams Streams
 	// TLS, when not nil, encrypts both listeners.
 	TLS    *tls.Config
 	Logger *slog.Logger
@@ -67,6 +69,13 @@ type Config struct {
 	MaxBody int64
 	// MaxConnections bounds the connections of both listeners together; 0 means DefaultMaxConnections.
 	MaxConnections int
+}
+
+// Streams serves some of the requests, by their host or path.
+type Streams interface {
+	http.Handler
+	// Takes reports whether a request is one of them.
+	Takes(r *http.Request) bool
 }
 
 // Port serves one configuration. Its methods are safe for concurrent use.
@@ -139,6 +148,10 @@ func (p *Port) httpServer() *http.Server {
 func (p *Port) Handler() http.Handler {
 	rest := bounded(p.cfg.REST, p.cfg.MaxBody)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if p.cfg.Streams != nil && p.cfg.Streams.Takes(r) {
+			streamed(p.cfg.Streams, w, r)
+			return
+		}
 		if r.ProtoMajor == 2 && IsGRPC(r) {
 			p.shared.ServeHTTP(w, edge.Gate(r))
 			return

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"net/http"
 
-	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/encoding/protojson"
 )
 
@@ -20,6 +19,9 @@ func (e *HTTPError) Error() string { return e.Err.Error() }
 // Unwrap returns the error inside.
 func (e *HTTPError) Unwrap() error { return e.Err }
 
+// ErrorHeader is in every error that is Berm's own, with its reason: what a program in a sandbox answers never has it.
+const ErrorHeader = "X-Berm-Error"
+
 // WriteError sends err as a google.rpc.Status body, with the HTTP status of its code or of an HTTPError.
 func WriteError(w http.ResponseWriter, err error, requestID string) {
 	s := Body(err, requestID)
@@ -30,10 +32,15 @@ func WriteError(w http.ResponseWriter, err error, requestID string) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
-	status := HTTPStatus(codes.Code(s.GetCode())) //nolint:gosec // 0 to 16
-	if own, ok := errors.AsType[*HTTPError](err); ok {
-		status = own.Status
-	}
-	w.WriteHeader(status)
+	w.Header().Set(ErrorHeader, asFault(err).Reason)
+	w.WriteHeader(StatusOf(err))
 	_, _ = w.Write(append(body, '\n')) // a caller who went away needs no answer
+}
+
+// StatusOf returns the HTTP status of an error: that of an HTTPError, or of its code.
+func StatusOf(err error) int {
+	if own, ok := errors.AsType[*HTTPError](err); ok {
+		return own.Status
+	}
+	return HTTPStatus(Code(err))
 }
