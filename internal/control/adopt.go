@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"math"
 	"time"
 
 	"github.com/bermhq/berm/internal/backend"
@@ -27,6 +28,13 @@ const maxCleanUps = 16
 // adopt decides about a sandbox that a runner has and memory does not know: the store knows better. One that has ended
 // there, or that nobody ever heard of, is ended on the runner too: nothing is left behind.
 func (s *Service) adopt(ctx context.Context, k *contact, link runner.Link, o *backend.Observation) {
+	arrived := s.live.expect(o.SandboxID)
+	read := int64(math.MaxInt64)
+	defer func() {
+		if arrived(read) { // The end of it may be all that the runner is never heard to say.
+			s.reread(ctx, k.orgID, o.SandboxID)
+		}
+	}()
 	var row *core.Sandbox
 	err := s.store.View(ctx, func(r store.Reader) error {
 		var err error
@@ -41,6 +49,7 @@ func (s *Service) adopt(ctx context.Context, k *contact, link runner.Link, o *ba
 		s.log.WarnContext(ctx, "a runner spoke of a sandbox that is another's", "runner", k.runnerID, "sandbox", o.SandboxID)
 	case err == nil && !row.Status.Terminal():
 		s.enter(row, applied)
+		read = row.Revision
 		s.observedAdopted(k, o)
 	case o.Phase == backend.PhaseEnded:
 		s.cleanUp(ctx, link, o.SandboxID)

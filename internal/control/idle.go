@@ -10,6 +10,7 @@ import (
 	"github.com/bermhq/berm/internal/backend"
 	"github.com/bermhq/berm/internal/core"
 	"github.com/bermhq/berm/internal/core/fault"
+	"github.com/bermhq/berm/internal/store"
 )
 
 // idleLooks is how often in an idle time a runner is asked for traffic that does not pass through here: an end for want of
@@ -25,6 +26,8 @@ type idleWatch struct {
 	after time.Duration
 	last  time.Time
 	open  int
+	// here is when traffic last passed through this server, told the latest of it that other servers were told of.
+	here, told time.Time
 	// passed is what the runner counted when it was asked last.
 	passed int64
 	timer  *time.Timer
@@ -74,33 +77,45 @@ func (s *Service) lookIdleIn(id string, w *idleWatch, d time.Duration) {
 // busy says that something of a sandbox is under way that counts as traffic, until the function that it returns is called.
 func (s *Service) busy(id string) (over func()) {
 	var w *idleWatch
+	tell := false
+	now := s.now()
 	s.live.look(id, func(e *liveSandbox) {
 		if w = e.idle; w != nil {
 			w.open++
+			w.here = now
+			tell = now.Sub(w.told) >= w.after/idleLooks
 		}
 	})
 	if w == nil {
 		return func() {}
 	}
+	if tell {
+		s.tasks.run(func(ctx context.Context) { s.tellTraffic(ctx, id, w, now) })
+	}
 	return sync.OnceFunc(func() {
 		s.live.mu.Lock()
 		defer s.live.mu.Unlock()
 		w.open--
-		w.last = s.now()
+		w.here = s.now()
+		w.last = w.here
 	})
 }
 
 // lookIdle stops a sandbox that had no traffic for too long, and else looks again later.
 func (s *Service) lookIdle(ctx context.Context, id string) {
 	passed, asked := s.passed(ctx, id)
+	elsewhere, err := s.trafficElsewhere(ctx, id)
 	var row *core.Sandbox
 	s.live.look(id, func(e *liveSandbox) {
 		w, now := e.idle, s.now()
+		if elsewhere.After(w.last) {
+			w.last = elsewhere
+		}
 		switch status := statusNow(e.row.Status, e); {
 		case status == core.StatusTerminating || status.Terminal():
 			return
-		case status != core.StatusRunning, w.open > 0, asked && passed != w.passed:
-			// It is not there yet, or paused, and neither is its fault; or there is traffic.
+		case status != core.StatusRunning, w.open > 0, asked && passed != w.passed, err != nil:
+			// It is not there yet, or paused, and neither is its fault; or there is traffic, or it cannot be known that there is none.
 			w.last = now
 		}
 		if asked {
@@ -115,12 +130,61 @@ func (s *Service) lookIdle(ctx context.Context, id string) {
 	if row == nil {
 		return
 	}
-	err := s.stop(ctx, row.OrgID, id, LifetimeGrace, core.EndIdle)
+	err = s.stop(ctx, row.OrgID, id, LifetimeGrace, core.EndIdle)
 	if err == nil || ctx.Err() != nil || fault.Is(err, fault.NotFound) {
 		return
 	}
 	s.log.WarnContext(ctx, "a sandbox without traffic could not be stopped, trying again", "sandbox", id, "error", err)
 	s.live.look(id, func(e *liveSandbox) { s.lookIdleIn(id, e.idle, expiryRetry) })
+}
+
+// tellTraffic tells other servers of traffic here. What cannot be told now is told with the next.
+func (s *Service) tellTraffic(ctx context.Context, id string, w *idleWatch, at time.Time) {
+	if !s.shares() {
+		return
+	}
+	err := s.store.Update(ctx, func(tx store.Tx) error { return tx.Busy(ctx, id, at) })
+	if err != nil {
+		s.log.WarnContext(ctx, "other servers could not be told of the traffic of a sandbox", "sandbox", id, "error", err)
+		return
+	}
+	s.live.look(id, func(*liveSandbox) { w.told = at })
+}
+
+// trafficElsewhere tells of traffic here and returns until when there was some at any server: what one of them has not told yet is
+// counted in.
+func (s *Service) trafficElsewhere(ctx context.Context, id string) (until time.Time, err error) {
+	if !s.shares() {
+		return until, nil
+	}
+	var w *idleWatch
+	var here, told time.Time
+	s.live.look(id, func(e *liveSandbox) {
+		if w = e.idle; w == nil {
+			return
+		}
+		if w.open > 0 {
+			w.here = s.now()
+		}
+		here, told = w.here, w.told
+	})
+	if w == nil {
+		return until, nil
+	}
+	if here.After(told) {
+		s.tellTraffic(ctx, id, w, here)
+	}
+	err = s.store.View(ctx, func(r store.Reader) (err error) {
+		until, err = r.BusyAt(ctx, id)
+		return err
+	})
+	if err != nil && ctx.Err() == nil {
+		s.log.WarnContext(ctx, "the traffic of a sandbox at other servers cannot be read", "sandbox", id, "error", err)
+	}
+	if !until.IsZero() {
+		until = until.Add(w.after / idleLooks)
+	}
+	return until, err
 }
 
 // passed asks the runner of a sandbox for the traffic that it counts.

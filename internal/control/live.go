@@ -52,9 +52,40 @@ type liveSandbox struct {
 type liveTable struct {
 	mu   sync.Mutex
 	byID map[string]*liveSandbox
+	// coming has the sandboxes that are being read to be entered, with the latest revision that the change log told of meanwhile.
+	coming map[string]int64
 }
 
-func newLiveTable() *liveTable { return &liveTable{byID: map[string]*liveSandbox{}} }
+func newLiveTable() *liveTable {
+	return &liveTable{byID: map[string]*liveSandbox{}, coming: map[string]int64{}}
+}
+
+// expect says that a sandbox is about to be read and entered. arrived says that this is over, and reports whether it changed since it
+// was read at a revision.
+func (t *liveTable) expect(id string) (arrived func(revision int64) bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if _, ok := t.coming[id]; !ok { // else another one of the same has been told already
+		t.coming[id] = 0
+	}
+	return func(revision int64) bool {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		defer delete(t.coming, id)
+		return t.coming[id] > revision
+	}
+}
+
+// behind reports whether what is known of a sandbox is older than a revision. One that is being read is told of it.
+func (t *liveTable) behind(id string, revision int64) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if known, ok := t.coming[id]; ok && known < revision {
+		t.coming[id] = revision
+	}
+	e, ok := t.byID[id]
+	return ok && e.row.Revision < revision
+}
 
 // add enters a row that was just written or read. One that this process is about to hand over may have been read before it was entered.
 func (t *liveTable) add(row *core.Sandbox, state applyState) {

@@ -14,12 +14,13 @@ import (
 // Nothing is decided about a sandbox until its runner has said what it has; one whose runner does not come back is LOST after the
 // bound. Call it after Bootstrap, which knows the place: runners of other places are left alone.
 func (s *Service) Recover(ctx context.Context) error {
-	if err := s.joinServers(ctx); err != nil {
+	follow, err := s.joinServers(ctx)
+	if err != nil {
 		return err
 	}
 	var rows []*core.Sandbox
 	var runners []*core.Runner
-	err := s.store.View(ctx, func(r store.Reader) error {
+	err = s.store.View(ctx, func(r store.Reader) error {
 		rows, runners = nil, nil
 		orgs, err := r.Orgs(ctx)
 		if err != nil {
@@ -62,6 +63,7 @@ func (s *Service) Recover(ctx context.Context) error {
 		}
 		s.lineDown(run.ID, nil)
 	}
+	follow()
 	if len(rows) > 0 {
 		s.log.InfoContext(ctx, "sandboxes of an earlier process taken over", "sandboxes", len(rows), "runners", len(runners))
 	}

@@ -65,14 +65,26 @@ func (o *servers) has(id string) bool {
 	return ok
 }
 
-// joinServers says for the first time that this server is there, before it does anything that the others must leave alone.
-func (s *Service) joinServers(ctx context.Context) error {
+// joinServers says for the first time that this server is there, before it does anything that the others must leave alone. What it
+// remembers from then on is kept in step with the store once follow is called.
+func (s *Service) joinServers(ctx context.Context) (follow func(), err error) {
 	if !s.shares() {
-		return nil
+		return func() {}, nil
 	}
 	if err := s.beat(ctx); err != nil {
-		return err
+		return nil, err
 	}
+	var last int64
+	err = s.store.View(ctx, func(r store.Reader) (err error) {
+		last, err = r.LastChange(ctx)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	// What Bootstrap has read may be older.
+	s.configs.invalidateAll()
+	s.tokens.clear()
 	s.tasks.run(func(ctx context.Context) {
 		for sleep(ctx, serverBeat) {
 			if err := s.beat(ctx); err != nil && ctx.Err() == nil {
@@ -80,7 +92,7 @@ func (s *Service) joinServers(ctx context.Context) error {
 			}
 		}
 	})
-	return nil
+	return func() { s.tasks.run(func(ctx context.Context) { s.followChanges(ctx, last) }) }, nil
 }
 
 // owner is the server that hands over what is launched here: this one, if anybody else has to know.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	specpb "github.com/bermhq/berm/gen/berm/spec"
+	"github.com/bermhq/berm/internal/backend"
 	"github.com/bermhq/berm/internal/control"
 	"github.com/bermhq/berm/internal/core"
 	"github.com/bermhq/berm/internal/runner"
@@ -148,4 +149,29 @@ func TestHandOverThatOneServerCannotMake(t *testing.T) {
 		}
 		second.Close()
 	})
+}
+
+// TestTrafficThroughEitherServer: a command that runs through one server keeps a sandbox from being idle for the other one, too.
+func TestTrafficThroughEitherServer(t *testing.T) {
+	for _, through := range []string{"first", "second"} {
+		t.Run(through, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w, second, _, _ := twoServers(t)
+				w.must(second.Attach(w.ctx(), w.runners["lab"].ID, w.agent(w.fakes["lab"])))
+				w.editProfile("default", `{"container_image":"host","network":{"egress":{"default":"none","modes":{"none":{"type":"none"}}}},"guardrails":{"lifetime":{"max_idle_seconds":60}}}`)
+				sb := w.running(&specpb.Launch{RunnerIds: []string{"lab"}})
+				svc := map[string]*control.Service{"first": w.svc, "second": second}[through]
+				p, err := svc.Exec(w.ctx(), w.user, sb.ID, backend.Exec{Argv: []string{"cat"}, Stdin: true})
+				w.must(err)
+				time.Sleep(10 * time.Minute)
+				synctest.Wait()
+				w.statusAt(second, sb.ID, core.StatusRunning)
+				over := time.Now()
+				w.must(p.Close())
+				end, after := w.endOf(sb.ID, over)
+				wantIdleEnd(t, end, after)
+				second.Close()
+			})
+		})
+	}
 }

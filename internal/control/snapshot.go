@@ -66,6 +66,16 @@ func (c *configCache) invalidate(orgID string) {
 	delete(c.byOrg, orgID)
 }
 
+// invalidateAll drops the configuration of every organization.
+func (c *configCache) invalidateAll() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for orgID := range c.byOrg {
+		c.epochs[orgID]++
+		delete(c.byOrg, orgID)
+	}
+}
+
 // config returns the configuration of an organization; fresh reads it again. Bindings whose revisions are the same are not
 // folded again.
 func (s *Service) config(ctx context.Context, orgID string, fresh bool) (*orgConfig, error) {

@@ -3,16 +3,22 @@ package control
 import (
 	"context"
 	"sync"
+	"time"
 
 	"github.com/bermhq/berm/internal/core"
 	"github.com/bermhq/berm/internal/store"
 )
+
+// usedFor is how long what was read is believed where other servers launch on the same runners.
+const usedFor = time.Second
 
 // usedAmounts remembers what is reserved on runners, so that a plan need not ask. It is a hint: the reservation in the launch
 // transaction decides, and a plan that met a full runner is made again from what the store says.
 type usedAmounts struct {
 	mu       sync.Mutex
 	byRunner map[string]core.Amounts
+	// readAt is when the amounts of a runner were read.
+	readAt map[string]time.Time
 	// changing counts the transactions under way that change what is reserved, changes those that ever began. What was read
 	// beside one of them may have it in or not, so that it must not be remembered: it would be counted twice, or not at all.
 	changing, changes int
@@ -21,7 +27,7 @@ type usedAmounts struct {
 }
 
 func newUsedAmounts() *usedAmounts {
-	return &usedAmounts{byRunner: map[string]core.Amounts{}, freed: make(chan struct{})}
+	return &usedAmounts{byRunner: map[string]core.Amounts{}, readAt: map[string]time.Time{}, freed: make(chan struct{})}
 }
 
 // room returns a channel that is closed when something ends, or must be asked for anew, after the call.
@@ -37,11 +43,12 @@ func (u *usedAmounts) tellRoom() {
 	u.freed = make(chan struct{})
 }
 
-func (u *usedAmounts) get(runnerUUID string) (core.Amounts, bool) {
+// get returns what is remembered of a runner, unless it was read before a time.
+func (u *usedAmounts) get(runnerUUID string, since time.Time) (core.Amounts, bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	a, ok := u.byRunner[runnerUUID]
-	return a, ok
+	return a, ok && !u.readAt[runnerUUID].Before(since)
 }
 
 // change runs a transaction that changes what is reserved, together with the calls of add that tell of it.
@@ -69,11 +76,11 @@ func (u *usedAmounts) epoch() int {
 }
 
 // set remembers what was read, unless it was read beside a change.
-func (u *usedAmounts) set(epoch int, runnerUUID string, a core.Amounts) {
+func (u *usedAmounts) set(epoch int, runnerUUID string, a core.Amounts, at time.Time) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if epoch == u.changes {
-		u.byRunner[runnerUUID] = a
+		u.byRunner[runnerUUID], u.readAt[runnerUUID] = a, at
 	}
 }
 
@@ -99,11 +106,15 @@ func (u *usedAmounts) add(runnerUUID string, a core.Amounts, sign int64) {
 		u.tellRoom()
 	}
 	if have, ok := u.byRunner[runnerUUID]; ok {
-		have.CPUMillis += sign * a.CPUMillis
-		have.MemoryBytes += sign * a.MemoryBytes
-		have.GPUs += sign * a.GPUs
-		have.Sandboxes += sign * a.Sandboxes
-		u.byRunner[runnerUUID] = have
+		u.byRunner[runnerUUID] = plus(have, a, sign)
+	}
+}
+
+// plus returns a and sign times b.
+func plus(a, b core.Amounts, sign int64) core.Amounts {
+	return core.Amounts{
+		CPUMillis: a.CPUMillis + sign*b.CPUMillis, MemoryBytes: a.MemoryBytes + sign*b.MemoryBytes,
+		GPUs: a.GPUs + sign*b.GPUs, Sandboxes: a.Sandboxes + sign*b.Sandboxes,
 	}
 }
 
@@ -111,8 +122,13 @@ func (u *usedAmounts) add(runnerUUID string, a core.Amounts, sign int64) {
 func (s *Service) usedOn(ctx context.Context, cfg *orgConfig, fresh bool) ([]core.Amounts, error) {
 	out := make([]core.Amounts, len(cfg.runners))
 	var ask []int
+	var since time.Time
+	at := s.now()
+	if s.shares() {
+		since = at.Add(-usedFor)
+	}
 	for i, r := range cfg.runners {
-		a, ok := s.used.get(r.runner.ID)
+		a, ok := s.used.get(r.runner.ID, since)
 		if out[i] = a; !ok || fresh {
 			ask = append(ask, i)
 		}
@@ -134,7 +150,7 @@ func (s *Service) usedOn(ctx context.Context, cfg *orgConfig, fresh bool) ([]cor
 		return nil, err
 	}
 	for _, i := range ask {
-		s.used.set(epoch, cfg.runners[i].runner.ID, out[i])
+		s.used.set(epoch, cfg.runners[i].runner.ID, out[i], at)
 	}
 	return out, nil
 }

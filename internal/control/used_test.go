@@ -3,6 +3,7 @@ package control
 import (
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/bermhq/berm/internal/core"
 )
@@ -45,10 +46,10 @@ func TestUsedBesideAChange(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			u := newUsedAmounts()
-			if err := tt.run(u, func(epoch int) { u.set(epoch, "r", read) }); err != nil {
+			if err := tt.run(u, func(epoch int) { u.set(epoch, "r", read, time.Time{}) }); err != nil {
 				t.Fatal(err)
 			}
-			if got, _ := u.get("r"); got != tt.want {
+			if got, _ := u.get("r", time.Time{}); got != tt.want {
 				t.Errorf("got %+v, want %+v", got, tt.want)
 			}
 		})

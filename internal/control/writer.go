@@ -3,6 +3,8 @@ package control
 import (
 	"context"
 	"encoding/json"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 	"unicode/utf8"
@@ -86,10 +88,8 @@ func (s *Service) writeBatch(ctx context.Context, batch []*backend.Observation) 
 		var done committed
 		err := s.used.change(func() (err error) {
 			done, err = s.commitStatuses(ctx, batch)
-			for _, row := range done.written {
-				if err == nil && row.Status.Terminal() {
-					s.used.add(row.RunnerUUID, row.Reserved, -1)
-				}
+			if err == nil {
+				s.countEnds(done)
 			}
 			return err
 		})
@@ -97,7 +97,10 @@ func (s *Service) writeBatch(ctx context.Context, batch []*backend.Observation) 
 		case err == nil:
 			failpoint.Hit(fpStatusCommitted)
 			for _, row := range done.written {
-				s.statusWritten(ctx, row)
+				s.statusWritten(ctx, row, true)
+			}
+			for _, row := range done.others {
+				s.statusWritten(ctx, row, false)
 			}
 			for _, id := range done.missing {
 				s.live.remove(id)
@@ -127,8 +130,24 @@ func (s *Service) writeBatch(ctx context.Context, batch []*backend.Observation) 
 // committed is what a transaction of the status writer did.
 type committed struct {
 	written []*core.Sandbox
+	// others are what another server had written already: it has seen the same.
+	others []*core.Sandbox
 	// missing are sandboxes that have no row: their launch was not committed after all.
 	missing []string
+}
+
+// countEnds counts what has ended out. What another server has ended may have been read as ended, or not: it is asked for.
+func (s *Service) countEnds(done committed) {
+	for _, row := range done.written {
+		if row.Status.Terminal() {
+			s.used.add(row.RunnerUUID, row.Reserved, -1)
+		}
+	}
+	for _, row := range done.others {
+		if row.Status.Terminal() {
+			s.used.forget(row.RunnerUUID)
+		}
+	}
 }
 
 // commitStatuses writes what a batch of observations changes, in one transaction.
@@ -155,53 +174,69 @@ func (s *Service) commitStatuses(ctx context.Context, batch []*backend.Observati
 	err := s.store.Update(ctx, func(tx store.Tx) error {
 		done = committed{}
 		for _, st := range steps {
-			row, err := writeStatus(ctx, tx, st.row, st.o)
+			row, wrote, err := writeStatus(ctx, tx, st.row, st.o)
 			switch {
 			case fault.Is(err, fault.NotFound):
 				done.missing = append(done.missing, st.row.ID)
 			case err != nil:
 				return err
-			case row != nil:
+			case wrote:
 				done.written = append(done.written, row)
+			default:
+				done.others = append(done.others, row)
 			}
 		}
-		return nil
+		return releaseEnded(ctx, tx, done.written)
 	})
 	return done, err
 }
 
-// writeStatus writes one row, and with it what was submitted; the reservation is released in the write that ends the sandbox.
-func writeStatus(ctx context.Context, tx store.Tx, row *core.Sandbox, o *backend.Observation) (*core.Sandbox, error) {
-	next, changes := advance(row, o)
-	if !changes {
-		return nil, nil
+// releaseEnded releases the reservations of what has ended, in the transaction that ends it: last, and in one order everywhere, so that
+// servers which do that for the same runners do not wait for each other in a circle.
+func releaseEnded(ctx context.Context, tx store.Tx, rows []*core.Sandbox) error {
+	sums := map[string]core.Amounts{}
+	for _, row := range rows {
+		if row.Status.Terminal() {
+			sums[row.RunnerUUID] = plus(sums[row.RunnerUUID], row.Reserved, 1)
+		}
 	}
-	err := tx.UpdateSandbox(ctx, next)
+	for _, id := range slices.Sorted(maps.Keys(sums)) {
+		if err := tx.Release(ctx, id, sums[id]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// writeStatus writes one row, and with it what was submitted. It returns the row as it then is, and whether that is its work.
+func writeStatus(ctx context.Context, tx store.Tx, row *core.Sandbox, o *backend.Observation) (next *core.Sandbox, wrote bool, err error) {
+	next, _ = advance(row, o)
+	err = tx.UpdateSandbox(ctx, next)
 	if fault.Is(err, fault.Conflict) || fault.Is(err, fault.Precondition) {
-		// Somebody else wrote the row: another gateway that has ended it, say. What is there now decides.
+		// Somebody else wrote the row: another server, say, that has seen the same. What is there now decides.
 		current, err := tx.Sandbox(ctx, row.OrgID, row.ID)
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
-		if next, changes = advance(current, o); !changes {
-			return next, nil
+		if o.Reason == core.EndStartFailed && current.Status != core.StatusPending {
+			return current, false, nil // it has started after all
+		}
+		if next, wrote = advance(current, o); !wrote {
+			return next, false, nil
 		}
 		if err := tx.UpdateSandbox(ctx, next); err != nil {
-			return nil, err
+			return nil, false, err
 		}
 	} else if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	// Whoever leaves PENDING takes it along: the one write that knows of a start, or of one that failed.
 	if submitted := keepable(o.Submitted); submitted != nil && row.Status == core.StatusPending {
 		if err := tx.PutSubmitted(ctx, next.OrgID, next.ID, submitted); err != nil {
-			return nil, err
+			return nil, false, err
 		}
 	}
-	if next.Status.Terminal() {
-		return next, tx.Release(ctx, next.RunnerUUID, next.Reserved)
-	}
-	return next, nil
+	return next, true, nil
 }
 
 // keepable returns what a backend says that it submitted, or nil when no store would keep that: a status must not wait for it.
@@ -212,21 +247,22 @@ func keepable(object json.RawMessage) json.RawMessage {
 	return object
 }
 
-// statusWritten follows a write: memory learns of it, waiters wake, and what an end leaves behind is cleaned up.
-func (s *Service) statusWritten(ctx context.Context, row *core.Sandbox) {
+// statusWritten follows a write, here or by another server: memory learns of it, waiters wake, and what an end leaves behind is cleaned
+// up.
+func (s *Service) statusWritten(ctx context.Context, row *core.Sandbox, here bool) {
 	if !row.Status.Terminal() {
-		slim := *row
-		slim.Decision, slim.Launch = nil, nil
 		s.live.update(row.ID, func(e *liveSandbox) {
-			if e.row.Status == core.StatusPending && row.Status == core.StatusRunning {
+			if here && e.row.Status == core.StatusPending && row.Status == core.StatusRunning {
 				s.countStart(row, e.trace)
 			}
-			e.row, e.unwritten = &slim, nil
+			e.written(row)
 		})
 		return
 	}
 	s.live.remove(row.ID)
-	s.log.InfoContext(ctx, "sandbox ended", "sandbox", row.ID, "org", row.OrgID, "status", row.Status, "reason", row.StatusReason)
+	if here {
+		s.log.InfoContext(ctx, "sandbox ended", "sandbox", row.ID, "org", row.OrgID, "status", row.Status, "reason", row.StatusReason)
+	}
 	// The link is taken now: a runner that is being deleted may be gone before the clean-up begins.
 	if link, _ := s.contacts.linkOf(row.RunnerUUID); link != nil {
 		s.tasks.run(func(ctx context.Context) { s.cleanUp(ctx, link, row.ID) })

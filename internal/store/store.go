@@ -144,6 +144,8 @@ type Reader interface {
 	Reserved(ctx context.Context, runnerUUID string) (core.Amounts, error)
 	// HeardAt returns the latest time that Heard wrote for a runner, zero for none.
 	HeardAt(ctx context.Context, runnerUUID string) (time.Time, error)
+	// BusyAt returns the latest time that Busy wrote for a sandbox, zero for none.
+	BusyAt(ctx context.Context, sandboxID string) (time.Time, error)
 	// Servers lists those that PutServer wrote and nobody removed, by id.
 	Servers(ctx context.Context) ([]Server, error)
 	// Pending lists the sandboxes of all organizations that are PENDING. Decision and Launch are not loaded.
@@ -170,7 +172,7 @@ type Reader interface {
 }
 
 // Tx reads and writes in one transaction. Every write of an object, a sandbox, an organization or a token also appends to
-// the change log; the counts of capacity, Heard and what is of servers are not in it.
+// the change log; the counts of capacity, Heard, Busy and what is of servers are not in it.
 //
 // Transactions are serializable as far as they read configuration or Usage: what they read cannot change before they
 // commit. A sandbox that was read is only written if its revision is still current. A refusal (a fault that is described
@@ -202,6 +204,9 @@ type Tx interface {
 	// Heard notes that somebody was in contact with runners at a time. An earlier time than the one that is there changes nothing.
 	Heard(ctx context.Context, runnerUUIDs []string, at time.Time) error
 
+	// Busy notes that there was traffic of a sandbox that has not ended; of another it notes nothing. An earlier time than the one that
+	// is there changes nothing.
+	Busy(ctx context.Context, sandboxID string, at time.Time) error
 	// PutServer writes a server, also over what is there of it.
 	PutServer(ctx context.Context, s Server) error
 	// RemoveServer removes a server that did not say that it is there since, with its lines, and reports whether it did.

@@ -13,6 +13,25 @@ func (r *reader) HeardAt(ctx context.Context, runnerUUID string) (time.Time, err
 	return fromNanos(at), err
 }
 
+// BusyAt implements store.Reader.
+func (r *reader) BusyAt(ctx context.Context, sandboxID string) (time.Time, error) {
+	var at int64
+	_, err := r.one(ctx, `SELECT busy_at FROM traffic WHERE sandbox_id = $1`, []any{sandboxID}, &at)
+	return fromNanos(at), err
+}
+
+// Busy implements store.Tx.
+func (t *tx) Busy(ctx context.Context, sandboxID string, at time.Time) error {
+	c := newChecks("the traffic")
+	c.required("sandbox", sandboxID)
+	if err := c.err(); err != nil {
+		return err
+	}
+	_, err := t.write(ctx, fpHeard, `INSERT INTO traffic (sandbox_id, busy_at) SELECT id, $2 FROM sandboxes WHERE id = $1 AND closed_at = 0
+		ON CONFLICT (sandbox_id) DO UPDATE SET busy_at = $2 WHERE traffic.busy_at < $2`, sandboxID, nanos(at))
+	return err
+}
+
 // Heard implements store.Tx. Rows are written in one order everywhere: servers that are in contact with the same runners do not wait
 // for each other in a circle.
 func (t *tx) Heard(ctx context.Context, runnerUUIDs []string, at time.Time) error {

@@ -170,7 +170,7 @@ func (t *tx) DeleteSandbox(ctx context.Context, orgID, id string) error {
 		}
 	}
 	for _, query := range []string{
-		`DELETE FROM sandbox_submissions WHERE sandbox_id = $1`, `DELETE FROM sandbox_records WHERE sandbox_id = $1`, `DELETE FROM sandboxes WHERE id = $1`,
+		`DELETE FROM traffic WHERE sandbox_id = $1`, `DELETE FROM sandbox_submissions WHERE sandbox_id = $1`, `DELETE FROM sandbox_records WHERE sandbox_id = $1`, `DELETE FROM sandboxes WHERE id = $1`,
 	} {
 		if _, err := t.write(ctx, fpDeleteSandbox, query, id); err != nil {
 			return err

@@ -5,12 +5,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/bermhq/berm/internal/core"
 	"github.com/bermhq/berm/internal/core/fault"
 	"github.com/bermhq/berm/internal/store"
 )
 
 func contact(t *testing.T, e *env) {
 	t.Run("the latest counts", e.contactLatest)
+	t.Run("traffic of a sandbox", e.traffic)
 }
 
 func (e *env) heard(t *testing.T, at time.Time, runners ...string) {
@@ -42,4 +44,34 @@ func (e *env) contactLatest(t *testing.T) {
 	e.wantHeard(t, two, later)
 	e.heard(t, later)
 	wantCode(t, e.try(t, func(ctx context.Context, tx store.Tx) error { return tx.Heard(ctx, []string{""}, start) }), fault.Invalid)
+}
+
+func (e *env) traffic(t *testing.T) {
+	s := e.launched(t, e.sandbox(e.id("org")))
+	want := func(at time.Time) {
+		t.Helper()
+		e.view(t, func(ctx context.Context, r store.Reader) {
+			got, err := r.BusyAt(ctx, s.ID)
+			if err != nil {
+				t.Fatal(err)
+			}
+			equal(t, "busy", got, at)
+		})
+	}
+	busy := func(at time.Time) {
+		t.Helper()
+		e.update(t, func(ctx context.Context, tx store.Tx) error { return tx.Busy(ctx, s.ID, at) })
+	}
+	want(time.Time{})
+	later := start.Add(time.Second)
+	busy(later)
+	busy(start)
+	want(later)
+	s.Status, s.EndedAt = core.StatusFailed, later
+	e.update(t, func(ctx context.Context, tx store.Tx) error { return tx.UpdateSandbox(ctx, s) })
+	busy(later.Add(time.Second)) // it has ended
+	want(later)
+	e.update(t, func(ctx context.Context, tx store.Tx) error { return tx.DeleteSandbox(ctx, s.OrgID, s.ID) })
+	want(time.Time{})
+	wantCode(t, e.try(t, func(ctx context.Context, tx store.Tx) error { return tx.Busy(ctx, "", start) }), fault.Invalid)
 }
