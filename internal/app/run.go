@@ -96,10 +96,14 @@ func (a *app) start(ctx context.Context) (err error) {
 	if a.store, err = sqlstore.Open(ctx, sqlstore.Config{DSN: a.cfg.dsn(), Logger: a.log}); err != nil {
 		return err
 	}
+	ports, err := a.listeners.ports(a.cfg.PortsURL)
+	if err != nil {
+		return err
+	}
 	metrics := telemetry.New()
 	a.control = control.New(context.WithoutCancel(ctx), control.Config{
 		Store: a.store, Logger: a.log, Retention: a.cfg.RetainEnded, CheckSpec: checkSpec, CheckCarried: kube.CheckCarried, Meter: metrics,
-		CredentialTTL: a.cfg.RunnerCredentialTTL,
+		CredentialTTL: a.cfg.RunnerCredentialTTL, PortHost: ports.Hosts(),
 	})
 	runners, err := a.bootstrap(ctx)
 	if err != nil {
@@ -115,10 +119,6 @@ func (a *app) start(ctx context.Context) (err error) {
 		}
 	}
 	a.hub = hub.New(context.WithoutCancel(ctx), hub.Config{Control: a.control, Logger: a.log})
-	ports, err := a.listeners.ports(a.cfg.PortsURL)
-	if err != nil {
-		return err
-	}
 	a.server, err = server.New(server.Config{Control: a.control, Link: a.hub, Ports: ports, Logger: a.log, TLS: a.listeners.tls, Limits: a.limits(), Version: a.cfg.Version, Metrics: metrics, Pod: a.podOf})
 	return err
 }

@@ -195,6 +195,7 @@ func (s *Service) overlay(row *core.Sandbox) *core.Sandbox {
 			}
 		}
 	})
+	out.Service = s.addressed(row.ID, out.Service)
 	if k, known := s.contacts.get(row.RunnerUUID); !known || !k.connected {
 		since := s.born
 		if known {

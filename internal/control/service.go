@@ -50,6 +50,8 @@ type Config struct {
 	CheckCarried func(*specpb.ProfileSpec) []guard.Violation
 	// Meter counts; nil counts nothing.
 	Meter Meter
+	// PortHost is the host that a port of a sandbox has at the gateway; nil: none has one.
+	PortHost func(sandboxID string, port int32) string
 }
 
 // Service is the use cases. Methods are safe for concurrent use.
@@ -62,6 +64,7 @@ type Service struct {
 	log    *slog.Logger
 	meter  Meter
 
+	portHost     func(string, int32) string
 	lostAfter    time.Duration
 	credential   time.Duration
 	retention    time.Duration
@@ -91,7 +94,7 @@ type Service struct {
 // New returns a Service. ctx bounds its background work, which Close also ends.
 func New(ctx context.Context, cfg Config) *Service {
 	s := &Service{
-		store: cfg.Store, now: cfg.Now, newID: cfg.NewID, seed: cfg.Seed, random: cfg.Random, log: cfg.Logger, lostAfter: cfg.LostAfter,
+		store: cfg.Store, now: cfg.Now, newID: cfg.NewID, seed: cfg.Seed, random: cfg.Random, log: cfg.Logger, lostAfter: cfg.LostAfter, portHost: cfg.PortHost,
 		checkSpec: cfg.CheckSpec, checkCarried: cfg.CheckCarried,
 	}
 	if s.meter = cfg.Meter; s.meter == nil {

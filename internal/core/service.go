@@ -16,6 +16,27 @@ type Service struct {
 	// Address is a host, or a host and a port; empty until one is assigned.
 	Address string        `json:"address,omitempty"`
 	Ports   []ServicePort `json:"ports,omitempty"`
+	// Through is set where the gateway itself leads to the ports, and says to whom besides those who may connect to any port. Its address is
+	// then the gateway's to tell, and not stored.
+	Through Audience `json:"through,omitempty"`
+}
+
+// Audience is who may come to exposed ports through the gateway.
+type Audience string
+
+// The audiences.
+const (
+	// AudienceOrg: nobody besides.
+	AudienceOrg Audience = "org"
+	// AudienceTokens: whoever has a valid token, of any organization.
+	AudienceTokens Audience = "tokens"
+	// AudiencePublic: everybody, where a browser tells the port from every other one; elsewhere as AudienceTokens.
+	AudiencePublic Audience = "public"
+)
+
+// Exposes reports whether a port is one of those exposed through the gateway.
+func (s *Service) Exposes(port int32) bool {
+	return s != nil && s.Through != "" && slices.ContainsFunc(s.Ports, func(p ServicePort) bool { return p.ContainerPort == port })
 }
 
 // ServicePort is one exposed port.
@@ -33,5 +54,5 @@ func (s *Service) Equal(o *Service) bool {
 	if s == nil || o == nil {
 		return s == o
 	}
-	return s.Mode == o.Mode && s.Address == o.Address && slices.Equal(s.Ports, o.Ports)
+	return s.Mode == o.Mode && s.Address == o.Address && s.Through == o.Through && slices.Equal(s.Ports, o.Ports)
 }

@@ -10,7 +10,7 @@ func serviceMessage(s *core.Service) *linkv1.Service {
 	if s == nil {
 		return nil
 	}
-	out := &linkv1.Service{Mode: s.Mode, Address: s.Address}
+	out := &linkv1.Service{Mode: s.Mode, Address: s.Address, Through: string(s.Through)}
 	for _, p := range s.Ports {
 		out.Ports = append(out.Ports, &linkv1.ServicePort{Name: p.Name, ContainerPort: p.ContainerPort, Port: p.Port, Protocol: p.Protocol})
 	}
@@ -19,11 +19,11 @@ func serviceMessage(s *core.Service) *linkv1.Service {
 
 // serviceOf is the reverse. What no honest runner says is not told of: an address that is cut off would be another.
 func serviceOf(m *linkv1.Service) *core.Service {
-	if m == nil || len(m.GetMode()) > maxIDText || len(m.GetAddress()) > core.MaxServiceAddress || len(m.GetPorts()) > core.MaxServicePorts {
+	if m == nil || len(m.GetMode()) > maxIDText || len(m.GetThrough()) > maxIDText || len(m.GetAddress()) > core.MaxServiceAddress || len(m.GetPorts()) > core.MaxServicePorts {
 		return nil
 	}
 	const lastPort = 65535
-	out := &core.Service{Mode: m.GetMode(), Address: m.GetAddress()}
+	out := &core.Service{Mode: m.GetMode(), Address: m.GetAddress(), Through: core.Audience(m.GetThrough())}
 	for _, p := range m.GetPorts() {
 		if len(p.GetName()) > maxIDText || len(p.GetProtocol()) > maxIDText || p.GetContainerPort() < 1 || p.GetContainerPort() > lastPort || p.GetPort() < 0 || p.GetPort() > lastPort {
 			return nil

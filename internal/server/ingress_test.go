@@ -31,6 +31,8 @@ type site struct {
 	seen chan *http.Request
 	// path and host are where the port is.
 	path, host string
+	// listens is where the program is on this machine.
+	listens string
 }
 
 // newSite starts a server with hosts of ports, and a sandbox where h listens.
@@ -47,7 +49,8 @@ func newSite(t *testing.T, h http.HandlerFunc) *site {
 		h(w, r)
 	}))
 	t.Cleanup(program.Close)
-	w.fakes["r1"].Listen(s.id, 80, program.Listener.Addr().String())
+	s.listens = program.Listener.Addr().String()
+	w.fakes["r1"].Listen(s.id, 80, s.listens)
 	s.path = "/berm/v1/sandboxes/" + s.id + "/ports/80"
 	s.host = base.Host(s.id, 80)
 	return s
@@ -407,4 +410,54 @@ func TestPortCrowd(t *testing.T) {
 		waiting = append(waiting, resp)
 	}
 	s.refused("one more", s.request(http.MethodGet, "", s.path+"/", nil), http.StatusTooManyRequests, "LIMIT_EXCEEDED", "requests to ports of this sandbox")
+}
+
+// TestExposedPorts: an exposed port has an address, and who comes to it besides those who may connect to any is its mode's to say.
+func TestExposedPorts(t *testing.T) {
+	s := newSite(t, func(http.ResponseWriter, *http.Request) {})
+	s.call(s.admin, http.MethodPatch, "/v1beta2/sandbox/profile-templates/"+s.profile, object{"profileTemplate": object{"spec": object{"network": object{
+		"egress": object{"default": "none", "modes": object{"none": object{"type": "none"}}},
+		"ingress": object{"modes": object{
+			"public": object{"scope": "any", "expectsExternalAddress": true}, "inside": object{"scope": "any"}, "own": object{"scope": "org"},
+		}},
+	}}}}).want(http.StatusOK)
+	stranger := s.newOrg("stranger")
+	for mode, want := range map[string]struct{ strangers, nobody bool }{"public": {true, true}, "inside": {true, false}, "own": {false, false}} {
+		started, err := s.gateway().Start(s.ctx(), &v1beta2pb.StartSandboxRequest{
+			Command: "sleep", Args: []string{"infinity"}, Ports: []*v1beta2pb.Port{{ContainerPort: 80}, {ContainerPort: 81}},
+			Network: &v1beta2pb.NetworkOptions{IngressMode: mode, ExposedPorts: []int32{80}},
+		})
+		s.must(err)
+		id := started.GetSandboxId()
+		s.running(id)
+		s.fakes["r1"].Listen(id, 80, s.listens)
+		s.fakes["r1"].Listen(id, 81, s.listens)
+		got, err := s.gateway().Get(s.ctx(), &v1beta2pb.GetSandboxRequest{SandboxId: id})
+		s.must(err)
+		if host := "80-" + id + ".ports.example"; got.GetServiceAddress() != host || len(got.GetExposedPorts()) != 1 || got.GetExposedPorts()[0].GetContainerPort() != 80 {
+			t.Fatalf("%s: %v", mode, got)
+		}
+		visits := func(who string, reaches bool, host, path, token, basic string) {
+			t.Helper()
+			resp, text := s.do(s.request(http.MethodGet, host, path, nil, "Authorization", basic, "X-Berm-Authorization", token))
+			if reached := resp.StatusCode == http.StatusOK; reached != reaches {
+				t.Errorf("%s: %s gets %d %s", mode, who, resp.StatusCode, text)
+			} else if reached {
+				if r := <-s.seen; r.Header.Get("Authorization") != basic || r.Header.Get("X-Berm-Authorization") != "" {
+					t.Errorf("%s: %s: the program sees %v", mode, who, r.Header)
+				}
+			}
+		}
+		ports := "/berm/v1/sandboxes/" + id + "/ports/"
+		visits("the owner", true, got.GetServiceAddress(), "/", "Bearer "+s.user, "")
+		visits("a stranger", want.strangers, got.GetServiceAddress(), "/", "Bearer "+stranger, "")
+		visits("a stranger at the path", want.strangers, "", ports+"80/", "Bearer "+stranger, "")
+		visits("a stranger at another port", false, "", ports+"81/", "Bearer "+stranger, "")
+		visits("the owner at another port", true, "", ports+"81/", "Bearer "+s.user, "")
+		visits("nobody", want.nobody, got.GetServiceAddress(), "/", "", "")
+		visits("nobody, with a password of the program's", want.nobody, got.GetServiceAddress(), "/", "", "Basic YTpi")
+		visits("a wrong token", false, got.GetServiceAddress(), "/", "Bearer berm_x", "")
+		visits("nobody at the path", false, "", ports+"80/", "", "")
+		visits("nobody at another port", false, strings.Replace(got.GetServiceAddress(), "80-", "81-", 1), "/", "", "")
+	}
 }

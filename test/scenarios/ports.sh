@@ -79,6 +79,44 @@ c.shutdown(socket.SHUT_WR)
 print(status, f.read().decode())
 PY
 )"
+
+# Exposed ports: an address that curl reaches, and who may without a token of the organization.
+cat >"$WORK/web.yaml" <<'EOF'
+display_name: web
+spec:
+  network:
+    egress: {default: none, modes: {none: {type: none}}}
+    ingress: {modes: {public: {scope: any, expectsExternalAddress: true}, inside: {scope: any}, node: {service: {serviceType: NodePort}}}}
+EOF
+"$BERM" profile create -f "$WORK/web.yaml" >/dev/null && "$BERM" runner bind local web >/dev/null || failed=$((failed + 1))
+exposing() { # MODE [PROTOCOL]: what Start answers
+  api POST /v1beta2/sandboxes '{"profileNames":["web"],"command":"sh","args":["-c","cd /tmp && echo '"$1"' >index.html && exec python3 -m http.server --bind 127.0.0.1 8080"],
+    "ports":[{"containerPort":8080,"protocol":"'"${2:-TCP}"'"},{"containerPort":8081}],"network":{"ingressMode":"'"$1"'","exposedPorts":[8080]}}'
+}
+reach() { # ADDRESS ARGS...: once the program listens
+  local i to=$1; shift
+  for ((i = 0; i < 600; i++)); do
+    got=$(curl -sS --max-time 60 -w ' %{http_code}' --resolve "${to%:*}:$PORT:127.0.0.1" "$@" "http://$to/" | tail -n 1)
+    case $got in *' 502') sleep 0.1 ;; *) break ;; esac
+  done
+  echo "${got##* }"
+}
+for mode in public inside; do
+  exposed=$(exposing $mode | sed '$d' | jq -r .sandboxId)
+  for ((i = 0; i < 600; i++)); do
+    shown=$(api GET "/v1beta2/sandboxes/$exposed" | sed '$d') address=$(jq -r .serviceAddress <<<"$shown")
+    [ -n "$address" ] && break; sleep 0.1
+  done
+  check "$mode: the address of the exposed port" "8080-$exposed.localhost:$PORT 8080" "$address $(jq -r '.exposedPorts[].containerPort' <<<"$shown")"
+  check "$mode: with a token" 200 "$(reach "$address" -H "Authorization: Bearer $BERM_TOKEN")"
+  check "$mode: without" "$([ $mode = public ] && echo 200 || echo 401)" "$(reach "$address")"
+  check "$mode: another port without" 401 "$(reach "8081-${address#8080-}")"
+  check "$mode: berm get tells it, too" 1 "$("$BERM" get "$exposed" | grep -c "$address")"
+  "$BERM" stop "$exposed" --grace 0 >/dev/null
+done
+check "a node's port is refused, and what would pass is told" "1 400" "$(exposing node | tee "$WORK/node" | grep -c 'say ClusterIP') $(tail -n 1 "$WORK/node")"
+check "so are datagrams" "1 400" "$(exposing public UDP | tee "$WORK/udp" | grep -c 'exposes TCP alone') $(tail -n 1 "$WORK/udp")"
+
 "$BERM" stop "$id" --grace 0 >/dev/null
 check "a sandbox that ended" "503 CWSANDBOX_SANDBOX_NOT_RUNNING" "$(with -o /dev/null -w '%{http_code} %header{x-berm-error}' "$path/8080/")"
 curl -s --max-time 60 "http://$at/" >/dev/null

@@ -1264,21 +1264,21 @@ const file_berm_spec_profile_proto_rawDesc = "" +
 	"\x04type\x12\tallowlistR\x05cidrs\x12}\n" +
 	"\tdns_names\x18\x03 \x03(\tB`\x8a\xb2\x19\\\n" +
 	",Destinations of an allowlist, as host names.\x10\bP\x80\x02z\x13[\"*.index.example\"]\xaa\x01\x11\n" +
-	"\x04type\x12\tallowlistR\bdnsNames\"\x87\x05\n" +
-	"\aIngress\x12\xa9\x01\n" +
-	"\adefault\x18\x01 \x01(\tB\x89\x01\x8a\xb2\x19\x84\x01\n" +
-	"CName of the mode of a sandbox that chooses none. Empty: no service.\x10\vr#\n" +
-	"\x05local\x10\x01\x1a\x18empty; a mode is refusedr\b\n" +
+	"\x04type\x12\tallowlistR\bdnsNames\"\x92\x05\n" +
+	"\aIngress\x12\xa3\x01\n" +
+	"\adefault\x18\x01 \x01(\tB\x83\x01\x8a\xb2\x19\x7f\n" +
+	"CName of the mode of a sandbox that chooses none. Empty: no service.\x10\vr\x1e\n" +
+	"\x05local\x10\x01\x1a\x13through the gatewayr\b\n" +
 	"\x04kube\x10\x01r\b\n" +
-	"\x04fake\x10\x02z\x02\"\"H\x00R\adefault\x88\x01\x01\x12\xd2\x01\n" +
-	"\x05modes\x18\x02 \x03(\v2\x1d.berm.spec.Ingress.ModesEntryB\x9c\x01\x8a\xb2\x19\x97\x01\n" +
-	"\x0eModes by name.\x18\vP r/\n" +
-	"\x05local\x10\x02\x1a$a launch that selects one is refusedr\b\n" +
+	"\x04fake\x10\x02z\x02\"\"H\x00R\adefault\x88\x01\x01\x12\xdc\x01\n" +
+	"\x05modes\x18\x02 \x03(\v2\x1d.berm.spec.Ingress.ModesEntryB\xa6\x01\x8a\xb2\x19\xa1\x01\n" +
+	"\x0eModes by name.\x18\vP r9\n" +
+	"\x05local\x10\x01\x1a.through the gateway: ClusterIP without ingressr\b\n" +
 	"\x04kube\x10\x01r\b\n" +
-	"\x04fake\x10\x02z9{public: {scope: any, service: {serviceType: ClusterIP}}}\x88\x01\x01R\x05modes\x12\x8f\x01\n" +
-	"\bselected\x18\x03 \x01(\tBn\x8a\xb2\x19j\n" +
-	"3The mode in force: the request's, else the default.\x10\v8\x01r\x17\n" +
-	"\x05local\x10\x03\x1a\funless emptyr\b\n" +
+	"\x04fake\x10\x02z9{public: {scope: any, service: {serviceType: ClusterIP}}}\x88\x01\x01R\x05modes\x12\x96\x01\n" +
+	"\bselected\x18\x03 \x01(\tBu\x8a\xb2\x19q\n" +
+	"3The mode in force: the request's, else the default.\x10\v8\x01r\x1e\n" +
+	"\x05local\x10\x01\x1a\x13through the gatewayr\b\n" +
 	"\x04kube\x10\x01r\b\n" +
 	"\x04fake\x10\x02z\x02\"\"H\x01R\bselected\x88\x01\x01\x1aP\n" +
 	"\n" +

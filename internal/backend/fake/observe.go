@@ -15,6 +15,7 @@ func (b *Backend) publish(s *sandbox, o backend.Observation) {
 		o.StartedAt = s.last.StartedAt
 	}
 	o.Submitted = s.submitted
+	o.Service, _ = backend.Expose(s.work.Spec.GetNetwork(), s.work.Launch)
 	s.last = o
 	b.observers.Publish(o)
 }

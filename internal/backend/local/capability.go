@@ -51,7 +51,6 @@ func (b *Backend) Capabilities() []Capability { return slices.Clone(b.caps) }
 // later are features that no machine has yet, with what to do meanwhile.
 func later() []Capability {
 	return []Capability{
-		{Feature: "ingress", Title: "ports and services", Reason: "later"},
 		{Feature: "gpu", Title: "GPUs", Reason: "this backend gives none"},
 	}
 }
@@ -83,6 +82,7 @@ func capabilities(m machine, runtimes []string) []Capability {
 		{"exec", "commands, terminals and files in a sandbox", ""},
 		{featureDisk, "files of a sandbox on disk, with a limit", ""},
 		{featurePause, "pause and resume", m.arrangement()},
+		{"ports", "ports of sandboxes through the gateway, exposed ones at hosts of their own", "TCP"},
 		{"recovery", "sandboxes survive a restart of the server", ""},
 	} {
 		row := Capability{Feature: f.feature, Title: f.title, Works: up, Reason: f.note}

@@ -79,16 +79,15 @@ func TestCheckRefusals(t *testing.T) {
 	}{
 		"egress unknown":      {spec(`{"network":{"egress":{"selected":"net","modes":{"net":{"type":"everything"}}}}}`), "network.egress.selected", "everything"},
 		"egress undeclared":   {spec(`{"network":{"egress":{"selected":"other"}}}`), "network.egress.selected", "not declared"},
-		"ingress":             {spec(`{"network":{"ingress":{"selected":"public"}}}`), "network.ingress.selected", "later"},
-		"ingress by default":  {spec(`{"network":{"ingress":{"default":"public"}}}`), "network.ingress.selected", "later"},
+		"ingress":             {spec(`{"network":{"ingress":{"selected":"public"}}}`), "network.ingress.selected", "not declared"},
+		"ingress by default":  {spec(`{"network":{"ingress":{"default":"public"}}}`), "network.ingress.selected", "not declared"},
+		"node port":           {spec(`{"network":{"ingress":{"default":"m","modes":{"m":{"service":{"serviceType":"NodePort"}}}}}}`), "network.ingress.selected", "say ClusterIP"},
 		"gpu":                 {spec(`{"resourceDefaults":{"gpu":{"count":1}}}`), "resource_defaults.gpu", "GPU"},
 		"gpu type":            {spec(`{"resourceDefaults":{"gpu":{"type":"A100"}}}`), "resource_defaults.gpu", "GPU"},
 		"pod key":             {spec(`{"pod":{"spec":{"hostNetwork":true}}}`), "pod.spec.hostNetwork", "pods"},
 		"cpu too small":       {spec(`{"resourceDefaults":{"cpuLimit":"5m"}}`), "resource_defaults.cpu_limit", "10m"},
 		"memory too small":    {spec(`{"resourceDefaults":{"memoryLimit":"1Mi"}}`), "resource_defaults.memory_limit", fmt.Sprint(MinMemoryBytes)},
 		"quantity":            {spec(`{"resourceDefaults":{"memoryLimit":"much"}}`), "resource_defaults.memory_limit", "quantity"},
-		"ports":               {launch(`{"ports":[{}]}`), "ports", "later"},
-		"exposed ports":       {launch(`{"exposedPorts":[80]}`), "exposed_ports", "later"},
 		"unsupported":         {launch(`{"unsupported":["volumes"]}`), "volumes", "later"},
 		"arguments alone":     {func(w *backend.Work) { w.Launch = &specpb.Launch{Args: []string{"x"}} }, "args", "without a command"},
 		"long argument":       {launch(`{"args":["` + long + `"]}`), "args", "argument"},
@@ -173,13 +172,13 @@ func TestCheckTogether(t *testing.T) {
 	b := checked(t, nil)
 	w := work("true")
 	w.Spec.RuntimeClass, w.Spec.ContainerImage = proto.String("gvisor"), proto.String("unknown:1")
-	w.Launch.ExposedPorts = []int32{80}
+	w.Spec.Network = &specpb.Network{Ingress: &specpb.Ingress{Default: proto.String("m")}}
 	w.Launch.Unsupported = []string{"volumes"}
 	var paths []string
 	for _, f := range fault.From(b.Check(w)).Fields {
 		paths = append(paths, f.Path)
 	}
-	if want := []string{"exposed_ports", "volumes", "runtime_class", "container_image"}; !slices.Equal(paths, want) {
+	if want := []string{"network.ingress.selected", "volumes", "runtime_class", "container_image"}; !slices.Equal(paths, want) {
 		t.Errorf("%q, want %q", paths, want)
 	}
 }

@@ -32,7 +32,10 @@ func TestContract(t *testing.T) {
 				"pod.spec.hostNetwork": func(w *backend.Work) {
 					w.Spec.Pod = &specpb.Pod{Spec: &structpb.Struct{Fields: map[string]*structpb.Value{"hostNetwork": structpb.NewBoolValue(true)}}}
 				},
-				"ports": func(w *backend.Work) { w.Launch.Ports = []*specpb.Port{{}} },
+				"network.exposed_ports[0]": func(w *backend.Work) {
+					w.Spec.Network.Ingress = &specpb.Ingress{Default: proto.String("m"), Modes: map[string]*specpb.IngressMode{"m": {}}}
+					w.Launch.Ports, w.Launch.ExposedPorts = []*specpb.Port{{ContainerPort: 53, Protocol: "UDP"}}, []int32{53}
+				},
 				"mounted_files": func(w *backend.Work) {
 					w.Launch.MountedFiles = []*specpb.MountedFile{{Path: "/f", Content: make([]byte, MaxMountedBytes+1)}}
 				},

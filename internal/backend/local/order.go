@@ -13,6 +13,7 @@ import (
 	"github.com/bermhq/berm/internal/backend/local/disk"
 	"github.com/bermhq/berm/internal/backend/local/image"
 	"github.com/bermhq/berm/internal/backend/local/library"
+	"github.com/bermhq/berm/internal/core"
 	"github.com/bermhq/berm/internal/core/fault"
 )
 
@@ -34,6 +35,8 @@ type order struct {
 	// mode and egress are the egress mode in force, nil for none.
 	mode   string
 	egress *specpb.EgressMode
+	// service is how the gateway leads to exposed ports, nil for none.
+	service *core.Service
 }
 
 // mainOf returns the main process in an image: the launch's command, else the image's entrypoint with the launch's arguments
@@ -74,7 +77,7 @@ func read(w *backend.Work, m machine) (*order, []fault.Field) {
 	o.limits = r.limits(w.Spec.GetResourceDefaults(), m)
 	o.diskBytes = r.disk(w.Spec.GetResourceDefaults(), m)
 	o.mode, o.egress = r.egressMode(w.Spec.GetNetwork().GetEgress(), m)
-	r.ingress(w.Spec.GetNetwork(), w.Launch)
+	o.service = r.ingress(w.Spec.GetNetwork(), w.Launch)
 	r.pod(w.Spec.GetPod())
 	o.main, o.args = r.command(w.Launch, o.image == image.Host)
 	o.idle = w.Launch.GetIdle()
@@ -168,24 +171,14 @@ func (r *reader) quantity(path, text string, millis bool) int64 {
 	return q.Value()
 }
 
-// ingress refuses everything that comes in, and what cannot be demanded of egress.
-func (r *reader) ingress(n *specpb.Network, l *specpb.Launch) {
-	in := n.GetIngress().GetSelected()
-	if in == "" {
-		in = n.GetIngress().GetDefault()
-	}
-	if in != "" {
-		r.refuse("network.ingress.selected", "mode %q: inbound traffic comes with a later version; leave it empty", in)
-	}
+// ingress reads how exposed ports are reached: through the gateway alone. What cannot be demanded of egress is refused, too.
+func (r *reader) ingress(n *specpb.Network, l *specpb.Launch) *core.Service {
 	if n.GetEgress().GetRequire() == "proven" {
 		r.refuse("network.egress.require", "proven: a runner on one machine tries no network from within a sandbox; leave it out, or name a runner on a cluster that has proven it")
 	}
-	if len(l.GetPorts()) > 0 {
-		r.refuse("ports", "inbound traffic comes with a later version")
-	}
-	if len(l.GetExposedPorts()) > 0 {
-		r.refuse("exposed_ports", "inbound traffic comes with a later version")
-	}
+	service, refused := backend.Expose(n, l)
+	r.refused = append(r.refused, refused...)
+	return service
 }
 
 // pod refuses parts of a pod that have no meaning outside of Kubernetes, and which ignoring would change what is run.

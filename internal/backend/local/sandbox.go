@@ -77,6 +77,7 @@ func (b *Backend) publish(s *sandbox, o backend.Observation) {
 		o.StartedAt = s.last.StartedAt
 	}
 	o.Submitted = s.submitted
+	o.Service, _ = backend.Expose(s.work.Spec.GetNetwork(), s.work.Launch) // Create has seen that nothing is refused.
 	o = b.toldOf(o)
 	s.last = o
 	s.remember(o.Events)

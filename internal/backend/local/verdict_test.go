@@ -12,6 +12,7 @@ import (
 
 	specpb "github.com/bermhq/berm/gen/berm/spec"
 	"github.com/bermhq/berm/internal/backend/local/bundle"
+	"github.com/bermhq/berm/internal/core"
 	"github.com/bermhq/berm/internal/core/fault"
 	"github.com/bermhq/berm/internal/core/resolve"
 	"github.com/bermhq/berm/internal/core/spec"
@@ -38,8 +39,9 @@ func TestVerdicts(t *testing.T) {
 		"network.egress.modes":                      {`{"network":{"egress":{"default":"m","modes":{"m":{"type":"allowlist","cidrs":["10.0.0.0/8"]}}}}}`, func(o *order, _ []fault.Field) bool { return len(o.egress.GetCidrs()) == 1 }},
 		"network.egress.selected":                   {`{"network":{"egress":{"selected":"m","modes":{"m":{"type":"org"}}}}}`, func(o *order, _ []fault.Field) bool { return o.egress.GetType() == "org" }},
 		"network.egress.require":                    {`{"network":{"egress":{"require":"proven"}}}`, refusal("network.egress.require")},
-		"network.ingress.default":                   {`{"network":{"ingress":{"default":"m"}}}`, refusal("network.ingress.selected")},
-		"network.ingress.selected":                  {`{"network":{"ingress":{"selected":"m"}}}`, refusal("network.ingress.selected")},
+		"network.ingress.default":                   {`{"network":{"ingress":{"default":"m","modes":{"m":{}}}}}`, exposes(core.AudienceTokens)},
+		"network.ingress.modes":                     {`{"network":{"ingress":{"default":"m","modes":{"m":{"scope":"org"}}}}}`, exposes(core.AudienceOrg)},
+		"network.ingress.selected":                  {`{"network":{"ingress":{"selected":"n","modes":{"n":{"expectsExternalAddress":true}}}}}`, exposes(core.AudiencePublic)},
 		"pod.spec":                                  {`{"pod":{"spec":{"hostPID":true}}}`, refusal("pod.spec.hostPID")},
 		"image_sources.aliases": {`{"imageSources":{"aliases":{"a:1":"b:2"}}}`, func(o *order, _ []fault.Field) bool {
 			return o.names.Aliases["index.docker.io/library/a:1"].Image == "b:2"
@@ -70,6 +72,7 @@ func TestVerdicts(t *testing.T) {
 		default:
 			w := work()
 			w.Spec = &specpb.ProfileSpec{}
+			w.Launch.Ports, w.Launch.ExposedPorts = []*specpb.Port{{ContainerPort: 80}}, []int32{80}
 			if err := protojson.Unmarshal([]byte(row.with), w.Spec); err != nil {
 				t.Fatal(err)
 			}
@@ -82,6 +85,13 @@ func TestVerdicts(t *testing.T) {
 		if !seen[path] {
 			t.Errorf("%s is no field", path)
 		}
+	}
+}
+
+// exposes: the exposed port of the work is led to by the gateway, for an audience.
+func exposes(to core.Audience) func(*order, []fault.Field) bool {
+	return func(o *order, fields []fault.Field) bool {
+		return len(fields) == 0 && o.service.Exposes(80) && o.service.Through == to
 	}
 }
 

@@ -16,7 +16,7 @@ const ownHeaders = "X-Berm-"
 
 // credential is what a request says about its caller.
 type credential struct {
-	// values are those of the header that the token was looked for in; name is that header.
+	// values are those of the header that the token is looked for in; name is that header, "" where no token of Berm is in any.
 	name   string
 	values []string
 }
@@ -25,8 +25,15 @@ func credentialOf(r *http.Request) credential {
 	if values := r.Header.Values(TokenHeader); len(values) > 0 {
 		return credential{TokenHeader, values}
 	}
-	return credential{"Authorization", r.Header.Values("Authorization")}
+	values := r.Header.Values("Authorization")
+	if !slices.ContainsFunc(values, holdsToken) {
+		return credential{"", values} // for the program, if for anybody
+	}
+	return credential{"Authorization", values}
 }
+
+// none reports whether a caller says nothing of who he is.
+func (c credential) none() bool { return c.name == "" }
 
 // strip takes credentials for Berm from a request: the header that was read, and what is a token of Berm in the other one all the same.
 func (c credential) strip(h http.Header) {

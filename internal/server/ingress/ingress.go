@@ -41,6 +41,8 @@ const (
 type Control interface {
 	// Dial connects to a port; the connection is cut when ctx ends.
 	Dial(ctx context.Context, p core.Principal, id string, port int32) (backend.Conn, error)
+	// Visitor is whom a caller counts as at a port that may be exposed to him. public says whether he may be without a token.
+	Visitor(p core.Principal, id string, port int32, public bool) core.Principal
 }
 
 // Config is what a Front needs. All of it is required, but for what says so.
@@ -85,9 +87,16 @@ func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	f.running.Add(1)
 	defer f.running.Done()
 	cred := credentialOf(r)
-	who := func(ctx context.Context) (core.Principal, error) { return f.cfg.Chain.Bearer(ctx, cred.values) }
+	to, err := f.targetOf(r)
+	who := func(ctx context.Context) (core.Principal, error) {
+		if err == nil && cred.none() {
+			if p := f.cfg.Control.Visitor(core.Principal{}, to.id, to.port, to.ownOrigin()); p.OrgID != "" {
+				return p, nil
+			}
+		}
+		return f.cfg.Chain.Bearer(ctx, cred.values)
+	}
 	f.cfg.Chain.Stream(w, r, who, func(w http.ResponseWriter, r *http.Request) error {
-		to, err := f.targetOf(r)
 		if err != nil {
 			return err
 		}
@@ -100,7 +109,7 @@ func (f *Front) serve(w http.ResponseWriter, r *http.Request, to *target, cred c
 	if err := servable(r, to); err != nil {
 		return err
 	}
-	p := edge.Principal(r.Context())
+	p := f.cfg.Control.Visitor(edge.Principal(r.Context()), to.id, to.port, to.ownOrigin())
 	leave, err := f.open.enter(p.OrgID, to.id)
 	if err != nil {
 		return err

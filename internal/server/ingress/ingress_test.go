@@ -36,6 +36,8 @@ func (s *sandboxes) Dial(ctx context.Context, _ core.Principal, _ string, _ int3
 	return c.(*net.TCPConn), nil
 }
 
+func (s *sandboxes) Visitor(p core.Principal, _ string, _ int32, _ bool) core.Principal { return p }
+
 // front is a Front whose requests may be idle for as long as said, before a program that is given each connection.
 func front(t *testing.T, idle time.Duration, program func(net.Conn)) (f *Front, address string) {
 	t.Helper()
@@ -77,7 +79,7 @@ func ask(t *testing.T, address, header string) net.Conn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
-	fmt.Fprintf(c, "GET %ss/ports/80/ HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer x\r\n%s\r\n", Prefix, header)
+	fmt.Fprintf(c, "GET %ss/ports/80/ HTTP/1.1\r\nHost: x\r\nX-Berm-Authorization: Bearer x\r\n%s\r\n", Prefix, header)
 	return c
 }
 

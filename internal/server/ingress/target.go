@@ -152,3 +152,11 @@ func (b *Base) Host(id string, port int32) string {
 	}
 	return host
 }
+
+// Hosts is Host, nil where ports have none.
+func (b *Base) Hosts() func(id string, port int32) string {
+	if b == nil {
+		return nil
+	}
+	return b.Host
+}
