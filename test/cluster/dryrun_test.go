@@ -11,6 +11,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/tools/txtar"
 	"sigs.k8s.io/yaml"
@@ -93,6 +94,7 @@ func submit(t *testing.T, c *client, objects []object, privileged bool) {
 			t.Errorf("the pod needs permission by our rules, and by Kubernetes' baseline: %v", err)
 		}
 		namespace(t, c, pod.meta("namespace"), "privileged")
+		holds(t, c, pod.meta("namespace"), "privileged")
 	}
 	for _, o := range objects {
 		takes(t, c, o)
@@ -133,6 +135,23 @@ func account(t *testing.T, c *client, in, name string) {
 	t.Helper()
 	namespace(t, c, in, "baseline")
 	c.ensure(t, object{"apiVersion": "v1", "kind": "ServiceAccount", "metadata": map[string]any{"name": name, "namespace": in}})
+	holds(t, c, in, "baseline")
+}
+
+// holds waits until the server goes by the level of a namespace: it learns of a label a moment after it was written.
+func holds(t *testing.T, c *client, in, level string) {
+	t.Helper()
+	probe := object{"apiVersion": "v1", "kind": "Pod", "metadata": map[string]any{"name": "probe", "namespace": in},
+		"spec": map[string]any{"hostPID": true, "containers": []any{map[string]any{"name": "main", "image": "x"}}}}
+	for end := time.Now().Add(requestTimeout); ; time.Sleep(10 * time.Millisecond) {
+		_, err := c.apply(t, probe, true)
+		if refused := err != nil && strings.Contains(err.Error(), "violates PodSecurity"); refused == (level == "baseline") {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("namespace %s is not held to %s: %v", in, level, err)
+		}
+	}
 }
 
 func namespace(t *testing.T, c *client, name, level string) {
