@@ -84,8 +84,8 @@ func (o object) path(t *testing.T) string {
 	switch o.kind() {
 	case "Namespace":
 		return "/api/v1/namespaces/" + o.meta("name")
-	case "Pod", "Secret", "Service", "ServiceAccount":
-		plural := map[string]string{"Pod": "pods", "Secret": "secrets", "Service": "services", "ServiceAccount": "serviceaccounts"}[o.kind()]
+	case "Pod", "Secret", "Service", "ServiceAccount", "ResourceQuota":
+		plural := map[string]string{"Pod": "pods", "Secret": "secrets", "Service": "services", "ServiceAccount": "serviceaccounts", "ResourceQuota": "resourcequotas"}[o.kind()]
 		return "/api/v1/namespaces/" + o.meta("namespace") + "/" + plural + "/" + o.meta("name")
 	case "NetworkPolicy":
 		return "/apis/networking.k8s.io/v1/namespaces/" + o.meta("namespace") + "/networkpolicies/" + o.meta("name")

@@ -471,6 +471,9 @@ type Namespace struct {
 	NamespacePrefix *string                `protobuf:"bytes,2,opt,name=namespace_prefix,json=namespacePrefix,proto3,oneof" json:"namespace_prefix,omitempty"`
 	StaticNamespace *string                `protobuf:"bytes,3,opt,name=static_namespace,json=staticNamespace,proto3,oneof" json:"static_namespace,omitempty"`
 	AutoCreate      *bool                  `protobuf:"varint,4,opt,name=auto_create,json=autoCreate,proto3,oneof" json:"auto_create,omitempty"`
+	Labels          map[string]string      `protobuf:"bytes,5,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	PodSecurity     *string                `protobuf:"bytes,6,opt,name=pod_security,json=podSecurity,proto3,oneof" json:"pod_security,omitempty"`
+	Quota           *NamespaceQuota        `protobuf:"bytes,7,opt,name=quota,proto3" json:"quota,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -533,6 +536,112 @@ func (x *Namespace) GetAutoCreate() bool {
 	return false
 }
 
+func (x *Namespace) GetLabels() map[string]string {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
+}
+
+func (x *Namespace) GetPodSecurity() string {
+	if x != nil && x.PodSecurity != nil {
+		return *x.PodSecurity
+	}
+	return ""
+}
+
+func (x *Namespace) GetQuota() *NamespaceQuota {
+	if x != nil {
+		return x.Quota
+	}
+	return nil
+}
+
+// NamespaceQuota becomes a ResourceQuota.
+type NamespaceQuota struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Pods          *int32                 `protobuf:"varint,1,opt,name=pods,proto3,oneof" json:"pods,omitempty"`
+	CpuRequest    *string                `protobuf:"bytes,2,opt,name=cpu_request,json=cpuRequest,proto3,oneof" json:"cpu_request,omitempty"`
+	MemoryRequest *string                `protobuf:"bytes,3,opt,name=memory_request,json=memoryRequest,proto3,oneof" json:"memory_request,omitempty"`
+	CpuLimit      *string                `protobuf:"bytes,4,opt,name=cpu_limit,json=cpuLimit,proto3,oneof" json:"cpu_limit,omitempty"`
+	MemoryLimit   *string                `protobuf:"bytes,5,opt,name=memory_limit,json=memoryLimit,proto3,oneof" json:"memory_limit,omitempty"`
+	Gpus          *int32                 `protobuf:"varint,6,opt,name=gpus,proto3,oneof" json:"gpus,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NamespaceQuota) Reset() {
+	*x = NamespaceQuota{}
+	mi := &file_berm_spec_profile_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NamespaceQuota) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NamespaceQuota) ProtoMessage() {}
+
+func (x *NamespaceQuota) ProtoReflect() protoreflect.Message {
+	mi := &file_berm_spec_profile_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NamespaceQuota.ProtoReflect.Descriptor instead.
+func (*NamespaceQuota) Descriptor() ([]byte, []int) {
+	return file_berm_spec_profile_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *NamespaceQuota) GetPods() int32 {
+	if x != nil && x.Pods != nil {
+		return *x.Pods
+	}
+	return 0
+}
+
+func (x *NamespaceQuota) GetCpuRequest() string {
+	if x != nil && x.CpuRequest != nil {
+		return *x.CpuRequest
+	}
+	return ""
+}
+
+func (x *NamespaceQuota) GetMemoryRequest() string {
+	if x != nil && x.MemoryRequest != nil {
+		return *x.MemoryRequest
+	}
+	return ""
+}
+
+func (x *NamespaceQuota) GetCpuLimit() string {
+	if x != nil && x.CpuLimit != nil {
+		return *x.CpuLimit
+	}
+	return ""
+}
+
+func (x *NamespaceQuota) GetMemoryLimit() string {
+	if x != nil && x.MemoryLimit != nil {
+		return *x.MemoryLimit
+	}
+	return ""
+}
+
+func (x *NamespaceQuota) GetGpus() int32 {
+	if x != nil && x.Gpus != nil {
+		return *x.Gpus
+	}
+	return 0
+}
+
 // Network declares the modes that a request may choose by name.
 type Network struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -544,7 +653,7 @@ type Network struct {
 
 func (x *Network) Reset() {
 	*x = Network{}
-	mi := &file_berm_spec_profile_proto_msgTypes[7]
+	mi := &file_berm_spec_profile_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -556,7 +665,7 @@ func (x *Network) String() string {
 func (*Network) ProtoMessage() {}
 
 func (x *Network) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_spec_profile_proto_msgTypes[7]
+	mi := &file_berm_spec_profile_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -569,7 +678,7 @@ func (x *Network) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Network.ProtoReflect.Descriptor instead.
 func (*Network) Descriptor() ([]byte, []int) {
-	return file_berm_spec_profile_proto_rawDescGZIP(), []int{7}
+	return file_berm_spec_profile_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Network) GetEgress() *Egress {
@@ -599,7 +708,7 @@ type Egress struct {
 
 func (x *Egress) Reset() {
 	*x = Egress{}
-	mi := &file_berm_spec_profile_proto_msgTypes[8]
+	mi := &file_berm_spec_profile_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -611,7 +720,7 @@ func (x *Egress) String() string {
 func (*Egress) ProtoMessage() {}
 
 func (x *Egress) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_spec_profile_proto_msgTypes[8]
+	mi := &file_berm_spec_profile_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -624,7 +733,7 @@ func (x *Egress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Egress.ProtoReflect.Descriptor instead.
 func (*Egress) Descriptor() ([]byte, []int) {
-	return file_berm_spec_profile_proto_rawDescGZIP(), []int{8}
+	return file_berm_spec_profile_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Egress) GetDefault() string {
@@ -667,7 +776,7 @@ type EgressMode struct {
 
 func (x *EgressMode) Reset() {
 	*x = EgressMode{}
-	mi := &file_berm_spec_profile_proto_msgTypes[9]
+	mi := &file_berm_spec_profile_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -679,7 +788,7 @@ func (x *EgressMode) String() string {
 func (*EgressMode) ProtoMessage() {}
 
 func (x *EgressMode) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_spec_profile_proto_msgTypes[9]
+	mi := &file_berm_spec_profile_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -692,7 +801,7 @@ func (x *EgressMode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EgressMode.ProtoReflect.Descriptor instead.
 func (*EgressMode) Descriptor() ([]byte, []int) {
-	return file_berm_spec_profile_proto_rawDescGZIP(), []int{9}
+	return file_berm_spec_profile_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *EgressMode) GetType() string {
@@ -728,7 +837,7 @@ type Ingress struct {
 
 func (x *Ingress) Reset() {
 	*x = Ingress{}
-	mi := &file_berm_spec_profile_proto_msgTypes[10]
+	mi := &file_berm_spec_profile_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -740,7 +849,7 @@ func (x *Ingress) String() string {
 func (*Ingress) ProtoMessage() {}
 
 func (x *Ingress) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_spec_profile_proto_msgTypes[10]
+	mi := &file_berm_spec_profile_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -753,7 +862,7 @@ func (x *Ingress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ingress.ProtoReflect.Descriptor instead.
 func (*Ingress) Descriptor() ([]byte, []int) {
-	return file_berm_spec_profile_proto_rawDescGZIP(), []int{10}
+	return file_berm_spec_profile_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Ingress) GetDefault() string {
@@ -790,7 +899,7 @@ type IngressMode struct {
 
 func (x *IngressMode) Reset() {
 	*x = IngressMode{}
-	mi := &file_berm_spec_profile_proto_msgTypes[11]
+	mi := &file_berm_spec_profile_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -802,7 +911,7 @@ func (x *IngressMode) String() string {
 func (*IngressMode) ProtoMessage() {}
 
 func (x *IngressMode) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_spec_profile_proto_msgTypes[11]
+	mi := &file_berm_spec_profile_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -815,7 +924,7 @@ func (x *IngressMode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IngressMode.ProtoReflect.Descriptor instead.
 func (*IngressMode) Descriptor() ([]byte, []int) {
-	return file_berm_spec_profile_proto_rawDescGZIP(), []int{11}
+	return file_berm_spec_profile_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *IngressMode) GetScope() string {
@@ -856,7 +965,7 @@ type IngressService struct {
 
 func (x *IngressService) Reset() {
 	*x = IngressService{}
-	mi := &file_berm_spec_profile_proto_msgTypes[12]
+	mi := &file_berm_spec_profile_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -868,7 +977,7 @@ func (x *IngressService) String() string {
 func (*IngressService) ProtoMessage() {}
 
 func (x *IngressService) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_spec_profile_proto_msgTypes[12]
+	mi := &file_berm_spec_profile_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -881,7 +990,7 @@ func (x *IngressService) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IngressService.ProtoReflect.Descriptor instead.
 func (*IngressService) Descriptor() ([]byte, []int) {
-	return file_berm_spec_profile_proto_rawDescGZIP(), []int{12}
+	return file_berm_spec_profile_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *IngressService) GetServiceType() string {
@@ -902,7 +1011,7 @@ type IngressRoute struct {
 
 func (x *IngressRoute) Reset() {
 	*x = IngressRoute{}
-	mi := &file_berm_spec_profile_proto_msgTypes[13]
+	mi := &file_berm_spec_profile_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -914,7 +1023,7 @@ func (x *IngressRoute) String() string {
 func (*IngressRoute) ProtoMessage() {}
 
 func (x *IngressRoute) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_spec_profile_proto_msgTypes[13]
+	mi := &file_berm_spec_profile_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -927,7 +1036,7 @@ func (x *IngressRoute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IngressRoute.ProtoReflect.Descriptor instead.
 func (*IngressRoute) Descriptor() ([]byte, []int) {
-	return file_berm_spec_profile_proto_rawDescGZIP(), []int{13}
+	return file_berm_spec_profile_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *IngressRoute) GetControllerName() string {
@@ -955,7 +1064,7 @@ type Pod struct {
 
 func (x *Pod) Reset() {
 	*x = Pod{}
-	mi := &file_berm_spec_profile_proto_msgTypes[14]
+	mi := &file_berm_spec_profile_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -967,7 +1076,7 @@ func (x *Pod) String() string {
 func (*Pod) ProtoMessage() {}
 
 func (x *Pod) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_spec_profile_proto_msgTypes[14]
+	mi := &file_berm_spec_profile_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -980,7 +1089,7 @@ func (x *Pod) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pod.ProtoReflect.Descriptor instead.
 func (*Pod) Descriptor() ([]byte, []int) {
-	return file_berm_spec_profile_proto_rawDescGZIP(), []int{14}
+	return file_berm_spec_profile_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Pod) GetMetadata() *PodMetadata {
@@ -1008,7 +1117,7 @@ type PodMetadata struct {
 
 func (x *PodMetadata) Reset() {
 	*x = PodMetadata{}
-	mi := &file_berm_spec_profile_proto_msgTypes[15]
+	mi := &file_berm_spec_profile_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1020,7 +1129,7 @@ func (x *PodMetadata) String() string {
 func (*PodMetadata) ProtoMessage() {}
 
 func (x *PodMetadata) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_spec_profile_proto_msgTypes[15]
+	mi := &file_berm_spec_profile_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1033,7 +1142,7 @@ func (x *PodMetadata) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PodMetadata.ProtoReflect.Descriptor instead.
 func (*PodMetadata) Descriptor() ([]byte, []int) {
-	return file_berm_spec_profile_proto_rawDescGZIP(), []int{15}
+	return file_berm_spec_profile_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *PodMetadata) GetAnnotations() map[string]string {
@@ -1191,7 +1300,7 @@ const file_berm_spec_profile_proto_rawDesc = "" +
 	"\n" +
 	"GPU model.z\x04A100R\x04type\x12K\n" +
 	"\tmemory_gb\x18\x03 \x01(\x03B.\x8a\xb2\x19*\n" +
-	" Least memory of each GPU, in GB.h\x80\x80@z\x0240R\bmemoryGb\"\x86\x05\n" +
+	" Least memory of each GPU, in GB.h\x80\x80@z\x0240R\bmemoryGb\"\xce\r\n" +
 	"\tNamespace\x12\x94\x01\n" +
 	"\bstrategy\x18\x01 \x01(\tBs\x8a\xb2\x19o\n" +
 	"\x1cHow the namespace is chosen.\"\bper-user\"\aper-org\"\vper-profile\"\x06staticr\t\n" +
@@ -1214,11 +1323,69 @@ const file_berm_spec_profile_proto_rawDesc = "" +
 	"\x05local\x10\x02r\b\n" +
 	"\x04kube\x10\x01r\b\n" +
 	"\x04fake\x10\x02z\x04trueH\x03R\n" +
-	"autoCreate\x88\x01\x01B\v\n" +
+	"autoCreate\x88\x01\x01\x12\xc6\x02\n" +
+	"\x06labels\x18\x05 \x03(\v2 .berm.spec.Namespace.LabelsEntryB\x8b\x02\x8a\xb2\x19\x86\x02\n" +
+	"tLabels of a namespace that is created. Keys that mean something to Kubernetes or to what runs beside it are refused.\x10\n" +
+	"\x18\tP@r\t\n" +
+	"\x05local\x10\x02rS\n" +
+	"\x04kube\x10\x01\x1aIin namespaces that Berm makes; one that is there already is left as it isr\b\n" +
+	"\x04fake\x10\x02z\x1e{team.example/cost-center: ml}R\x06labels\x12\xe5\x03\n" +
+	"\fpod_security\x18\x06 \x01(\tB\xbc\x03\x8a\xb2\x19\xb7\x03\n" +
+	"\x8c\x02Pod Security level that a namespace which is created enforces. With restricted, pods give up root and all capabilities where pod.spec says nothing about them; a pod that does not keep to the level is refused by the cluster, in its words. Unset: what the cluster gives.\"\n" +
+	"restricted\"\bbaseline\"\n" +
+	"privilegedr\t\n" +
+	"\x05local\x10\x02re\n" +
+	"\x04kube\x10\x01\x1a[a namespace that is there already is left as it is, and refused where its label allows morer\b\n" +
+	"\x04fake\x10\x02z\bbaselineH\x04R\vpodSecurity\x88\x01\x01\x12\xc8\x01\n" +
+	"\x05quota\x18\a \x01(\v2\x19.berm.spec.NamespaceQuotaB\x96\x01\x8a\xb2\x19\x91\x01\n" +
+	"\x8e\x01Most that the sandboxes in one namespace have together. The first that uses the namespace makes it; later ones find it, and leave it as it is.R\x05quota\x1a9\n" +
+	"\vLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\v\n" +
 	"\t_strategyB\x13\n" +
 	"\x11_namespace_prefixB\x13\n" +
 	"\x11_static_namespaceB\x0e\n" +
-	"\f_auto_create\"\x93\x01\n" +
+	"\f_auto_createB\x0f\n" +
+	"\r_pod_security\"\x9e\t\n" +
+	"\x0eNamespaceQuota\x12\xad\x01\n" +
+	"\x04pods\x18\x01 \x01(\x05B\x93\x01\x8a\xb2\x19\x8e\x01\n" +
+	"\x1eMost pods that have not ended.`\x01r\t\n" +
+	"\x05local\x10\x02rQ\n" +
+	"\x04kube\x10\x01\x1aGin namespaces that Berm makes; another that is there already is refusedr\b\n" +
+	"\x04fake\x10\x02z\x0250H\x00R\x04pods\x88\x01\x01\x12\xb0\x01\n" +
+	"\vcpu_request\x18\x02 \x01(\tB\x89\x01\x8a\xb2\x19\x84\x01\n" +
+	"\x12Most CPU reserved.\x10\x01r\t\n" +
+	"\x05local\x10\x02rQ\n" +
+	"\x04kube\x10\x01\x1aGin namespaces that Berm makes; another that is there already is refusedr\b\n" +
+	"\x04fake\x10\x02z\x04\"20\"H\x01R\n" +
+	"cpuRequest\x88\x01\x01\x12\xb9\x01\n" +
+	"\x0ememory_request\x18\x03 \x01(\tB\x8c\x01\x8a\xb2\x19\x87\x01\n" +
+	"\x15Most memory reserved.\x10\x02r\t\n" +
+	"\x05local\x10\x02rQ\n" +
+	"\x04kube\x10\x01\x1aGin namespaces that Berm makes; another that is there already is refusedr\b\n" +
+	"\x04fake\x10\x02z\x0464GiH\x02R\rmemoryRequest\x88\x01\x01\x12\xb0\x01\n" +
+	"\tcpu_limit\x18\x04 \x01(\tB\x8d\x01\x8a\xb2\x19\x88\x01\n" +
+	"\x16Sum of the CPU limits.\x10\x01r\t\n" +
+	"\x05local\x10\x02rQ\n" +
+	"\x04kube\x10\x01\x1aGin namespaces that Berm makes; another that is there already is refusedr\b\n" +
+	"\x04fake\x10\x02z\x04\"40\"H\x03R\bcpuLimit\x88\x01\x01\x12\xba\x01\n" +
+	"\fmemory_limit\x18\x05 \x01(\tB\x91\x01\x8a\xb2\x19\x8c\x01\n" +
+	"\x19Sum of the memory limits.\x10\x02r\t\n" +
+	"\x05local\x10\x02rQ\n" +
+	"\x04kube\x10\x01\x1aGin namespaces that Berm makes; another that is there already is refusedr\b\n" +
+	"\x04fake\x10\x02z\x05128GiH\x04R\vmemoryLimit\x88\x01\x01\x12\xa8\x01\n" +
+	"\x04gpus\x18\x06 \x01(\x05B\x8e\x01\x8a\xb2\x19\x89\x01\n" +
+	"\x1cMost GPUs, in whole devices.r\t\n" +
+	"\x05local\x10\x02rQ\n" +
+	"\x04kube\x10\x01\x1aGin namespaces that Berm makes; another that is there already is refusedr\b\n" +
+	"\x04fake\x10\x02z\x014H\x05R\x04gpus\x88\x01\x01B\a\n" +
+	"\x05_podsB\x0e\n" +
+	"\f_cpu_requestB\x11\n" +
+	"\x0f_memory_requestB\f\n" +
+	"\n" +
+	"_cpu_limitB\x0f\n" +
+	"\r_memory_limitB\a\n" +
+	"\x05_gpus\"\x93\x01\n" +
 	"\aNetwork\x12B\n" +
 	"\x06egress\x18\x01 \x01(\v2\x11.berm.spec.EgressB\x17\x8a\xb2\x19\x13\n" +
 	"\x11Outbound traffic.R\x06egress\x12D\n" +
@@ -1346,7 +1513,7 @@ func file_berm_spec_profile_proto_rawDescGZIP() []byte {
 	return file_berm_spec_profile_proto_rawDescData
 }
 
-var file_berm_spec_profile_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
+var file_berm_spec_profile_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_berm_spec_profile_proto_goTypes = []any{
 	(*ProfileSpec)(nil),      // 0: berm.spec.ProfileSpec
 	(*Placement)(nil),        // 1: berm.spec.Placement
@@ -1355,55 +1522,59 @@ var file_berm_spec_profile_proto_goTypes = []any{
 	(*ResourceDefaults)(nil), // 4: berm.spec.ResourceDefaults
 	(*Gpu)(nil),              // 5: berm.spec.Gpu
 	(*Namespace)(nil),        // 6: berm.spec.Namespace
-	(*Network)(nil),          // 7: berm.spec.Network
-	(*Egress)(nil),           // 8: berm.spec.Egress
-	(*EgressMode)(nil),       // 9: berm.spec.EgressMode
-	(*Ingress)(nil),          // 10: berm.spec.Ingress
-	(*IngressMode)(nil),      // 11: berm.spec.IngressMode
-	(*IngressService)(nil),   // 12: berm.spec.IngressService
-	(*IngressRoute)(nil),     // 13: berm.spec.IngressRoute
-	(*Pod)(nil),              // 14: berm.spec.Pod
-	(*PodMetadata)(nil),      // 15: berm.spec.PodMetadata
-	nil,                      // 16: berm.spec.ProfileSpec.NodeSelectorEntry
-	nil,                      // 17: berm.spec.ImageSources.AliasesEntry
-	nil,                      // 18: berm.spec.ImageSources.MirrorsEntry
-	nil,                      // 19: berm.spec.Egress.ModesEntry
-	nil,                      // 20: berm.spec.Ingress.ModesEntry
-	nil,                      // 21: berm.spec.PodMetadata.AnnotationsEntry
-	nil,                      // 22: berm.spec.PodMetadata.LabelsEntry
-	(*Guardrails)(nil),       // 23: berm.spec.Guardrails
-	(*structpb.Struct)(nil),  // 24: google.protobuf.Struct
+	(*NamespaceQuota)(nil),   // 7: berm.spec.NamespaceQuota
+	(*Network)(nil),          // 8: berm.spec.Network
+	(*Egress)(nil),           // 9: berm.spec.Egress
+	(*EgressMode)(nil),       // 10: berm.spec.EgressMode
+	(*Ingress)(nil),          // 11: berm.spec.Ingress
+	(*IngressMode)(nil),      // 12: berm.spec.IngressMode
+	(*IngressService)(nil),   // 13: berm.spec.IngressService
+	(*IngressRoute)(nil),     // 14: berm.spec.IngressRoute
+	(*Pod)(nil),              // 15: berm.spec.Pod
+	(*PodMetadata)(nil),      // 16: berm.spec.PodMetadata
+	nil,                      // 17: berm.spec.ProfileSpec.NodeSelectorEntry
+	nil,                      // 18: berm.spec.ImageSources.AliasesEntry
+	nil,                      // 19: berm.spec.ImageSources.MirrorsEntry
+	nil,                      // 20: berm.spec.Namespace.LabelsEntry
+	nil,                      // 21: berm.spec.Egress.ModesEntry
+	nil,                      // 22: berm.spec.Ingress.ModesEntry
+	nil,                      // 23: berm.spec.PodMetadata.AnnotationsEntry
+	nil,                      // 24: berm.spec.PodMetadata.LabelsEntry
+	(*Guardrails)(nil),       // 25: berm.spec.Guardrails
+	(*structpb.Struct)(nil),  // 26: google.protobuf.Struct
 }
 var file_berm_spec_profile_proto_depIdxs = []int32{
 	4,  // 0: berm.spec.ProfileSpec.resource_defaults:type_name -> berm.spec.ResourceDefaults
-	16, // 1: berm.spec.ProfileSpec.node_selector:type_name -> berm.spec.ProfileSpec.NodeSelectorEntry
+	17, // 1: berm.spec.ProfileSpec.node_selector:type_name -> berm.spec.ProfileSpec.NodeSelectorEntry
 	6,  // 2: berm.spec.ProfileSpec.namespace:type_name -> berm.spec.Namespace
-	7,  // 3: berm.spec.ProfileSpec.network:type_name -> berm.spec.Network
-	14, // 4: berm.spec.ProfileSpec.pod:type_name -> berm.spec.Pod
-	23, // 5: berm.spec.ProfileSpec.guardrails:type_name -> berm.spec.Guardrails
+	8,  // 3: berm.spec.ProfileSpec.network:type_name -> berm.spec.Network
+	15, // 4: berm.spec.ProfileSpec.pod:type_name -> berm.spec.Pod
+	25, // 5: berm.spec.ProfileSpec.guardrails:type_name -> berm.spec.Guardrails
 	2,  // 6: berm.spec.ProfileSpec.image_sources:type_name -> berm.spec.ImageSources
 	1,  // 7: berm.spec.ProfileSpec.placement:type_name -> berm.spec.Placement
-	17, // 8: berm.spec.ImageSources.aliases:type_name -> berm.spec.ImageSources.AliasesEntry
-	18, // 9: berm.spec.ImageSources.mirrors:type_name -> berm.spec.ImageSources.MirrorsEntry
+	18, // 8: berm.spec.ImageSources.aliases:type_name -> berm.spec.ImageSources.AliasesEntry
+	19, // 9: berm.spec.ImageSources.mirrors:type_name -> berm.spec.ImageSources.MirrorsEntry
 	5,  // 10: berm.spec.ResourceDefaults.gpu:type_name -> berm.spec.Gpu
-	8,  // 11: berm.spec.Network.egress:type_name -> berm.spec.Egress
-	10, // 12: berm.spec.Network.ingress:type_name -> berm.spec.Ingress
-	19, // 13: berm.spec.Egress.modes:type_name -> berm.spec.Egress.ModesEntry
-	20, // 14: berm.spec.Ingress.modes:type_name -> berm.spec.Ingress.ModesEntry
-	12, // 15: berm.spec.IngressMode.service:type_name -> berm.spec.IngressService
-	13, // 16: berm.spec.IngressMode.ingress:type_name -> berm.spec.IngressRoute
-	15, // 17: berm.spec.Pod.metadata:type_name -> berm.spec.PodMetadata
-	24, // 18: berm.spec.Pod.spec:type_name -> google.protobuf.Struct
-	21, // 19: berm.spec.PodMetadata.annotations:type_name -> berm.spec.PodMetadata.AnnotationsEntry
-	22, // 20: berm.spec.PodMetadata.labels:type_name -> berm.spec.PodMetadata.LabelsEntry
-	3,  // 21: berm.spec.ImageSources.MirrorsEntry.value:type_name -> berm.spec.ImageMirrors
-	9,  // 22: berm.spec.Egress.ModesEntry.value:type_name -> berm.spec.EgressMode
-	11, // 23: berm.spec.Ingress.ModesEntry.value:type_name -> berm.spec.IngressMode
-	24, // [24:24] is the sub-list for method output_type
-	24, // [24:24] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	20, // 11: berm.spec.Namespace.labels:type_name -> berm.spec.Namespace.LabelsEntry
+	7,  // 12: berm.spec.Namespace.quota:type_name -> berm.spec.NamespaceQuota
+	9,  // 13: berm.spec.Network.egress:type_name -> berm.spec.Egress
+	11, // 14: berm.spec.Network.ingress:type_name -> berm.spec.Ingress
+	21, // 15: berm.spec.Egress.modes:type_name -> berm.spec.Egress.ModesEntry
+	22, // 16: berm.spec.Ingress.modes:type_name -> berm.spec.Ingress.ModesEntry
+	13, // 17: berm.spec.IngressMode.service:type_name -> berm.spec.IngressService
+	14, // 18: berm.spec.IngressMode.ingress:type_name -> berm.spec.IngressRoute
+	16, // 19: berm.spec.Pod.metadata:type_name -> berm.spec.PodMetadata
+	26, // 20: berm.spec.Pod.spec:type_name -> google.protobuf.Struct
+	23, // 21: berm.spec.PodMetadata.annotations:type_name -> berm.spec.PodMetadata.AnnotationsEntry
+	24, // 22: berm.spec.PodMetadata.labels:type_name -> berm.spec.PodMetadata.LabelsEntry
+	3,  // 23: berm.spec.ImageSources.MirrorsEntry.value:type_name -> berm.spec.ImageMirrors
+	10, // 24: berm.spec.Egress.ModesEntry.value:type_name -> berm.spec.EgressMode
+	12, // 25: berm.spec.Ingress.ModesEntry.value:type_name -> berm.spec.IngressMode
+	26, // [26:26] is the sub-list for method output_type
+	26, // [26:26] is the sub-list for method input_type
+	26, // [26:26] is the sub-list for extension type_name
+	26, // [26:26] is the sub-list for extension extendee
+	0,  // [0:26] is the sub-list for field type_name
 }
 
 func init() { file_berm_spec_profile_proto_init() }
@@ -1417,15 +1588,16 @@ func file_berm_spec_profile_proto_init() {
 	file_berm_spec_profile_proto_msgTypes[1].OneofWrappers = []any{}
 	file_berm_spec_profile_proto_msgTypes[4].OneofWrappers = []any{}
 	file_berm_spec_profile_proto_msgTypes[6].OneofWrappers = []any{}
-	file_berm_spec_profile_proto_msgTypes[8].OneofWrappers = []any{}
-	file_berm_spec_profile_proto_msgTypes[10].OneofWrappers = []any{}
+	file_berm_spec_profile_proto_msgTypes[7].OneofWrappers = []any{}
+	file_berm_spec_profile_proto_msgTypes[9].OneofWrappers = []any{}
+	file_berm_spec_profile_proto_msgTypes[11].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_berm_spec_profile_proto_rawDesc), len(file_berm_spec_profile_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   23,
+			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -55,7 +55,7 @@ type Backend struct {
 	// deleted are pods, by id, that were deleted and may still be told of.
 	deleted map[string]bool
 	// namespaces are those that were made, or found.
-	namespaces map[string]bool
+	namespaces map[string]placed
 	closed     bool
 	troubles   troubles
 	// tried is what a trial found of networks, nil before.
@@ -86,7 +86,7 @@ func New(ctx context.Context, cfg Config) (*Backend, error) {
 	}
 	b := &Backend{
 		cfg: cfg, log: cfg.Logger, cluster: c, key: key,
-		sandboxes: map[string]*sandbox{}, creating: map[string]chan struct{}{}, deleted: map[string]bool{}, namespaces: map[string]bool{},
+		sandboxes: map[string]*sandbox{}, creating: map[string]chan struct{}{}, deleted: map[string]bool{}, namespaces: map[string]placed{},
 		troubles: troubles{attempts: map[string]attempt{}}, lookAgain: make(chan struct{}, 1), ready: make(chan struct{}),
 	}
 	b.cfg.Options.RunnerKey = podwire.EncodeKey(key.Public().(ed25519.PublicKey)) //nolint:forcetypeassert // by definition

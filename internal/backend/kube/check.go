@@ -36,6 +36,7 @@ func CheckSpec(s *specpb.ProfileSpec) error {
 			p.Add(nil, "namespace.namespace_prefix", "%s", why)
 		}
 	}
+	checkNamespaceLabels(&p, s.GetNamespace().GetLabels())
 	checkOwn(&p, "pod.metadata.annotations", s.GetPod().GetMetadata().GetAnnotations())
 	checkOwn(&p, "pod.metadata.labels", s.GetPod().GetMetadata().GetLabels())
 	checkFragment(&p, s.GetPod().GetSpec())

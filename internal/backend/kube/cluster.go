@@ -105,16 +105,38 @@ func (c *cluster) apply(ctx context.Context, namespace, resource, name string, o
 	return raw(req.Do(ctx))
 }
 
-// create makes an object that is of no namespace.
-func (c *cluster) create(ctx context.Context, resource string, object any) error {
+// create makes an object, unless one has its name. namespace is "" for what is of none.
+func (c *cluster) create(ctx context.Context, namespace, resource string, object any) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	body, err := json.Marshal(object)
 	if err != nil {
 		return err
 	}
-	return c.of(resource).Post().Resource(resource).Param("fieldManager", fieldManager).Param("fieldValidation", "Strict").
+	return c.of(resource).Post().NamespaceIfScoped(namespace, namespace != "").Resource(resource).Param("fieldManager", fieldManager).Param("fieldValidation", "Strict").
 		SetHeader("Content-Type", runtime.ContentTypeJSON).Body(body).Do(ctx).Error()
+}
+
+// get reads an object.
+func (c *cluster) get(ctx context.Context, namespace, resource, name string, into runtime.Object) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	return c.of(resource).Get().NamespaceIfScoped(namespace, namespace != "").Resource(resource).Name(name).Do(ctx).Into(into)
+}
+
+// read reads an object as it is written, with who wrote what; nil where there is none.
+func (c *cluster) read(ctx context.Context, namespace, resource, name string) (map[string]any, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	answer, err := raw(c.of(resource).Get().NamespaceIfScoped(namespace, namespace != "").Resource(resource).Name(name).SetHeader("Accept", runtime.ContentTypeJSON).Do(ctx))
+	if apierrors.IsNotFound(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var out map[string]any
+	return out, json.Unmarshal(answer, &out)
 }
 
 // raw returns the body of an answer, or the error that it says. (Result.Raw itself does not read what the server said of an error.)
@@ -175,7 +197,10 @@ func translate(runner string, err error, what, object string) error {
 			}
 		}
 	}
-	if isUnauthorized(&s) {
+	switch {
+	case isPodSecurity(&s):
+		e.WithHint("change pod.spec of the profile to what the level asks for, or the level: " + levelPath + " of the profile, else the label of the namespace")
+	case isUnauthorized(&s):
 		e.WithHint("give the account of the runner the verbs that docs/kubernetes.md lists under permissions")
 	}
 	return e

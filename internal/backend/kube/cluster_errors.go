@@ -14,6 +14,11 @@ func isQuota(s *metav1.Status) bool {
 	return s.Code == http.StatusForbidden && strings.Contains(s.Message, "exceeded quota")
 }
 
+// isPodSecurity reports a refusal by the Pod Security level of the namespace, whose words say what would pass.
+func isPodSecurity(s *metav1.Status) bool {
+	return s.Code == http.StatusForbidden && strings.Contains(s.Message, "violates PodSecurity")
+}
+
 // isUnauthorized reports that the account may not do this at all, as opposed to what admission refuses of one object.
 func isUnauthorized(s *metav1.Status) bool {
 	return s.Code == http.StatusForbidden && strings.Contains(s.Message, " cannot ")

@@ -15,7 +15,7 @@ import (
 )
 
 // comparePods compares what anybody may set of a pod: its spec, and of its metadata what is not bookkeeping. It is pure.
-func comparePods(submitted, held map[string]any) *backend.Drift {
+func comparePods(submitted, held map[string]any) *comparison {
 	c := &comparison{owners: ownersOf(held), held: held}
 	c.value("spec", submitted["spec"], held["spec"])
 	given, _ := submitted["metadata"].(map[string]any)
@@ -23,6 +23,11 @@ func comparePods(submitted, held map[string]any) *backend.Drift {
 	for _, name := range []string{"annotations", "finalizers", "labels", "ownerReferences"} {
 		c.value("metadata."+name, given[name], meta[name])
 	}
+	return c
+}
+
+// drift is what was found, in order and within bounds.
+func (c *comparison) drift() *backend.Drift {
 	slices.SortFunc(c.found, func(a, b backend.DriftField) int {
 		return cmp.Or(strings.Compare(a.Path, b.Path), bytes.Compare(a.Submitted, b.Submitted), bytes.Compare(a.Held, b.Held))
 	})
@@ -60,7 +65,7 @@ func (c *comparison) value(path string, submitted, held any) {
 }
 
 // ours are annotations that are put on what was submitted, about it.
-var ours = []string{"metadata.annotations." + AnnotationSubmitted, "metadata.annotations." + AnnotationSubmittedAt, "metadata.annotations." + AnnotationTrace}
+var ours = []string{"metadata.annotations." + AnnotationSubmitted, "metadata.annotations." + AnnotationSubmittedAt, "metadata.annotations." + AnnotationTrace, "metadata.annotations." + AnnotationWanted}
 
 func (c *comparison) fields(path string, a, b map[string]any) {
 	names := maps.Clone(a)

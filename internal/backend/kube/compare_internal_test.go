@@ -46,7 +46,7 @@ func TestComparePods(t *testing.T) {
 				{"key": "node.kubernetes.io/not-ready", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300},
 				{"key": "spot", "operator": "Exists"}],
 			"nodeName": "n1", "dnsPolicy": "Default", "securityContext": {}, "automountServiceAccountToken": false}}`)
-	d := comparePods(submitted, held)
+	d := comparePods(submitted, held).drift()
 	var lines []string
 	for _, f := range d.Fields {
 		line := fmt.Sprintf("%s %s %s -> %s", f.Kind, f.Path, f.Submitted, f.Held)
@@ -78,7 +78,7 @@ added spec.tolerations[]  -> {"key":"spot","operator":"Exists"}`
 	if got := strings.Join(lines, "\n"); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
-	if same := comparePods(submitted, submitted); len(same.Fields) != 0 {
+	if same := comparePods(submitted, submitted).drift(); len(same.Fields) != 0 {
 		t.Errorf("nothing differs, and told are %+v", same.Fields)
 	}
 }
@@ -89,11 +89,11 @@ func TestComparePodsLimit(t *testing.T) {
 	for i := range backend.MaxDrift + 7 {
 		labels[fmt.Sprint("l", i)] = "x"
 	}
-	if d := comparePods(map[string]any{}, map[string]any{"metadata": map[string]any{"labels": labels}}); len(d.Fields) != backend.MaxDrift || d.Omitted != 7 {
+	if d := comparePods(map[string]any{}, map[string]any{"metadata": map[string]any{"labels": labels}}).drift(); len(d.Fields) != backend.MaxDrift || d.Omitted != 7 {
 		t.Errorf("%d fields, %d omitted", len(d.Fields), d.Omitted)
 	}
 	for _, text := range []string{`{"spec": []}`, `{"spec": {"containers": [1]}}`, `{"spec": {"containers": [[{}]]}}`, `{"metadata": {"managedFields": 3, "labels": "x"}}`} {
-		if d := comparePods(map[string]any{}, object(t, text)); text[2] == 's' && len(d.Fields) == 0 {
+		if d := comparePods(map[string]any{}, object(t, text)).drift(); text[2] == 's' && len(d.Fields) == 0 {
 			t.Errorf("%s: nothing differs", text)
 		}
 	}

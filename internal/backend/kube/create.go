@@ -9,7 +9,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/bermhq/berm/internal/backend"
@@ -142,14 +141,8 @@ func (b *Backend) submit(ctx context.Context, w *backend.Work) error {
 		return err
 	}
 	what := "make sandbox " + w.SandboxID
-	if o.Namespace != nil && !b.hasNamespace(o.Namespace.Name) {
-		// One that is there already is somebody's, and stays as it is: also what it is not labelled as.
-		if err := b.cluster.create(ctx, "namespaces", bare(o.Namespace)); err != nil && !apierrors.IsAlreadyExists(err) {
-			return b.translate(err, "make the namespace "+o.Namespace.Name)
-		}
-		b.mu.Lock()
-		b.namespaces[o.Namespace.Name] = true
-		b.mu.Unlock()
+	if err := b.place(ctx, o); err != nil {
+		return err
 	}
 	failpoint.Hit(failNamespaceMade)
 	beside := o.beside()
@@ -164,7 +157,7 @@ func (b *Backend) submit(ctx context.Context, w *backend.Work) error {
 		made.answered(x.resource, body)
 	}
 	failpoint.Hit(failSecretMade)
-	if err := b.submitPod(ctx, w, o.Pod, made); err != nil {
+	if err := b.submitPod(ctx, w, o, made); err != nil {
 		err = b.forgetNamespace(o.Pod.Namespace, b.translate(err, what))
 		b.withdraw(ctx, w, beside, err)
 		return err
@@ -211,10 +204,18 @@ func (b *Backend) withdraw(ctx context.Context, w *backend.Work, made []beside, 
 }
 
 // submitPod submits the pod, and knows the sandbox from then on.
-func (b *Backend) submitPod(ctx context.Context, w *backend.Work, pod *corev1.Pod, made exposure) error {
+func (b *Backend) submitPod(ctx context.Context, w *backend.Work, o *Objects, made exposure) error {
+	pod := o.Pod
 	shown, packed, err := packSubmitted(w, pod)
 	if err != nil {
 		return fault.Internalf(err, "show the pod of sandbox %s", w.SandboxID)
+	}
+	namespace, err := packWanted(w, o)
+	if err != nil {
+		return fault.Internalf(err, "show the namespace of sandbox %s", w.SandboxID)
+	}
+	if namespace != "" {
+		pod.Annotations[AnnotationWanted] = namespace
 	}
 	pod.Annotations[AnnotationSubmitted] = packed
 	pod.Annotations[AnnotationSubmittedAt] = b.cfg.Now().UTC().Format(time.RFC3339Nano)
@@ -246,12 +247,6 @@ func (b *Backend) submitPod(ctx context.Context, w *backend.Work, pod *corev1.Po
 		b.tellAddress(s, made)
 	}
 	return nil
-}
-
-func (b *Backend) hasNamespace(name string) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.namespaces[name]
 }
 
 // forgetNamespace makes sure that a namespace which somebody deleted is made again next time.

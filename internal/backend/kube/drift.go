@@ -24,7 +24,14 @@ func (b *Backend) Drift(ctx context.Context, id string, submitted json.RawMessag
 	if err != nil {
 		return nil, err
 	}
-	return comparePods(given, held), nil
+	c := comparePods(given, held)
+	meta, _ := held["metadata"].(map[string]any)
+	annotations, _ := meta["annotations"].(map[string]any)
+	packed, _ := annotations[AnnotationWanted].(string)
+	if err := b.compareNamespace(ctx, c, s, packed); err != nil {
+		return nil, err
+	}
+	return c.drift(), nil
 }
 
 // heldPod asks the API server itself: what is cached of a pod is less than all of it.

@@ -1,4 +1,4 @@
-// Package kube turns a sandbox into Kubernetes objects: a namespace, a secret with the mounted files, a network policy, and the pod.
+// Package kube turns a sandbox into Kubernetes objects: a namespace with its quota, a secret with the mounted files, a network policy, and the pod.
 //
 // ObjectsFor and PodFor are pure, so that `berm plan -o pod` prints the exact pod of any launch, with or without a
 // cluster, and goldens can hold what an API server is sent. A pod is built in six steps, each in a file of its own:
@@ -23,6 +23,7 @@ import (
 
 	"github.com/bermhq/berm/internal/backend"
 	"github.com/bermhq/berm/internal/core/fault"
+	"github.com/bermhq/berm/internal/core/tree"
 )
 
 // MainContainer is the name of the container that runs the request's command. A pod fragment patches it under this name
@@ -63,6 +64,8 @@ type PodInput struct {
 type Objects struct {
 	// Namespace is nil when the profile wants it to exist beforehand.
 	Namespace *corev1.Namespace
+	// Quota is of the namespace; nil without any, and where the namespace is nil.
+	Quota *corev1.ResourceQuota
 	// Secret holds the mounted files; nil without any.
 	Secret *corev1.Secret
 	// Policy is the sandbox's NetworkPolicy; nil where modes do not become one.
@@ -96,6 +99,13 @@ func ObjectsFor(in PodInput) (*Objects, error) {
 	if err != nil {
 		return nil, err
 	}
+	var p tree.Problems
+	if checkNamespaceLabels(&p, in.Spec.GetNamespace().GetLabels()); p.Err("") != nil {
+		return nil, p.Err("the namespace's labels are not allowed")
+	}
+	if err := checkMade(in, ns); err != nil {
+		return nil, err
+	}
 	files, err := filesFor(in, ns.Name)
 	if err != nil {
 		return nil, err
@@ -118,6 +128,7 @@ func ObjectsFor(in PodInput) (*Objects, error) {
 		return nil, err
 	}
 	harden(&pod.Spec)
+	restrict(&pod.Spec, in.Spec.GetNamespace().GetPodSecurity())
 	service, err := serviceFor(in, ns)
 	if err != nil {
 		return nil, err
@@ -142,7 +153,19 @@ func ObjectsFor(in PodInput) (*Objects, error) {
 	if err := refuse(Recheck(pod, carriedBy(in, fragment)), in); err != nil {
 		return nil, err
 	}
-	return &Objects{Namespace: namespaceObject(in, ns), Secret: files.secret, Policy: policy, Service: service, Ingress: ingress, Pod: pod}, nil
+	if err := checkLevel(&pod.Spec, in); err != nil {
+		return nil, err
+	}
+	quota, err := quotaFor(in, ns)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkCounted(&pod.Spec, quota); err != nil {
+		return nil, err
+	}
+	return &Objects{
+		Namespace: namespaceObject(in, ns), Quota: quota, Secret: files.secret, Policy: policy, Service: service, Ingress: ingress, Pod: pod,
+	}, nil
 }
 
 // refuse makes one fault of all findings.

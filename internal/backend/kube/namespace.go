@@ -4,9 +4,6 @@ import (
 	"fmt"
 	"strings"
 
-	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
 	"github.com/bermhq/berm/internal/core/fault"
 	"github.com/bermhq/berm/internal/core/tree"
 )
@@ -111,23 +108,4 @@ func kubesOwn(name string) string {
 
 func invalidNamespace(path, format string, args ...any) error {
 	return fault.Invalidf(fault.ReasonFieldInvalid, "the sandbox has no namespace to run in").WithField(path, format, args...)
-}
-
-// namespaceObject returns the object to create, nil when the namespace has to exist already. A namespace is shared, so it
-// says only whose it is.
-func namespaceObject(in PodInput, n Namespace) *corev1.Namespace {
-	if !n.Create {
-		return nil
-	}
-	labels := map[string]string{LabelManagedBy: managedBy}
-	if in.Spec.GetNamespace().GetStrategy() != strategyStatic {
-		labels[LabelOrg] = labelValue(in.OrgID)
-		if !in.Options.OmitVendorLabels {
-			labels[VendorLabelOrg] = labelValue(in.OrgID)
-		}
-	}
-	return &corev1.Namespace{
-		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Namespace"},
-		ObjectMeta: metav1.ObjectMeta{Name: n.Name, Labels: labels},
-	}
 }

@@ -15,6 +15,11 @@ func (o *Objects) YAML() ([]byte, error) {
 			return nil, err
 		}
 	}
+	if o.Quota != nil {
+		if err := document(&out, o.Quota); err != nil {
+			return nil, err
+		}
+	}
 	for _, x := range o.beside() {
 		if err := document(&out, x.object); err != nil {
 			return nil, err
