@@ -6,6 +6,9 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
+// defaultAccount is the service account of pods that name none.
+const defaultAccount = "default"
+
 // inspector collects findings in the order of the pod's fields.
 type inspector struct{ found []Finding }
 
@@ -16,13 +19,16 @@ func (i *inspector) add(bad bool, path, format string, args ...any) {
 }
 
 // inspect returns everything in a pod that a plain sandbox does not have. It covers the baseline of Kubernetes' Pod Security
-// Standards, and beyond it service account tokens and all sysctls.
+// Standards, and beyond it service accounts, their tokens, and all sysctls.
 func inspect(pod *corev1.PodSpec) []Finding {
 	i := &inspector{}
 	i.add(pod.HostNetwork, "hostNetwork", "the pod would be in the network of its node")
 	i.add(pod.HostPID, "hostPID", "the pod would see the processes of its node")
 	i.add(pod.HostIPC, "hostIPC", "the pod would share memory with its node")
 	i.add(pod.AutomountServiceAccountToken == nil || *pod.AutomountServiceAccountToken, "automountServiceAccountToken", "the pod would have a token of the API server")
+	const account = "the pod would have the pull secrets of account %q, and what the cluster and its cloud give it"
+	i.add(pod.ServiceAccountName != "" && pod.ServiceAccountName != defaultAccount, "serviceAccountName", account, pod.ServiceAccountName)
+	i.add(pod.DeprecatedServiceAccount != "" && pod.DeprecatedServiceAccount != defaultAccount, "serviceAccount", account, pod.DeprecatedServiceAccount)
 	i.podContext(pod.SecurityContext)
 	for _, v := range pod.Volumes {
 		i.volume(v)
