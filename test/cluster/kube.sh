@@ -34,7 +34,7 @@ if [ $# = 0 ] || [ "$1" = mission ]; then
   [ "${1:-}" != mission ] || exit $code
 fi
 export BERM_CLUSTER_STATE=$state
-(cd "$root/internal/backend/kube" && "$here/cluster" in "$work/kube.test" -test.v -test.timeout 10m -test.run '^(TestContract|TestFault|TestNetwork)' "$@") >"$work/log" 2>&1 || code=$?
+(cd "$root/internal/backend/kube" && "$here/cluster" in "$work/kube.test" -test.v -test.timeout 15m -test.run '^(TestContract|TestFault|TestNetwork)' "$@") >"$work/log" 2>&1 || code=$?
 
 passed=$(grep -cE '^ *--- PASS: ' "$work/log" || true)
 failed=$(grep -cE '^ *--- FAIL: ' "$work/log" || true)

@@ -213,6 +213,9 @@ func (b *Backend) see(object any, gone bool) {
 		return // A pod of this name was made before; the events of the old one come late.
 	}
 	s.change(func() { s.pod, s.gone = pod, gone })
+	if gone {
+		s.hangUp()
+	}
 	if pod.Annotations[AnnotationService] != "" && !gone {
 		b.watchExposed(pod.Annotations[AnnotationRoute] != "")
 		b.tellAddress(s, exposure{})

@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -221,9 +220,9 @@ func TestFaultRefusedByTheCluster(t *testing.T) {
 	})
 	t.Run("privileged fragment", func(t *testing.T) {
 		w := job(t, "privileged", "true")
-		w.Spec.Pod.Spec = podFragment(t, `{"hostNetwork": true, "containers": [{"name": "main", "securityContext": {"privileged": true}}], "volumes": [{"name": "h", "hostPath": {"path": "/"}}]}`)
+		w.Spec.Pod.Spec = podFragment(t, `{"hostNetwork": true, "serviceAccountName": "builder", "containers": [{"name": "main", "securityContext": {"privileged": true}}], "volumes": [{"name": "h", "hostPath": {"path": "/"}}]}`)
 		err := b.Check(w)
-		if !fault.HasReason(err, fault.ReasonGuardrailViolated) || len(fault.From(err).Fields) < 3 {
+		if !fault.HasReason(err, fault.ReasonGuardrailViolated) || len(fault.From(err).Fields) != 4 {
 			t.Errorf("%v", err)
 		}
 		if err := b.Create(t.Context(), w); !fault.HasReason(err, fault.ReasonGuardrailViolated) {
@@ -445,35 +444,22 @@ func child(t *testing.T, dir string) {
 
 // TestFaultServerGone stops the API server for a minute. It is the last test: the cluster needs a while to recover.
 func TestFaultServerGone(t *testing.T) {
-	state := os.Getenv("BERM_CLUSTER_STATE")
-	text, err := os.ReadFile(filepath.Join(state, "kube-apiserver.pid"))
-	if err != nil {
-		t.Fatalf("BERM_CLUSTER_STATE: %v", err)
-	}
-	pid, err := strconv.Atoi(strings.Fields(string(text))[0])
-	if err != nil {
-		t.Fatal(err)
-	}
+	server := part(t, "kube-apiserver")
 	b, _ := world(t, nil)
 	if err := b.Create(t.Context(), job(t, "gone", "sh", "-c", "echo before; sleep 20; echo after; exit 7")); err != nil {
 		t.Fatal(err)
 	}
 	wait := seen(t, b)
 	wait("gone", "it runs", runs)
-	signal := func(s syscall.Signal) {
-		if err := syscall.Kill(pid, s); err != nil {
-			t.Fatal(err)
-		}
-	}
-	signal(syscall.SIGSTOP)
-	defer signal(syscall.SIGCONT)
+	signal(t, server, syscall.SIGSTOP)
+	defer signal(t, server, syscall.SIGCONT)
 	away, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if err := b.Create(away, job(t, "during", "true")); !fault.Is(err, fault.Unavailable) {
 		t.Errorf("create while it is away: %v", err)
 	}
 	<-away.Done()
-	signal(syscall.SIGCONT)
+	signal(t, server, syscall.SIGCONT)
 	o := wait("gone", "it ends", over)
 	if o.Failed || o.ExitCode == nil || *o.ExitCode != 7 {
 		t.Errorf("%+v", o)

@@ -37,9 +37,10 @@ type link struct {
 	cancel  context.CancelFunc
 }
 
+// close ends the connection first: to end the session in order takes a while where nothing is read.
 func (l *link) close() {
-	_ = l.session.Close()
 	l.cancel()
+	_ = l.session.Close()
 }
 
 // connect makes a link to the init that a journal names.
@@ -83,8 +84,9 @@ func (b *Backend) connect(ctx context.Context, s *sandbox, j *podwire.Journal) (
 		return nil, words.explain(err)
 	}
 	l := &link{session: session, cancel: func() { cancel(); _ = ours.Close() }}
+	p := newPulse(session, l.close)
 	l.client = shim.Over(func(context.Context) (net.Conn, error) {
-		stream, err := session.OpenStream()
+		stream, err := p.begin()
 		if err != nil {
 			return nil, fault.New(fault.Unavailable, fault.ReasonRunnerUnavailable, "the connection to sandbox %s was cut", s.id).WithCause(err).WithRetry(retryAfter)
 		}
