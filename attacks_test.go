@@ -11,38 +11,8 @@ import (
 
 // TestAttacksAreTested: every test and failpoint that docs/attacks.md names exists.
 func TestAttacksAreTested(t *testing.T) {
-	page, err := os.ReadFile("docs/attacks.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	named := regexp.MustCompile("`([a-z0-9/]+)\\.((?:Test|Fuzz)[A-Za-z0-9]+)`").FindAllStringSubmatch(string(page), -1)
-	if len(named) < 50 {
-		t.Fatalf("%d tests found on the page: is it written in another way now?", len(named))
-	}
-	sources := map[string]string{}
-	for _, n := range named {
-		dir := n[1]
-		if _, read := sources[dir]; !read {
-			if !strings.HasPrefix(dir, "test/") {
-				dir = filepath.Join("internal", dir)
-			}
-			files, err := filepath.Glob(filepath.Join(dir, "*_test.go"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, f := range files {
-				text, err := os.ReadFile(f)
-				if err != nil {
-					t.Fatal(err)
-				}
-				sources[n[1]] += string(text)
-			}
-		}
-		if !strings.Contains(sources[n[1]], "func "+n[2]+"(") {
-			t.Errorf("there is no %s in %s", n[2], n[1])
-		}
-	}
-	points := regexp.MustCompile("`([a-z]+\\.[a-z]+-[a-z-]+)`").FindAllStringSubmatch(string(page), -1)
+	page := namesTests(t, "docs/attacks.md", 50)
+	points := regexp.MustCompile("`([a-z]+\\.[a-z]+-[a-z-]+)`").FindAllStringSubmatch(page, -1)
 	if len(points) < 10 {
 		t.Fatalf("%d failpoints found on the page: is it written in another way now?", len(points))
 	}
@@ -52,6 +22,58 @@ func TestAttacksAreTested(t *testing.T) {
 			t.Errorf("there is no failpoint %s", p[1])
 		}
 	}
+}
+
+// TestFaultsAreTested: the same of docs/reliability.md.
+func TestFaultsAreTested(t *testing.T) { namesTests(t, "docs/reliability.md", 30) }
+
+// namesTests returns a page that names tests, at least enough of them, each of which exists.
+func namesTests(t *testing.T, path string, enough int) string {
+	t.Helper()
+	page, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := regexp.MustCompile("`([a-z0-9/]+)\\.((?:Test|Fuzz)[A-Za-z0-9]+)`").FindAllStringSubmatch(string(page), -1)
+	if len(named) < enough {
+		t.Fatalf("%d tests found on the page: is it written in another way now?", len(named))
+	}
+	sources := map[string]string{}
+	for _, n := range named {
+		if _, read := sources[n[1]]; !read {
+			sources[n[1]] = testsOf(t, n[1])
+		}
+		if !strings.Contains(sources[n[1]], "func "+n[2]+"(") {
+			t.Errorf("there is no %s in %s", n[2], n[1])
+		}
+	}
+	for _, script := range regexp.MustCompile("`(test/[a-z_/]+\\.sh)`").FindAllStringSubmatch(string(page), -1) {
+		if _, err := os.Stat(script[1]); err != nil {
+			t.Error(err)
+		}
+	}
+	return string(page)
+}
+
+// testsOf returns the text of all tests of a package.
+func testsOf(t *testing.T, dir string) string {
+	t.Helper()
+	if !strings.HasPrefix(dir, "test/") {
+		dir = filepath.Join("internal", dir)
+	}
+	files, err := filepath.Glob(filepath.Join(dir, "*_test.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out strings.Builder
+	for _, f := range files {
+		text, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out.Write(text)
+	}
+	return out.String()
 }
 
 // failpointNames returns what is written in the sources as the name of a failpoint.
