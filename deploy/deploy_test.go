@@ -132,7 +132,7 @@ func TestManifest(t *testing.T) {
 	}
 	c := object[appsv1.StatefulSet](t, text, "StatefulSet").Spec.Template.Spec.Containers[0]
 	want := []string{
-		"runner", "--backend=kube", "--gateway=https://berm.test:7070", "--ca=/etc/berm/ca.crt", "--kube-init-image=registry.example/team/berm:2",
+		"runner", "--backend=kube", "--gateway=https://berm.test:7070", "--ca=/etc/berm/ca.crt", "--kube-init-image=registry.example/team/berm:2", "--kube-init=init-container",
 		"--kube-network=recorded", "--log-format=json",
 	}
 	if diff := cmp.Diff(want, c.Args); diff != "" || c.Image != r.Image {

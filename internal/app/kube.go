@@ -17,6 +17,8 @@ type Kube struct {
 	Clusters map[string]KubeCluster
 	// InitImage is the image of Berm's init, as `berm kube-image` makes it.
 	InitImage string
+	// InitFrom is how it gets into pods.
+	InitFrom kube.InitFrom
 	// Network says what becomes of egress modes there, DeniedEgress what no sandbox reaches.
 	Network      kube.Network
 	DeniedEgress []netip.Prefix
@@ -62,7 +64,7 @@ func (c *Config) kube(dir, runnerID string, cluster KubeCluster, log *slog.Logge
 // options are the conventions of the clusters, and what their owner allows.
 func (k *Kube) options() kube.Options {
 	return kube.Options{
-		InitImage: k.InitImage, InstanceTypeLabel: k.InstanceTypeLabel, AllowPrivileged: k.AllowPrivileged, Network: k.Network, DeniedEgress: k.DeniedEgress,
+		InitImage: k.InitImage, InitFrom: k.InitFrom, InstanceTypeLabel: k.InstanceTypeLabel, AllowPrivileged: k.AllowPrivileged, Network: k.Network, DeniedEgress: k.DeniedEgress,
 	}
 }
 

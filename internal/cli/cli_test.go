@@ -75,6 +75,7 @@ func TestUsageErrorsSayWhatToDo(t *testing.T) {
 		{[]string{"--url", "http://h:1", "runner", "join", "a", "--format", "manifest", "--image", "b"}, 2, []string{"cannot connect to", "--gateway https://"}},
 		{[]string{"--url", "http://h:1", "runner", "join", "a", "--image", "b"}, 2, []string{"go with --format"}},
 		{[]string{"--url", "http://h:1", "runner", "join", "a", "--format", "yaml"}, 2, []string{"unknown format", "manifest"}},
+		{[]string{"serve", "--kube-init", "x"}, 2, []string{"--kube-init", "image-volume"}},
 		{[]string{"--url", "https://h:1", "runner", "join", "a", "--format", "helm", "--image", "b", "--kube-network", "x"}, 2, []string{"--kube-network"}},
 		{[]string{"serve", "--log-format", "xml"}, 2, []string{"text or json"}},
 		{[]string{"serve", "--max-connections", "0"}, 2, []string{"--max-connections 0", "1 to"}},

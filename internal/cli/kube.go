@@ -14,15 +14,19 @@ import (
 // networkRefused is what --kube-network calls kube.NetworkRefused.
 const networkRefused = "refused"
 
+// initContainer is what --kube-init calls kube.InitFromContainer.
+const initContainer = "init-container"
+
 // kubeFlags are the flags of `berm serve` and `berm runner` about how sandboxes run on Kubernetes.
 type kubeFlags struct {
-	denied                         []string
-	initImage, network, typesLabel string
-	privileged                     bool
+	denied                                   []string
+	initImage, initFrom, network, typesLabel string
+	privileged                               bool
 }
 
 func (k *kubeFlags) bind(f *pflag.FlagSet) {
 	f.StringVar(&k.initImage, "kube-init-image", "", "image that pods take Berm's init from, which berm kube-image makes; the nodes must be able to pull it")
+	f.StringVar(&k.initFrom, "kube-init", initContainer, "how the init gets into pods: init-container, or image-volume, which is faster and needs Kubernetes 1.35 and containerd 2.1 on every node (see docs/kubernetes.md)")
 	f.StringVar(&k.network, "kube-network", networkRefused, "what becomes of egress modes on Kubernetes: refused, recorded, guard, policies, or guard+policies (see docs/kubernetes.md)")
 	f.StringArrayVar(&k.denied, "kube-deny-egress", nil, "CIDR that no sandbox on Kubernetes reaches, whatever profiles say, repeatable: ranges of the cluster that are not private")
 	f.StringVar(&k.typesLabel, "kube-instance-type-label", "", "label of nodes that instance types are values of (default node.kubernetes.io/instance-type)")
@@ -35,6 +39,13 @@ func (k *kubeFlags) read() (app.Kube, error) {
 		out.Network = kube.NetworkRefused
 	} else if !slices.Contains(kube.Networks(), out.Network) {
 		return out, fault.Invalidf("USAGE", "--kube-network %q is none of %s and %v", k.network, networkRefused, kube.Networks())
+	}
+	switch k.initFrom {
+	case initContainer, "": // "" is of who asks about networks alone.
+	case string(kube.InitFromImage):
+		out.InitFrom = kube.InitFromImage
+	default:
+		return out, fault.Invalidf("USAGE", "--kube-init %q is neither %s nor %s", k.initFrom, initContainer, kube.InitFromImage)
 	}
 	var err error
 	out.DeniedEgress, err = prefixes("--kube-deny-egress", k.denied)

@@ -31,7 +31,9 @@ type Programs struct {
 // Image makes the image. The layer of the init is the first: it is the same with and without the rest.
 func Image(p Programs) (v1.Image, error) {
 	config := v1.Config{Entrypoint: []string{Init}, User: userName}
-	layers := [][]entry{{{name: Init, mode: 0o755, content: p.Init}}}
+	// Who mounts the image can start the init and not read it, which keeps others from tracing it from its first instruction on; who copies
+	// it is its owner.
+	layers := [][]entry{{{name: Init, mode: 0o711, owner: User, content: p.Init}}}
 	if p.Berm != nil {
 		roots, err := authorities()
 		if err != nil {

@@ -73,7 +73,7 @@ func TestImage(t *testing.T) {
 	files, bytes := contents(t, image)
 	roots := bytes["/etc/ssl/certs/ca-certificates.crt"]
 	for name, want := range map[string]file{
-		"/berm-shim": {0o755, 0, 4}, "/usr/bin/berm": {0o755, 0, 6}, "/tmp": {0o1777, 0, 0}, "/var/lib/berm": {0o700, 65532, 0},
+		"/berm-shim": {0o711, 65532, 4}, "/usr/bin/berm": {0o755, 0, 6}, "/tmp": {0o1777, 0, 0}, "/var/lib/berm": {0o700, 65532, 0},
 		"/etc/ssl/certs/ca-certificates.crt": {0o644, 0, int64(len(roots))},
 	} {
 		if files[name] != want {
@@ -91,7 +91,7 @@ func TestImageOfTheInit(t *testing.T) {
 		t.Fatal(err)
 	}
 	files, _ := contents(t, image)
-	if diff := cmp.Diff(map[string]file{"/berm-shim": {0o755, 0, 4}}, files); diff != "" {
+	if diff := cmp.Diff(map[string]file{"/berm-shim": {0o711, 65532, 4}}, files); diff != "" {
 		t.Error(diff)
 	}
 	config, err := image.ConfigFile()

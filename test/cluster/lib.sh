@@ -4,6 +4,7 @@
 build_init() {
   mkdir -p "$1"
   (cd "$root" && CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o "$1/berm-shim" ./cmd/berm-shim)
+  chmod 0711 "$1/berm-shim" && chown 65532:65532 "$1/berm-shim" # As berm kube-image has it.
 }
 
 # build_tools DIR: the root of an image with the few programs that tests run.

@@ -24,13 +24,20 @@ import (
 const burst = 100
 
 // rawPod makes a pod as anybody would, with the request that sandboxes here have.
-func rawPod(b *testing.B, names ...string) {
+func rawPod(b *testing.B, names ...string) { raw(b, "", "", names...) }
+
+// volumePod is one with a volume, which its node makes and waits for in steps of 300 ms before it starts a container.
+func volumePod(b *testing.B, names ...string) {
+	raw(b, `, "volumes": [{"name": "v", "emptyDir": {}}]`, `, "volumeMounts": [{"name": "v", "mountPath": "/v"}]`, names...)
+}
+
+func raw(b *testing.B, pod, container string, names ...string) {
 	b.Helper()
 	var list strings.Builder
 	for _, name := range names {
 		fmt.Fprintf(&list, `{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": %q, "labels": {"raw": "yes"}}, "spec": {"terminationGracePeriodSeconds": 0, "restartPolicy": "Never",
 			"automountServiceAccountToken": false, "enableServiceLinks": false, "containers": [{"name": "main", "image": %q, "imagePullPolicy": "IfNotPresent",
-			"command": ["sleep", "infinity"], "resources": {"requests": {"cpu": "1m", "memory": "16Mi"}, "limits": {"cpu": "1", "memory": "64Mi"}}}]}}`+"\n", name, toolImage)
+			"command": ["sleep", "infinity"], "resources": {"requests": {"cpu": "1m", "memory": "16Mi"}, "limits": {"cpu": "1", "memory": "64Mi"}}%s}]%s}}`+"\n", name, toolImage, container, pod)
 	}
 	kubectl(b, list.String(), "create", "-f", "-")
 	kubectl(b, "", append([]string{"wait", "--for=jsonpath={.status.phase}=Running", "--timeout=300s", "pod"}, names...)...)
@@ -39,9 +46,9 @@ func rawPod(b *testing.B, names ...string) {
 // gone deletes raw pods, and waits until they are no more.
 func gone(b *testing.B) { kubectl(b, "", "delete", "pod", "-l", "raw=yes", "--wait=true", "--now") }
 
-func bench(b *testing.B) *kube.Backend {
+func bench(b *testing.B, from kube.InitFrom) *kube.Backend {
 	cfg := config(b, b.TempDir())
-	cfg.RunnerName = strings.ToLower(b.Name())
+	cfg.RunnerName, cfg.Options.InitFrom = strings.ReplaceAll(strings.ToLower(b.Name()), "/", "-")+string(from), from
 	k := open(b, cfg)
 	b.Cleanup(func() { _ = k.Close() })
 	return k
@@ -114,54 +121,71 @@ func writes(b *testing.B) (n float64) {
 	return n
 }
 
-// BenchmarkPodStart measures, in turn, the time until a sandbox is told to run, and until kubectl has created a pod with the same request and
-// waited for it.
+// BenchmarkPodStart measures, in turn, the time until a sandbox is told to run, for both ways of its init, and until kubectl has created a
+// pod with the same request and waited for it, without any volume and with one.
 func BenchmarkPodStart(b *testing.B) {
-	k := bench(b)
-	start(b, k, "first")
-	end(b, k, "first")
-	var ours, raw []time.Duration
+	copied, mounted := bench(b, kube.InitFromContainer), bench(b, kube.InitFromImage)
+	var all [4][]time.Duration
 	var made float64
-	for n := 0; b.Loop(); n++ {
-		id, before, at := fmt.Sprint("start-", n), writes(b), time.Now()
+	one := func(k *kube.Backend, id string) time.Duration {
+		before, at := writes(b), time.Now()
 		start(b, k, id)
-		ours = append(ours, time.Since(at))
+		d := time.Since(at)
 		made += writes(b) - before
-		at = time.Now()
-		rawPod(b, id)
-		raw = append(raw, time.Since(at))
 		end(b, k, id)
-		gone(b)
+		return d
 	}
-	b.ReportMetric(made/float64(b.N), "writes/sandbox")
-	took(b, raw, "kubectl-ms")
-	took(b, ours, "p50-ms")
+	pod := func(make func(*testing.B, ...string), id string) time.Duration {
+		at := time.Now()
+		make(b, id)
+		d := time.Since(at)
+		gone(b)
+		return d
+	}
+	one(copied, "first")
+	one(mounted, "first-mounted")
+	made = 0
+	for n := 0; b.Loop(); n++ {
+		all[0] = append(all[0], one(copied, fmt.Sprint("copied-", n)))
+		all[1] = append(all[1], one(mounted, fmt.Sprint("mounted-", n)))
+		all[2] = append(all[2], pod(rawPod, fmt.Sprint("raw-", n)))
+		all[3] = append(all[3], pod(volumePod, fmt.Sprint("volume-", n)))
+	}
+	b.ReportMetric(made/float64(2*b.N), "writes/sandbox")
+	for i, name := range []string{"copied-ms", "mounted-ms", "kubectl-ms", "kubectl-volume-ms"} {
+		took(b, all[i], name)
+	}
 }
 
-// BenchmarkPodBurst measures, in turn, the time until 100 sandboxes that are asked for at once run, and 100 pods with the same request.
+// BenchmarkPodBurst measures, in turn, the time until 100 sandboxes that are asked for at once run, for both ways of their init, and 100 pods
+// with the same request.
 func BenchmarkPodBurst(b *testing.B) {
-	k := bench(b)
-	var ours, raw []time.Duration
+	backends := []*kube.Backend{bench(b, kube.InitFromContainer), bench(b, kube.InitFromImage)}
+	var all [3][]time.Duration
 	for n := 0; b.Loop(); n++ {
 		ids := make([]string, burst)
 		for i := range ids {
 			ids[i] = fmt.Sprint("burst-", n, "-", i)
 		}
+		for i, k := range backends {
+			at := time.Now()
+			start(b, k, ids...)
+			all[i] = append(all[i], time.Since(at))
+			end(b, k, ids...)
+		}
 		at := time.Now()
-		start(b, k, ids...)
-		ours = append(ours, time.Since(at))
-		end(b, k, ids...)
-		at = time.Now()
 		rawPod(b, ids...)
-		raw = append(raw, time.Since(at))
+		all[2] = append(all[2], time.Since(at))
 		gone(b)
 	}
-	b.ReportMetric(float64(took(b, ours, "p50-ms"))/float64(took(b, raw, "kubectl-ms")), "ratio")
+	pods := float64(took(b, all[2], "kubectl-ms"))
+	b.ReportMetric(float64(took(b, all[0], "copied-ms"))/pods, "copied-ratio")
+	b.ReportMetric(float64(took(b, all[1], "mounted-ms"))/pods, "mounted-ratio")
 }
 
 // BenchmarkPodExec measures, in turn, a command in a sandbox that runs, and the same command by kubectl exec in the same pod.
 func BenchmarkPodExec(b *testing.B) {
-	k := bench(b)
+	k := bench(b, kube.InitFromContainer)
 	start(b, k, "exec")
 	defer end(b, k, "exec")
 	var ours, raw []time.Duration

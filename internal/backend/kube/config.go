@@ -51,7 +51,13 @@ const (
 	keyType = "BERM RUNNER KEY"
 )
 
-func (c *Config) patience() patience { return patience{c.ScheduleTimeout, c.StuckTimeout} }
+func (c *Config) patience() patience {
+	p := patience{schedule: c.ScheduleTimeout, stuck: c.StuckTimeout}
+	if c.Options.InitFrom == InitFromImage {
+		p.mounted = c.Options.InitImage
+	}
+	return p
+}
 
 // restConfig finds the cluster.
 func (c *Config) restConfig() (*rest.Config, error) {

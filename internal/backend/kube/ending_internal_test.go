@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -98,6 +99,25 @@ func TestHindrance(t *testing.T) {
 		switch {
 		case o == nil && tt.reason != "", o != nil && (o.reason != tt.reason || o.after != tt.after || o.message == ""):
 			t.Errorf("%s: %+v, want %s after %v", name, o, tt.reason, tt.after)
+		}
+	}
+}
+
+// TestMountedInit: a main container that waits for the image of the init is no matter of its own image.
+func TestMountedInit(t *testing.T) {
+	waiting := func(image string) *corev1.Pod {
+		message := "Back-off pulling image \"" + image + "\": no such host"
+		return &corev1.Pod{Status: corev1.PodStatus{ContainerStatuses: []corev1.ContainerStatus{{
+			Name: MainContainer, State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "ImagePullBackOff", Message: message}},
+		}}}}
+	}
+	for _, tt := range []struct {
+		mounted, waits string
+		init           bool
+	}{{"r/berm:1", "r/berm:1", true}, {"r/berm:1", "r/berm:10", false}, {"r/berm:1", "python", false}, {"", "r/berm:1", false}} {
+		o := patience{mounted: tt.mounted}.hindrance(waiting(tt.waits))
+		if o == nil || o.init != tt.init || strings.HasPrefix(o.message, "Berm's init") != tt.init || o.reason != core.EndImageFailed {
+			t.Errorf("%+v: %+v", tt, o)
 		}
 	}
 }

@@ -245,6 +245,22 @@ func TestFaultCannotStart(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	t.Run("init image missing that is mounted", func(t *testing.T) {
+		b, _ := world(t, func(c *kube.Config) { c.Options.InitImage, c.Options.InitFrom = missingImage, kube.InitFromImage })
+		if err := b.Create(t.Context(), job(t, "no-init", "true")); err != nil {
+			t.Fatal(err)
+		}
+		o := seen(t, b)("no-init", "it ends", over)
+		if !o.Failed || o.Reason != core.EndImageFailed || !strings.Contains(o.Message, "Berm's init: ") || !strings.Contains(o.Message, missingImage) || o.ExitCode != nil {
+			t.Errorf("%+v", o)
+		}
+		eventually(t, "the runner is said to be unable", func() bool {
+			return strings.Contains(b.Info().Refusal, "the image of Berm's init cannot be pulled")
+		})
+		if err := b.Delete(t.Context(), "no-init"); err != nil {
+			t.Error(err)
+		}
+	})
 	t.Run("runtime class without a handler, and no node", func(t *testing.T) {
 		kubectl(t, `{"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": "ghost"}, "handler": "ghost"}`, "create", "-f", "-")
 		defer kubectl(t, "", "delete", "runtimeclass", "ghost")

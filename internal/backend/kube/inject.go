@@ -29,6 +29,18 @@ const (
 	noKey = "RUNNER_KEY"
 )
 
+// InitFrom is how Berm's init gets from its image into a pod.
+type InitFrom string
+
+// The ways.
+const (
+	// InitFromContainer has an init container copy it into a volume, which every cluster can do.
+	InitFromContainer InitFrom = ""
+	// InitFromImage mounts the image, which saves the start of a container (ADR 27). Pods whose network is held from within have the init
+	// container all the same: it writes the rules.
+	InitFromImage InitFrom = "image-volume"
+)
+
 // inject makes Berm's init process 1 of the main container. It comes from an image by way of a volume, so that the sandbox's own image
 // needs nothing, and starts the request's command, whose image alone would know another.
 func inject(pod *corev1.PodSpec, in PodInput) error {
@@ -48,9 +60,20 @@ func inject(pod *corev1.PodSpec, in PodInput) error {
 	main.Command = []string{initProgram, "pod", either(in.Options.RunnerKey, noKey)}
 	main.Args = argv
 	main.VolumeMounts = append(main.VolumeMounts, corev1.VolumeMount{Name: initVolume, MountPath: initDir, ReadOnly: true})
+	image := either(in.Options.InitImage, DefaultInitImage)
+	guarded, err := guardPolicy(in)
+	if err != nil {
+		return err
+	}
+	if in.Options.InitFrom == InitFromImage && guarded == nil {
+		pod.Volumes = append(pod.Volumes, corev1.Volume{Name: initVolume, VolumeSource: corev1.VolumeSource{
+			Image: &corev1.ImageVolumeSource{Reference: image, PullPolicy: corev1.PullIfNotPresent},
+		}})
+		return nil
+	}
 	pod.Volumes = append(pod.Volumes, corev1.Volume{Name: initVolume, VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}})
 	pod.InitContainers = slices.Insert(pod.InitContainers, 0, corev1.Container{
-		Name: InitContainer, Image: either(in.Options.InitImage, DefaultInitImage), ImagePullPolicy: corev1.PullIfNotPresent,
+		Name: InitContainer, Image: image, ImagePullPolicy: corev1.PullIfNotPresent,
 		Command:      []string{imageProgram, "install", initDir},
 		Resources:    shareOf(main.Resources),
 		VolumeMounts: []corev1.VolumeMount{{Name: initVolume, MountPath: initDir}},

@@ -44,8 +44,10 @@ type Options struct {
 	// AllowPrivileged is the word of the cluster's owner that the pod fragment of a profile may exceed what a sandbox has by default,
 	// where the runner allows it, too (Work.Privileged). It never widens what a request can do.
 	AllowPrivileged bool
-	// InitImage is the image that Berm's init is copied from into every pod; "" is DefaultInitImage.
+	// InitImage is the image that Berm's init comes from into every pod; "" is DefaultInitImage.
 	InitImage string
+	// InitFrom is how it comes.
+	InitFrom InitFrom
 	// Network says what becomes of egress modes.
 	Network Network
 	// DeniedEgress are ranges that no sandbox reaches, whatever profiles say: those of the cluster that are not private, for one.

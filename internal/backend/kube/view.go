@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"strconv"
 	"strings"
 	"time"
 
@@ -100,8 +101,11 @@ type obstacle struct {
 	init bool
 }
 
-// patience is how long obstacles may last that may go away by themselves.
-type patience struct{ schedule, stuck time.Duration }
+// patience is how long obstacles may last that may go away by themselves, and which image Berm's init is mounted from, if it is.
+type patience struct {
+	schedule, stuck time.Duration
+	mounted         string
+}
 
 // Limits of starts.
 const (
@@ -130,7 +134,12 @@ func (p patience) hindrance(pod *corev1.Pod) *obstacle {
 		}
 	}
 	state := mainState(pod)
-	if o := p.stuckOn("the sandbox", &state); o != nil {
+	whose, init := "the sandbox", p.waitsForInit(&state)
+	if init {
+		whose = "Berm's init"
+	}
+	if o := p.stuckOn(whose, &state); o != nil {
+		o.init = init
 		return o
 	}
 	if pod.Status.Phase == corev1.PodFailed && state.Terminated == nil {
@@ -147,6 +156,12 @@ func (p patience) hindrance(pod *corev1.Pod) *obstacle {
 		}
 	}
 	return nil
+}
+
+// waitsForInit reports whether the main container waits for the image that Berm's init is mounted from. It is pulled for the container,
+// so that the message alone says which image is meant.
+func (p patience) waitsForInit(s *corev1.ContainerState) bool {
+	return p.mounted != "" && s.Waiting != nil && strings.Contains(s.Waiting.Message, strconv.Quote(p.mounted))
 }
 
 // failedPod is a pod that the cluster gave up before its main container ran.
