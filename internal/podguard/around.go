@@ -41,6 +41,9 @@ func Look() (*Around, error) {
 		}
 		a.Node = append(a.Node, addr.Unmap())
 	}
+	if len(a.Node) == 0 {
+		return nil, fmt.Errorf("%s is empty: the pod was not told the addresses of its node, so that they cannot be closed", NodeEnv)
+	}
 	return a, a.routes()
 }
 

@@ -56,6 +56,7 @@ func hold(t testing.TB, m *specpb.EgressMode) *egress.Policy {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Setenv(podguard.NodeEnv, "203.0.114.7")
 	around, err := podguard.Look()
 	if err != nil {
 		t.Fatal(err)
@@ -193,11 +194,12 @@ func TestLook(t *testing.T) {
 			t.Errorf("the pod is not part of %v but of %v", want, a.Link)
 		}
 	}
-	t.Setenv(podguard.NodeEnv, "node-1")
-	if a, err := podguard.Look(); err == nil || !strings.Contains(err.Error(), "node-1") {
-		t.Errorf("a node without address: %v, %v", a, err)
+	for _, none := range []string{"node-1", "", ","} {
+		t.Setenv(podguard.NodeEnv, none)
+		if a, err := podguard.Look(); err == nil || !strings.Contains(err.Error(), podguard.NodeEnv) {
+			t.Errorf("a node without address, %q: %v, %v", none, a, err)
+		}
 	}
-	t.Setenv(podguard.NodeEnv, "")
 	w.Listen("", networktest.Machine4, 8080)
 	inbound := netip.AddrPortFrom(networktest.Machine4, 8080)
 	c, err := networktest.Connect(w.Path, inbound)
