@@ -169,6 +169,27 @@ start_kube twin "$REAL" --token "$twin"; wait "${PIDS[twin]}"; unset "PIDS[twin]
 has "a cluster is one runner" "this machine or cluster is runner real already" "$(cat "$WORK/twin.log")"
 has "a flag of machines says nothing about a cluster" "goes with --backend local" "$("$BERM" runner --gateway "$BERM_URL" --data "$WORK/other" --backend kube --runtime crun 2>&1)"
 
+cp -a "$WORK/real" "$WORK/thief"
+start_kube thief "$MADE"; wait "${PIDS[thief]}"; unset "PIDS[thief]"
+has "its credential is of no use on another" "was given to another machine, directory or cluster" "$(cat "$WORK/thief.log")"
+
+# --- what a sandbox costs the API server, by its own account
+asked() { # the requests of the runner from line $1 of the audit log on, but those that connect, sorted: verb and resource
+  tail -n "+$(($1 + 1))" "$(state_of "$REAL")/audit.log" | jq -r 'select(.verb != "watch" and .objectRef.subresource == null) | "\(.verb) \(.objectRef.resource)"' | sort | paste -sd,
+}
+lines() { wc -l <"$(state_of "$REAL")/audit.log"; }
+run_one() { # further JSON fields: a sandbox that ends by itself, followed to its end
+  local id; id=$(api POST /v1beta2/sandboxes "{\"runnerIds\": [\"real\"], \"profileNames\": [\"agent\"], \"command\": \"sleep\", \"args\": [\"3\"] ${1:+, $1}}" | head -n -1 | jq -re .sandboxId) &&
+    at_last COMPLETED state "$id"
+}
+before=$(lines)
+check "a sandbox runs and ends" COMPLETED "$(run_one)"
+check "it took the pod and its deletion, and no question" "delete pods,patch pods" "$(at_last "delete pods,patch pods" asked "$before")"
+before=$(lines)
+check "one with a file runs and ends" COMPLETED "$(run_one '"mountedFiles": [{"mountPath": "/note", "fileContent": "bm90ZQ=="}]')"
+all="delete pods,delete secrets,patch pods,patch secrets"
+check "it took a Secret, too" "$all" "$(at_last "$all" asked "$before")"
+
 # --- the runner's process is killed: what is on the cluster stays, and is found again
 end real KILL
 check "real is killed" "READY DISCONNECTED" "$(at_last "READY DISCONNECTED" status real)"
