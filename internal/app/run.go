@@ -103,7 +103,7 @@ func (a *app) start(ctx context.Context) (err error) {
 	metrics := telemetry.New()
 	a.control = control.New(context.WithoutCancel(ctx), control.Config{
 		Store: a.store, Logger: a.log, Retention: a.cfg.RetainEnded, CheckSpec: checkSpec, CheckCarried: kube.CheckCarried, Meter: metrics,
-		CredentialTTL: a.cfg.RunnerCredentialTTL, PortHost: ports.Hosts(),
+		CredentialTTL: a.cfg.RunnerCredentialTTL, PortHost: ports.Hosts(), PortLink: ports.Link,
 	})
 	runners, err := a.bootstrap(ctx)
 	if err != nil {

@@ -15,8 +15,8 @@ func (s *Service) Dial(ctx context.Context, p core.Principal, id string, port in
 	if err := s.allow(p, "Dial"); err != nil {
 		return nil, err
 	}
-	if port < 1 || port > 65535 {
-		return nil, fault.Invalidf(fault.ReasonInvalidRequest, "invalid port").WithField("port", "is %d, must be from 1 to 65535", port)
+	if err := checkPort(port); err != nil {
+		return nil, err
 	}
 	link, err := s.reach(ctx, p.OrgID, id)
 	if err != nil {
@@ -29,6 +29,13 @@ func (s *Service) Dial(ctx context.Context, p core.Principal, id string, port in
 		return nil, s.linkFault(ctx, p.OrgID, id, err)
 	}
 	return &busyConn{Conn: c, over: sync.OnceFunc(over)}, nil
+}
+
+func checkPort(port int32) error {
+	if port < 1 || port > 65535 {
+		return fault.Invalidf(fault.ReasonInvalidRequest, "invalid port").WithField("port", "is %d, must be from 1 to 65535", port)
+	}
+	return nil
 }
 
 // busyConn is traffic until it is closed.

@@ -52,6 +52,8 @@ type Config struct {
 	Meter Meter
 	// PortHost is the host that a port of a sandbox has at the gateway; nil: none has one.
 	PortHost func(sandboxID string, port int32) string
+	// PortLink is the URL at which a browser with a pass is let in to a port; nil: none has one.
+	PortLink func(sandboxID string, port int32, pass string) (string, error)
 }
 
 // Service is the use cases. Methods are safe for concurrent use.
@@ -65,6 +67,8 @@ type Service struct {
 	meter  Meter
 
 	portHost     func(string, int32) string
+	portLink     func(string, int32, string) (string, error)
+	followed     followed
 	lostAfter    time.Duration
 	credential   time.Duration
 	retention    time.Duration
@@ -94,7 +98,7 @@ type Service struct {
 // New returns a Service. ctx bounds its background work, which Close also ends.
 func New(ctx context.Context, cfg Config) *Service {
 	s := &Service{
-		store: cfg.Store, now: cfg.Now, newID: cfg.NewID, seed: cfg.Seed, random: cfg.Random, log: cfg.Logger, lostAfter: cfg.LostAfter, portHost: cfg.PortHost,
+		store: cfg.Store, now: cfg.Now, newID: cfg.NewID, seed: cfg.Seed, random: cfg.Random, log: cfg.Logger, lostAfter: cfg.LostAfter, portHost: cfg.PortHost, portLink: cfg.PortLink,
 		checkSpec: cfg.CheckSpec, checkCarried: cfg.CheckCarried,
 	}
 	if s.meter = cfg.Meter; s.meter == nil {

@@ -38,7 +38,12 @@ type site struct {
 // newSite starts a server with hosts of ports, and a sandbox where h listens.
 func newSite(t *testing.T, h http.HandlerFunc) *site {
 	t.Helper()
-	base, err := ingress.ParseBase("http://ports.example")
+	return newSiteAt(t, "http://ports.example", h)
+}
+
+func newSiteAt(t *testing.T, at string, h http.HandlerFunc) *site {
+	t.Helper()
+	base, err := ingress.ParseBase(at)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -459,5 +464,115 @@ func TestExposedPorts(t *testing.T) {
 		visits("a wrong token", false, got.GetServiceAddress(), "/", "Bearer berm_x", "")
 		visits("nobody at the path", false, "", ports+"80/", "", "")
 		visits("nobody at another port", false, strings.Replace(got.GetServiceAddress(), "80-", "81-", 1), "/", "", "")
+	}
+}
+
+// link makes a link to the port, and returns what the gateway answers to who follows it.
+func (s *site) link(token string) (follow func(method string) *http.Response, url string) {
+	s.Helper()
+	made := s.call(token, http.MethodPost, "/berm/v1/sandboxes/"+s.id+":port-link", object{"port": 80}).want(http.StatusOK)
+	at, path, _ := strings.Cut(made.text("url"), "/.berm/")
+	return func(method string) *http.Response {
+		s.Helper()
+		resp, _ := s.do(s.request(method, s.host, "/.berm/"+path, nil, "Authorization", ""))
+		return resp
+	}, at
+}
+
+// TestPortLinks: a link lets a browser in once, to one port, for as long as its token is valid; what the browser gets for it is of no use
+// elsewhere, nor to pages of other origins.
+func TestPortLinks(t *testing.T) {
+	s := newSiteAt(t, "http://ports.localhost:7070", func(http.ResponseWriter, *http.Request) {})
+	token := s.newToken(s.admin, "", "browser", "user")
+	follow, at := s.link(token)
+	if at != "http://"+s.host {
+		t.Errorf("the link is to %s, the port is at %s", at, s.host)
+	}
+	if resp := follow(http.MethodHead); resp.StatusCode != http.StatusMethodNotAllowed {
+		t.Errorf("HEAD: %d", resp.StatusCode)
+	}
+	resp := follow(http.MethodGet)
+	cookies := resp.Cookies()
+	if resp.StatusCode != http.StatusSeeOther || resp.Header.Get("Location") != "/" || len(cookies) != 1 {
+		t.Fatalf("%d %v", resp.StatusCode, resp.Header)
+	}
+	c := cookies[0]
+	if c.Name != "berm-port" || c.Domain != "" || c.Path != "/" || !c.HttpOnly || c.SameSite != http.SameSiteLaxMode {
+		t.Errorf("the cookie is %v", c)
+	}
+	if resp := follow(http.MethodGet); resp.StatusCode != http.StatusUnauthorized || len(resp.Cookies()) > 0 {
+		t.Errorf("a second time: %d %v", resp.StatusCode, resp.Header)
+	}
+
+	asks := func(name string, want int, method, host, path, value string, header ...string) {
+		t.Helper()
+		resp, text := s.do(s.request(method, host, path, nil, append([]string{"Authorization", "", "Cookie", "app=1; berm-port=tossed; berm-port=" + value}, header...)...))
+		if resp.StatusCode != want {
+			t.Errorf("%s: %d %s", name, resp.StatusCode, text)
+		}
+		if resp.StatusCode == http.StatusOK {
+			if r := <-s.seen; r.Header.Get("Cookie") != "app=1" {
+				t.Errorf("%s: the program sees cookies %q", name, r.Header.Get("Cookie"))
+			}
+		}
+	}
+	const ok, no, refused = http.StatusOK, http.StatusUnauthorized, http.StatusForbidden
+	get, post := http.MethodGet, http.MethodPost
+	own, other := "http://"+s.host, "http://80-other.ports.localhost:7070"
+	asks("with the cookie", ok, get, s.host, "/", c.Value)
+	asks("its own page", ok, post, s.host, "/", c.Value, "Sec-Fetch-Site", "same-origin", "Origin", own)
+	asks("its own page, of an older browser", ok, post, s.host, "/", c.Value, "Origin", own)
+	asks("a link on another page", ok, get, s.host, "/", c.Value, "Sec-Fetch-Site", "same-site", "Sec-Fetch-Mode", "navigate", "Sec-Fetch-Dest", "document")
+	asks("a form on another page", refused, post, s.host, "/", c.Value, "Sec-Fetch-Site", "same-site", "Sec-Fetch-Mode", "navigate", "Sec-Fetch-Dest", "document")
+	asks("a frame in another page", refused, get, s.host, "/", c.Value, "Sec-Fetch-Site", "same-site", "Sec-Fetch-Mode", "navigate", "Sec-Fetch-Dest", "iframe")
+	asks("a script of another page", refused, get, s.host, "/", c.Value, "Sec-Fetch-Site", "same-site", "Sec-Fetch-Mode", "no-cors", "Sec-Fetch-Dest", "script")
+	asks("a page far away", refused, get, s.host, "/", c.Value, "Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "cors")
+	asks("a WebSocket of another page", refused, get, s.host, "/", c.Value, "Origin", other)
+	asks("no origin", refused, post, s.host, "/", c.Value, "Origin", "null")
+	asks("another port", no, get, strings.Replace(s.host, "80-", "81-", 1), "/", c.Value)
+	asks("another sandbox", no, get, strings.Replace(s.host, s.id, s.idle(), 1), "/", c.Value)
+	asks("the path", no, get, "", s.path+"/", c.Value)
+	asks("a forged one", no, get, s.host, "/", c.Value[:len(c.Value)-2]+"AA")
+	asks("a forged body", no, get, s.host, "/", "e30"+c.Value[3:])
+	asks("none", no, get, s.host, "/", "")
+	resp, _ = s.do(s.request(get, s.host, "/.berm/enter?pass="+c.Value, nil, "Authorization", ""))
+	if resp.StatusCode != no {
+		t.Errorf("the cookie as a link: %d", resp.StatusCode)
+	}
+	if resp, _ := s.do(s.request(get, s.host, "/.berm/enter?pass="+strings.Repeat("x", 10_000), nil, "Authorization", "")); resp.StatusCode != no {
+		t.Errorf("a long link: %d", resp.StatusCode)
+	}
+
+	s.call(s.newOrg("other"), post, "/berm/v1/sandboxes/"+s.id+":port-link", object{"port": 80}).want(http.StatusNotFound)
+	s.call(s.user, post, "/berm/v1/sandboxes/"+s.id+":port-link", object{"port": 0}).want(http.StatusBadRequest)
+
+	unused, _ := s.link(token)
+	tokens := s.call(s.admin, get, "/berm/v1/tokens", nil).want(http.StatusOK)
+	for _, one := range tokens.at("tokens").([]any) {
+		if one := one.(object); one["name"] == "browser" {
+			s.call(s.admin, http.MethodDelete, "/berm/v1/tokens/"+one["id"].(string), nil).want(http.StatusOK)
+		}
+	}
+	asks("a revoked token's", no, get, s.host, "/", c.Value)
+	if resp := unused(get); resp.StatusCode != no {
+		t.Errorf("a link of a revoked token: %d", resp.StatusCode)
+	}
+}
+
+// TestPortLinksNeedTrust: over TLS no other host can set the cookie; without, a browser is let in to localhost alone.
+func TestPortLinksNeedTrust(t *testing.T) {
+	s := newSiteAt(t, "https://ports.example", func(http.ResponseWriter, *http.Request) {})
+	follow, _ := s.link(s.user)
+	if c := follow(http.MethodGet).Cookies(); len(c) != 1 || c[0].Name != "__Host-berm-port" || !c[0].Secure {
+		t.Errorf("the cookie is %v", c)
+	}
+	plain := newSite(t, func(http.ResponseWriter, *http.Request) {})
+	a := plain.call(plain.user, http.MethodPost, "/berm/v1/sandboxes/"+plain.id+":port-link", object{"port": 80}).want(http.StatusBadRequest)
+	if a.reason() != "PORT_LINK_UNAVAILABLE" {
+		t.Errorf("without TLS: %s", a.raw)
+	}
+	none := newWorld(t)
+	if a := none.call(none.user, http.MethodPost, "/berm/v1/sandboxes/"+none.idle()+":port-link", object{"port": 80}).want(http.StatusBadRequest); a.reason() != "PORT_LINK_UNAVAILABLE" {
+		t.Errorf("without hosts: %s", a.raw)
 	}
 }

@@ -72,7 +72,7 @@ func newWorldOver(t testing.TB, cfg server.Config, over func(runner.Link) runner
 	w.must(err)
 	t.Cleanup(func() { w.must(store.Close()) })
 	var seed atomic.Uint64
-	controls := control.Config{Store: store, Seed: func() uint64 { return seed.Add(1) }, PortHost: cfg.Ports.Hosts()}
+	controls := control.Config{Store: store, Seed: func() uint64 { return seed.Add(1) }, PortHost: cfg.Ports.Hosts(), PortLink: cfg.Ports.Link}
 	if cfg.Metrics != nil {
 		controls.Meter = cfg.Metrics
 	}

@@ -164,6 +164,8 @@ type Reader interface {
 	Orgs(ctx context.Context) ([]*core.Org, error)
 	// TokenByHash returns the token also when it is revoked or has expired: the caller has the clock.
 	TokenByHash(ctx context.Context, hash string) (*core.Token, error)
+	// TokenByID is TokenByHash by id, of any organization.
+	TokenByID(ctx context.Context, id string) (*core.Token, error)
 	// Tokens lists those of an organization by name, also the revoked.
 	Tokens(ctx context.Context, orgID string) ([]*core.Token, error)
 	// LastChange is a sequence number such that Changes after it yields every change that this state does not have. It may

@@ -44,6 +44,12 @@ check "a host of the server" hello "$(with "${host[@]}/")"
 with "$path/8080/big" >"$WORK/big"
 check "all of it comes that way" "$("$BERM" exec "$id" -- sha256sum /tmp/site/big | cut -d' ' -f1)" "$(sha256sum <"$WORK/big" | cut -d' ' -f1)"
 check "many at once that way" 20 "$(for ((i = 0; i < 20; i++)); do with "$path/8080/" & done | grep -c hello)"
+link=$("$BERM" port-link "$id" 8080)
+jar=$WORK/cookies
+follow() { curl -sS --max-time 60 --resolve "8080-$id.localhost:$PORT:127.0.0.1" -c "$jar" -b "$jar" "$@"; }
+check "a link lets a browser in, and away from the link" "hello http://8080-$id.localhost:$PORT/" "$(follow -L -w '%{url_effective}' "$link" | tr '\n' ' ')"
+check "it comes again" hello "$(follow "http://8080-$id.localhost:$PORT/")"
+check "the link is used up" "401 TOKEN_INVALID" "$(curl -s --max-time 60 --resolve "8080-$id.localhost:$PORT:127.0.0.1" -o /dev/null -w '%{http_code} %header{x-berm-error}' "$link")"
 check "no token" "401 TOKEN_INVALID" "$(curl -s --max-time 60 -o /dev/null -w '%{http_code} %header{x-berm-error}' "${host[@]}/")"
 check "nothing listens" "502 PORT_CLOSED" "$(with -o /dev/null -w '%{http_code} %header{x-berm-error}' "$path/8081/")"
 check "the sandbox's own error" "404 " "$(with -o /dev/null -w '%{http_code} %header{x-berm-error}' "$path/8080/none")"

@@ -12,6 +12,7 @@ import (
 	_ "google.golang.org/genproto/googleapis/api/annotations"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -280,11 +281,118 @@ func (*DialResponse_Data) isDialResponse_Response() {}
 
 func (*DialResponse_End) isDialResponse_Response() {}
 
+// CreatePortLinkRequest names a port of a sandbox.
+type CreatePortLinkRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	SandboxId     string                 `protobuf:"bytes,1,opt,name=sandbox_id,json=sandboxId,proto3" json:"sandbox_id,omitempty"`
+	Port          int32                  `protobuf:"varint,2,opt,name=port,proto3" json:"port,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreatePortLinkRequest) Reset() {
+	*x = CreatePortLinkRequest{}
+	mi := &file_berm_v1_port_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreatePortLinkRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreatePortLinkRequest) ProtoMessage() {}
+
+func (x *CreatePortLinkRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berm_v1_port_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreatePortLinkRequest.ProtoReflect.Descriptor instead.
+func (*CreatePortLinkRequest) Descriptor() ([]byte, []int) {
+	return file_berm_v1_port_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *CreatePortLinkRequest) GetSandboxId() string {
+	if x != nil {
+		return x.SandboxId
+	}
+	return ""
+}
+
+func (x *CreatePortLinkRequest) GetPort() int32 {
+	if x != nil {
+		return x.Port
+	}
+	return 0
+}
+
+// CreatePortLinkResponse is a link. Whoever has it can follow it.
+type CreatePortLinkResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Url   string                 `protobuf:"bytes,1,opt,name=url,proto3" json:"url,omitempty"`
+	// Until when it can be followed.
+	ExpiresAt     *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreatePortLinkResponse) Reset() {
+	*x = CreatePortLinkResponse{}
+	mi := &file_berm_v1_port_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreatePortLinkResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreatePortLinkResponse) ProtoMessage() {}
+
+func (x *CreatePortLinkResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berm_v1_port_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreatePortLinkResponse.ProtoReflect.Descriptor instead.
+func (*CreatePortLinkResponse) Descriptor() ([]byte, []int) {
+	return file_berm_v1_port_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *CreatePortLinkResponse) GetUrl() string {
+	if x != nil {
+		return x.Url
+	}
+	return ""
+}
+
+func (x *CreatePortLinkResponse) GetExpiresAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ExpiresAt
+	}
+	return nil
+}
+
 var File_berm_v1_port_proto protoreflect.FileDescriptor
 
 const file_berm_v1_port_proto_rawDesc = "" +
 	"\n" +
-	"\x12berm/v1/port.proto\x12\aberm.v1\x1a\x1fgoogle/api/field_behavior.proto\"k\n" +
+	"\x12berm/v1/port.proto\x12\aberm.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"k\n" +
 	"\vDialRequest\x12'\n" +
 	"\x04init\x18\x01 \x01(\v2\x11.berm.v1.DialInitH\x00R\x04init\x12\x14\n" +
 	"\x04data\x18\x02 \x01(\fH\x00R\x04data\x12\x12\n" +
@@ -299,7 +407,15 @@ const file_berm_v1_port_proto_rawDesc = "" +
 	"\x04data\x18\x02 \x01(\fH\x00R\x04data\x12\x12\n" +
 	"\x03end\x18\x03 \x01(\bH\x00R\x03endB\n" +
 	"\n" +
-	"\bresponseB+Z)github.com/bermhq/berm/gen/berm/v1;bermv1b\x06proto3"
+	"\bresponse\"T\n" +
+	"\x15CreatePortLinkRequest\x12\"\n" +
+	"\n" +
+	"sandbox_id\x18\x01 \x01(\tB\x03\xe0A\x02R\tsandboxId\x12\x17\n" +
+	"\x04port\x18\x02 \x01(\x05B\x03\xe0A\x02R\x04port\"e\n" +
+	"\x16CreatePortLinkResponse\x12\x10\n" +
+	"\x03url\x18\x01 \x01(\tR\x03url\x129\n" +
+	"\n" +
+	"expires_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAtB+Z)github.com/bermhq/berm/gen/berm/v1;bermv1b\x06proto3"
 
 var (
 	file_berm_v1_port_proto_rawDescOnce sync.Once
@@ -313,19 +429,23 @@ func file_berm_v1_port_proto_rawDescGZIP() []byte {
 	return file_berm_v1_port_proto_rawDescData
 }
 
-var file_berm_v1_port_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
+var file_berm_v1_port_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
 var file_berm_v1_port_proto_goTypes = []any{
-	(*DialRequest)(nil),  // 0: berm.v1.DialRequest
-	(*DialInit)(nil),     // 1: berm.v1.DialInit
-	(*DialResponse)(nil), // 2: berm.v1.DialResponse
+	(*DialRequest)(nil),            // 0: berm.v1.DialRequest
+	(*DialInit)(nil),               // 1: berm.v1.DialInit
+	(*DialResponse)(nil),           // 2: berm.v1.DialResponse
+	(*CreatePortLinkRequest)(nil),  // 3: berm.v1.CreatePortLinkRequest
+	(*CreatePortLinkResponse)(nil), // 4: berm.v1.CreatePortLinkResponse
+	(*timestamppb.Timestamp)(nil),  // 5: google.protobuf.Timestamp
 }
 var file_berm_v1_port_proto_depIdxs = []int32{
 	1, // 0: berm.v1.DialRequest.init:type_name -> berm.v1.DialInit
-	1, // [1:1] is the sub-list for method output_type
-	1, // [1:1] is the sub-list for method input_type
-	1, // [1:1] is the sub-list for extension type_name
-	1, // [1:1] is the sub-list for extension extendee
-	0, // [0:1] is the sub-list for field type_name
+	5, // 1: berm.v1.CreatePortLinkResponse.expires_at:type_name -> google.protobuf.Timestamp
+	2, // [2:2] is the sub-list for method output_type
+	2, // [2:2] is the sub-list for method input_type
+	2, // [2:2] is the sub-list for extension type_name
+	2, // [2:2] is the sub-list for extension extendee
+	0, // [0:2] is the sub-list for field type_name
 }
 
 func init() { file_berm_v1_port_proto_init() }
@@ -349,7 +469,7 @@ func file_berm_v1_port_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_berm_v1_port_proto_rawDesc), len(file_berm_v1_port_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   3,
+			NumMessages:   5,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

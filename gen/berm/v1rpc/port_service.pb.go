@@ -10,6 +10,7 @@ package bermv1rpc
 
 import (
 	v1 "github.com/bermhq/berm/gen/berm/v1"
+	_ "google.golang.org/genproto/googleapis/api/annotations"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	reflect "reflect"
@@ -27,19 +28,24 @@ var File_berm_v1_port_service_proto protoreflect.FileDescriptor
 
 const file_berm_v1_port_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1aberm/v1/port_service.proto\x12\aberm.v1\x1a\x12berm/v1/port.proto2F\n" +
+	"\x1aberm/v1/port_service.proto\x12\aberm.v1\x1a\x12berm/v1/port.proto\x1a\x1cgoogle/api/annotations.proto2\xd0\x01\n" +
 	"\vPortService\x127\n" +
-	"\x04Dial\x12\x14.berm.v1.DialRequest\x1a\x15.berm.v1.DialResponse(\x010\x01B1Z/github.com/bermhq/berm/gen/berm/v1rpc;bermv1rpcb\x06proto3"
+	"\x04Dial\x12\x14.berm.v1.DialRequest\x1a\x15.berm.v1.DialResponse(\x010\x01\x12\x87\x01\n" +
+	"\x0eCreatePortLink\x12\x1e.berm.v1.CreatePortLinkRequest\x1a\x1f.berm.v1.CreatePortLinkResponse\"4\x82\xd3\xe4\x93\x02.:\x01*\")/berm/v1/sandboxes/{sandbox_id}:port-linkB1Z/github.com/bermhq/berm/gen/berm/v1rpc;bermv1rpcb\x06proto3"
 
 var file_berm_v1_port_service_proto_goTypes = []any{
-	(*v1.DialRequest)(nil),  // 0: berm.v1.DialRequest
-	(*v1.DialResponse)(nil), // 1: berm.v1.DialResponse
+	(*v1.DialRequest)(nil),            // 0: berm.v1.DialRequest
+	(*v1.CreatePortLinkRequest)(nil),  // 1: berm.v1.CreatePortLinkRequest
+	(*v1.DialResponse)(nil),           // 2: berm.v1.DialResponse
+	(*v1.CreatePortLinkResponse)(nil), // 3: berm.v1.CreatePortLinkResponse
 }
 var file_berm_v1_port_service_proto_depIdxs = []int32{
 	0, // 0: berm.v1.PortService.Dial:input_type -> berm.v1.DialRequest
-	1, // 1: berm.v1.PortService.Dial:output_type -> berm.v1.DialResponse
-	1, // [1:2] is the sub-list for method output_type
-	0, // [0:1] is the sub-list for method input_type
+	1, // 1: berm.v1.PortService.CreatePortLink:input_type -> berm.v1.CreatePortLinkRequest
+	2, // 2: berm.v1.PortService.Dial:output_type -> berm.v1.DialResponse
+	3, // 3: berm.v1.PortService.CreatePortLink:output_type -> berm.v1.CreatePortLinkResponse
+	2, // [2:4] is the sub-list for method output_type
+	0, // [0:2] is the sub-list for method input_type
 	0, // [0:0] is the sub-list for extension type_name
 	0, // [0:0] is the sub-list for extension extendee
 	0, // [0:0] is the sub-list for field type_name

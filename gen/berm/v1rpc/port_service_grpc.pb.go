@@ -22,18 +22,22 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	PortService_Dial_FullMethodName = "/berm.v1.PortService/Dial"
+	PortService_Dial_FullMethodName           = "/berm.v1.PortService/Dial"
+	PortService_CreatePortLink_FullMethodName = "/berm.v1.PortService/CreatePortLink"
 )
 
 // PortServiceClient is the client API for PortService service.
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// PortService connects to ports of sandboxes. gRPC only.
+// PortService connects to ports of sandboxes.
 type PortServiceClient interface {
-	// Connects to a TCP port of a running sandbox, in whatever network mode it is: the connection is made from within. Whoever may run
+	// gRPC only. Connects to a TCP port of a running sandbox, in whatever network mode it is: the connection is made from within. Whoever may run
 	// commands in a sandbox may connect to all of its ports. It is cut when the stream ends before both halves have.
 	Dial(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[v1.DialRequest, v1.DialResponse], error)
+	// Makes a link that lets a browser in to a port of a sandbox, at the port's host: once, within a minute, as the token that it was made
+	// with, for twelve hours and no longer than the token is valid.
+	CreatePortLink(ctx context.Context, in *v1.CreatePortLinkRequest, opts ...grpc.CallOption) (*v1.CreatePortLinkResponse, error)
 }
 
 type portServiceClient struct {
@@ -57,15 +61,28 @@ func (c *portServiceClient) Dial(ctx context.Context, opts ...grpc.CallOption) (
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type PortService_DialClient = grpc.BidiStreamingClient[v1.DialRequest, v1.DialResponse]
 
+func (c *portServiceClient) CreatePortLink(ctx context.Context, in *v1.CreatePortLinkRequest, opts ...grpc.CallOption) (*v1.CreatePortLinkResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(v1.CreatePortLinkResponse)
+	err := c.cc.Invoke(ctx, PortService_CreatePortLink_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // PortServiceServer is the server API for PortService service.
 // All implementations must embed UnimplementedPortServiceServer
 // for forward compatibility.
 //
-// PortService connects to ports of sandboxes. gRPC only.
+// PortService connects to ports of sandboxes.
 type PortServiceServer interface {
-	// Connects to a TCP port of a running sandbox, in whatever network mode it is: the connection is made from within. Whoever may run
+	// gRPC only. Connects to a TCP port of a running sandbox, in whatever network mode it is: the connection is made from within. Whoever may run
 	// commands in a sandbox may connect to all of its ports. It is cut when the stream ends before both halves have.
 	Dial(grpc.BidiStreamingServer[v1.DialRequest, v1.DialResponse]) error
+	// Makes a link that lets a browser in to a port of a sandbox, at the port's host: once, within a minute, as the token that it was made
+	// with, for twelve hours and no longer than the token is valid.
+	CreatePortLink(context.Context, *v1.CreatePortLinkRequest) (*v1.CreatePortLinkResponse, error)
 	mustEmbedUnimplementedPortServiceServer()
 }
 
@@ -78,6 +95,9 @@ type UnimplementedPortServiceServer struct{}
 
 func (UnimplementedPortServiceServer) Dial(grpc.BidiStreamingServer[v1.DialRequest, v1.DialResponse]) error {
 	return status.Error(codes.Unimplemented, "method Dial not implemented")
+}
+func (UnimplementedPortServiceServer) CreatePortLink(context.Context, *v1.CreatePortLinkRequest) (*v1.CreatePortLinkResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CreatePortLink not implemented")
 }
 func (UnimplementedPortServiceServer) mustEmbedUnimplementedPortServiceServer() {}
 func (UnimplementedPortServiceServer) testEmbeddedByValue()                     {}
@@ -107,13 +127,36 @@ func _PortService_Dial_Handler(srv interface{}, stream grpc.ServerStream) error 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type PortService_DialServer = grpc.BidiStreamingServer[v1.DialRequest, v1.DialResponse]
 
+func _PortService_CreatePortLink_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(v1.CreatePortLinkRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PortServiceServer).CreatePortLink(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PortService_CreatePortLink_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PortServiceServer).CreatePortLink(ctx, req.(*v1.CreatePortLinkRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // PortService_ServiceDesc is the grpc.ServiceDesc for PortService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
 var PortService_ServiceDesc = grpc.ServiceDesc{
 	ServiceName: "berm.v1.PortService",
 	HandlerType: (*PortServiceServer)(nil),
-	Methods:     []grpc.MethodDesc{},
+	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "CreatePortLink",
+			Handler:    _PortService_CreatePortLink_Handler,
+		},
+	},
 	Streams: []grpc.StreamDesc{
 		{
 			StreamName:    "Dial",

@@ -76,7 +76,7 @@ func (f *Front) Route(rt *rest.Router) {
 
 // Gateway returns the rest of the REST form.
 func (f *Front) Gateway(ctx context.Context) (http.Handler, error) {
-	mux, err := rest.NewGateway("berm.v1.ExplainService", "berm.v1.ImageService", "berm.v1.EnrolmentService", "berm.v1.MaintenanceService", "berm.v1.AbilityService", "berm.v1.BindingService", "berm.v1.CheckpointService", "berm.v1.OrgService", "berm.v1.TokenService", "berm.v1.RevisionService", "berm.v1.RebaseService", "berm.v1.PreviewService", "berm.v1.LintService")
+	mux, err := rest.NewGateway("berm.v1.ExplainService", "berm.v1.ImageService", "berm.v1.EnrolmentService", "berm.v1.MaintenanceService", "berm.v1.AbilityService", "berm.v1.BindingService", "berm.v1.CheckpointService", "berm.v1.PortService", "berm.v1.OrgService", "berm.v1.TokenService", "berm.v1.RevisionService", "berm.v1.RebaseService", "berm.v1.PreviewService", "berm.v1.LintService")
 	if err != nil {
 		return nil, err
 	}
@@ -85,6 +85,7 @@ func (f *Front) Gateway(ctx context.Context) (http.Handler, error) {
 		serving(bermv1rpc.RegisterAbilityServiceHandlerServer)(&abilityService{Front: f}),
 		serving(bermv1rpc.RegisterBindingServiceHandlerServer)(&bindingService{Front: f}),
 		serving(bermv1rpc.RegisterCheckpointServiceHandlerServer)(&checkpointService{Front: f}),
+		serving(bermv1rpc.RegisterPortServiceHandlerServer)(&portService{Front: f}),
 		serving(bermv1rpc.RegisterOrgServiceHandlerServer)(&orgService{Front: f}),
 		serving(bermv1rpc.RegisterTokenServiceHandlerServer)(&tokenService{Front: f}),
 		serving(bermv1rpc.RegisterRevisionServiceHandlerServer)(&revisionService{Front: f}),

@@ -1,6 +1,7 @@
 package bermv1
 
 import (
+	"context"
 	"errors"
 	"io"
 
@@ -11,6 +12,7 @@ import (
 	"github.com/bermhq/berm/internal/backend"
 	"github.com/bermhq/berm/internal/core/fault"
 	"github.com/bermhq/berm/internal/server/edge"
+	"github.com/bermhq/berm/internal/server/wire"
 )
 
 type portService struct {
@@ -64,4 +66,13 @@ func dialed(in *bermv1.DialRequest, err error) (data []byte, end bool, _ error) 
 		return nil, false, fault.Invalidf(fault.ReasonInvalidRequest, "a piece of %d bytes, the limit is %d", len(in.GetData()), backend.MaxExecChunk)
 	}
 	return in.GetData(), in.GetEnd(), nil
+}
+
+// CreatePortLink makes a link for a browser.
+func (s *portService) CreatePortLink(ctx context.Context, r *bermv1.CreatePortLinkRequest) (*bermv1.CreatePortLinkResponse, error) {
+	url, until, err := s.control.PortLink(ctx, edge.Principal(ctx), r.GetSandboxId(), r.GetPort())
+	if err != nil {
+		return nil, err
+	}
+	return &bermv1.CreatePortLinkResponse{Url: url, ExpiresAt: wire.Time(until)}, nil
 }

@@ -12,6 +12,9 @@ import (
 const (
 	// reasonPortIdle: nothing passed for too long.
 	reasonPortIdle = "PORT_TIMEOUT"
+	// reasonPortLink: a browser cannot be let in here. reasonPortOrigin: what it asks for comes from a page of another origin.
+	reasonPortLink   = "PORT_LINK_UNAVAILABLE"
+	reasonPortOrigin = "PORT_ORIGIN_REFUSED"
 	// reasonPortAnswer: what listens in the sandbox did not speak HTTP.
 	reasonPortAnswer = "PORT_ANSWER_INVALID"
 )

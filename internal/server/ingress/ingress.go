@@ -43,6 +43,9 @@ type Control interface {
 	Dial(ctx context.Context, p core.Principal, id string, port int32) (backend.Conn, error)
 	// Visitor is whom a caller counts as at a port that may be exposed to him. public says whether he may be without a token.
 	Visitor(p core.Principal, id string, port int32, public bool) core.Principal
+	// EnterPort takes a link, and returns who follows it and a pass for his browser; PortPass returns who has such a pass.
+	EnterPort(ctx context.Context, link, id string, port int32) (core.Principal, string, error)
+	PortPass(ctx context.Context, pass, id string, port int32) (core.Principal, error)
 }
 
 // Config is what a Front needs. All of it is required, but for what says so.
@@ -88,10 +91,14 @@ func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer f.running.Done()
 	cred := credentialOf(r)
 	to, err := f.targetOf(r)
+	if err == nil && to.ownOrigin() && r.URL.Path == enterPath {
+		f.enter(w, r, to)
+		return
+	}
 	who := func(ctx context.Context) (core.Principal, error) {
 		if err == nil && cred.none() {
-			if p := f.cfg.Control.Visitor(core.Principal{}, to.id, to.port, to.ownOrigin()); p.OrgID != "" {
-				return p, nil
+			if p, err := f.unsaid(ctx, r, to); p.OrgID != "" || err != nil {
+				return p, err
 			}
 		}
 		return f.cfg.Chain.Bearer(ctx, cred.values)
@@ -102,6 +109,14 @@ func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		return f.serve(w, r, to, cred)
 	})
+}
+
+// unsaid returns who may come that sends no token: everybody, where the sandbox exposes the port so, or a browser that was let in.
+func (f *Front) unsaid(ctx context.Context, r *http.Request, to *target) (core.Principal, error) {
+	if p := f.cfg.Control.Visitor(core.Principal{}, to.id, to.port, to.ownOrigin()); p.OrgID != "" {
+		return p, nil
+	}
+	return f.browser(ctx, r, to)
 }
 
 // serve connects into the sandbox, and then has the request answered from there.

@@ -3,6 +3,7 @@ package ingress
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -37,6 +38,14 @@ func (s *sandboxes) Dial(ctx context.Context, _ core.Principal, _ string, _ int3
 }
 
 func (s *sandboxes) Visitor(p core.Principal, _ string, _ int32, _ bool) core.Principal { return p }
+
+func (s *sandboxes) EnterPort(context.Context, string, string, int32) (core.Principal, string, error) {
+	return core.Principal{}, "", errors.ErrUnsupported
+}
+
+func (s *sandboxes) PortPass(context.Context, string, string, int32) (core.Principal, error) {
+	return core.Principal{}, errors.ErrUnsupported
+}
 
 // front is a Front whose requests may be idle for as long as said, before a program that is given each connection.
 func front(t *testing.T, idle time.Duration, program func(net.Conn)) (f *Front, address string) {
@@ -116,8 +125,9 @@ func TestWhoNeverReads(t *testing.T) {
 	const most = 256 << 20 // sockets on the way hold some MiB each
 	for name, header := range map[string]string{"answer": "", "upgrade": "Connection: Upgrade\r\nUpgrade: x\r\n"} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			var sent atomic.Int64
-			f, address := front(t, 200*time.Millisecond, func(c net.Conn) {
+			f, address := front(t, 3*time.Second, func(c net.Conn) {
 				if _, err := http.ReadRequest(bufio.NewReader(c)); err != nil {
 					return
 				}

@@ -160,3 +160,23 @@ func (b *Base) Hosts() func(id string, port int32) string {
 	}
 	return b.Host
 }
+
+// Link is the URL at which a browser with a pass is let in to a port. Browsers say where a request comes from to origins that they trust:
+// those of https, and localhost.
+func (b *Base) Link(id string, port int32, pass string) (string, error) {
+	if b == nil {
+		return "", fault.Preconditionf(reasonPortLink, "ports of sandboxes have no hosts on this server, and a browser is let in to a host alone").
+			WithHint("berm port-forward %s %d, or berm serve --ports-url", id, port)
+	}
+	if !b.trusted() {
+		return "", fault.Preconditionf(reasonPortLink, "hosts of ports are reached without TLS here, so that browsers do not say which page a request comes from").
+			WithHint("berm port-forward %s %d, or berm serve --ports-url https://…", id, port)
+	}
+	u := url.URL{Scheme: b.scheme, Host: b.Host(id, port), Path: enterPath, RawQuery: url.Values{passParameter: {pass}}.Encode()}
+	return u.String(), nil
+}
+
+// trusted reports whether browsers take the hosts for trustworthy.
+func (b *Base) trusted() bool {
+	return b.scheme == "https" || b.domain == "localhost" || strings.HasSuffix(b.domain, ".localhost")
+}

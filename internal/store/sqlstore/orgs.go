@@ -77,7 +77,16 @@ func (r *reader) tokens(ctx context.Context, where string, args ...any) ([]*core
 
 // TokenByHash implements store.Reader. The hash is in no error.
 func (r *reader) TokenByHash(ctx context.Context, hash string) (*core.Token, error) {
-	all, err := r.tokens(ctx, `WHERE hash = $1`, hash)
+	return r.token(ctx, `WHERE hash = $1`, hash)
+}
+
+// TokenByID implements store.Reader.
+func (r *reader) TokenByID(ctx context.Context, id string) (*core.Token, error) {
+	return r.token(ctx, `WHERE id = $1`, id)
+}
+
+func (r *reader) token(ctx context.Context, where, is string) (*core.Token, error) {
+	all, err := r.tokens(ctx, where, is)
 	if err == nil && len(all) == 0 {
 		err = fault.NotFoundf(fault.ReasonResourceNotFound, "no such token")
 	}

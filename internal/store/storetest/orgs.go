@@ -94,8 +94,15 @@ func (e *env) tokens(t *testing.T, org, other string) {
 				t.Fatal(err)
 			}
 			equal(t, "by hash", got, k)
+			got, err = r.TokenByID(ctx, k.ID)
+			if err != nil {
+				t.Fatal(err)
+			}
+			equal(t, "by id", got, k)
 		}
 		_, err = r.TokenByHash(ctx, "H1")
+		wantCode(t, err, fault.NotFound)
+		_, err = r.TokenByID(ctx, "none")
 		wantCode(t, err, fault.NotFound)
 	})
 }
