@@ -9,6 +9,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/bermhq/berm/internal/backend"
@@ -150,15 +151,17 @@ func (b *Backend) submit(ctx context.Context, w *backend.Work) error {
 	for i, x := range beside {
 		body, err := b.cluster.apply(ctx, x.namespace, x.resource, x.name, bare(x.object))
 		if err != nil {
+			b.forgetNamespace(x.namespace, err)
 			err = translate(b.cfg.RunnerName, err, "make the "+x.kind+" of sandbox "+w.SandboxID, x.kind)
 			b.withdraw(ctx, w, beside[:i], err)
-			return b.forgetNamespace(x.namespace, err)
+			return err
 		}
 		made.answered(x.resource, body)
 	}
 	failpoint.Hit(failSecretMade)
 	if err := b.submitPod(ctx, w, o, made); err != nil {
-		err = b.forgetNamespace(o.Pod.Namespace, b.translate(err, what))
+		b.forgetNamespace(o.Pod.Namespace, err)
+		err = b.translate(err, what)
 		b.withdraw(ctx, w, beside, err)
 		return err
 	}
@@ -249,12 +252,14 @@ func (b *Backend) submitPod(ctx context.Context, w *backend.Work, o *Objects, ma
 	return nil
 }
 
-// forgetNamespace makes sure that a namespace which somebody deleted is made again next time.
-func (b *Backend) forgetNamespace(name string, err error) error {
+// forgetNamespace makes sure that a namespace which somebody deleted is made again next time. Any other refusal says nothing about it.
+func (b *Backend) forgetNamespace(name string, err error) {
+	if !apierrors.IsNotFound(err) {
+		return
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	delete(b.namespaces, name)
-	return err
 }
 
 // bare is an object without the status and the time that only the cluster can know.

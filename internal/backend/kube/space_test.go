@@ -85,6 +85,21 @@ func TestFaultNamespaceMade(t *testing.T) {
 	if err := again.Create(t.Context(), restricted(t, "made-third", org, "true")); !fault.Is(err, fault.Precondition) || !strings.Contains(err.Error(), "says baseline") {
 		t.Errorf("a level that allows more: %v", err)
 	}
+	// One that was deleted is made again, as the profile says.
+	kubectl(t, "", "delete", "namespace", namespace)
+	w := restricted(t, "made-anew", org, "sleep", "infinity")
+	err = b.Create(t.Context(), w)
+	if fault.Is(err, fault.Precondition) { // The first to find it gone.
+		err = b.Create(t.Context(), w)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	wait("made-anew", "it runs", runs)
+	if got := space(t, namespace, `{.metadata.labels.pod-security\.kubernetes\.io/enforce}`); got != "restricted" {
+		t.Errorf("made again with level %q", got)
+	}
+	clear(t, b, "made-anew")
 }
 
 // TestFaultNamespaceTheirs: nothing of a namespace that was there is changed, and nothing is said to hold that does not.
