@@ -10,6 +10,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httptrace"
+	"net/textproto"
 	"net/url"
 	"strings"
 	"sync"
@@ -574,5 +576,43 @@ func TestPortLinksNeedTrust(t *testing.T) {
 	none := newWorld(t)
 	if a := none.call(none.user, http.MethodPost, "/berm/v1/sandboxes/"+none.idle()+":port-link", object{"port": 80}).want(http.StatusBadRequest); a.reason() != "PORT_LINK_UNAVAILABLE" {
 		t.Errorf("without hosts: %s", a.raw)
+	}
+}
+
+// TestPortAround: what a sandbox sends before and behind an answer is held to the same as the answer.
+func TestPortAround(t *testing.T) {
+	s := newSite(t, func(w http.ResponseWriter, _ *http.Request) {
+		h := w.Header()
+		h.Set("X-Berm-Error", "FORGED")
+		h.Set("Link", "</a.css>; rel=preload")
+		w.WriteHeader(http.StatusEarlyHints)
+		h.Set("Trailer", "X-Berm-Error, X-Sum")
+		_, _ = io.WriteString(w, "x")
+		h.Set("X-Sum", "1")
+		h.Set("Set-Cookie", "a=1; Domain=ports.example") // not allowed behind an answer, and not announced
+		h.Set(http.TrailerPrefix+"X-Berm-Late", "1")
+	})
+	for _, host := range []string{"", s.host} {
+		path := "/"
+		if host == "" {
+			path = s.path + "/"
+		}
+		var early http.Header
+		r := s.request(http.MethodGet, host, path, nil)
+		r = r.WithContext(httptrace.WithClientTrace(r.Context(), &httptrace.ClientTrace{Got1xxResponse: func(_ int, h textproto.MIMEHeader) error {
+			early = http.Header(h).Clone()
+			return nil
+		}}))
+		resp, text := s.do(r)
+		<-s.seen
+		if early.Get("Link") == "" || early.Get("X-Berm-Error") != "" {
+			t.Errorf("before the answer: %v", early)
+		}
+		if resp.StatusCode != http.StatusOK || text != "x" || resp.Header.Get("X-Berm-Error") != "" {
+			t.Errorf("%d %v %q", resp.StatusCode, resp.Header, text)
+		}
+		if resp.Trailer.Get("X-Sum") != "1" || resp.Trailer.Get("X-Berm-Error") != "" || resp.Trailer.Get("X-Berm-Late") != "" {
+			t.Errorf("behind the answer: %v", resp.Trailer)
+		}
 	}
 }

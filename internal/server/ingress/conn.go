@@ -25,7 +25,7 @@ type conn struct {
 
 // begin makes a request one that can be cut: by the end of its token, of the server's time or of the caller's patience, and when nothing
 // passes. What is returned is used in place of what was given; end is called last.
-func (f *Front) begin(w http.ResponseWriter, r *http.Request) (*conn, http.ResponseWriter, *http.Request, func()) {
+func (f *Front) begin(w http.ResponseWriter, r *http.Request, to *target) (*conn, http.ResponseWriter, *http.Request, func()) {
 	ctx, cut := context.WithCancelCause(r.Context())
 	c := &conn{ctx: ctx, cut: cut, after: f.cfg.Idle}
 	c.idle = time.AfterFunc(c.after, func() {
@@ -34,7 +34,7 @@ func (f *Front) begin(w http.ResponseWriter, r *http.Request) (*conn, http.Respo
 	undrain := f.cfg.OnDrain(func() {
 		cut(fault.New(fault.Unavailable, "SHUTTING_DOWN", "the server is shutting down").WithRetry(time.Second))
 	})
-	cw := &cuttable{ResponseWriter: w, rc: http.NewResponseController(w)}
+	cw := &cuttable{ResponseWriter: w, rc: http.NewResponseController(w), to: to}
 	_ = cw.rc.EnableFullDuplex() // HTTP/2 always is
 	unwatch := context.AfterFunc(ctx, cw.free)
 	return c, cw, r.WithContext(ctx), func() {
@@ -111,6 +111,7 @@ func (address) String() string  { return "sandbox" }
 type cuttable struct {
 	http.ResponseWriter
 	rc *http.ResponseController
+	to *target
 
 	mu       sync.Mutex
 	hijacked net.Conn
@@ -120,6 +121,14 @@ type cuttable struct {
 
 // Unwrap lets http.ResponseController reach the connection.
 func (w *cuttable) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// WriteHeader implements http.ResponseWriter. Headers before the answer come from the sandbox, too.
+func (w *cuttable) WriteHeader(status int) {
+	if status < http.StatusOK {
+		clean(w.Header(), w.to)
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
 
 // Hijack implements http.Hijacker.
 func (w *cuttable) Hijack() (net.Conn, *bufio.ReadWriter, error) {

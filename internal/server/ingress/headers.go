@@ -1,6 +1,7 @@
 package ingress
 
 import (
+	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -68,15 +69,11 @@ var pathWide = []string{
 	"Access-Control-Expose-Headers", "Access-Control-Max-Age", "Access-Control-Allow-Private-Network",
 }
 
-// answered changes the headers of an answer of a sandbox. w are those that are there already.
-func answered(res *http.Response, w http.Header, to *target) {
-	h := res.Header
+// clean takes from headers of a sandbox, those before and behind an answer among them, what is Berm's or acts beyond its origin.
+func clean(h http.Header, to *target) {
 	dropOwn(h)
 	for _, name := range originWide {
 		h.Del(name)
-	}
-	if len(h.Values("X-Request-Id")) > 0 {
-		w.Del("X-Request-Id") // the program has one of its own
 	}
 	if to.ownOrigin() {
 		if kept := hostCookies(h["Set-Cookie"]); kept != nil {
@@ -89,6 +86,22 @@ func answered(res *http.Response, w http.Header, to *target) {
 	for _, name := range pathWide {
 		h.Del(name)
 	}
+}
+
+// answered changes an answer of a sandbox. w are the headers that are there already.
+func answered(res *http.Response, w http.Header, to *target) {
+	h := res.Header
+	clean(h, to)
+	clean(res.Trailer, to) // as far as they are announced
+	if len(h.Values("X-Request-Id")) > 0 {
+		w.Del("X-Request-Id") // the program has one of its own
+	}
+	if res.StatusCode != http.StatusSwitchingProtocols {
+		res.Body = &trailed{res.Body, res, to}
+	}
+	if to.ownOrigin() {
+		return
+	}
 	// A browser that is made to show it has it in an origin of its own, without scripts.
 	h.Add("Content-Security-Policy", "sandbox")
 	h.Set("X-Content-Type-Options", "nosniff")
@@ -96,4 +109,16 @@ func answered(res *http.Response, w http.Header, to *target) {
 	if at := h.Get("Location"); strings.HasPrefix(at, "/") && !strings.HasPrefix(at, "//") && !strings.HasPrefix(at, `/\`) {
 		h.Set("Location", to.mount+at)
 	}
+}
+
+// trailed is the body of an answer, which is closed when its trailers are known and before they are passed on.
+type trailed struct {
+	io.ReadCloser
+	res *http.Response
+	to  *target
+}
+
+func (b *trailed) Close() error {
+	defer clean(b.res.Trailer, b.to)
+	return b.ReadCloser.Close()
 }

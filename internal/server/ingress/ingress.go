@@ -130,7 +130,7 @@ func (f *Front) serve(w http.ResponseWriter, r *http.Request, to *target, cred c
 		return err
 	}
 	defer leave()
-	c, w, r, end := f.begin(w, r)
+	c, w, r, end := f.begin(w, r, to)
 	defer end()
 	if err := c.dial(func(ctx context.Context) (backend.Conn, error) { return f.cfg.Control.Dial(ctx, p, to.id, to.port) }); err != nil {
 		return asAnswer(err, to)
