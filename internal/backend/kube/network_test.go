@@ -21,6 +21,7 @@ import (
 	"github.com/bermhq/berm/internal/backend/kube"
 	"github.com/bermhq/berm/internal/core"
 	"github.com/bermhq/berm/internal/core/fault"
+	"github.com/bermhq/berm/internal/podguard"
 )
 
 // The hosts around the node of the test, which has no uplink: each is an address of its loopback link, where the test listens.
@@ -242,7 +243,7 @@ func TestNetworkGuardStays(t *testing.T) {
 	surroundings(t)
 	b, _ := world(t, guarded)
 	launch(t, b, "attacker", &specpb.EgressMode{Type: "internet"})
-	out, errs, code := execute(t, b, "attacker", "/.berm/berm-shim", "install", "/tmp", "allow any")
+	out, errs, code := execute(t, b, "attacker", "/bin/env", podguard.NodeEnv+"=203.0.114.7", "/.berm/berm-shim", "install", "/tmp", "allow any")
 	if code == 0 || !strings.Contains(errs, "not permitted") {
 		t.Errorf("the rules can be written anew: code %d, %s%s", code, out, errs)
 	}
