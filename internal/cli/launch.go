@@ -3,6 +3,8 @@ package cli
 import (
 	"io"
 	"os"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -18,7 +20,8 @@ const maxFlagFile = 8 << 20
 type launchFlags struct {
 	profiles, runners, tags, env, files, annotations []string
 	image, cpu, memory, cpuRequest, memoryRequest    string
-	egress                                           string
+	egress, ingress                                  string
+	expose                                           []string
 	lifetime                                         int32
 }
 
@@ -32,6 +35,8 @@ func (l *launchFlags) bind(c *cobra.Command) {
 	f.StringVar(&l.cpuRequest, "cpu-request", "", "CPU reserved; default: the limit")
 	f.StringVar(&l.memoryRequest, "memory-request", "", "memory reserved; default: the limit")
 	f.StringVar(&l.egress, "egress", "", "egress mode that the profile declares")
+	f.StringVar(&l.ingress, "ingress", "", "ingress mode that the profile declares, for --expose; default: the profile's")
+	f.StringArrayVar(&l.expose, "expose", nil, "port to expose, PORT or PORT/PROTOCOL (TCP, UDP), repeatable")
 	f.StringArrayVarP(&l.env, "env", "e", nil, "environment variable NAME=VALUE, or NAME to pass one on; repeatable")
 	f.StringArrayVar(&l.files, "file", nil, "file to mount read-only, LOCAL:PATH; repeatable")
 	f.StringArrayVar(&l.tags, "tag", nil, "tag to find the sandbox by, repeatable")
@@ -64,8 +69,19 @@ func (l *launchFlags) request(s *session) (*v1beta2pb.StartSandboxRequest, error
 		}
 		req.ResourceRequests = &v1beta2pb.ResourceRequest{Cpu: first(l.cpuRequest, l.cpu), Memory: first(l.memoryRequest, l.memory)}
 	}
-	if l.egress != "" {
-		req.Network = &v1beta2pb.NetworkOptions{EgressMode: l.egress}
+	if l.egress != "" || l.ingress != "" || len(l.expose) > 0 {
+		req.Network = &v1beta2pb.NetworkOptions{EgressMode: l.egress, IngressMode: l.ingress}
+	}
+	for _, text := range l.expose {
+		port, err := exposed(text)
+		if err != nil {
+			return nil, err
+		}
+		req.Ports = append(req.Ports, port)
+		// A number that is given for both protocols is exposed once, for both.
+		if n := port.GetContainerPort(); !slices.Contains(req.Network.ExposedPorts, n) {
+			req.Network.ExposedPorts = append(req.Network.ExposedPorts, n)
+		}
 	}
 	var err error
 	if req.EnvironmentVariables, err = pairs("--env", l.env, s.Getenv); err != nil {
@@ -86,6 +102,16 @@ func (l *launchFlags) request(s *session) (*v1beta2pb.StartSandboxRequest, error
 		req.MountedFiles = append(req.MountedFiles, &v1beta2pb.MountedFile{MountPath: path, FileContent: data})
 	}
 	return req, nil
+}
+
+// exposed reads PORT or PORT/PROTOCOL.
+func exposed(text string) (*v1beta2pb.Port, error) {
+	number, protocol, given := strings.Cut(text, "/")
+	n, err := strconv.ParseUint(number, 10, 16)
+	if err != nil || n == 0 || given && protocol == "" {
+		return nil, fault.Invalidf("USAGE", "--expose %q is none of PORT, PORT/PROTOCOL; ports are from 1 to 65535", text)
+	}
+	return &v1beta2pb.Port{ContainerPort: int32(n), Protocol: strings.ToUpper(protocol)}, nil
 }
 
 // pairs splits KEY=VALUE. A KEY alone takes its value from getenv, when given.

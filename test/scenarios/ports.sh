@@ -92,7 +92,7 @@ display_name: web
 spec:
   network:
     egress: {default: none, modes: {none: {type: none}}}
-    ingress: {modes: {public: {scope: any, expectsExternalAddress: true}, inside: {scope: any}, node: {service: {serviceType: NodePort}}}}
+    ingress: {modes: {public: {scope: any, expectsExternalAddress: true}, inside: {scope: any}, own: {scope: org}, node: {service: {serviceType: NodePort}}}}
 EOF
 "$BERM" profile create -f "$WORK/web.yaml" >/dev/null && "$BERM" runner bind local web >/dev/null || failed=$((failed + 1))
 exposing() { # MODE [PROTOCOL]: what Start answers
@@ -120,6 +120,11 @@ for mode in public inside; do
   check "$mode: berm get tells it, too" 1 "$("$BERM" get "$exposed" | grep -c "$address")"
   "$BERM" stop "$exposed" --grace 0 >/dev/null
 done
+exposed=$("$BERM" run -d --profile web --ingress own --expose 8080 --expose 8081/tcp -- sh -c 'sleep infinity')
+check "by flags" "8080 TCP 8081 TCP" "$(api GET "/v1beta2/sandboxes/$exposed" | sed '$d' | jq -r '.exposedPorts[] | "\(.containerPort) \(.protocol)"' | tr '\n' ' ' | sed 's/ $//')"
+"$BERM" stop "$exposed" --grace 0 >/dev/null
+"$BERM" run -d --expose 0 -- true >/dev/null 2>&1; code=$?
+check "a port that is none" 2 $code
 check "a node's port is refused, and what would pass is told" "1 400" "$(exposing node | tee "$WORK/node" | grep -c 'say ClusterIP') $(tail -n 1 "$WORK/node")"
 check "so are datagrams" "1 400" "$(exposing public UDP | tee "$WORK/udp" | grep -c 'exposes TCP alone') $(tail -n 1 "$WORK/udp")"
 
