@@ -136,6 +136,11 @@ node "$MADE" fake-1 fake.large; node "$MADE" fake-2 fake.small
 check "nodes come: the gateway knows, without a restart" "16000 8" "$(at_last "16000 8" room made)"
 on "$MADE" k delete node fake-2 >/dev/null
 check "one goes" "8000 4" "$(at_last "8000 4" room made)"
+ready() { on "$MADE" k patch node fake-1 --subresource=status -p "{\"status\": {\"conditions\": [{\"type\": \"Ready\", \"status\": \"$1\"}]}}" >/dev/null; }
+ready Unknown
+check "one does not answer any more: it has no room" "0 0" "$(at_last "0 0" room made)"
+ready True
+check "it answers again" "8000 4" "$(at_last "8000 4" room made)"
 
 # --- one profile, three bindings of it, three outcomes
 override() { "$BERM" runner bind "$1" agent --overrides - >/dev/null || exit 1; }
