@@ -46,6 +46,7 @@ scenarios: deps-test build ## the mission's statements, the tutorial, bad input,
 	test/scenarios/streams.sh
 	test/scenarios/ports.sh
 	test/scenarios/runner.sh
+	test/scenarios/servers.sh
 	test/scenarios/copy.sh
 	test/scenarios/terminal.sh
 

@@ -5,6 +5,7 @@ package app
 import (
 	"io"
 	"log/slog"
+	"net"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -16,6 +17,7 @@ import (
 	"github.com/bermhq/berm/internal/core/fault"
 	"github.com/bermhq/berm/internal/core/spec"
 	"github.com/bermhq/berm/internal/core/tree"
+	"github.com/bermhq/berm/internal/link"
 	"github.com/bermhq/berm/internal/server/ingress"
 	"github.com/bermhq/berm/internal/shim"
 	"github.com/bermhq/berm/internal/shim/spool"
@@ -34,6 +36,8 @@ type Config struct {
 	TLSCert, TLSKey string
 	// Database is a postgres:// URL; "" is SQLite in the data directory.
 	Database string
+	// Advertise is the HOST:PORT where runners reach this server and no other of those on the same database; "" is nowhere.
+	Advertise string
 	// Runners are embedded in this process, one managed runner each.
 	Runners []Runner
 	// ImageAliases maps an image reference to "host", to "oci:DIR[:NAME]", an OCI layout on this machine, or to another reference.
@@ -89,6 +93,21 @@ func (c *Config) dsn() string {
 	return "sqlite://" + filepath.Join(c.DataDir, "berm.db")
 }
 
+// checkAdvertise refuses what no runner could dial.
+func (c *Config) checkAdvertise() error {
+	if c.Advertise == "" {
+		return nil
+	}
+	if host, port, err := net.SplitHostPort(c.Advertise); err != nil || host == "" || port == "" || port == "0" || len(c.Advertise) > link.MaxAddress {
+		return fault.Invalidf("USAGE", "--advertise %q is not HOST:PORT", c.Advertise).
+			WithHint("It is where runners reach this server and no other: the address of this machine or pod, not that of a load balancer.")
+	}
+	if c.Database == "" {
+		return fault.Invalidf("USAGE", "--advertise goes with --db: a server with a database of its own is the only one")
+	}
+	return nil
+}
+
 // check finds what is wrong by itself, before anything is touched.
 func (c *Config) check() error {
 	for _, r := range c.Runners {
@@ -97,6 +116,9 @@ func (c *Config) check() error {
 				return err
 			}
 		}
+	}
+	if err := c.checkAdvertise(); err != nil {
+		return err
 	}
 	if c.PortsURL != "" {
 		if _, err := ingress.ParseBase(c.PortsURL); err != nil {

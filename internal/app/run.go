@@ -104,6 +104,7 @@ func (a *app) start(ctx context.Context) (err error) {
 	a.control = control.New(context.WithoutCancel(ctx), control.Config{
 		Store: a.store, Logger: a.log, Retention: a.cfg.RetainEnded, CheckSpec: checkSpec, CheckCarried: kube.CheckCarried, Meter: metrics,
 		CredentialTTL: a.cfg.RunnerCredentialTTL, PortHost: ports.Hosts(), PortLink: ports.Link,
+		Advertise: a.cfg.Advertise,
 	})
 	runners, err := a.bootstrap(ctx)
 	if err != nil {

@@ -69,6 +69,7 @@ cluster.`,
 	f.StringVar(&cfg.TLSCert, "tls-cert", "", "PEM certificate; with --tls-key the port speaks TLS; both files are read again when they change")
 	f.StringVar(&cfg.TLSKey, "tls-key", "", "PEM key of the certificate")
 	f.StringVar(&cfg.Database, "db", "", "postgres://… URL (default: SQLite in the data directory)")
+	f.StringVar(&cfg.Advertise, "advertise", "", "HOST:PORT where runners reach this server and no other of those on the same --db; they keep connections to each")
 	f.StringArrayVar(&runners, "runner", nil, "embedded runner NAME[=ZONE], repeatable (default local=local)")
 	f.BoolVar(&noRunner, "no-runner", false, "run no sandboxes here: they run on the machines and clusters of berm runner; needs no root")
 	f.DurationVar(&cfg.RetainEnded, "retain-ended", control.DefaultRetention, "how long sandboxes that have ended are kept, at least 24h")

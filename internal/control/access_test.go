@@ -12,6 +12,7 @@ import (
 // withoutCaller are the methods that a process calls for itself.
 var withoutCaller = map[string]bool{
 	"Attach": true, "Authenticate": true, "Bootstrap": true, "Close": true, "Detach": true, "Ready": true, "Recover": true, "StopWaiting": true,
+	"Self": true, "Servers": true, "HoldLine": true, "DropLine": true,
 	"Visitor": true, "EnterPort": true, "PortPass": true, "EnrolRunner": true, "AuthenticateRunner": true, "RenewRunner": true, "RetireRunnerCredentials": true,
 }
 

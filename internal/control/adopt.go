@@ -62,7 +62,7 @@ func (s *Service) adopt(ctx context.Context, k *contact, link runner.Link, o *ba
 // observedAdopted takes in the observation of a sandbox that was just entered.
 func (s *Service) observedAdopted(k *contact, o *backend.Observation) {
 	if s.note(k, o) == ours {
-		s.submit(o)
+		s.observedHere(o)
 	}
 }
 

@@ -215,7 +215,7 @@ func (s *Service) observed(ctx context.Context, k *contact, link runner.Link, o 
 	case anothers:
 		s.log.WarnContext(ctx, "a runner spoke of a sandbox that is another's", "runner", k.runnerID, "sandbox", o.SandboxID)
 	case ours:
-		s.submit(o)
+		s.observedHere(o)
 	case unknown:
 		// A runner that names many that nobody knows waits here, and nobody else does.
 		select {

@@ -1,6 +1,7 @@
 package control
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -30,6 +31,8 @@ type liveSandbox struct {
 	// events wait for the next write.
 	phase     backend.Phase
 	unwritten *backend.Observation
+	// left fires when the server that the sandbox was launched through has not written what was observed (servers.go).
+	left *time.Timer
 	// stopping is set once a stop was accepted by the runner.
 	stopping bool
 	apply    applyState
@@ -52,12 +55,12 @@ type liveSandbox struct {
 type liveTable struct {
 	mu   sync.Mutex
 	byID map[string]*liveSandbox
-	// coming has the sandboxes that are being read to be entered, with the latest revision that the change log told of meanwhile.
-	coming map[string]int64
+	// coming has, for each time that a sandbox is being read to be entered, the latest revision that the change log told of meanwhile.
+	coming map[string][]*int64
 }
 
 func newLiveTable() *liveTable {
-	return &liveTable{byID: map[string]*liveSandbox{}, coming: map[string]int64{}}
+	return &liveTable{byID: map[string]*liveSandbox{}, coming: map[string][]*int64{}}
 }
 
 // expect says that a sandbox is about to be read and entered. arrived says that this is over, and reports whether it changed since it
@@ -65,14 +68,16 @@ func newLiveTable() *liveTable {
 func (t *liveTable) expect(id string) (arrived func(revision int64) bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if _, ok := t.coming[id]; !ok { // else another one of the same has been told already
-		t.coming[id] = 0
-	}
+	latest := new(int64)
+	t.coming[id] = append(t.coming[id], latest)
 	return func(revision int64) bool {
 		t.mu.Lock()
 		defer t.mu.Unlock()
-		defer delete(t.coming, id)
-		return t.coming[id] > revision
+		t.coming[id] = slices.DeleteFunc(t.coming[id], func(o *int64) bool { return o == latest })
+		if len(t.coming[id]) == 0 {
+			delete(t.coming, id)
+		}
+		return *latest > revision
 	}
 }
 
@@ -80,8 +85,8 @@ func (t *liveTable) expect(id string) (arrived func(revision int64) bool) {
 func (t *liveTable) behind(id string, revision int64) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if known, ok := t.coming[id]; ok && known < revision {
-		t.coming[id] = revision
+	for _, latest := range t.coming[id] {
+		*latest = max(*latest, revision)
 	}
 	e, ok := t.byID[id]
 	return ok && e.row.Revision < revision
@@ -174,6 +179,9 @@ func (t *liveTable) stopTimers() {
 func (e *liveSandbox) stopTimers() {
 	if e.expire != nil {
 		e.expire.Stop()
+	}
+	if e.left != nil {
+		e.left.Stop()
 	}
 	if e.idle != nil && e.idle.timer != nil {
 		e.idle.timer.Stop()

@@ -3,8 +3,11 @@ package control
 import (
 	"context"
 	"slices"
+	"strings"
 	"sync"
 	"time"
+
+	"github.com/google/uuid"
 
 	"github.com/bermhq/berm/internal/backend"
 	"github.com/bermhq/berm/internal/core"
@@ -15,10 +18,12 @@ import (
 // the server that it was launched through; the others see the same runner, and leave the sandbox alone until that server is gone.
 
 const (
-	// serverBeat is how often a server says that it is there.
-	serverBeat = 5 * time.Second
+	// DefaultServerBeat is how often a server says that it is there, unless told otherwise.
+	DefaultServerBeat = 5 * time.Second
 	// serverGone is how long another one says nothing before it is held to be gone. What it asked a runner for has come through by then.
-	serverGone = 6 * serverBeat
+	serverGone = 6 * DefaultServerBeat
+	// leaveTimeout is how long a server that stops tries to say so.
+	leaveTimeout = 5 * time.Second
 )
 
 // sighting is what another server said last, and when that was new here: clocks of servers are not compared.
@@ -31,9 +36,90 @@ type sighting struct {
 type servers struct {
 	mu   sync.Mutex
 	byID map[string]sighting
+	// list are all with this one, as runners are told; joins counts how often this one found that it was not among them. changed is
+	// closed, and replaced, when either is another.
+	list    []store.Server
+	joins   int
+	changed chan struct{}
 }
 
-func newServers() *servers { return &servers{byID: map[string]sighting{}} }
+func newServers() *servers {
+	return &servers{byID: map[string]sighting{}, changed: make(chan struct{})}
+}
+
+// tell makes list what runners are told.
+func (o *servers) tell(list []store.Server, joined bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	same := func(a, b store.Server) bool { return a.ID == b.ID && a.Address == b.Address }
+	if !joined && slices.EqualFunc(o.list, list, same) {
+		return
+	}
+	if o.list = list; joined {
+		o.joins++
+	}
+	close(o.changed)
+	o.changed = make(chan struct{})
+}
+
+// before reports whether a server is an earlier process of this one: both have the data directory, which is one process's.
+func (s *Service) before(id string) bool {
+	return s.shares() && id != s.self && strings.HasPrefix(id, s.place()+"-")
+}
+
+// another reports whether another server, which is there, is the one that a sandbox was launched through.
+func (s *Service) another(row *core.Sandbox) bool {
+	return row.ServerID != s.self && !s.before(row.ServerID) && s.servers.has(row.ServerID)
+}
+
+// Self is the name of this server among those that share its database.
+func (s *Service) Self() string { return s.self }
+
+// Servers returns those that share the database, none where it is this one's alone, and what is closed when that is to be asked again.
+// joins is another number when the others held this one to be gone, and forgot its lines.
+func (s *Service) Servers() (joins int, all []store.Server, changed <-chan struct{}) {
+	s.servers.mu.Lock()
+	defer s.servers.mu.Unlock()
+	return s.servers.joins, s.servers.list, s.servers.changed
+}
+
+// HoldLine notes that a process of a runner is connected here. It returns the server that another process of it is connected to, "" for
+// none.
+func (s *Service) HoldLine(ctx context.Context, runnerUUID, instance string) (other string, err error) {
+	if !s.shares() {
+		return "", nil
+	}
+	err = s.store.Update(ctx, func(tx store.Tx) (err error) {
+		other, _, err = tx.HoldLine(ctx, runnerUUID, s.self, instance)
+		return err
+	})
+	return other, err
+}
+
+// DropLine notes that no process of a runner is connected here any more. What cannot be written is forgotten with this server.
+func (s *Service) DropLine(runnerUUID string) {
+	if !s.shares() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), leaveTimeout)
+	defer cancel()
+	if err := s.store.Update(ctx, func(tx store.Tx) error { return tx.DropLine(ctx, runnerUUID, s.self) }); err != nil {
+		s.log.WarnContext(ctx, "it could not be written that the line to a runner has ended", "runner", runnerUUID, "error", err)
+	}
+}
+
+// leaveServers has runners not look for this server any more. What it was about to hand over is decided once it is gone for long enough.
+func (s *Service) leaveServers() {
+	if _, all, _ := s.Servers(); len(all) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), leaveTimeout)
+	defer cancel()
+	err := s.store.Update(ctx, func(tx store.Tx) error { return tx.PutServer(ctx, store.Server{ID: s.self, HeardAt: s.now()}) })
+	if err != nil {
+		s.log.WarnContext(ctx, "other servers could not be told that this one stops", "error", err)
+	}
+}
 
 // see takes in what the store has, and returns the servers that are gone.
 func (o *servers) see(all []store.Server, self string, now time.Time) (gone []store.Server) {
@@ -71,6 +157,7 @@ func (s *Service) joinServers(ctx context.Context) (follow func(), err error) {
 	if !s.shares() {
 		return func() {}, nil
 	}
+	s.self = s.place() + "-" + uuid.NewString()
 	if err := s.beat(ctx); err != nil {
 		return nil, err
 	}
@@ -86,7 +173,7 @@ func (s *Service) joinServers(ctx context.Context) (follow func(), err error) {
 	s.configs.invalidateAll()
 	s.tokens.clear()
 	s.tasks.run(func(ctx context.Context) {
-		for sleep(ctx, serverBeat) {
+		for sleep(ctx, s.serverBeat) {
 			if err := s.beat(ctx); err != nil && ctx.Err() == nil {
 				s.log.WarnContext(ctx, "other servers could not be told that this one is there", "error", err)
 			}
@@ -107,11 +194,20 @@ func (s *Service) owner() string {
 func (s *Service) beat(ctx context.Context) error {
 	var all []store.Server
 	var pending []*core.Sandbox
+	me, joined := store.Server{ID: s.self, Address: s.advertise, HeardAt: s.now()}, false
 	err := s.store.Update(ctx, func(tx store.Tx) (err error) {
-		if err = tx.PutServer(ctx, store.Server{ID: s.self, HeardAt: s.now()}); err != nil {
+		if all, err = tx.Servers(ctx); err != nil {
 			return err
 		}
-		if all, err = tx.Servers(ctx); err != nil {
+		if joined = !slices.ContainsFunc(all, func(o store.Server) bool { return o.ID == s.self }); joined {
+			all = append(all, me)
+		}
+		for i := range all {
+			if err := s.replace(ctx, tx, &all[i], joined); err != nil {
+				return err
+			}
+		}
+		if err = tx.PutServer(ctx, me); err != nil {
 			return err
 		}
 		pending, err = tx.Pending(ctx)
@@ -127,7 +223,23 @@ func (s *Service) beat(ctx context.Context) error {
 		all = slices.DeleteFunc(all, func(o store.Server) bool { return o.ID == gone.ID })
 	}
 	s.servers.see(all, s.self, s.now())
+	s.servers.tell(all, joined)
 	s.orphans(ctx, pending)
+	return nil
+}
+
+// replace takes from another server what cannot be its any more: the lines of an earlier process in the same data directory have ended
+// with it, and who had the address that is this one's now is there no more.
+func (s *Service) replace(ctx context.Context, tx store.Tx, o *store.Server, joined bool) error {
+	if s.before(o.ID) {
+		if err := tx.DropLines(ctx, o.ID); err != nil {
+			return err
+		}
+	}
+	if joined && o.ID != s.self && o.Address != "" && o.Address == s.advertise {
+		o.Address = ""
+		return tx.PutServer(ctx, *o)
+	}
 	return nil
 }
 
@@ -146,7 +258,40 @@ func (s *Service) buryServer(ctx context.Context, gone store.Server) error {
 
 // handedOverElsewhere reports whether another server, which is there, is about to hand a sandbox over.
 func (s *Service) handedOverElsewhere(row *core.Sandbox) bool {
-	return row.Status == core.StatusPending && row.ServerID != s.self && s.servers.has(row.ServerID)
+	return row.Status == core.StatusPending && s.another(row)
+}
+
+// ownerFirst is how long the server that a sandbox was launched through has for writing what it observes of it.
+const ownerFirst = 2 * time.Second
+
+// observedHere writes what was observed of a sandbox. All servers that its runner is connected to observe the same: the one that it was
+// launched through writes it, and the others do when that has not.
+func (s *Service) observedHere(o *backend.Observation) {
+	left := false
+	s.live.update(o.SandboxID, func(e *liveSandbox) {
+		if left = s.another(e.row); !left {
+			return
+		}
+		e.unwritten = backend.Merge(e.unwritten, o)
+		if e.left == nil {
+			e.left = time.AfterFunc(ownerFirst, func() { s.tasks.run(func(context.Context) { s.notWritten(o.SandboxID) }) })
+		}
+	})
+	if !left {
+		s.submit(o)
+	}
+}
+
+// notWritten writes what another server has not.
+func (s *Service) notWritten(id string) {
+	var o *backend.Observation
+	s.live.look(id, func(e *liveSandbox) {
+		e.left = nil
+		o, e.unwritten = e.unwritten, nil
+	})
+	if o != nil {
+		s.submit(o)
+	}
 }
 
 // orphans decides about sandboxes whose server is gone. A runner that has one of them shows it to every server that it is connected
@@ -165,6 +310,7 @@ func (s *Service) orphans(ctx context.Context, pending []*core.Sandbox) {
 		switch {
 		case !entered:
 			s.enter(row, recovered)
+			s.reread(ctx, row.OrgID, row.ID) // it may have ended since
 		case waits:
 			s.neverTaken(ctx, &k, row.ID)
 		}
@@ -173,7 +319,9 @@ func (s *Service) orphans(ctx context.Context, pending []*core.Sandbox) {
 
 // letGo gives up sandboxes that this server could not hand over to a runner which only others reach: they decide what became of them.
 func (s *Service) letGo(ctx context.Context, runnerUUID string) {
-	for _, id := range s.live.on(runnerUUID, func(e *liveSandbox) bool { return e.apply == applyUnknown && e.row.ServerID == s.self }) {
+	for _, id := range s.live.on(runnerUUID, func(e *liveSandbox) bool {
+		return e.apply == applyUnknown && e.row.ServerID == s.self || e.apply == recovered && s.before(e.row.ServerID)
+	}) {
 		var next core.Sandbox
 		s.live.update(id, func(e *liveSandbox) {
 			e.apply = recovered // it is not handed over from here any more

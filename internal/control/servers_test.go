@@ -175,3 +175,37 @@ func TestTrafficThroughEitherServer(t *testing.T) {
 		})
 	}
 }
+
+// TestServerThatComesBack: a process that follows one in the same data directory knows that the other is no more. It decides at once what
+// that was about to hand over, and its lines keep nobody out.
+func TestServerThatComesBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, second, _, _ := twoServers(t)
+		lab := w.runners["lab"].ID
+		if other, err := w.svc.HoldLine(w.ctx(), lab, "process 1"); err != nil || other != "" {
+			t.Fatalf("%q %v", other, err)
+		}
+		if other, err := second.HoldLine(w.ctx(), lab, "process 2"); err != nil || other != w.svc.Self() {
+			t.Fatalf("a second process: %q %v, want %q", other, err, w.svc.Self())
+		}
+		open := w.shutGate()
+		defer open()
+		id := w.launching()
+		w.svc.Close()
+		cfg := w.cfg
+		cfg.Store = w.store
+		w.svc = control.New(w.ctx(), cfg)
+		_, err := w.svc.Bootstrap(w.ctx(), control.Bootstrap{Place: "1111111111111111"})
+		w.must(err)
+		w.must(w.svc.Recover(w.ctx()))
+		if other, err := second.HoldLine(w.ctx(), lab, "process 2"); err != nil || other != "" {
+			t.Errorf("the line of a process that is no more: %q %v", other, err)
+		}
+		w.must(w.svc.Attach(w.ctx(), lab, w.agent(w.fakes["lab"])))
+		synctest.Wait()
+		if got := w.get(id); got.Status != core.StatusFailed || !strings.HasPrefix(got.StatusReason, core.EndStartFailed) {
+			t.Errorf("%s %q", got.Status, got.StatusReason)
+		}
+		second.Close()
+	})
+}

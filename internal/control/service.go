@@ -42,6 +42,10 @@ type Config struct {
 	Retention time.Duration
 	// CredentialTTL is how long a runner's credential is valid; 0 is DefaultCredentialTTL.
 	CredentialTTL time.Duration
+	// Advertise is the HOST:PORT where runners reach this server and no other of those that share its database, "" for nowhere.
+	Advertise string
+	// ServerBeat is how often the servers that share a database look at each other; 0 is DefaultServerBeat.
+	ServerBeat time.Duration
 	// CheckSpec says what no backend would take of a layer that is written, in an Invalid fault; nil checks nothing. The core takes
 	// the pod fragment for an open object, so its keys are known only here.
 	CheckSpec func(*specpb.ProfileSpec) error
@@ -70,6 +74,7 @@ type Service struct {
 	portLink     func(string, int32, string) (string, error)
 	followed     followed
 	lostAfter    time.Duration
+	serverBeat   time.Duration
 	credential   time.Duration
 	retention    time.Duration
 	checkSpec    func(*specpb.ProfileSpec) error
@@ -78,8 +83,8 @@ type Service struct {
 	born time.Time
 	// here is the place of Bootstrap, a string. A server that is up may be given more runners by a further one, while it reads it.
 	here atomic.Value
-	// self names this process among the servers that share its database.
-	self string
+	// self names this process among the servers that share its database, from Recover on: it begins with the place.
+	self, advertise string
 
 	tasks    *tasks
 	tokens   *tokenCache
@@ -99,6 +104,7 @@ type Service struct {
 func New(ctx context.Context, cfg Config) *Service {
 	s := &Service{
 		store: cfg.Store, now: cfg.Now, newID: cfg.NewID, seed: cfg.Seed, random: cfg.Random, log: cfg.Logger, lostAfter: cfg.LostAfter, portHost: cfg.PortHost, portLink: cfg.PortLink,
+		advertise: cfg.Advertise,
 		checkSpec: cfg.CheckSpec, checkCarried: cfg.CheckCarried,
 	}
 	if s.meter = cfg.Meter; s.meter == nil {
@@ -128,7 +134,10 @@ func New(ctx context.Context, cfg Config) *Service {
 	if s.lostAfter <= 0 {
 		s.lostAfter = DefaultLostAfter
 	}
-	s.born, s.self = s.now(), uuid.NewString()
+	if s.serverBeat = cfg.ServerBeat; s.serverBeat <= 0 {
+		s.serverBeat = DefaultServerBeat
+	}
+	s.born = s.now()
 	s.tasks = newTasks(ctx)
 	s.tokens = newTokenCache()
 	s.configs = newConfigCache()
@@ -155,6 +164,7 @@ func (s *Service) Close() {
 	s.live.stopTimers()
 	s.contacts.stopTimers()
 	s.tasks.close()
+	s.leaveServers()
 }
 
 // Ready reports whether the store can be read and written.

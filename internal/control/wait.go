@@ -40,7 +40,11 @@ func (s *Service) wait(ctx context.Context, orgID, id string, until func(*core.S
 		if err != nil {
 			return nil, err
 		}
-		row, err := s.peek(ctx, orgID, id)
+		read := s.peek
+		if !known { // Memory may know it by now, as it was before seq.
+			read = s.row
+		}
+		row, err := read(ctx, orgID, id)
 		if err != nil {
 			return nil, err
 		}

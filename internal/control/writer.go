@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 	"unicode/utf8"
@@ -171,6 +172,8 @@ func (s *Service) commitStatuses(ctx context.Context, batch []*backend.Observati
 	if len(steps) == 0 {
 		return done, nil
 	}
+	// In one order everywhere, as in releaseEnded.
+	slices.SortFunc(steps, func(a, b step) int { return strings.Compare(a.row.ID, b.row.ID) })
 	err := s.store.Update(ctx, func(tx store.Tx) error {
 		done = committed{}
 		for _, st := range steps {

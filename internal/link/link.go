@@ -52,6 +52,10 @@ const (
 	MaxList = 1024
 	// MaxSubmitted is the largest object that a backend says it submitted, in bytes.
 	MaxSubmitted = 1 << 20
+	// MaxServers is how many servers a runner keeps lines to; of more that a gateway names it takes the first by their ids. MaxAddress is
+	// the longest address of one, and of its id, in bytes.
+	MaxServers = 32
+	MaxAddress = 300
 	// MaxSkew is how far a runner's clock may be ahead before its times are not believed.
 	MaxSkew = time.Minute
 )

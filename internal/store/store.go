@@ -218,6 +218,8 @@ type Tx interface {
 	HoldLine(ctx context.Context, runnerUUID, serverID, instance string) (other string, held bool, err error)
 	// DropLine notes that a server has no line to a runner any more.
 	DropLine(ctx context.Context, runnerUUID, serverID string) error
+	// DropLines notes that a server has no lines any more.
+	DropLines(ctx context.Context, serverID string) error
 
 	// InsertSandbox writes a sandbox with everything it was decided from, at revision 1 (which it sets). An id in use: Exists.
 	InsertSandbox(ctx context.Context, s *core.Sandbox) error

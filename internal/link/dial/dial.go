@@ -89,6 +89,18 @@ func (g *Gateway) Check() error {
 	return nil
 }
 
+// at is the same gateway, at the address of one of its servers: with the same name in its certificate, and as plain text or not.
+func (g *Gateway) at(address string) (*Gateway, error) {
+	one := *g
+	one.address, one.URL = address, g.URL+" at "+address
+	host, _, err := net.SplitHostPort(address)
+	if err != nil || g.tls == nil && !g.Plain && !loopback(host) {
+		return &one, fault.Invalidf("PLAIN_TEXT", "the gateway names a server at %s, and %s is plain text, for this machine only", address, g.URL).
+			WithHint("Start the runner with the https:// URL of the gateway.")
+	}
+	return &one, nil
+}
+
 func loopback(host string) bool {
 	a, err := netip.ParseAddr(host)
 	return host == "localhost" || err == nil && a.Unmap().IsLoopback()

@@ -117,7 +117,11 @@ func (h *Hub) first(w http.ResponseWriter, r *http.Request, cred *control.Runner
 	if err := h.claim(r.Context(), s); err != nil {
 		return err
 	}
-	conn, err := upgrade(w, version, s.id)
+	err := h.hold(r.Context(), s)
+	var conn net.Conn
+	if err == nil {
+		conn, err = upgrade(w, version, s.id)
+	}
 	if err != nil {
 		h.leave(s)
 		return err

@@ -28,6 +28,8 @@ const (
 	Recheck = 30 * time.Second
 	// renewRetry is when a renewal that failed is tried again, at the latest.
 	renewRetry = time.Minute
+	// renewSpread is over which part of its life the renewals of a credential by several servers are spread.
+	renewSpread = 20
 )
 
 // Config is what a Hub needs; only Control is required.
@@ -153,8 +155,19 @@ func (h *Hub) claim(ctx context.Context, s *session) error {
 	}
 }
 
+// hold notes that the runner's process is connected here, unless another process of it is connected to another server.
+func (h *Hub) hold(ctx context.Context, s *session) error {
+	other, err := h.cfg.Control.HoldLine(ctx, s.cred.RunnerUUID, s.instance)
+	if err == nil && other != "" {
+		err = fault.New(fault.Exists, fault.ReasonRunnerExists, "runner %s has a process already, connected to server %s", s.cred.RunnerID, other).
+			WithHint("if that process is not yours, its credential was stolen: join again, which revokes it; one that has ended is forgotten when the server notices")
+	}
+	return err
+}
+
 // leave forgets a session that is over.
 func (h *Hub) leave(s *session) {
+	h.cfg.Control.DropLine(s.cred.RunnerUUID) // before anybody comes after it
 	h.mu.Lock()
 	delete(h.byID, s.id)
 	if h.byRunner[s.cred.RunnerUUID] == s {

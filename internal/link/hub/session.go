@@ -2,6 +2,7 @@ package hub
 
 import (
 	"context"
+	"math/rand/v2"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -11,6 +12,7 @@ import (
 	"github.com/bermhq/berm/internal/core/fault"
 	"github.com/bermhq/berm/internal/link"
 	"github.com/bermhq/berm/internal/link/remote"
+	"github.com/bermhq/berm/internal/store"
 )
 
 // session is the pair of connections of one runner, from the first to the end of both.
@@ -145,8 +147,10 @@ func (s *session) keep(ctx context.Context, line *remote.Link, attached <-chan e
 	defer late.Stop()
 	recheck := time.NewTicker(s.h.cfg.Recheck)
 	defer recheck.Stop()
-	renew := time.NewTimer(s.credential().RenewAt().Sub(s.h.cfg.Now()))
+	renew := time.NewTimer(s.renewIn(s.credential()))
 	defer renew.Stop()
+	joins, servers, changed := s.h.cfg.Control.Servers()
+	s.tellServers(ctx, line, servers)
 	for {
 		select {
 		case <-ctx.Done():
@@ -171,6 +175,20 @@ func (s *session) keep(ctx context.Context, line *remote.Link, attached <-chan e
 			if err := s.valid(ctx); err != nil {
 				return err
 			}
+		case <-changed:
+			was := joins
+			joins, servers, changed = s.h.cfg.Control.Servers()
+			s.tellServers(ctx, line, servers)
+			if joins == was {
+				continue
+			}
+			// The others held this server to be gone, and took its lines away.
+			if err := s.h.hold(ctx, s); err != nil {
+				return err
+			}
+		case secret := <-line.Renewed():
+			s.renewed(ctx, secret)
+			renew.Reset(s.renewIn(s.credential()))
 		case <-renew.C:
 			next, err := s.renew(ctx, line)
 			if err != nil {
@@ -194,6 +212,9 @@ func (s *session) valid(ctx context.Context) error {
 // renew replaces the credential and returns when to do that again. A credential that is not valid any more is an error.
 func (s *session) renew(ctx context.Context, line *remote.Link) (time.Duration, error) {
 	old := s.credential()
+	if early := s.h.cfg.Now().Before(old.RenewAt()); early { // another server has, meanwhile
+		return s.renewIn(old), nil
+	}
 	retry := min(renewRetry, old.ExpiresAt.Sub(old.CreatedAt)/10)
 	fresh, err := s.h.cfg.Control.RenewRunner(ctx, old)
 	if err == nil {
@@ -214,5 +235,39 @@ func (s *session) renew(ctx context.Context, line *remote.Link) (time.Duration, 
 	if err := s.h.cfg.Control.RetireRunnerCredentials(ctx, fresh); err != nil {
 		s.h.cfg.Logger.WarnContext(ctx, "older credentials of a runner could not be revoked", "runner", s.cred.RunnerID, "error", err)
 	}
-	return fresh.RenewAt().Sub(s.h.cfg.Now()), nil
+	return s.renewIn(fresh), nil
+}
+
+// renewIn returns when to replace a credential. Servers that have lines to the same runner do not all do it at the same moment.
+func (s *session) renewIn(c *control.RunnerCredential) time.Duration {
+	spread := max(c.ExpiresAt.Sub(c.CreatedAt)/renewSpread, 1)
+	return c.RenewAt().Sub(s.h.cfg.Now()) + rand.N(spread) //nolint:gosec // no secret
+}
+
+// renewed takes in that the runner was given a credential by another server. One that it has not is passed over.
+func (s *session) renewed(ctx context.Context, secret string) {
+	c, err := s.h.cfg.Control.AuthenticateRunner(ctx, secret, s.credential().Identity)
+	if err != nil || c.RunnerUUID != s.cred.RunnerUUID {
+		s.h.cfg.Logger.WarnContext(ctx, "a runner says that its credential was replaced, and has none that is valid", "runner", s.cred.RunnerID, "error", err)
+		return
+	}
+	s.mu.Lock()
+	s.current = c
+	s.mu.Unlock()
+}
+
+// tellServers tells the runner which servers are the gateway, where there are several.
+func (s *session) tellServers(ctx context.Context, line *remote.Link, all []store.Server) {
+	var reachable []link.Server
+	for _, o := range all {
+		if o.Address != "" {
+			reachable = append(reachable, link.Server{ID: o.ID, Address: o.Address})
+		}
+	}
+	if len(all) == 0 {
+		return
+	}
+	if err := line.Servers(s.h.cfg.Control.Self(), reachable); err != nil {
+		s.h.cfg.Logger.WarnContext(ctx, "a runner could not be told which servers there are", "runner", s.cred.RunnerID, "error", err)
+	}
 }

@@ -49,7 +49,9 @@ type Link struct {
 	// heard is when the runner last gave a sign of life, in nanoseconds.
 	heard atomic.Int64
 	kept  chan struct{}
-	pongs chan struct{}
+	// renewed has the credential that another server gave the runner.
+	renewed chan string
+	pongs   chan struct{}
 
 	sending sync.Mutex // orders what is sent in the session
 
@@ -78,7 +80,7 @@ func New(ctx context.Context, cfg Config, control, bulk net.Conn) (*Link, error)
 	}
 	life, end := context.WithCancelCause(context.WithoutCancel(ctx))
 	l := &Link{
-		cfg: cfg, checks: newChecks(), kept: make(chan struct{}, 1), pongs: make(chan struct{}, 1),
+		cfg: cfg, checks: newChecks(), kept: make(chan struct{}, 1), renewed: make(chan string, 1), pongs: make(chan struct{}, 1),
 		end: end, ended: life.Done(), cause: func() error { return context.Cause(life) },
 	}
 	if err := l.open(ctx, life, control, bulk); err != nil {
@@ -198,6 +200,12 @@ func (l *Link) listen(life context.Context) {
 			signal(l.pongs)
 		case *linkv1.FromRunner_Kept:
 			signal(l.kept)
+		case *linkv1.FromRunner_Renewed:
+			select {
+			case <-l.renewed: // an older one
+			default:
+			}
+			l.renewed <- k.Renewed.GetSecret() // nobody else puts one there
 		case *linkv1.FromRunner_Info:
 			if err := l.take(k.Info); err != nil {
 				l.end(err)
@@ -280,6 +288,18 @@ func (l *Link) Offer(ctx context.Context, secret string, expires time.Time) erro
 	case <-ctx.Done():
 		return fault.New(fault.Unavailable, fault.ReasonRunnerUnavailable, "runner %s did not say that it stored its new credential", l.cfg.RunnerID).WithCause(ctx.Err())
 	}
+}
+
+// Renewed yields the credential that the runner says it was given by another server.
+func (l *Link) Renewed() <-chan string { return l.renewed }
+
+// Servers tells the runner which servers are the gateway; self is this one.
+func (l *Link) Servers(self string, all []link.Server) error {
+	err := l.send(&linkv1.FromGateway{Kind: &linkv1.FromGateway_Servers{Servers: link.ServersMessage(self, all)}})
+	if err != nil {
+		return link.Broken(l.cfg.RunnerID, err)
+	}
+	return nil
 }
 
 // Goodbye tells the runner why the line is about to end, as far as that is possible at once.

@@ -26,6 +26,10 @@ type Config struct {
 	Link runner.Link
 	// Keep stores a new credential safely before it returns. nil refuses.
 	Keep func(secret string, expires time.Time) error
+	// Servers, when not nil, is called with the servers that are the gateway, and the one that this line is to.
+	Servers func(self string, all []link.Server)
+	// Renewed, when not nil, returns the credential that the runner has, and what is closed when it has another.
+	Renewed func() (secret string, changed <-chan struct{})
 	// Up, when not nil, is called once the gateway has opened the session.
 	Up     func()
 	Logger *slog.Logger
@@ -134,6 +138,7 @@ func (s *server) Session(stream linkv1rpc.LinkService_SessionServer) error {
 	}
 	defer s.end(fault.New(fault.Unavailable, "GATEWAY_UNREACHABLE", "the gateway ended the session"))
 	changed := s.cfg.Link.InfoChanged()
+	_, renewed := s.cfg.renewed()
 	if err := s.say(stream, s.hello()); err != nil {
 		return err
 	}
@@ -145,7 +150,7 @@ func (s *server) Session(stream linkv1rpc.LinkService_SessionServer) error {
 	defer func() { stop(); <-told }()
 	go func() {
 		defer close(told)
-		s.tell(telling, stream, changed)
+		s.tell(telling, stream, changed, renewed)
 	}()
 	for {
 		in, err := stream.Recv()
@@ -169,17 +174,31 @@ func (s *server) say(stream linkv1rpc.LinkService_SessionServer, m *linkv1.FromR
 	return stream.Send(m)
 }
 
-// tell says what the runner can do whenever that changes.
-func (s *server) tell(ctx context.Context, stream linkv1rpc.LinkService_SessionServer, changed <-chan struct{}) {
+// renewed is Renewed, of a runner that has one line and nothing to tell of its credential.
+func (c *Config) renewed() (string, <-chan struct{}) {
+	if c.Renewed == nil {
+		return "", nil
+	}
+	return c.Renewed()
+}
+
+// tell says what the runner can do whenever that changes, and which credential it has when another server replaced it.
+func (s *server) tell(ctx context.Context, stream linkv1rpc.LinkService_SessionServer, changed, renewed <-chan struct{}) {
 	for {
+		var out *linkv1.FromRunner
 		select {
 		case <-changed:
+			changed = s.cfg.Link.InfoChanged()
+			info := s.cfg.Link.Info()
+			out = &linkv1.FromRunner{Kind: &linkv1.FromRunner_Info{Info: link.InfoMessage(&info)}}
+		case <-renewed:
+			var secret string
+			secret, renewed = s.cfg.renewed()
+			out = &linkv1.FromRunner{Kind: &linkv1.FromRunner_Renewed{Renewed: &linkv1.Renewed{Secret: secret}}}
 		case <-ctx.Done():
 			return
 		}
-		changed = s.cfg.Link.InfoChanged()
-		info := s.cfg.Link.Info()
-		if s.say(stream, &linkv1.FromRunner{Kind: &linkv1.FromRunner_Info{Info: link.InfoMessage(&info)}}) != nil {
+		if s.say(stream, out) != nil {
 			return // The session ends, which tells who asks.
 		}
 	}
@@ -209,6 +228,10 @@ func (s *server) take(stream linkv1rpc.LinkService_SessionServer, in *linkv1.Fro
 			return nil
 		}
 		return s.say(stream, &linkv1.FromRunner{Kind: &linkv1.FromRunner_Kept{Kept: &linkv1.Kept{}}})
+	case *linkv1.FromGateway_Servers:
+		if s.cfg.Servers != nil {
+			s.cfg.Servers(link.ServersOf(k.Servers))
+		}
 	case *linkv1.FromGateway_Goodbye:
 		s.end(link.FaultOf(k.Goodbye.GetWhy()))
 	}

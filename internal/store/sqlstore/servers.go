@@ -46,8 +46,14 @@ func (t *tx) RemoveServer(ctx context.Context, s store.Server) (bool, error) {
 	if err != nil || n == 0 {
 		return false, err
 	}
-	_, err = t.write(ctx, fpServer, `DELETE FROM lines WHERE server_id = $1`, s.ID)
+	err = t.DropLines(ctx, s.ID)
 	return err == nil, err
+}
+
+// DropLines implements store.Tx.
+func (t *tx) DropLines(ctx context.Context, serverID string) error {
+	_, err := t.write(ctx, fpServer, `DELETE FROM lines WHERE server_id = $1`, serverID)
+	return err
 }
 
 // HoldLine implements store.Tx. The row of the runner's contact is the lock: servers to which processes of it come at the same time

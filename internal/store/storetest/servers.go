@@ -86,6 +86,10 @@ func (e *env) linesOfOneProcess(t *testing.T) {
 	e.update(t, func(ctx context.Context, tx store.Tx) error { return tx.DropLine(ctx, r, a.ID) })
 	e.hold(t, r, b.ID, "p2", "") // b knows its own line, and has replaced it
 	e.hold(t, r, a.ID, "p1", b.ID)
+	e.update(t, func(ctx context.Context, tx store.Tx) error { return tx.DropLines(ctx, b.ID) })
+	e.hold(t, r, a.ID, "p1", "")
+	e.update(t, func(ctx context.Context, tx store.Tx) error { return tx.DropLines(ctx, a.ID) })
+	e.hold(t, r, b.ID, "p2", "")
 	e.remove(t, b, true) // with its lines
 	e.hold(t, r, a.ID, "p1", "")
 	e.remove(t, a, true)

@@ -184,6 +184,7 @@ type FromGateway struct {
 	//	*FromGateway_Ping
 	//	*FromGateway_Credential
 	//	*FromGateway_Goodbye
+	//	*FromGateway_Servers
 	Kind          isFromGateway_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -253,6 +254,15 @@ func (x *FromGateway) GetGoodbye() *Goodbye {
 	return nil
 }
 
+func (x *FromGateway) GetServers() *Servers {
+	if x != nil {
+		if x, ok := x.Kind.(*FromGateway_Servers); ok {
+			return x.Servers
+		}
+	}
+	return nil
+}
+
 type isFromGateway_Kind interface {
 	isFromGateway_Kind()
 }
@@ -269,11 +279,126 @@ type FromGateway_Goodbye struct {
 	Goodbye *Goodbye `protobuf:"bytes,3,opt,name=goodbye,proto3,oneof"`
 }
 
+type FromGateway_Servers struct {
+	// A runner of the release before passes it over, and keeps its line to one server.
+	Servers *Servers `protobuf:"bytes,4,opt,name=servers,proto3,oneof"`
+}
+
 func (*FromGateway_Ping) isFromGateway_Kind() {}
 
 func (*FromGateway_Credential) isFromGateway_Kind() {}
 
 func (*FromGateway_Goodbye) isFromGateway_Kind() {}
+
+func (*FromGateway_Servers) isFromGateway_Kind() {}
+
+// Servers are those that are the gateway together. The runner keeps a line to each.
+type Servers struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The one that says so.
+	Self          string    `protobuf:"bytes,1,opt,name=self,proto3" json:"self,omitempty"`
+	Servers       []*Server `protobuf:"bytes,2,rep,name=servers,proto3" json:"servers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Servers) Reset() {
+	*x = Servers{}
+	mi := &file_berm_link_v1_link_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Servers) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Servers) ProtoMessage() {}
+
+func (x *Servers) ProtoReflect() protoreflect.Message {
+	mi := &file_berm_link_v1_link_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Servers.ProtoReflect.Descriptor instead.
+func (*Servers) Descriptor() ([]byte, []int) {
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Servers) GetSelf() string {
+	if x != nil {
+		return x.Self
+	}
+	return ""
+}
+
+func (x *Servers) GetServers() []*Server {
+	if x != nil {
+		return x.Servers
+	}
+	return nil
+}
+
+// Server is one of them.
+type Server struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// HOST:PORT where it is reached, and no other. The URL that the runner was started with says how, and whose certificate it has.
+	Address       string `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Server) Reset() {
+	*x = Server{}
+	mi := &file_berm_link_v1_link_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Server) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Server) ProtoMessage() {}
+
+func (x *Server) ProtoReflect() protoreflect.Message {
+	mi := &file_berm_link_v1_link_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Server.ProtoReflect.Descriptor instead.
+func (*Server) Descriptor() ([]byte, []int) {
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Server) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Server) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
 
 // Ping asks for a sign of life. It is one, too.
 type Ping struct {
@@ -285,7 +410,7 @@ type Ping struct {
 
 func (x *Ping) Reset() {
 	*x = Ping{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[3]
+	mi := &file_berm_link_v1_link_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -297,7 +422,7 @@ func (x *Ping) String() string {
 func (*Ping) ProtoMessage() {}
 
 func (x *Ping) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[3]
+	mi := &file_berm_link_v1_link_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -310,7 +435,7 @@ func (x *Ping) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ping.ProtoReflect.Descriptor instead.
 func (*Ping) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{3}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Ping) GetSequence() int64 {
@@ -331,7 +456,7 @@ type Credential struct {
 
 func (x *Credential) Reset() {
 	*x = Credential{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[4]
+	mi := &file_berm_link_v1_link_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -343,7 +468,7 @@ func (x *Credential) String() string {
 func (*Credential) ProtoMessage() {}
 
 func (x *Credential) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[4]
+	mi := &file_berm_link_v1_link_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -356,7 +481,7 @@ func (x *Credential) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Credential.ProtoReflect.Descriptor instead.
 func (*Credential) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{4}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Credential) GetSecret() string {
@@ -383,7 +508,7 @@ type Goodbye struct {
 
 func (x *Goodbye) Reset() {
 	*x = Goodbye{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[5]
+	mi := &file_berm_link_v1_link_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -395,7 +520,7 @@ func (x *Goodbye) String() string {
 func (*Goodbye) ProtoMessage() {}
 
 func (x *Goodbye) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[5]
+	mi := &file_berm_link_v1_link_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -408,7 +533,7 @@ func (x *Goodbye) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Goodbye.ProtoReflect.Descriptor instead.
 func (*Goodbye) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{5}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Goodbye) GetWhy() *Fault {
@@ -427,6 +552,7 @@ type FromRunner struct {
 	//	*FromRunner_Pong
 	//	*FromRunner_Kept
 	//	*FromRunner_Info
+	//	*FromRunner_Renewed
 	Kind          isFromRunner_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -434,7 +560,7 @@ type FromRunner struct {
 
 func (x *FromRunner) Reset() {
 	*x = FromRunner{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[6]
+	mi := &file_berm_link_v1_link_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -446,7 +572,7 @@ func (x *FromRunner) String() string {
 func (*FromRunner) ProtoMessage() {}
 
 func (x *FromRunner) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[6]
+	mi := &file_berm_link_v1_link_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -459,7 +585,7 @@ func (x *FromRunner) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FromRunner.ProtoReflect.Descriptor instead.
 func (*FromRunner) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{6}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *FromRunner) GetKind() isFromRunner_Kind {
@@ -505,6 +631,15 @@ func (x *FromRunner) GetInfo() *Info {
 	return nil
 }
 
+func (x *FromRunner) GetRenewed() *Renewed {
+	if x != nil {
+		if x, ok := x.Kind.(*FromRunner_Renewed); ok {
+			return x.Renewed
+		}
+	}
+	return nil
+}
+
 type isFromRunner_Kind interface {
 	isFromRunner_Kind()
 }
@@ -526,6 +661,11 @@ type FromRunner_Info struct {
 	Info *Info `protobuf:"bytes,4,opt,name=info,proto3,oneof"`
 }
 
+type FromRunner_Renewed struct {
+	// A gateway of the release before passes it over: it is the only server.
+	Renewed *Renewed `protobuf:"bytes,5,opt,name=renewed,proto3,oneof"`
+}
+
 func (*FromRunner_Hello) isFromRunner_Kind() {}
 
 func (*FromRunner_Pong) isFromRunner_Kind() {}
@@ -533,6 +673,53 @@ func (*FromRunner_Pong) isFromRunner_Kind() {}
 func (*FromRunner_Kept) isFromRunner_Kind() {}
 
 func (*FromRunner_Info) isFromRunner_Kind() {}
+
+func (*FromRunner_Renewed) isFromRunner_Kind() {}
+
+// Renewed says which credential the runner has, now that another server has replaced it.
+type Renewed struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Secret        string                 `protobuf:"bytes,1,opt,name=secret,proto3" json:"secret,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Renewed) Reset() {
+	*x = Renewed{}
+	mi := &file_berm_link_v1_link_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Renewed) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Renewed) ProtoMessage() {}
+
+func (x *Renewed) ProtoReflect() protoreflect.Message {
+	mi := &file_berm_link_v1_link_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Renewed.ProtoReflect.Descriptor instead.
+func (*Renewed) Descriptor() ([]byte, []int) {
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *Renewed) GetSecret() string {
+	if x != nil {
+		return x.Secret
+	}
+	return ""
+}
 
 // Hello is what a runner is.
 type Hello struct {
@@ -548,7 +735,7 @@ type Hello struct {
 
 func (x *Hello) Reset() {
 	*x = Hello{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[7]
+	mi := &file_berm_link_v1_link_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -560,7 +747,7 @@ func (x *Hello) String() string {
 func (*Hello) ProtoMessage() {}
 
 func (x *Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[7]
+	mi := &file_berm_link_v1_link_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -573,7 +760,7 @@ func (x *Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hello.ProtoReflect.Descriptor instead.
 func (*Hello) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{7}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Hello) GetInfo() *Info {
@@ -608,7 +795,7 @@ type Pong struct {
 
 func (x *Pong) Reset() {
 	*x = Pong{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[8]
+	mi := &file_berm_link_v1_link_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -620,7 +807,7 @@ func (x *Pong) String() string {
 func (*Pong) ProtoMessage() {}
 
 func (x *Pong) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[8]
+	mi := &file_berm_link_v1_link_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -633,7 +820,7 @@ func (x *Pong) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pong.ProtoReflect.Descriptor instead.
 func (*Pong) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{8}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Pong) GetSequence() int64 {
@@ -659,7 +846,7 @@ type Kept struct {
 
 func (x *Kept) Reset() {
 	*x = Kept{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[9]
+	mi := &file_berm_link_v1_link_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -671,7 +858,7 @@ func (x *Kept) String() string {
 func (*Kept) ProtoMessage() {}
 
 func (x *Kept) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[9]
+	mi := &file_berm_link_v1_link_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -684,7 +871,7 @@ func (x *Kept) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Kept.ProtoReflect.Descriptor instead.
 func (*Kept) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{9}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{12}
 }
 
 // Info says what a backend can do, as it was probed.
@@ -711,7 +898,7 @@ type Info struct {
 
 func (x *Info) Reset() {
 	*x = Info{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[10]
+	mi := &file_berm_link_v1_link_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -723,7 +910,7 @@ func (x *Info) String() string {
 func (*Info) ProtoMessage() {}
 
 func (x *Info) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[10]
+	mi := &file_berm_link_v1_link_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -736,7 +923,7 @@ func (x *Info) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Info.ProtoReflect.Descriptor instead.
 func (*Info) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{10}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Info) GetKind() string {
@@ -847,7 +1034,7 @@ type Labels struct {
 
 func (x *Labels) Reset() {
 	*x = Labels{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[11]
+	mi := &file_berm_link_v1_link_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -859,7 +1046,7 @@ func (x *Labels) String() string {
 func (*Labels) ProtoMessage() {}
 
 func (x *Labels) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[11]
+	mi := &file_berm_link_v1_link_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -872,7 +1059,7 @@ func (x *Labels) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Labels.ProtoReflect.Descriptor instead.
 func (*Labels) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{11}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Labels) GetEntries() map[string]string {
@@ -896,7 +1083,7 @@ type Runtime struct {
 
 func (x *Runtime) Reset() {
 	*x = Runtime{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[12]
+	mi := &file_berm_link_v1_link_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -908,7 +1095,7 @@ func (x *Runtime) String() string {
 func (*Runtime) ProtoMessage() {}
 
 func (x *Runtime) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[12]
+	mi := &file_berm_link_v1_link_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -921,7 +1108,7 @@ func (x *Runtime) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Runtime.ProtoReflect.Descriptor instead.
 func (*Runtime) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{12}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Runtime) GetName() string {
@@ -971,7 +1158,7 @@ type Enforcement struct {
 
 func (x *Enforcement) Reset() {
 	*x = Enforcement{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[13]
+	mi := &file_berm_link_v1_link_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -983,7 +1170,7 @@ func (x *Enforcement) String() string {
 func (*Enforcement) ProtoMessage() {}
 
 func (x *Enforcement) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[13]
+	mi := &file_berm_link_v1_link_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -996,7 +1183,7 @@ func (x *Enforcement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Enforcement.ProtoReflect.Descriptor instead.
 func (*Enforcement) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{13}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Enforcement) GetName() string {
@@ -1033,7 +1220,7 @@ type Amounts struct {
 
 func (x *Amounts) Reset() {
 	*x = Amounts{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[14]
+	mi := &file_berm_link_v1_link_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1045,7 +1232,7 @@ func (x *Amounts) String() string {
 func (*Amounts) ProtoMessage() {}
 
 func (x *Amounts) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[14]
+	mi := &file_berm_link_v1_link_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1058,7 +1245,7 @@ func (x *Amounts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Amounts.ProtoReflect.Descriptor instead.
 func (*Amounts) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{14}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Amounts) GetCpuMillis() int64 {
@@ -1108,7 +1295,7 @@ type Layer struct {
 
 func (x *Layer) Reset() {
 	*x = Layer{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[15]
+	mi := &file_berm_link_v1_link_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1120,7 +1307,7 @@ func (x *Layer) String() string {
 func (*Layer) ProtoMessage() {}
 
 func (x *Layer) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[15]
+	mi := &file_berm_link_v1_link_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1133,7 +1320,7 @@ func (x *Layer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Layer.ProtoReflect.Descriptor instead.
 func (*Layer) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{15}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Layer) GetKind() string {
@@ -1213,7 +1400,7 @@ type Work struct {
 
 func (x *Work) Reset() {
 	*x = Work{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[16]
+	mi := &file_berm_link_v1_link_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1225,7 +1412,7 @@ func (x *Work) String() string {
 func (*Work) ProtoMessage() {}
 
 func (x *Work) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[16]
+	mi := &file_berm_link_v1_link_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1238,7 +1425,7 @@ func (x *Work) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Work.ProtoReflect.Descriptor instead.
 func (*Work) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{16}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Work) GetSandboxId() string {
@@ -1328,7 +1515,7 @@ type CheckRequest struct {
 
 func (x *CheckRequest) Reset() {
 	*x = CheckRequest{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[17]
+	mi := &file_berm_link_v1_link_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1340,7 +1527,7 @@ func (x *CheckRequest) String() string {
 func (*CheckRequest) ProtoMessage() {}
 
 func (x *CheckRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[17]
+	mi := &file_berm_link_v1_link_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1353,7 +1540,7 @@ func (x *CheckRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckRequest.ProtoReflect.Descriptor instead.
 func (*CheckRequest) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{17}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *CheckRequest) GetWork() *Work {
@@ -1372,7 +1559,7 @@ type CheckResponse struct {
 
 func (x *CheckResponse) Reset() {
 	*x = CheckResponse{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[18]
+	mi := &file_berm_link_v1_link_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1384,7 +1571,7 @@ func (x *CheckResponse) String() string {
 func (*CheckResponse) ProtoMessage() {}
 
 func (x *CheckResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[18]
+	mi := &file_berm_link_v1_link_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1397,7 +1584,7 @@ func (x *CheckResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckResponse.ProtoReflect.Descriptor instead.
 func (*CheckResponse) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{18}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{21}
 }
 
 // ApplyRequest is a launch as the gateway decided it.
@@ -1412,7 +1599,7 @@ type ApplyRequest struct {
 
 func (x *ApplyRequest) Reset() {
 	*x = ApplyRequest{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[19]
+	mi := &file_berm_link_v1_link_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1424,7 +1611,7 @@ func (x *ApplyRequest) String() string {
 func (*ApplyRequest) ProtoMessage() {}
 
 func (x *ApplyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[19]
+	mi := &file_berm_link_v1_link_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1437,7 +1624,7 @@ func (x *ApplyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyRequest.ProtoReflect.Descriptor instead.
 func (*ApplyRequest) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{19}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ApplyRequest) GetWork() *Work {
@@ -1463,7 +1650,7 @@ type ApplyResponse struct {
 
 func (x *ApplyResponse) Reset() {
 	*x = ApplyResponse{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[20]
+	mi := &file_berm_link_v1_link_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1475,7 +1662,7 @@ func (x *ApplyResponse) String() string {
 func (*ApplyResponse) ProtoMessage() {}
 
 func (x *ApplyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[20]
+	mi := &file_berm_link_v1_link_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1488,7 +1675,7 @@ func (x *ApplyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyResponse.ProtoReflect.Descriptor instead.
 func (*ApplyResponse) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{20}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{23}
 }
 
 // StopRequest ends a sandbox.
@@ -1503,7 +1690,7 @@ type StopRequest struct {
 
 func (x *StopRequest) Reset() {
 	*x = StopRequest{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[21]
+	mi := &file_berm_link_v1_link_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1515,7 +1702,7 @@ func (x *StopRequest) String() string {
 func (*StopRequest) ProtoMessage() {}
 
 func (x *StopRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[21]
+	mi := &file_berm_link_v1_link_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1528,7 +1715,7 @@ func (x *StopRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopRequest.ProtoReflect.Descriptor instead.
 func (*StopRequest) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{21}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *StopRequest) GetSandboxId() string {
@@ -1561,7 +1748,7 @@ type StopResponse struct {
 
 func (x *StopResponse) Reset() {
 	*x = StopResponse{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[22]
+	mi := &file_berm_link_v1_link_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1573,7 +1760,7 @@ func (x *StopResponse) String() string {
 func (*StopResponse) ProtoMessage() {}
 
 func (x *StopResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[22]
+	mi := &file_berm_link_v1_link_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1586,7 +1773,7 @@ func (x *StopResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopResponse.ProtoReflect.Descriptor instead.
 func (*StopResponse) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{22}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{25}
 }
 
 // PauseRequest makes a sandbox stand still.
@@ -1599,7 +1786,7 @@ type PauseRequest struct {
 
 func (x *PauseRequest) Reset() {
 	*x = PauseRequest{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[23]
+	mi := &file_berm_link_v1_link_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1611,7 +1798,7 @@ func (x *PauseRequest) String() string {
 func (*PauseRequest) ProtoMessage() {}
 
 func (x *PauseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[23]
+	mi := &file_berm_link_v1_link_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1624,7 +1811,7 @@ func (x *PauseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseRequest.ProtoReflect.Descriptor instead.
 func (*PauseRequest) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{23}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *PauseRequest) GetSandboxId() string {
@@ -1643,7 +1830,7 @@ type PauseResponse struct {
 
 func (x *PauseResponse) Reset() {
 	*x = PauseResponse{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[24]
+	mi := &file_berm_link_v1_link_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1655,7 +1842,7 @@ func (x *PauseResponse) String() string {
 func (*PauseResponse) ProtoMessage() {}
 
 func (x *PauseResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[24]
+	mi := &file_berm_link_v1_link_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1668,7 +1855,7 @@ func (x *PauseResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseResponse.ProtoReflect.Descriptor instead.
 func (*PauseResponse) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{24}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{27}
 }
 
 // SuspendRequest saves a sandbox on disk.
@@ -1681,7 +1868,7 @@ type SuspendRequest struct {
 
 func (x *SuspendRequest) Reset() {
 	*x = SuspendRequest{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[25]
+	mi := &file_berm_link_v1_link_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1693,7 +1880,7 @@ func (x *SuspendRequest) String() string {
 func (*SuspendRequest) ProtoMessage() {}
 
 func (x *SuspendRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[25]
+	mi := &file_berm_link_v1_link_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1706,7 +1893,7 @@ func (x *SuspendRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SuspendRequest.ProtoReflect.Descriptor instead.
 func (*SuspendRequest) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{25}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *SuspendRequest) GetSandboxId() string {
@@ -1725,7 +1912,7 @@ type SuspendResponse struct {
 
 func (x *SuspendResponse) Reset() {
 	*x = SuspendResponse{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[26]
+	mi := &file_berm_link_v1_link_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1737,7 +1924,7 @@ func (x *SuspendResponse) String() string {
 func (*SuspendResponse) ProtoMessage() {}
 
 func (x *SuspendResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[26]
+	mi := &file_berm_link_v1_link_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1750,7 +1937,7 @@ func (x *SuspendResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SuspendResponse.ProtoReflect.Descriptor instead.
 func (*SuspendResponse) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{26}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{29}
 }
 
 // ResumeRequest lets a sandbox go on.
@@ -1763,7 +1950,7 @@ type ResumeRequest struct {
 
 func (x *ResumeRequest) Reset() {
 	*x = ResumeRequest{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[27]
+	mi := &file_berm_link_v1_link_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1775,7 +1962,7 @@ func (x *ResumeRequest) String() string {
 func (*ResumeRequest) ProtoMessage() {}
 
 func (x *ResumeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[27]
+	mi := &file_berm_link_v1_link_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1788,7 +1975,7 @@ func (x *ResumeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeRequest.ProtoReflect.Descriptor instead.
 func (*ResumeRequest) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{27}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ResumeRequest) GetSandboxId() string {
@@ -1807,7 +1994,7 @@ type ResumeResponse struct {
 
 func (x *ResumeResponse) Reset() {
 	*x = ResumeResponse{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[28]
+	mi := &file_berm_link_v1_link_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1819,7 +2006,7 @@ func (x *ResumeResponse) String() string {
 func (*ResumeResponse) ProtoMessage() {}
 
 func (x *ResumeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[28]
+	mi := &file_berm_link_v1_link_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1832,7 +2019,7 @@ func (x *ResumeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeResponse.ProtoReflect.Descriptor instead.
 func (*ResumeResponse) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{28}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{31}
 }
 
 // DeleteRequest removes an ended sandbox.
@@ -1845,7 +2032,7 @@ type DeleteRequest struct {
 
 func (x *DeleteRequest) Reset() {
 	*x = DeleteRequest{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[29]
+	mi := &file_berm_link_v1_link_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1857,7 +2044,7 @@ func (x *DeleteRequest) String() string {
 func (*DeleteRequest) ProtoMessage() {}
 
 func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[29]
+	mi := &file_berm_link_v1_link_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1870,7 +2057,7 @@ func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteRequest.ProtoReflect.Descriptor instead.
 func (*DeleteRequest) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{29}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *DeleteRequest) GetSandboxId() string {
@@ -1889,7 +2076,7 @@ type DeleteResponse struct {
 
 func (x *DeleteResponse) Reset() {
 	*x = DeleteResponse{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[30]
+	mi := &file_berm_link_v1_link_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1901,7 +2088,7 @@ func (x *DeleteResponse) String() string {
 func (*DeleteResponse) ProtoMessage() {}
 
 func (x *DeleteResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[30]
+	mi := &file_berm_link_v1_link_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1914,7 +2101,7 @@ func (x *DeleteResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteResponse.ProtoReflect.Descriptor instead.
 func (*DeleteResponse) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{30}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{33}
 }
 
 // Pool asks for sandboxes to be kept prepared.
@@ -1935,7 +2122,7 @@ type Pool struct {
 
 func (x *Pool) Reset() {
 	*x = Pool{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[31]
+	mi := &file_berm_link_v1_link_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1947,7 +2134,7 @@ func (x *Pool) String() string {
 func (*Pool) ProtoMessage() {}
 
 func (x *Pool) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[31]
+	mi := &file_berm_link_v1_link_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1960,7 +2147,7 @@ func (x *Pool) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pool.ProtoReflect.Descriptor instead.
 func (*Pool) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{31}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Pool) GetOrgId() string {
@@ -2029,7 +2216,7 @@ type SetPoolsRequest struct {
 
 func (x *SetPoolsRequest) Reset() {
 	*x = SetPoolsRequest{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[32]
+	mi := &file_berm_link_v1_link_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2041,7 +2228,7 @@ func (x *SetPoolsRequest) String() string {
 func (*SetPoolsRequest) ProtoMessage() {}
 
 func (x *SetPoolsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[32]
+	mi := &file_berm_link_v1_link_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2054,7 +2241,7 @@ func (x *SetPoolsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetPoolsRequest.ProtoReflect.Descriptor instead.
 func (*SetPoolsRequest) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{32}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *SetPoolsRequest) GetPools() []*Pool {
@@ -2074,7 +2261,7 @@ type SetPoolsResponse struct {
 
 func (x *SetPoolsResponse) Reset() {
 	*x = SetPoolsResponse{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[33]
+	mi := &file_berm_link_v1_link_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2086,7 +2273,7 @@ func (x *SetPoolsResponse) String() string {
 func (*SetPoolsResponse) ProtoMessage() {}
 
 func (x *SetPoolsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[33]
+	mi := &file_berm_link_v1_link_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2099,7 +2286,7 @@ func (x *SetPoolsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetPoolsResponse.ProtoReflect.Descriptor instead.
 func (*SetPoolsResponse) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{33}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *SetPoolsResponse) GetPools() []*PoolStatus {
@@ -2128,7 +2315,7 @@ type PoolStatus struct {
 
 func (x *PoolStatus) Reset() {
 	*x = PoolStatus{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[34]
+	mi := &file_berm_link_v1_link_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2140,7 +2327,7 @@ func (x *PoolStatus) String() string {
 func (*PoolStatus) ProtoMessage() {}
 
 func (x *PoolStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[34]
+	mi := &file_berm_link_v1_link_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2153,7 +2340,7 @@ func (x *PoolStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PoolStatus.ProtoReflect.Descriptor instead.
 func (*PoolStatus) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{34}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *PoolStatus) GetOrgId() string {
@@ -2235,7 +2422,7 @@ type ObserveRequest struct {
 
 func (x *ObserveRequest) Reset() {
 	*x = ObserveRequest{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[35]
+	mi := &file_berm_link_v1_link_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2247,7 +2434,7 @@ func (x *ObserveRequest) String() string {
 func (*ObserveRequest) ProtoMessage() {}
 
 func (x *ObserveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[35]
+	mi := &file_berm_link_v1_link_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2260,7 +2447,7 @@ func (x *ObserveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ObserveRequest.ProtoReflect.Descriptor instead.
 func (*ObserveRequest) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{35}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{38}
 }
 
 // ObserveResponse is one observation, or the end of the first pass.
@@ -2274,7 +2461,7 @@ type ObserveResponse struct {
 
 func (x *ObserveResponse) Reset() {
 	*x = ObserveResponse{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[36]
+	mi := &file_berm_link_v1_link_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2286,7 +2473,7 @@ func (x *ObserveResponse) String() string {
 func (*ObserveResponse) ProtoMessage() {}
 
 func (x *ObserveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[36]
+	mi := &file_berm_link_v1_link_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2299,7 +2486,7 @@ func (x *ObserveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ObserveResponse.ProtoReflect.Descriptor instead.
 func (*ObserveResponse) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{36}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ObserveResponse) GetObservation() *Observation {
@@ -2330,7 +2517,7 @@ type Observation struct {
 
 func (x *Observation) Reset() {
 	*x = Observation{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[37]
+	mi := &file_berm_link_v1_link_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2342,7 +2529,7 @@ func (x *Observation) String() string {
 func (*Observation) ProtoMessage() {}
 
 func (x *Observation) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[37]
+	mi := &file_berm_link_v1_link_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2355,7 +2542,7 @@ func (x *Observation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Observation.ProtoReflect.Descriptor instead.
 func (*Observation) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{37}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Observation) GetSandboxId() string {
@@ -2450,7 +2637,7 @@ type Service struct {
 
 func (x *Service) Reset() {
 	*x = Service{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[38]
+	mi := &file_berm_link_v1_link_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2462,7 +2649,7 @@ func (x *Service) String() string {
 func (*Service) ProtoMessage() {}
 
 func (x *Service) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[38]
+	mi := &file_berm_link_v1_link_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2475,7 +2662,7 @@ func (x *Service) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Service.ProtoReflect.Descriptor instead.
 func (*Service) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{38}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Service) GetMode() string {
@@ -2520,7 +2707,7 @@ type ServicePort struct {
 
 func (x *ServicePort) Reset() {
 	*x = ServicePort{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[39]
+	mi := &file_berm_link_v1_link_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2532,7 +2719,7 @@ func (x *ServicePort) String() string {
 func (*ServicePort) ProtoMessage() {}
 
 func (x *ServicePort) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[39]
+	mi := &file_berm_link_v1_link_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2545,7 +2732,7 @@ func (x *ServicePort) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServicePort.ProtoReflect.Descriptor instead.
 func (*ServicePort) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{39}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *ServicePort) GetName() string {
@@ -2589,7 +2776,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[40]
+	mi := &file_berm_link_v1_link_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2601,7 +2788,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[40]
+	mi := &file_berm_link_v1_link_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2614,7 +2801,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{40}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Event) GetName() string {
@@ -2655,7 +2842,7 @@ type UsageRequest struct {
 
 func (x *UsageRequest) Reset() {
 	*x = UsageRequest{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[41]
+	mi := &file_berm_link_v1_link_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2667,7 +2854,7 @@ func (x *UsageRequest) String() string {
 func (*UsageRequest) ProtoMessage() {}
 
 func (x *UsageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[41]
+	mi := &file_berm_link_v1_link_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2680,7 +2867,7 @@ func (x *UsageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageRequest.ProtoReflect.Descriptor instead.
 func (*UsageRequest) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{41}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *UsageRequest) GetSandboxId() string {
@@ -2706,7 +2893,7 @@ type UsageResponse struct {
 
 func (x *UsageResponse) Reset() {
 	*x = UsageResponse{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[42]
+	mi := &file_berm_link_v1_link_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2718,7 +2905,7 @@ func (x *UsageResponse) String() string {
 func (*UsageResponse) ProtoMessage() {}
 
 func (x *UsageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[42]
+	mi := &file_berm_link_v1_link_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2731,7 +2918,7 @@ func (x *UsageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageResponse.ProtoReflect.Descriptor instead.
 func (*UsageResponse) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{42}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *UsageResponse) GetCpuMillis() int64 {
@@ -2795,7 +2982,7 @@ type DriftRequest struct {
 
 func (x *DriftRequest) Reset() {
 	*x = DriftRequest{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[43]
+	mi := &file_berm_link_v1_link_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2807,7 +2994,7 @@ func (x *DriftRequest) String() string {
 func (*DriftRequest) ProtoMessage() {}
 
 func (x *DriftRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[43]
+	mi := &file_berm_link_v1_link_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2820,7 +3007,7 @@ func (x *DriftRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DriftRequest.ProtoReflect.Descriptor instead.
 func (*DriftRequest) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{43}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *DriftRequest) GetSandboxId() string {
@@ -2848,7 +3035,7 @@ type DriftResponse struct {
 
 func (x *DriftResponse) Reset() {
 	*x = DriftResponse{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[44]
+	mi := &file_berm_link_v1_link_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2860,7 +3047,7 @@ func (x *DriftResponse) String() string {
 func (*DriftResponse) ProtoMessage() {}
 
 func (x *DriftResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[44]
+	mi := &file_berm_link_v1_link_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2873,7 +3060,7 @@ func (x *DriftResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DriftResponse.ProtoReflect.Descriptor instead.
 func (*DriftResponse) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{44}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *DriftResponse) GetFields() []*DriftField {
@@ -2906,7 +3093,7 @@ type DriftField struct {
 
 func (x *DriftField) Reset() {
 	*x = DriftField{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[45]
+	mi := &file_berm_link_v1_link_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2918,7 +3105,7 @@ func (x *DriftField) String() string {
 func (*DriftField) ProtoMessage() {}
 
 func (x *DriftField) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[45]
+	mi := &file_berm_link_v1_link_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2931,7 +3118,7 @@ func (x *DriftField) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DriftField.ProtoReflect.Descriptor instead.
 func (*DriftField) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{45}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *DriftField) GetPath() string {
@@ -2994,7 +3181,7 @@ type NetworkRequest struct {
 
 func (x *NetworkRequest) Reset() {
 	*x = NetworkRequest{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[46]
+	mi := &file_berm_link_v1_link_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3006,7 +3193,7 @@ func (x *NetworkRequest) String() string {
 func (*NetworkRequest) ProtoMessage() {}
 
 func (x *NetworkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[46]
+	mi := &file_berm_link_v1_link_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3019,7 +3206,7 @@ func (x *NetworkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkRequest.ProtoReflect.Descriptor instead.
 func (*NetworkRequest) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{46}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *NetworkRequest) GetSandboxId() string {
@@ -3051,7 +3238,7 @@ type Target struct {
 
 func (x *Target) Reset() {
 	*x = Target{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[47]
+	mi := &file_berm_link_v1_link_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3063,7 +3250,7 @@ func (x *Target) String() string {
 func (*Target) ProtoMessage() {}
 
 func (x *Target) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[47]
+	mi := &file_berm_link_v1_link_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3076,7 +3263,7 @@ func (x *Target) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Target.ProtoReflect.Descriptor instead.
 func (*Target) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{47}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Target) GetText() string {
@@ -3136,7 +3323,7 @@ type NetworkResponse struct {
 
 func (x *NetworkResponse) Reset() {
 	*x = NetworkResponse{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[48]
+	mi := &file_berm_link_v1_link_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3148,7 +3335,7 @@ func (x *NetworkResponse) String() string {
 func (*NetworkResponse) ProtoMessage() {}
 
 func (x *NetworkResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[48]
+	mi := &file_berm_link_v1_link_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3161,7 +3348,7 @@ func (x *NetworkResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkResponse.ProtoReflect.Descriptor instead.
 func (*NetworkResponse) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{48}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *NetworkResponse) GetAddresses() []string {
@@ -3220,7 +3407,7 @@ type Site struct {
 
 func (x *Site) Reset() {
 	*x = Site{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[49]
+	mi := &file_berm_link_v1_link_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3232,7 +3419,7 @@ func (x *Site) String() string {
 func (*Site) ProtoMessage() {}
 
 func (x *Site) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[49]
+	mi := &file_berm_link_v1_link_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3245,7 +3432,7 @@ func (x *Site) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Site.ProtoReflect.Descriptor instead.
 func (*Site) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{49}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *Site) GetDenied() []string {
@@ -3295,7 +3482,7 @@ type Fact struct {
 
 func (x *Fact) Reset() {
 	*x = Fact{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[50]
+	mi := &file_berm_link_v1_link_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3307,7 +3494,7 @@ func (x *Fact) String() string {
 func (*Fact) ProtoMessage() {}
 
 func (x *Fact) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[50]
+	mi := &file_berm_link_v1_link_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3320,7 +3507,7 @@ func (x *Fact) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fact.ProtoReflect.Descriptor instead.
 func (*Fact) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{50}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *Fact) GetAddress() string {
@@ -3361,7 +3548,7 @@ type NameCounts struct {
 
 func (x *NameCounts) Reset() {
 	*x = NameCounts{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[51]
+	mi := &file_berm_link_v1_link_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3373,7 +3560,7 @@ func (x *NameCounts) String() string {
 func (*NameCounts) ProtoMessage() {}
 
 func (x *NameCounts) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[51]
+	mi := &file_berm_link_v1_link_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3386,7 +3573,7 @@ func (x *NameCounts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NameCounts.ProtoReflect.Descriptor instead.
 func (*NameCounts) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{51}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *NameCounts) GetQuestions() int64 {
@@ -3458,7 +3645,7 @@ type NameDenial struct {
 
 func (x *NameDenial) Reset() {
 	*x = NameDenial{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[52]
+	mi := &file_berm_link_v1_link_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3470,7 +3657,7 @@ func (x *NameDenial) String() string {
 func (*NameDenial) ProtoMessage() {}
 
 func (x *NameDenial) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[52]
+	mi := &file_berm_link_v1_link_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3483,7 +3670,7 @@ func (x *NameDenial) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NameDenial.ProtoReflect.Descriptor instead.
 func (*NameDenial) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{52}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *NameDenial) GetName() string {
@@ -3533,14 +3720,21 @@ const file_berm_link_v1_link_proto_rawDesc = "" +
 	"\n" +
 	"FaultField\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12 \n" +
-	"\vdescription\x18\x02 \x01(\tR\vdescription\"\xae\x01\n" +
+	"\vdescription\x18\x02 \x01(\tR\vdescription\"\xe1\x01\n" +
 	"\vFromGateway\x12(\n" +
 	"\x04ping\x18\x01 \x01(\v2\x12.berm.link.v1.PingH\x00R\x04ping\x12:\n" +
 	"\n" +
 	"credential\x18\x02 \x01(\v2\x18.berm.link.v1.CredentialH\x00R\n" +
 	"credential\x121\n" +
-	"\agoodbye\x18\x03 \x01(\v2\x15.berm.link.v1.GoodbyeH\x00R\agoodbyeB\x06\n" +
-	"\x04kind\"\"\n" +
+	"\agoodbye\x18\x03 \x01(\v2\x15.berm.link.v1.GoodbyeH\x00R\agoodbye\x121\n" +
+	"\aservers\x18\x04 \x01(\v2\x15.berm.link.v1.ServersH\x00R\aserversB\x06\n" +
+	"\x04kind\"M\n" +
+	"\aServers\x12\x12\n" +
+	"\x04self\x18\x01 \x01(\tR\x04self\x12.\n" +
+	"\aservers\x18\x02 \x03(\v2\x14.berm.link.v1.ServerR\aservers\"2\n" +
+	"\x06Server\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
+	"\aaddress\x18\x02 \x01(\tR\aaddress\"\"\n" +
 	"\x04Ping\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x03R\bsequence\"_\n" +
 	"\n" +
@@ -3549,14 +3743,17 @@ const file_berm_link_v1_link_proto_rawDesc = "" +
 	"\n" +
 	"expires_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\"0\n" +
 	"\aGoodbye\x12%\n" +
-	"\x03why\x18\x01 \x01(\v2\x13.berm.link.v1.FaultR\x03why\"\xbf\x01\n" +
+	"\x03why\x18\x01 \x01(\v2\x13.berm.link.v1.FaultR\x03why\"\xf2\x01\n" +
 	"\n" +
 	"FromRunner\x12+\n" +
 	"\x05hello\x18\x01 \x01(\v2\x13.berm.link.v1.HelloH\x00R\x05hello\x12(\n" +
 	"\x04pong\x18\x02 \x01(\v2\x12.berm.link.v1.PongH\x00R\x04pong\x12(\n" +
 	"\x04kept\x18\x03 \x01(\v2\x12.berm.link.v1.KeptH\x00R\x04kept\x12(\n" +
-	"\x04info\x18\x04 \x01(\v2\x12.berm.link.v1.InfoH\x00R\x04infoB\x06\n" +
-	"\x04kind\"|\n" +
+	"\x04info\x18\x04 \x01(\v2\x12.berm.link.v1.InfoH\x00R\x04info\x121\n" +
+	"\arenewed\x18\x05 \x01(\v2\x15.berm.link.v1.RenewedH\x00R\arenewedB\x06\n" +
+	"\x04kind\"!\n" +
+	"\aRenewed\x12\x16\n" +
+	"\x06secret\x18\x01 \x01(\tR\x06secret\"|\n" +
 	"\x05Hello\x12&\n" +
 	"\x04info\x18\x01 \x01(\v2\x12.berm.link.v1.InfoR\x04info\x123\n" +
 	"\n" +
@@ -3827,127 +4024,133 @@ func file_berm_link_v1_link_proto_rawDescGZIP() []byte {
 	return file_berm_link_v1_link_proto_rawDescData
 }
 
-var file_berm_link_v1_link_proto_msgTypes = make([]protoimpl.MessageInfo, 59)
+var file_berm_link_v1_link_proto_msgTypes = make([]protoimpl.MessageInfo, 62)
 var file_berm_link_v1_link_proto_goTypes = []any{
 	(*Fault)(nil),                 // 0: berm.link.v1.Fault
 	(*FaultField)(nil),            // 1: berm.link.v1.FaultField
 	(*FromGateway)(nil),           // 2: berm.link.v1.FromGateway
-	(*Ping)(nil),                  // 3: berm.link.v1.Ping
-	(*Credential)(nil),            // 4: berm.link.v1.Credential
-	(*Goodbye)(nil),               // 5: berm.link.v1.Goodbye
-	(*FromRunner)(nil),            // 6: berm.link.v1.FromRunner
-	(*Hello)(nil),                 // 7: berm.link.v1.Hello
-	(*Pong)(nil),                  // 8: berm.link.v1.Pong
-	(*Kept)(nil),                  // 9: berm.link.v1.Kept
-	(*Info)(nil),                  // 10: berm.link.v1.Info
-	(*Labels)(nil),                // 11: berm.link.v1.Labels
-	(*Runtime)(nil),               // 12: berm.link.v1.Runtime
-	(*Enforcement)(nil),           // 13: berm.link.v1.Enforcement
-	(*Amounts)(nil),               // 14: berm.link.v1.Amounts
-	(*Layer)(nil),                 // 15: berm.link.v1.Layer
-	(*Work)(nil),                  // 16: berm.link.v1.Work
-	(*CheckRequest)(nil),          // 17: berm.link.v1.CheckRequest
-	(*CheckResponse)(nil),         // 18: berm.link.v1.CheckResponse
-	(*ApplyRequest)(nil),          // 19: berm.link.v1.ApplyRequest
-	(*ApplyResponse)(nil),         // 20: berm.link.v1.ApplyResponse
-	(*StopRequest)(nil),           // 21: berm.link.v1.StopRequest
-	(*StopResponse)(nil),          // 22: berm.link.v1.StopResponse
-	(*PauseRequest)(nil),          // 23: berm.link.v1.PauseRequest
-	(*PauseResponse)(nil),         // 24: berm.link.v1.PauseResponse
-	(*SuspendRequest)(nil),        // 25: berm.link.v1.SuspendRequest
-	(*SuspendResponse)(nil),       // 26: berm.link.v1.SuspendResponse
-	(*ResumeRequest)(nil),         // 27: berm.link.v1.ResumeRequest
-	(*ResumeResponse)(nil),        // 28: berm.link.v1.ResumeResponse
-	(*DeleteRequest)(nil),         // 29: berm.link.v1.DeleteRequest
-	(*DeleteResponse)(nil),        // 30: berm.link.v1.DeleteResponse
-	(*Pool)(nil),                  // 31: berm.link.v1.Pool
-	(*SetPoolsRequest)(nil),       // 32: berm.link.v1.SetPoolsRequest
-	(*SetPoolsResponse)(nil),      // 33: berm.link.v1.SetPoolsResponse
-	(*PoolStatus)(nil),            // 34: berm.link.v1.PoolStatus
-	(*ObserveRequest)(nil),        // 35: berm.link.v1.ObserveRequest
-	(*ObserveResponse)(nil),       // 36: berm.link.v1.ObserveResponse
-	(*Observation)(nil),           // 37: berm.link.v1.Observation
-	(*Service)(nil),               // 38: berm.link.v1.Service
-	(*ServicePort)(nil),           // 39: berm.link.v1.ServicePort
-	(*Event)(nil),                 // 40: berm.link.v1.Event
-	(*UsageRequest)(nil),          // 41: berm.link.v1.UsageRequest
-	(*UsageResponse)(nil),         // 42: berm.link.v1.UsageResponse
-	(*DriftRequest)(nil),          // 43: berm.link.v1.DriftRequest
-	(*DriftResponse)(nil),         // 44: berm.link.v1.DriftResponse
-	(*DriftField)(nil),            // 45: berm.link.v1.DriftField
-	(*NetworkRequest)(nil),        // 46: berm.link.v1.NetworkRequest
-	(*Target)(nil),                // 47: berm.link.v1.Target
-	(*NetworkResponse)(nil),       // 48: berm.link.v1.NetworkResponse
-	(*Site)(nil),                  // 49: berm.link.v1.Site
-	(*Fact)(nil),                  // 50: berm.link.v1.Fact
-	(*NameCounts)(nil),            // 51: berm.link.v1.NameCounts
-	(*NameDenial)(nil),            // 52: berm.link.v1.NameDenial
-	nil,                           // 53: berm.link.v1.Fault.MetadataEntry
-	nil,                           // 54: berm.link.v1.Info.UnenforcedEntry
-	nil,                           // 55: berm.link.v1.Labels.EntriesEntry
-	nil,                           // 56: berm.link.v1.Runtime.UnenforcedEntry
-	nil,                           // 57: berm.link.v1.Event.AttributesEntry
-	nil,                           // 58: berm.link.v1.NetworkResponse.ConnectionsEntry
-	(*timestamppb.Timestamp)(nil), // 59: google.protobuf.Timestamp
-	(*spec.ProfileSpec)(nil),      // 60: berm.spec.ProfileSpec
-	(*spec.Launch)(nil),           // 61: berm.spec.Launch
+	(*Servers)(nil),               // 3: berm.link.v1.Servers
+	(*Server)(nil),                // 4: berm.link.v1.Server
+	(*Ping)(nil),                  // 5: berm.link.v1.Ping
+	(*Credential)(nil),            // 6: berm.link.v1.Credential
+	(*Goodbye)(nil),               // 7: berm.link.v1.Goodbye
+	(*FromRunner)(nil),            // 8: berm.link.v1.FromRunner
+	(*Renewed)(nil),               // 9: berm.link.v1.Renewed
+	(*Hello)(nil),                 // 10: berm.link.v1.Hello
+	(*Pong)(nil),                  // 11: berm.link.v1.Pong
+	(*Kept)(nil),                  // 12: berm.link.v1.Kept
+	(*Info)(nil),                  // 13: berm.link.v1.Info
+	(*Labels)(nil),                // 14: berm.link.v1.Labels
+	(*Runtime)(nil),               // 15: berm.link.v1.Runtime
+	(*Enforcement)(nil),           // 16: berm.link.v1.Enforcement
+	(*Amounts)(nil),               // 17: berm.link.v1.Amounts
+	(*Layer)(nil),                 // 18: berm.link.v1.Layer
+	(*Work)(nil),                  // 19: berm.link.v1.Work
+	(*CheckRequest)(nil),          // 20: berm.link.v1.CheckRequest
+	(*CheckResponse)(nil),         // 21: berm.link.v1.CheckResponse
+	(*ApplyRequest)(nil),          // 22: berm.link.v1.ApplyRequest
+	(*ApplyResponse)(nil),         // 23: berm.link.v1.ApplyResponse
+	(*StopRequest)(nil),           // 24: berm.link.v1.StopRequest
+	(*StopResponse)(nil),          // 25: berm.link.v1.StopResponse
+	(*PauseRequest)(nil),          // 26: berm.link.v1.PauseRequest
+	(*PauseResponse)(nil),         // 27: berm.link.v1.PauseResponse
+	(*SuspendRequest)(nil),        // 28: berm.link.v1.SuspendRequest
+	(*SuspendResponse)(nil),       // 29: berm.link.v1.SuspendResponse
+	(*ResumeRequest)(nil),         // 30: berm.link.v1.ResumeRequest
+	(*ResumeResponse)(nil),        // 31: berm.link.v1.ResumeResponse
+	(*DeleteRequest)(nil),         // 32: berm.link.v1.DeleteRequest
+	(*DeleteResponse)(nil),        // 33: berm.link.v1.DeleteResponse
+	(*Pool)(nil),                  // 34: berm.link.v1.Pool
+	(*SetPoolsRequest)(nil),       // 35: berm.link.v1.SetPoolsRequest
+	(*SetPoolsResponse)(nil),      // 36: berm.link.v1.SetPoolsResponse
+	(*PoolStatus)(nil),            // 37: berm.link.v1.PoolStatus
+	(*ObserveRequest)(nil),        // 38: berm.link.v1.ObserveRequest
+	(*ObserveResponse)(nil),       // 39: berm.link.v1.ObserveResponse
+	(*Observation)(nil),           // 40: berm.link.v1.Observation
+	(*Service)(nil),               // 41: berm.link.v1.Service
+	(*ServicePort)(nil),           // 42: berm.link.v1.ServicePort
+	(*Event)(nil),                 // 43: berm.link.v1.Event
+	(*UsageRequest)(nil),          // 44: berm.link.v1.UsageRequest
+	(*UsageResponse)(nil),         // 45: berm.link.v1.UsageResponse
+	(*DriftRequest)(nil),          // 46: berm.link.v1.DriftRequest
+	(*DriftResponse)(nil),         // 47: berm.link.v1.DriftResponse
+	(*DriftField)(nil),            // 48: berm.link.v1.DriftField
+	(*NetworkRequest)(nil),        // 49: berm.link.v1.NetworkRequest
+	(*Target)(nil),                // 50: berm.link.v1.Target
+	(*NetworkResponse)(nil),       // 51: berm.link.v1.NetworkResponse
+	(*Site)(nil),                  // 52: berm.link.v1.Site
+	(*Fact)(nil),                  // 53: berm.link.v1.Fact
+	(*NameCounts)(nil),            // 54: berm.link.v1.NameCounts
+	(*NameDenial)(nil),            // 55: berm.link.v1.NameDenial
+	nil,                           // 56: berm.link.v1.Fault.MetadataEntry
+	nil,                           // 57: berm.link.v1.Info.UnenforcedEntry
+	nil,                           // 58: berm.link.v1.Labels.EntriesEntry
+	nil,                           // 59: berm.link.v1.Runtime.UnenforcedEntry
+	nil,                           // 60: berm.link.v1.Event.AttributesEntry
+	nil,                           // 61: berm.link.v1.NetworkResponse.ConnectionsEntry
+	(*timestamppb.Timestamp)(nil), // 62: google.protobuf.Timestamp
+	(*spec.ProfileSpec)(nil),      // 63: berm.spec.ProfileSpec
+	(*spec.Launch)(nil),           // 64: berm.spec.Launch
 }
 var file_berm_link_v1_link_proto_depIdxs = []int32{
 	1,  // 0: berm.link.v1.Fault.fields:type_name -> berm.link.v1.FaultField
-	53, // 1: berm.link.v1.Fault.metadata:type_name -> berm.link.v1.Fault.MetadataEntry
-	3,  // 2: berm.link.v1.FromGateway.ping:type_name -> berm.link.v1.Ping
-	4,  // 3: berm.link.v1.FromGateway.credential:type_name -> berm.link.v1.Credential
-	5,  // 4: berm.link.v1.FromGateway.goodbye:type_name -> berm.link.v1.Goodbye
-	59, // 5: berm.link.v1.Credential.expires_at:type_name -> google.protobuf.Timestamp
-	0,  // 6: berm.link.v1.Goodbye.why:type_name -> berm.link.v1.Fault
-	7,  // 7: berm.link.v1.FromRunner.hello:type_name -> berm.link.v1.Hello
-	8,  // 8: berm.link.v1.FromRunner.pong:type_name -> berm.link.v1.Pong
-	9,  // 9: berm.link.v1.FromRunner.kept:type_name -> berm.link.v1.Kept
-	10, // 10: berm.link.v1.FromRunner.info:type_name -> berm.link.v1.Info
-	10, // 11: berm.link.v1.Hello.info:type_name -> berm.link.v1.Info
-	15, // 12: berm.link.v1.Hello.guardrails:type_name -> berm.link.v1.Layer
-	34, // 13: berm.link.v1.Pong.pools:type_name -> berm.link.v1.PoolStatus
-	12, // 14: berm.link.v1.Info.runtimes:type_name -> berm.link.v1.Runtime
-	14, // 15: berm.link.v1.Info.capacity:type_name -> berm.link.v1.Amounts
-	11, // 16: berm.link.v1.Info.node_labels:type_name -> berm.link.v1.Labels
-	54, // 17: berm.link.v1.Info.unenforced:type_name -> berm.link.v1.Info.UnenforcedEntry
-	59, // 18: berm.link.v1.Info.refused_since:type_name -> google.protobuf.Timestamp
-	55, // 19: berm.link.v1.Labels.entries:type_name -> berm.link.v1.Labels.EntriesEntry
-	13, // 20: berm.link.v1.Runtime.enforcement:type_name -> berm.link.v1.Enforcement
-	56, // 21: berm.link.v1.Runtime.unenforced:type_name -> berm.link.v1.Runtime.UnenforcedEntry
-	59, // 22: berm.link.v1.Layer.at:type_name -> google.protobuf.Timestamp
-	60, // 23: berm.link.v1.Work.spec:type_name -> berm.spec.ProfileSpec
-	61, // 24: berm.link.v1.Work.launch:type_name -> berm.spec.Launch
-	16, // 25: berm.link.v1.CheckRequest.work:type_name -> berm.link.v1.Work
-	16, // 26: berm.link.v1.ApplyRequest.work:type_name -> berm.link.v1.Work
-	15, // 27: berm.link.v1.ApplyRequest.layers:type_name -> berm.link.v1.Layer
-	60, // 28: berm.link.v1.Pool.spec:type_name -> berm.spec.ProfileSpec
-	15, // 29: berm.link.v1.Pool.layers:type_name -> berm.link.v1.Layer
-	31, // 30: berm.link.v1.SetPoolsRequest.pools:type_name -> berm.link.v1.Pool
-	34, // 31: berm.link.v1.SetPoolsResponse.pools:type_name -> berm.link.v1.PoolStatus
-	59, // 32: berm.link.v1.PoolStatus.retry_at:type_name -> google.protobuf.Timestamp
-	37, // 33: berm.link.v1.ObserveResponse.observation:type_name -> berm.link.v1.Observation
-	59, // 34: berm.link.v1.Observation.at:type_name -> google.protobuf.Timestamp
-	59, // 35: berm.link.v1.Observation.started_at:type_name -> google.protobuf.Timestamp
-	40, // 36: berm.link.v1.Observation.events:type_name -> berm.link.v1.Event
-	38, // 37: berm.link.v1.Observation.service:type_name -> berm.link.v1.Service
-	39, // 38: berm.link.v1.Service.ports:type_name -> berm.link.v1.ServicePort
-	59, // 39: berm.link.v1.Event.at:type_name -> google.protobuf.Timestamp
-	57, // 40: berm.link.v1.Event.attributes:type_name -> berm.link.v1.Event.AttributesEntry
-	45, // 41: berm.link.v1.DriftResponse.fields:type_name -> berm.link.v1.DriftField
-	59, // 42: berm.link.v1.DriftField.at:type_name -> google.protobuf.Timestamp
-	47, // 43: berm.link.v1.NetworkRequest.target:type_name -> berm.link.v1.Target
-	49, // 44: berm.link.v1.NetworkResponse.site:type_name -> berm.link.v1.Site
-	50, // 45: berm.link.v1.NetworkResponse.facts:type_name -> berm.link.v1.Fact
-	51, // 46: berm.link.v1.NetworkResponse.names:type_name -> berm.link.v1.NameCounts
-	58, // 47: berm.link.v1.NetworkResponse.connections:type_name -> berm.link.v1.NetworkResponse.ConnectionsEntry
-	52, // 48: berm.link.v1.NameCounts.denials:type_name -> berm.link.v1.NameDenial
-	59, // 49: berm.link.v1.NameDenial.last:type_name -> google.protobuf.Timestamp
-	50, // [50:50] is the sub-list for method output_type
-	50, // [50:50] is the sub-list for method input_type
-	50, // [50:50] is the sub-list for extension type_name
-	50, // [50:50] is the sub-list for extension extendee
-	0,  // [0:50] is the sub-list for field type_name
+	56, // 1: berm.link.v1.Fault.metadata:type_name -> berm.link.v1.Fault.MetadataEntry
+	5,  // 2: berm.link.v1.FromGateway.ping:type_name -> berm.link.v1.Ping
+	6,  // 3: berm.link.v1.FromGateway.credential:type_name -> berm.link.v1.Credential
+	7,  // 4: berm.link.v1.FromGateway.goodbye:type_name -> berm.link.v1.Goodbye
+	3,  // 5: berm.link.v1.FromGateway.servers:type_name -> berm.link.v1.Servers
+	4,  // 6: berm.link.v1.Servers.servers:type_name -> berm.link.v1.Server
+	62, // 7: berm.link.v1.Credential.expires_at:type_name -> google.protobuf.Timestamp
+	0,  // 8: berm.link.v1.Goodbye.why:type_name -> berm.link.v1.Fault
+	10, // 9: berm.link.v1.FromRunner.hello:type_name -> berm.link.v1.Hello
+	11, // 10: berm.link.v1.FromRunner.pong:type_name -> berm.link.v1.Pong
+	12, // 11: berm.link.v1.FromRunner.kept:type_name -> berm.link.v1.Kept
+	13, // 12: berm.link.v1.FromRunner.info:type_name -> berm.link.v1.Info
+	9,  // 13: berm.link.v1.FromRunner.renewed:type_name -> berm.link.v1.Renewed
+	13, // 14: berm.link.v1.Hello.info:type_name -> berm.link.v1.Info
+	18, // 15: berm.link.v1.Hello.guardrails:type_name -> berm.link.v1.Layer
+	37, // 16: berm.link.v1.Pong.pools:type_name -> berm.link.v1.PoolStatus
+	15, // 17: berm.link.v1.Info.runtimes:type_name -> berm.link.v1.Runtime
+	17, // 18: berm.link.v1.Info.capacity:type_name -> berm.link.v1.Amounts
+	14, // 19: berm.link.v1.Info.node_labels:type_name -> berm.link.v1.Labels
+	57, // 20: berm.link.v1.Info.unenforced:type_name -> berm.link.v1.Info.UnenforcedEntry
+	62, // 21: berm.link.v1.Info.refused_since:type_name -> google.protobuf.Timestamp
+	58, // 22: berm.link.v1.Labels.entries:type_name -> berm.link.v1.Labels.EntriesEntry
+	16, // 23: berm.link.v1.Runtime.enforcement:type_name -> berm.link.v1.Enforcement
+	59, // 24: berm.link.v1.Runtime.unenforced:type_name -> berm.link.v1.Runtime.UnenforcedEntry
+	62, // 25: berm.link.v1.Layer.at:type_name -> google.protobuf.Timestamp
+	63, // 26: berm.link.v1.Work.spec:type_name -> berm.spec.ProfileSpec
+	64, // 27: berm.link.v1.Work.launch:type_name -> berm.spec.Launch
+	19, // 28: berm.link.v1.CheckRequest.work:type_name -> berm.link.v1.Work
+	19, // 29: berm.link.v1.ApplyRequest.work:type_name -> berm.link.v1.Work
+	18, // 30: berm.link.v1.ApplyRequest.layers:type_name -> berm.link.v1.Layer
+	63, // 31: berm.link.v1.Pool.spec:type_name -> berm.spec.ProfileSpec
+	18, // 32: berm.link.v1.Pool.layers:type_name -> berm.link.v1.Layer
+	34, // 33: berm.link.v1.SetPoolsRequest.pools:type_name -> berm.link.v1.Pool
+	37, // 34: berm.link.v1.SetPoolsResponse.pools:type_name -> berm.link.v1.PoolStatus
+	62, // 35: berm.link.v1.PoolStatus.retry_at:type_name -> google.protobuf.Timestamp
+	40, // 36: berm.link.v1.ObserveResponse.observation:type_name -> berm.link.v1.Observation
+	62, // 37: berm.link.v1.Observation.at:type_name -> google.protobuf.Timestamp
+	62, // 38: berm.link.v1.Observation.started_at:type_name -> google.protobuf.Timestamp
+	43, // 39: berm.link.v1.Observation.events:type_name -> berm.link.v1.Event
+	41, // 40: berm.link.v1.Observation.service:type_name -> berm.link.v1.Service
+	42, // 41: berm.link.v1.Service.ports:type_name -> berm.link.v1.ServicePort
+	62, // 42: berm.link.v1.Event.at:type_name -> google.protobuf.Timestamp
+	60, // 43: berm.link.v1.Event.attributes:type_name -> berm.link.v1.Event.AttributesEntry
+	48, // 44: berm.link.v1.DriftResponse.fields:type_name -> berm.link.v1.DriftField
+	62, // 45: berm.link.v1.DriftField.at:type_name -> google.protobuf.Timestamp
+	50, // 46: berm.link.v1.NetworkRequest.target:type_name -> berm.link.v1.Target
+	52, // 47: berm.link.v1.NetworkResponse.site:type_name -> berm.link.v1.Site
+	53, // 48: berm.link.v1.NetworkResponse.facts:type_name -> berm.link.v1.Fact
+	54, // 49: berm.link.v1.NetworkResponse.names:type_name -> berm.link.v1.NameCounts
+	61, // 50: berm.link.v1.NetworkResponse.connections:type_name -> berm.link.v1.NetworkResponse.ConnectionsEntry
+	55, // 51: berm.link.v1.NameCounts.denials:type_name -> berm.link.v1.NameDenial
+	62, // 52: berm.link.v1.NameDenial.last:type_name -> google.protobuf.Timestamp
+	53, // [53:53] is the sub-list for method output_type
+	53, // [53:53] is the sub-list for method input_type
+	53, // [53:53] is the sub-list for extension type_name
+	53, // [53:53] is the sub-list for extension extendee
+	0,  // [0:53] is the sub-list for field type_name
 }
 
 func init() { file_berm_link_v1_link_proto_init() }
@@ -3959,22 +4162,24 @@ func file_berm_link_v1_link_proto_init() {
 		(*FromGateway_Ping)(nil),
 		(*FromGateway_Credential)(nil),
 		(*FromGateway_Goodbye)(nil),
+		(*FromGateway_Servers)(nil),
 	}
-	file_berm_link_v1_link_proto_msgTypes[6].OneofWrappers = []any{
+	file_berm_link_v1_link_proto_msgTypes[8].OneofWrappers = []any{
 		(*FromRunner_Hello)(nil),
 		(*FromRunner_Pong)(nil),
 		(*FromRunner_Kept)(nil),
 		(*FromRunner_Info)(nil),
+		(*FromRunner_Renewed)(nil),
 	}
-	file_berm_link_v1_link_proto_msgTypes[37].OneofWrappers = []any{}
-	file_berm_link_v1_link_proto_msgTypes[45].OneofWrappers = []any{}
+	file_berm_link_v1_link_proto_msgTypes[40].OneofWrappers = []any{}
+	file_berm_link_v1_link_proto_msgTypes[48].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_berm_link_v1_link_proto_rawDesc), len(file_berm_link_v1_link_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   59,
+			NumMessages:   62,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
