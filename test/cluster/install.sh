@@ -99,6 +99,10 @@ check "server and runner come back, the runner without its token" still "$(at_la
 for file in "$root"/deploy/manifests/*.yaml; do
   check "$(basename "$file"), as an API server takes it" "" "$(sed 's/namespace: berm$/namespace: default/' "$file" | kubectl apply --server-side --force-conflicts --dry-run=server --validate=strict -n default -f - 2>&1 >/dev/null)"
 done
+several=$(helm template several deploy/helm/berm-gateway -n default --set image=a,tls.secretName=t,database.secretName=db,replicas=3)
+check "several servers, as an API server takes it" "" "$(kubectl apply --server-side --dry-run=server --validate=strict -n default -f - <<<"$several" 2>&1 >/dev/null)"
+check "each with the address of its pod" 1 "$(grep -cF -- '--advertise=[$(BERM_POD_IP)]:7070' <<<"$several")"
+check "several servers need the database" 1 "$(helm template several deploy/helm/berm-gateway --set image=a,tls.secretName=t,replicas=2 2>&1 | grep -c "'/database/secretName'")"
 refused=$(helm template berm-runner deploy/helm/berm-runner --set image=a,gateway.url=http://a:1,replicas=2 2>&1)
 check "the chart refuses what it does not know, and plain text" 2 "$(grep -c "additional properties 'replicas' not allowed\|'http://a:1' does not match" <<<"$refused")"
 
