@@ -2,6 +2,8 @@ package storetest
 
 import (
 	"context"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -13,6 +15,7 @@ import (
 func servers(t *testing.T, e *env) {
 	t.Run("the list", e.serverList)
 	t.Run("one process of a runner", e.linesOfOneProcess)
+	t.Run("processes that come at once", e.linesAtOnce)
 	t.Run("what is pending", e.pendingSandboxes)
 }
 
@@ -114,4 +117,32 @@ func (e *env) pendingSandboxes(t *testing.T) {
 		want.Decision, want.Launch = nil, nil
 		equal(t, "pending", got, []*core.Sandbox{&want})
 	})
+}
+
+func (e *env) linesAtOnce(t *testing.T) {
+	for range 10 {
+		r := e.id("runner")
+		var held atomic.Int64
+		var group sync.WaitGroup
+		for range 8 {
+			server, instance := e.id("server"), e.id("instance")
+			group.Go(func() {
+				ok := false
+				err := e.try(t, func(ctx context.Context, tx store.Tx) (err error) {
+					_, ok, err = tx.HoldLine(ctx, r, server, instance)
+					return err
+				})
+				if err != nil {
+					t.Error(err)
+				}
+				if ok {
+					held.Add(1)
+				}
+			})
+		}
+		group.Wait()
+		if held.Load() != 1 {
+			t.Fatalf("%d processes of one runner were let in", held.Load())
+		}
+	}
 }
