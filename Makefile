@@ -11,7 +11,7 @@ ARCHS ?= $(shell $(GO) env GOARCH)
 # Tools are built once per version into a cache outside the clone.
 TOOLS   = $(shell script/tools path)
 
-.PHONY: build image demo test test-race fuzz generate lint bench scenarios crash pods kube deps-demo deps-test deps-kube clean
+.PHONY: build image demo test test-race fuzz generate lint bench scenarios clients crash pods kube deps-demo deps-test deps-clients deps-kube clean
 
 build: bin/berm ## bin/berm, with the shim inside
 
@@ -50,6 +50,9 @@ scenarios: deps-test build ## the mission's statements, the tutorial, bad input,
 	test/scenarios/copy.sh
 	test/scenarios/terminal.sh
 
+clients: deps-clients build ## the published Python client, as it is, against a server
+	test/clients/python.sh
+
 crash: deps-test build ## kill the server at every failpoint
 	test/crash/run.sh
 
@@ -72,6 +75,8 @@ bench: deps-test build ## every figure of docs/benchmarks.md
 
 deps-demo:
 	@script/deps crun disk
+deps-clients:
+	@script/deps crun disk clients
 deps-kube:
 	@script/deps cluster node runc
 deps-test:
