@@ -75,10 +75,12 @@ check "the refusal names the reason, the value and the limit" has "$(body_of "$O
 check "and both violations at once" test "$(body_of "$OVER" | grep -o 'resource_defaults.[a-z]*_limit' | sort -u | wc -l)" = 2
 check "a refusal leaves no sandbox behind" is "$(api GET '/v1beta2/sandboxes?includeStopped=true' | head -n -1 | jq '.sandboxes | length')" 3
 
+# The limit is on the group that all others of the sandbox are below: the one with the shortest path.
+outermost() { awk '{print length($0), $0}' | sort -n | cut -d' ' -f2 | head -n 1; }
 cgroup() { # sandbox, v1 controller/file, v2 file
   local name f; name=$(cgroup_name "$1")
-  f=$(find /sys/fs/cgroup -path "*$name*" -name "$(basename "$2")" -path "*/${2%%/*}/*" 2>/dev/null | head -n 1)
-  [ -n "$f" ] || f=$(find /sys/fs/cgroup -path "*$name*" -name "$3" 2>/dev/null | head -n 1)
+  f=$(find /sys/fs/cgroup -path "*$name*" -name "$(basename "$2")" -path "*/${2%%/*}/*" 2>/dev/null | outermost)
+  [ -n "$f" ] || f=$(find /sys/fs/cgroup -path "*$name*" -name "$3" 2>/dev/null | outermost)
   cat "$f"
 }
 check "N CPUs, M GB: the memory limit is in the cgroup" is "$(cgroup "$R1" memory/memory.limit_in_bytes memory.max)" $((128 << 20))
