@@ -27,6 +27,24 @@ func TestAttacksAreTested(t *testing.T) {
 // TestFaultsAreTested: the same of docs/reliability.md.
 func TestFaultsAreTested(t *testing.T) { namesTests(t, "docs/reliability.md", 30) }
 
+// TestMissionIsTested: the same of docs/conformance-mission.md, and of the checks of mission.sh that it names.
+func TestMissionIsTested(t *testing.T) {
+	page := namesTests(t, "docs/conformance-mission.md", 40)
+	script, err := os.ReadFile("test/scenarios/mission.sh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	checks := regexp.MustCompile("“([^”]+)”").FindAllStringSubmatch(page, -1)
+	if len(checks) < 25 {
+		t.Fatalf("%d checks found on the page: is it written in another way now?", len(checks))
+	}
+	for _, c := range checks {
+		if c[1] != "quotes" && !strings.Contains(string(script), `check "`+c[1]+`"`) {
+			t.Errorf("mission.sh has no check %q", c[1])
+		}
+	}
+}
+
 // namesTests returns a page that names tests, at least enough of them, each of which exists.
 func namesTests(t *testing.T, path string, enough int) string {
 	t.Helper()
