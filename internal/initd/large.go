@@ -98,13 +98,12 @@ func (d *daemon) begun(s *stream, req wire.Request) func(string, *os.File, int64
 	for _, b := range req.Begun {
 		list[b.Name] = b
 	}
-	gone := s.hungUp()
 	return func(name string, f *os.File, size int64) (int64, []byte, error) {
 		b := list[name]
 		if b.Offset <= 0 || b.Offset > size {
 			return 0, nil, nil
 		}
-		werr := d.checkPrefix(int(f.Fd()), path.Join(req.Path, name), b.Offset, b.Prefix, gone)
+		werr := d.checkPrefix(int(f.Fd()), path.Join(req.Path, name), b.Offset, b.Prefix, s.gone)
 		switch {
 		case werr == nil:
 			return b.Offset, b.Prefix, nil

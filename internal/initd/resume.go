@@ -33,7 +33,7 @@ func (d *daemon) readFrom(s *stream, req wire.Request) {
 		return
 	}
 	if req.Offset > 0 {
-		if werr := d.checkPrefix(fd, req.Path, req.Offset, req.Prefix, s.hungUp()); werr != nil {
+		if werr := d.checkPrefix(fd, req.Path, req.Offset, req.Prefix, s.gone); werr != nil {
 			s.fail(werr)
 			return
 		}
@@ -48,18 +48,20 @@ func infoOf(st *unix.Stat_t) wire.FileInfo {
 	return wire.FileInfo{Size: st.Size, Mode: st.Mode & 0o7777, ModTime: time.Unix(st.Mtim.Unix())}
 }
 
-// hungUp is closed when the other side has nothing more to say. Nothing else may read from the stream then.
-func (s *stream) hungUp() <-chan struct{} {
+// untilHungUp makes a request one that ends when the other side hangs up, for one in which it has nothing more to say: gone is closed then,
+// and nothing more is written, or waited for to be taken. By itself a stream would wait for minutes, with what the request holds.
+func (s *stream) untilHungUp() {
 	gone := make(chan struct{})
+	s.gone = gone
 	go func() {
-		defer close(gone)
 		for {
 			if _, err := s.frames.Read(); err != nil {
-				return
+				break
 			}
 		}
+		close(gone)
+		_ = s.SetWriteDeadline(time.Now())
 	}()
-	return gone
 }
 
 // sendRange sends Data frames and then End, or Error.

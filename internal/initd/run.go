@@ -243,6 +243,8 @@ type stream struct {
 	frames *wire.Reader
 	// over says that the request is none that the init waits for before it lets go.
 	over func()
+	// gone is closed when the other side has hung up, of requests that are ended then.
+	gone <-chan struct{}
 }
 
 // hangUp ends the request. It is how the shim learns that there is no more.
@@ -295,14 +297,17 @@ func (d *daemon) dispatch(s *stream, req wire.Request) {
 	case wire.OpExec:
 		d.exec(s, req)
 	case wire.OpReadFile:
+		s.untilHungUp()
 		d.readFile(s, req)
 	case wire.OpWriteFile:
 		d.writeFile(s, req)
 	case wire.OpReadArchive:
+		s.untilHungUp()
 		d.readArchive(s, req)
 	case wire.OpWriteArchive:
 		d.writeArchive(s, req)
 	case wire.OpReadFrom:
+		s.untilHungUp()
 		d.readFrom(s, req)
 	case wire.OpWriteFrom:
 		d.writeFrom(s, req)

@@ -3,12 +3,14 @@ package backendtest
 import (
 	"archive/tar"
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"sort"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/bermhq/berm/internal/archive"
 	"github.com/bermhq/berm/internal/backend"
@@ -114,6 +116,35 @@ func (s *suite) testArchives() {
 		list, err := archive.List(r)
 		if err != nil || len(list) != 3 || !list["d"].Mode.IsDir() || list["d/b"].Size != 3 || list["d/b"].Mode != 0o640 {
 			t.Errorf("%v, %v", list, err)
+		}
+	})
+	s.sub("archives that nobody goes on reading hold up no other", func(t *testing.T) {
+		var big bytes.Buffer
+		w := tar.NewWriter(&big)
+		content := bytes.Repeat([]byte("much of it "), 1<<20)
+		if err := w.WriteHeader(&tar.Header{Name: ".", Mode: 0o600, Size: int64(len(content)), Typeflag: tar.TypeReg}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Write(content); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if err := write("/tmp", "held", &big); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(s.ctx, time.Minute)
+		defer cancel()
+		for range 10 {
+			r, err := s.b.ReadArchive(ctx, id, "/tmp/held", backend.ArchivePart{})
+			if err != nil {
+				t.Fatalf("after others that were given up: %v", err)
+			}
+			if _, err := io.ReadFull(r, make([]byte, 1)); err != nil {
+				t.Error(err)
+			}
+			_ = r.Close()
 		}
 	})
 	s.sub("a stream that breaks off", func(t *testing.T) {
