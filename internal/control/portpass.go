@@ -21,9 +21,11 @@ const (
 	PortLinkTTL = time.Minute
 	// PortPassTTL is how long a browser that followed one may come.
 	PortPassTTL = 12 * time.Hour
-	// maxPass is the longest pass that is looked at, in bytes; maxFollowed is how many links are remembered as followed.
-	maxPass     = 1024
-	maxFollowed = 10_000
+	// maxPass is the longest pass that is looked at, in bytes; maxFollowed is how many links are remembered as followed, maxFollowedOfToken
+	// how many made with one token.
+	maxPass            = 1024
+	maxFollowed        = 10_000
+	maxFollowedOfToken = 100
 )
 
 // passKind is what a pass is good for.
@@ -104,7 +106,7 @@ func (s *Service) EnterPort(ctx context.Context, link, id string, port int32) (c
 	if err != nil {
 		return core.Principal{}, "", err
 	}
-	if err := s.followed.follow(from.Nonce, time.Unix(from.Until, 0), s.now()); err != nil {
+	if err := s.followed.follow(from, s.now()); err != nil {
 		return core.Principal{}, "", err
 	}
 	text, err := (&pass{
@@ -158,28 +160,39 @@ func (s *Service) tokenByID(ctx context.Context, id string) (token *core.Token, 
 
 // followed are the links that were followed through this server, until they would not be good any more.
 type followed struct {
-	mu    sync.Mutex
-	until map[string]time.Time
+	mu sync.Mutex
+	// links are those links by their nonces.
+	links map[string]*pass
 }
 
 // follow fails for a link that was followed before.
-func (f *followed) follow(nonce string, until, now time.Time) error {
+func (f *followed) follow(link *pass, now time.Time) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for n, t := range f.until {
-		if !now.Before(t) {
-			delete(f.until, n)
+	own := 0
+	for nonce, l := range f.links {
+		if !now.Before(time.Unix(l.Until, 0)) {
+			delete(f.links, nonce)
+		} else if l.Token == link.Token {
+			own++
 		}
 	}
-	if _, again := f.until[nonce]; again {
+	if f.links[link.Nonce] != nil {
 		return passInvalid()
 	}
-	if len(f.until) >= maxFollowed {
-		return fault.New(fault.Exhausted, fault.ReasonLimitExceeded, "%d links to ports were followed within %s, as many as this server takes", maxFollowed, PortLinkTTL).WithRetry(PortLinkTTL)
+	if own >= maxFollowedOfToken {
+		return tooManyFollowed(maxFollowedOfToken, "made with one token")
 	}
-	if f.until == nil {
-		f.until = map[string]time.Time{}
+	if len(f.links) >= maxFollowed {
+		return tooManyFollowed(maxFollowed, "in all")
 	}
-	f.until[nonce] = until
+	if f.links == nil {
+		f.links = map[string]*pass{}
+	}
+	f.links[link.Nonce] = link
 	return nil
+}
+
+func tooManyFollowed(limit int, which string) error {
+	return fault.New(fault.Exhausted, fault.ReasonLimitExceeded, "%d links to ports were followed within %s, as many as this server takes %s", limit, PortLinkTTL, which).WithRetry(PortLinkTTL)
 }

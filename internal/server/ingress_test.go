@@ -521,7 +521,10 @@ func TestPortLinks(t *testing.T) {
 	const ok, no, refused = http.StatusOK, http.StatusUnauthorized, http.StatusForbidden
 	get, post := http.MethodGet, http.MethodPost
 	own, other := "http://"+s.host, "http://80-other.ports.localhost:7070"
-	asks("with the cookie", ok, get, s.host, "/", c.Value)
+	asks("typed", ok, get, s.host, "/", c.Value, "Sec-Fetch-Site", "none")
+	asks("without a word of where it comes from", refused, get, s.host, "/", c.Value)
+	asks("its own page, by its address", ok, get, s.host, "/", c.Value, "Referer", own+"/page")
+	asks("another page, by its address", refused, get, s.host, "/", c.Value, "Referer", other+"/page")
 	asks("its own page", ok, post, s.host, "/", c.Value, "Sec-Fetch-Site", "same-origin", "Origin", own)
 	asks("its own page, of an older browser", ok, post, s.host, "/", c.Value, "Origin", own)
 	asks("a link on another page", ok, get, s.host, "/", c.Value, "Sec-Fetch-Site", "same-site", "Sec-Fetch-Mode", "navigate", "Sec-Fetch-Dest", "document")
@@ -537,6 +540,7 @@ func TestPortLinks(t *testing.T) {
 	asks("a forged one", no, get, s.host, "/", c.Value[:len(c.Value)-2]+"AA")
 	asks("a forged body", no, get, s.host, "/", "e30"+c.Value[3:])
 	asks("none", no, get, s.host, "/", "")
+	asks("behind many that others set", no, get, s.host, "/", strings.Repeat("tossed; berm-port=", 8)+c.Value, "Sec-Fetch-Site", "none")
 	resp, _ = s.do(s.request(get, s.host, "/.berm/enter?pass="+c.Value, nil, "Authorization", ""))
 	if resp.StatusCode != no {
 		t.Errorf("the cookie as a link: %d", resp.StatusCode)

@@ -46,7 +46,7 @@ check "all of it comes that way" "$("$BERM" exec "$id" -- sha256sum /tmp/site/bi
 check "many at once that way" 20 "$(for ((i = 0; i < 20; i++)); do with "$path/8080/" & done | grep -c hello)"
 link=$("$BERM" port-link "$id" 8080)
 jar=$WORK/cookies
-follow() { curl -sS --max-time 60 --resolve "8080-$id.localhost:$PORT:127.0.0.1" -c "$jar" -b "$jar" "$@"; }
+follow() { curl -sS --max-time 60 --resolve "8080-$id.localhost:$PORT:127.0.0.1" -c "$jar" -b "$jar" -H "Sec-Fetch-Site: none" "$@"; }
 check "a link lets a browser in, and away from the link" "hello http://8080-$id.localhost:$PORT/" "$(follow -L -w '%{url_effective}' "$link" | tr '\n' ' ')"
 check "it comes again" hello "$(follow "http://8080-$id.localhost:$PORT/")"
 check "the link is used up" "401 TOKEN_INVALID" "$(curl -s --max-time 60 --resolve "8080-$id.localhost:$PORT:127.0.0.1" -o /dev/null -w '%{http_code} %header{x-berm-error}' "$link")"

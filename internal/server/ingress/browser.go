@@ -3,6 +3,7 @@ package ingress
 import (
 	"context"
 	"net/http"
+	"net/url"
 	"strings"
 
 	"github.com/bermhq/berm/internal/control"
@@ -16,6 +17,8 @@ const (
 	enterPath = "/.berm/enter"
 	// passParameter is the query parameter of a link that has the pass.
 	passParameter = "pass"
+	// maxCookies is how many cookies are tried of a request: each is a look into the store.
+	maxCookies = 8
 )
 
 // enter lets a browser in that follows a link: it gets a cookie for the host, and is sent to where the link is not in its address any more.
@@ -61,7 +64,8 @@ func (f *Front) browser(ctx context.Context, r *http.Request, to *target) (core.
 	if !to.ownOrigin() {
 		return core.Principal{}, nil
 	}
-	for _, c := range r.CookiesNamed(f.cfg.Base.cookie()) {
+	named := r.CookiesNamed(f.cfg.Base.cookie())
+	for _, c := range named[:min(len(named), maxCookies)] {
 		p, err := f.cfg.Control.PortPass(ctx, c.Value, to.id, to.port)
 		if fault.Is(err, fault.Unauthenticated) {
 			continue
@@ -80,9 +84,12 @@ func fromHere(r *http.Request, scheme string) bool {
 	switch r.Header.Get("Sec-Fetch-Site") {
 	case "same-origin", "none":
 		return true
-	case "":
-		origin := r.Header.Get("Origin")
-		return origin == "" || strings.EqualFold(origin, scheme+"://"+r.Host)
+	case "": // an older browser, or none
+		from := r.Header.Get("Origin")
+		if u, err := url.Parse(r.Referer()); from == "" && err == nil {
+			from = u.Scheme + "://" + u.Host
+		}
+		return strings.EqualFold(from, scheme+"://"+r.Host)
 	}
 	return (r.Method == http.MethodGet || r.Method == http.MethodHead) && r.Header.Get("Sec-Fetch-Mode") == "navigate" && r.Header.Get("Sec-Fetch-Dest") == "document"
 }

@@ -34,7 +34,7 @@ func (f *Front) begin(w http.ResponseWriter, r *http.Request, to *target) (*conn
 	undrain := f.cfg.OnDrain(func() {
 		cut(fault.New(fault.Unavailable, "SHUTTING_DOWN", "the server is shutting down").WithRetry(time.Second))
 	})
-	cw := &cuttable{ResponseWriter: w, rc: http.NewResponseController(w), to: to}
+	cw := &cuttable{ResponseWriter: w, rc: http.NewResponseController(w), to: to, requestID: w.Header().Get("X-Request-Id"), old: !r.ProtoAtLeast(1, 1)}
 	_ = cw.rc.EnableFullDuplex() // HTTP/2 always is
 	unwatch := context.AfterFunc(ctx, cw.free)
 	return c, cw, r.WithContext(ctx), func() {
@@ -112,6 +112,9 @@ type cuttable struct {
 	http.ResponseWriter
 	rc *http.ResponseController
 	to *target
+	// requestID is Berm's own, which headers before the answer take away. old: the caller knows no answers before the answer.
+	requestID string
+	old       bool
 
 	mu       sync.Mutex
 	hijacked net.Conn
@@ -124,7 +127,14 @@ func (w *cuttable) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // WriteHeader implements http.ResponseWriter. Headers before the answer come from the sandbox, too.
 func (w *cuttable) WriteHeader(status int) {
-	if status < http.StatusOK {
+	switch {
+	case status >= http.StatusOK || status == http.StatusSwitchingProtocols:
+		if h := w.Header(); h.Get("X-Request-Id") == "" && w.requestID != "" {
+			h.Set("X-Request-Id", w.requestID)
+		}
+	case w.old:
+		return
+	default:
 		clean(w.Header(), w.to)
 	}
 	w.ResponseWriter.WriteHeader(status)
@@ -136,6 +146,9 @@ func (w *cuttable) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	defer w.mu.Unlock()
 	c, rw, err := w.rc.Hijack()
 	w.hijacked = c
+	if w.freed && err == nil {
+		_ = c.Close() // it was cut before
+	}
 	return c, rw, err //nolint:wrapcheck // http.ErrNotSupported is compared
 }
 
@@ -162,5 +175,5 @@ func (w *cuttable) done() {
 	if w.freed && w.hijacked == nil {
 		_ = w.rc.SetWriteDeadline(time.Time{})
 	}
-	w.freed = true
+	w.ended = true
 }

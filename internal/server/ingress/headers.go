@@ -88,11 +88,20 @@ func clean(h http.Header, to *target) {
 	}
 }
 
-// answered changes an answer of a sandbox. w are the headers that are there already.
-func answered(res *http.Response, w http.Header, to *target) {
+// cleanTrailer is clean for what comes behind an answer, which is too late for what frames it.
+func cleanTrailer(h http.Header, to *target) {
+	clean(h, to)
+	for _, name := range []string{"Transfer-Encoding", "Content-Length", "Trailer", "Connection", "Location", "Content-Security-Policy"} {
+		h.Del(name)
+	}
+}
+
+// answered changes an answer of a sandbox to a request. w are the headers that are there already.
+func answered(res *http.Response, w http.Header, in *http.Request, to *target, cred credential) {
 	h := res.Header
 	clean(h, to)
-	clean(res.Trailer, to) // as far as they are announced
+	cleanTrailer(res.Trailer, to) // as far as they are announced
+	redirect(h, in, to, cred)
 	if len(h.Values("X-Request-Id")) > 0 {
 		w.Del("X-Request-Id") // the program has one of its own
 	}
@@ -106,9 +115,6 @@ func answered(res *http.Response, w http.Header, to *target) {
 	h.Add("Content-Security-Policy", "sandbox")
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Cross-Origin-Resource-Policy", "same-origin")
-	if at := h.Get("Location"); strings.HasPrefix(at, "/") && !strings.HasPrefix(at, "//") && !strings.HasPrefix(at, `/\`) {
-		h.Set("Location", to.mount+at)
-	}
 }
 
 // trailed is the body of an answer, which is closed when its trailers are known and before they are passed on.
@@ -119,6 +125,6 @@ type trailed struct {
 }
 
 func (b *trailed) Close() error {
-	defer clean(b.res.Trailer, b.to)
+	defer cleanTrailer(b.res.Trailer, b.to)
 	return b.ReadCloser.Close()
 }

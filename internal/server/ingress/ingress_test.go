@@ -221,7 +221,7 @@ func TestHosts(t *testing.T) {
 	for host, want := range map[string]target{
 		"80-a-b.p.example": {id: "a-b", port: 80}, "80-A-b.P.EXAMPLE.:8443": {id: "a-b", port: 80},
 		"x.p.example": {}, "080-a.p.example": {}, "0-a.p.example": {}, "65536-a.p.example": {}, "80-.p.example": {}, "80-a.b.p.example": {},
-		"+80-a.p.example": {},
+		"+80-a.p.example": {}, "80-a.p.example..": {id: "a", port: 80}, "80-a.p.example:1:2": {id: "a", port: 80},
 	} {
 		if !b.has(host) {
 			t.Errorf("%s is not taken", host)

@@ -8,7 +8,7 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"net/url"
-	"strconv"
+	"strings"
 	"sync"
 
 	"github.com/bermhq/berm/internal/server/edge"
@@ -30,7 +30,10 @@ func (f *Front) proxy(w http.ResponseWriter, r *http.Request, to *target, cred c
 		BufferPool:    &f.buffers,
 		Rewrite:       func(pr *httputil.ProxyRequest) { rewrite(pr, to, cred, f.cfg.Base) },
 		ModifyResponse: func(res *http.Response) error {
-			answered(res, w.Header(), to)
+			if res.StatusCode < http.StatusContinue {
+				return errStatus // net/http has no such answers, and panics
+			}
+			answered(res, w.Header(), r, to, cred)
 			return nil
 		},
 		ErrorHandler: func(_ http.ResponseWriter, _ *http.Request, err error) { failed = err },
@@ -45,6 +48,9 @@ func (f *Front) proxy(w http.ResponseWriter, r *http.Request, to *target, cred c
 	}
 	return asAnswer(c.why(failed), to)
 }
+
+// errStatus is an answer with a status that HTTP does not have.
+var errStatus = errors.New("a status below 100")
 
 // errAborted is an answer that broke off.
 var errAborted = errors.New("the answer broke off")
@@ -67,20 +73,40 @@ func serveUntilAbort(p *httputil.ReverseProxy, w http.ResponseWriter, r *http.Re
 // the caller are gone by then, and so is what holds for one hop.
 func rewrite(pr *httputil.ProxyRequest, to *target, cred credential, base *Base) {
 	out := pr.Out
-	local := net.JoinHostPort("localhost", strconv.Itoa(int(to.port)))
-	out.URL = &url.URL{Scheme: "http", Host: local, RawPath: to.path, RawQuery: pr.In.URL.RawQuery}
+	out.URL = &url.URL{Scheme: "http", Host: to.local(), RawPath: to.path, RawQuery: pr.In.URL.RawQuery}
 	out.URL.Path, _ = url.PathUnescape(to.path) // it was decoded once before
 	cred.strip(out.Header)
+	if !tunnels(out.Header) {
+		out.Header.Del("Upgrade")
+		out.Header.Del("Connection")
+	}
 	pr.SetXForwarded()
 	if to.ownOrigin() {
 		out.Header.Set("X-Forwarded-Proto", base.scheme)
+		out.Header.Del("X-Forwarded-Prefix") // the caller's word
+		out.Header.Del("X-Forwarded-Port")
 		dropOwnCookies(out.Header)
 		return
 	}
-	// What listens may check that it is called by a name that it knows, as servers for development do.
-	out.Host = local
+	out.Host = to.local()
+	out.Header.Del("X-Forwarded-Port")
 	out.Header.Set("X-Forwarded-Prefix", to.mount)
 	out.Header.Del("Cookie")
+}
+
+// tunnels reports whether a caller asks for a protocol of his own between him and the program, as WebSocket is. Another version of HTTP is
+// none: who offers it, as some clients do with every request, takes what answers from then on for the server, and sends it his other requests.
+func tunnels(h http.Header) bool {
+	for _, value := range h.Values("Upgrade") {
+		for name := range strings.SplitSeq(value, ",") {
+			name, _, _ = strings.Cut(strings.ToLower(strings.TrimSpace(name)), "/")
+			switch name {
+			case "h2c", "h2", "h3", "http", "tls", "":
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // buffers are those that answers are copied with.

@@ -24,6 +24,9 @@ type target struct {
 	mount, path string
 }
 
+// local is how the program that listens is called on a path: by a name that it knows, as servers for development check.
+func (t *target) local() string { return net.JoinHostPort("localhost", strconv.Itoa(int(t.port))) }
+
 // ownOrigin reports whether a browser tells the port from every other one.
 func (t *target) ownOrigin() bool { return t.mount == "" }
 
@@ -78,6 +81,8 @@ func servable(r *http.Request, to *target) error {
 	case r.Method == http.MethodConnect || r.Method == http.MethodTrace:
 		return &wire.HTTPError{Status: http.StatusMethodNotAllowed, Err: fault.New(fault.Unimplemented, "METHOD_NOT_ALLOWED",
 			"%s is not served at ports of sandboxes", r.Method)}
+	case strings.ContainsFunc(r.URL.RawQuery, func(c rune) bool { return c <= ' ' || c == 0x7f }): // HTTP/2 can say it, a line of HTTP/1.1 not
+		return fault.Invalidf(fault.ReasonInvalidRequest, "the query has a space or a control character that is not percent-encoded")
 	case port.IsGRPC(r):
 		return &wire.HTTPError{Status: http.StatusUnsupportedMediaType, Err: fault.Invalidf(fault.ReasonInvalidRequest,
 			"gRPC is not served at ports of sandboxes over HTTP, which are spoken to in HTTP/1.1").WithHint("berm port-forward %s %d", to.id, to.port)}
@@ -114,15 +119,15 @@ func ParseBase(text string) (*Base, error) {
 }
 
 // canonical is a host as it is compared.
-func canonical(host string) string { return strings.TrimSuffix(strings.ToLower(host), ".") }
+func canonical(host string) string { return strings.TrimRight(strings.ToLower(host), ".") }
 
 // below returns what a Host header has before the domain.
 func (b *Base) below(host string) (label string, ok bool) {
 	if b == nil {
 		return "", false
 	}
-	if h, _, err := net.SplitHostPort(host); err == nil {
-		host = h
+	if !strings.HasPrefix(host, "[") {
+		host, _, _ = strings.Cut(host, ":")
 	}
 	return strings.CutSuffix(canonical(host), "."+b.domain)
 }

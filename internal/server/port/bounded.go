@@ -4,15 +4,19 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"sync/atomic"
 	"time"
 )
+
+// maxLeftOver is how much is read of a body that nobody wanted whole, in bytes, as net/http does.
+const maxLeftOver = 256 << 10
 
 // bounded gives a REST request a largest body and a time in which that must arrive, and the answer a time in which it must be
 // taken. The times are per request: http.Server.ReadTimeout and WriteTimeout would cut streams, and commands that run long.
 func bounded(next http.Handler, maxBody int64) http.Handler {
 	return http.MaxBytesHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		rc := http.NewResponseController(w)
-		tw := &timedWriter{ResponseWriter: w, rc: rc}
+		tw := &timedWriter{ResponseWriter: w, rc: rc, http1: r.ProtoMajor == 1}
 		if r.ContentLength != 0 {
 			_ = rc.SetReadDeadline(time.Now().Add(BodyTimeout)) // a writer without deadlines is a test's
 			tw.body = &timedBody{ReadCloser: r.Body, rc: rc}
@@ -27,7 +31,7 @@ func bounded(next http.Handler, maxBody int64) http.Handler {
 // has ended, or is an error, is waited for as after any refusal.
 func streamed(next http.Handler, w http.ResponseWriter, r *http.Request) {
 	rc := http.NewResponseController(w)
-	tw := &timedWriter{ResponseWriter: w, rc: rc, endless: true}
+	tw := &timedWriter{ResponseWriter: w, rc: rc, http1: r.ProtoMajor == 1, endless: true}
 	if r.ContentLength != 0 {
 		tw.body = &timedBody{ReadCloser: r.Body, rc: rc}
 		r.Body = tw.body
@@ -41,14 +45,14 @@ func streamed(next http.Handler, w http.ResponseWriter, r *http.Request) {
 type timedBody struct {
 	io.ReadCloser
 	rc *http.ResponseController
-	// complete: all of it was read.
-	complete bool
+	// complete: all of it was read. Who reads it may go on doing so when the answer has ended.
+	complete atomic.Bool
 }
 
 func (b *timedBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	if errors.Is(err, io.EOF) {
-		b.complete = true
+		b.complete.Store(true)
 		_ = b.rc.SetReadDeadline(time.Time{})
 	}
 	return n, err
@@ -59,8 +63,8 @@ type timedWriter struct {
 	http.ResponseWriter
 	rc    *http.ResponseController
 	begun bool
-	// endless: the answer has no deadline.
-	endless bool
+	// endless: the answer has no deadline. http1: a connection is for one request at a time.
+	endless, http1 bool
 	// body is that of the request, nil when it has none.
 	body *timedBody
 }
@@ -74,10 +78,15 @@ func (w *timedWriter) begin() {
 
 func (w *timedWriter) WriteHeader(status int) {
 	w.begin()
-	if status >= http.StatusBadRequest && w.body != nil && !w.body.complete {
-		// Else net/http waits for the rest of the body, before it answers and again before it closes: nobody without a token makes it wait.
-		w.Header().Set("Connection", "close")
-		_ = w.rc.SetReadDeadline(time.Now().Add(RefusedBodyTimeout))
+	if status >= http.StatusOK && w.body != nil && !w.body.complete.Load() {
+		if w.http1 && (w.endless || status >= http.StatusBadRequest) {
+			// What is left of the body would be taken for the next request by whoever stopped reading it.
+			w.Header().Set("Connection", "close")
+		}
+		if status >= http.StatusBadRequest {
+			// Else net/http waits for the rest, before it answers and again before it closes: nobody without a token makes it wait.
+			_ = w.rc.SetReadDeadline(time.Now().Add(RefusedBodyTimeout))
+		}
 	}
 	w.ResponseWriter.WriteHeader(status)
 }
@@ -95,7 +104,9 @@ func (w *timedWriter) done() {
 	if w.begun {
 		_ = w.rc.SetWriteDeadline(time.Time{})
 	}
-	if w.endless && w.body != nil && !w.body.complete {
+	if w.endless && w.body != nil && !w.body.complete.Load() {
 		_ = w.rc.SetReadDeadline(time.Now().Add(RefusedBodyTimeout))
+		// net/http takes the deadline away before it waits for the rest of the body, so that the wait is here.
+		_, _ = io.CopyN(io.Discard, w.body, maxLeftOver)
 	}
 }
