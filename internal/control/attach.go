@@ -150,7 +150,11 @@ func (s *Service) observe(ctx context.Context, k *contact, a *attachment, first 
 			continue
 		}
 		// Only what the runner had before this pass began can be missing from it.
-		expected := s.live.on(k.runnerUUID, func(e *liveSandbox) bool { return e.apply != applying })
+		expected := s.live.on(k.runnerUUID, func(e *liveSandbox) bool {
+			// What another server hands over just now may arrive after the runner has told what it has, and be RUNNING when the pass ends.
+			elsewhere := e.apply == recovered && !k.embedded && s.handedOverElsewhere(e.row)
+			return e.apply != applying && !elsewhere
+		})
 		seen := map[string]bool{}
 		passed := false
 		for o := range a.link.Observe(ctx) {

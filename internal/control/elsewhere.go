@@ -53,17 +53,23 @@ func (s *Service) lostIn(ctx context.Context, runnerUUID string) (left time.Dura
 		return 0, heard
 	}
 	heard, err := s.catchUp(ctx, runnerUUID)
+	period := s.lostAfter / contactsPerBound
 	switch {
 	case err != nil:
+		s.servers.failed(s.now())
 		if ctx.Err() == nil {
 			s.log.WarnContext(ctx, "it cannot be read whether another server is in contact with a runner", "runner", runnerUUID, "error", err)
 		}
-		return s.lostAfter / contactsPerBound, heard
+		return period, heard
 	case heard.IsZero():
 		return 0, heard
 	}
 	// A clock of another server that is ahead does not keep them for longer.
-	return max(0, min(s.lostAfter, s.lostAfter-s.now().Sub(heard))), heard
+	left = max(0, min(s.lostAfter, s.lostAfter-s.now().Sub(heard)))
+	if left == 0 { // or they could not say so: the store was away for them, too
+		left = s.servers.told(s.now(), period)
+	}
+	return left, heard
 }
 
 // catchUp makes memory know what other servers launched and ended on a runner, and returns when any was in contact with it. It comes

@@ -22,10 +22,9 @@ const minIdleLook = time.Second
 
 // idleWatch is what is known of the traffic of a sandbox that may not be idle for ever. It is guarded by liveTable.mu.
 type idleWatch struct {
-	// after is the longest time without traffic, last when there was some; open counts what is under way.
+	// after is the longest time without traffic, last when there was some.
 	after time.Duration
 	last  time.Time
-	open  int
 	// here is when traffic last passed through this server, told the latest of it that other servers were told of.
 	here, told time.Time
 	// passed is what the runner counted when it was asked last.
@@ -74,30 +73,35 @@ func (s *Service) lookIdleIn(id string, w *idleWatch, d time.Duration) {
 	w.timer = time.AfterFunc(d, func() { s.tasks.run(func(ctx context.Context) { s.lookIdle(ctx, id) }) })
 }
 
-// busy says that something of a sandbox is under way that counts as traffic, until the function that it returns is called.
+// busy says that something of a sandbox is under way that counts as traffic, until the function that it returns is called. The sandbox may
+// be one that this server has not entered yet: another one launched it just now.
 func (s *Service) busy(id string) (over func()) {
-	var w *idleWatch
-	tell := false
+	s.live.mu.Lock()
+	s.live.open[id]++
+	s.live.mu.Unlock()
 	now := s.now()
+	var tell *idleWatch
 	s.live.look(id, func(e *liveSandbox) {
-		if w = e.idle; w != nil {
-			w.open++
+		if w := e.idle; w != nil {
 			w.here = now
-			tell = now.Sub(w.told) >= w.after/idleLooks
+			if now.Sub(w.told) >= w.after/idleLooks {
+				tell = w
+			}
 		}
 	})
-	if w == nil {
-		return func() {}
-	}
-	if tell {
-		s.tasks.run(func(ctx context.Context) { s.tellTraffic(ctx, id, w, now) })
+	if tell != nil {
+		s.tasks.run(func(ctx context.Context) { s.tellTraffic(ctx, id, tell, now) })
 	}
 	return sync.OnceFunc(func() {
 		s.live.mu.Lock()
 		defer s.live.mu.Unlock()
-		w.open--
-		w.here = s.now()
-		w.last = w.here
+		if s.live.open[id]--; s.live.open[id] == 0 {
+			delete(s.live.open, id)
+		}
+		if e := s.live.byID[id]; e != nil && e.idle != nil {
+			e.idle.here = s.now()
+			e.idle.last = e.idle.here
+		}
 	})
 }
 
@@ -114,7 +118,7 @@ func (s *Service) lookIdle(ctx context.Context, id string) {
 		switch status := statusNow(e.row.Status, e); {
 		case status == core.StatusTerminating || status.Terminal():
 			return
-		case status != core.StatusRunning, w.open > 0, asked && passed != w.passed, err != nil:
+		case status != core.StatusRunning, s.live.open[id] > 0, asked && passed != w.passed, err != nil:
 			// It is not there yet, or paused, and neither is its fault; or there is traffic, or it cannot be known that there is none.
 			w.last = now
 		}
@@ -163,7 +167,7 @@ func (s *Service) trafficElsewhere(ctx context.Context, id string) (until time.T
 		if w = e.idle; w == nil {
 			return
 		}
-		if w.open > 0 {
+		if s.live.open[id] > 0 {
 			w.here = s.now()
 		}
 		here, told = w.here, w.told
@@ -191,7 +195,7 @@ func (s *Service) trafficElsewhere(ctx context.Context, id string) (until time.T
 func (s *Service) passed(ctx context.Context, id string) (bytes int64, ok bool) {
 	var row *core.Sandbox
 	s.live.look(id, func(e *liveSandbox) {
-		if statusNow(e.row.Status, e) == core.StatusRunning && e.idle.open == 0 {
+		if statusNow(e.row.Status, e) == core.StatusRunning && s.live.open[id] == 0 {
 			row = e.row
 		}
 	})

@@ -57,10 +57,12 @@ type liveTable struct {
 	byID map[string]*liveSandbox
 	// coming has, for each time that a sandbox is being read to be entered, the latest revision that the change log told of meanwhile.
 	coming map[string][]*int64
+	// open counts what is under way of each sandbox that counts as traffic, also of those that are not entered yet.
+	open map[string]int
 }
 
 func newLiveTable() *liveTable {
-	return &liveTable{byID: map[string]*liveSandbox{}, coming: map[string][]*int64{}}
+	return &liveTable{byID: map[string]*liveSandbox{}, coming: map[string][]*int64{}, open: map[string]int{}}
 }
 
 // expect says that a sandbox is about to be read and entered. arrived says that this is over, and reports whether it changed since it

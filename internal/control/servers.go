@@ -11,6 +11,7 @@ import (
 
 	"github.com/bermhq/berm/internal/backend"
 	"github.com/bermhq/berm/internal/core"
+	"github.com/bermhq/berm/internal/core/fault"
 	"github.com/bermhq/berm/internal/store"
 )
 
@@ -41,10 +42,14 @@ type servers struct {
 	list    []store.Server
 	joins   int
 	changed chan struct{}
+	// looked is when the store was read last, away when it could not be used last.
+	looked, away time.Time
+	// ended are runners whose lines here ended, which could not be written.
+	ended map[string]bool
 }
 
 func newServers() *servers {
-	return &servers{byID: map[string]sighting{}, changed: make(chan struct{})}
+	return &servers{byID: map[string]sighting{}, changed: make(chan struct{}), ended: map[string]bool{}}
 }
 
 // tell makes list what runners are told.
@@ -89,23 +94,53 @@ func (s *Service) HoldLine(ctx context.Context, runnerUUID, instance string) (ot
 	if !s.shares() {
 		return "", nil
 	}
+	s.lines.Lock()
+	defer s.lines.Unlock()
 	err = s.store.Update(ctx, func(tx store.Tx) (err error) {
 		other, _, err = tx.HoldLine(ctx, runnerUUID, s.self, instance)
 		return err
 	})
+	if err == nil && other == "" {
+		delete(s.servers.ended, runnerUUID)
+	}
 	return other, err
 }
 
-// DropLine notes that no process of a runner is connected here any more. What cannot be written is forgotten with this server.
+// DropLine notes that no process of a runner is connected here any more. What cannot be written now is written with a later beat: until
+// then the runner is kept out elsewhere.
 func (s *Service) DropLine(runnerUUID string) {
 	if !s.shares() {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), leaveTimeout)
 	defer cancel()
+	s.lines.Lock()
+	defer s.lines.Unlock()
 	if err := s.store.Update(ctx, func(tx store.Tx) error { return tx.DropLine(ctx, runnerUUID, s.self) }); err != nil {
+		s.servers.ended[runnerUUID] = true
 		s.log.WarnContext(ctx, "it could not be written that the line to a runner has ended", "runner", runnerUUID, "error", err)
 	}
+}
+
+// dropEnded writes what DropLine could not.
+func (s *Service) dropEnded(ctx context.Context) error {
+	s.lines.Lock()
+	defer s.lines.Unlock()
+	if len(s.servers.ended) == 0 {
+		return nil
+	}
+	err := s.store.Update(ctx, func(tx store.Tx) error {
+		for runnerUUID := range s.servers.ended {
+			if err := tx.DropLine(ctx, runnerUUID, s.self); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err == nil {
+		clear(s.servers.ended)
+	}
+	return err
 }
 
 // leaveServers has runners not look for this server any more. What it was about to hand over is decided once it is gone for long enough.
@@ -125,13 +160,16 @@ func (s *Service) leaveServers() {
 func (o *servers) see(all []store.Server, self string, now time.Time) (gone []store.Server) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	// Who could not look did not see that others were there; and they could not write it, if the store was away.
+	blind := now.Sub(o.looked) > 2*DefaultServerBeat
+	o.looked = now
 	seen := make(map[string]sighting, len(all))
 	for _, s := range all {
 		at, known := o.byID[s.ID]
 		switch {
 		case s.ID == self:
 			continue
-		case !known || !at.said.HeardAt.Equal(s.HeardAt):
+		case !known || blind || !at.said.HeardAt.Equal(s.HeardAt):
 			at.since = now
 		case now.Sub(at.since) > serverGone:
 			gone = append(gone, s)
@@ -141,6 +179,23 @@ func (o *servers) see(all []store.Server, self string, now time.Time) (gone []st
 	}
 	o.byID = seen
 	return gone
+}
+
+// failed notes that the store could not be used.
+func (o *servers) failed(now time.Time) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.away = now
+}
+
+// told returns how long it takes from now until others have written what they could not while the store was away, at one word each period.
+func (o *servers) told(now time.Time, period time.Duration) time.Duration {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.away.IsZero() {
+		return 0
+	}
+	return max(0, 2*period-now.Sub(o.away))
 }
 
 // has reports whether another server is there, as far as this one has seen.
@@ -174,7 +229,12 @@ func (s *Service) joinServers(ctx context.Context) (follow func(), err error) {
 	s.tokens.clear()
 	s.tasks.run(func(ctx context.Context) {
 		for sleep(ctx, s.serverBeat) {
-			if err := s.beat(ctx); err != nil && ctx.Err() == nil {
+			err := s.beat(ctx)
+			if err == nil {
+				err = s.dropEnded(ctx)
+			}
+			if err != nil && ctx.Err() == nil {
+				s.servers.failed(s.now())
 				s.log.WarnContext(ctx, "other servers could not be told that this one is there", "error", err)
 			}
 		}
@@ -329,7 +389,14 @@ func (s *Service) letGo(ctx context.Context, runnerUUID string) {
 		})
 		next.ServerID = ""
 		err := s.store.Update(ctx, func(tx store.Tx) error { return tx.UpdateSandbox(ctx, &next) })
-		if err != nil { // Somebody has seen it run, or end.
+		if fault.Is(err, fault.Unavailable) || ctx.Err() != nil { // to be given up when the store is back
+			s.live.update(id, func(e *liveSandbox) {
+				if e.apply == recovered && e.row.ServerID == s.self {
+					e.apply = applyUnknown
+				}
+			})
+		}
+		if err != nil { // or somebody has seen it run, or end
 			s.log.InfoContext(ctx, "a sandbox was not given up", "sandbox", id, "error", err)
 			continue
 		}

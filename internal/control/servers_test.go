@@ -11,6 +11,7 @@ import (
 	"github.com/bermhq/berm/internal/backend"
 	"github.com/bermhq/berm/internal/control"
 	"github.com/bermhq/berm/internal/core"
+	"github.com/bermhq/berm/internal/core/fault"
 	"github.com/bermhq/berm/internal/runner"
 )
 
@@ -25,7 +26,7 @@ func (g *gate) Apply(ctx context.Context, a *runner.Assignment) error {
 		select {
 		case <-*shut:
 		case <-ctx.Done():
-			return ctx.Err()
+			return fault.New(fault.Deadline, "DEADLINE_EXCEEDED", "no answer in time")
 		}
 	}
 	return g.Link.Apply(ctx, a)

@@ -95,9 +95,11 @@ type Service struct {
 	live     *liveTable
 	contacts *contacts
 	servers  *servers
-	names    profileNames
-	pools    *poolTeller
-	room     *roomWaits
+	// lines is held while the store is told of lines here, and for servers.ended.
+	lines sync.Mutex
+	names profileNames
+	pools *poolTeller
+	room  *roomWaits
 }
 
 // New returns a Service. ctx bounds its background work, which Close also ends.

@@ -3,6 +3,7 @@ package spec
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/bermhq/berm/internal/core/fault"
 	"github.com/bermhq/berm/internal/core/tree"
@@ -206,22 +207,25 @@ func (g *group) names() []string {
 	return names
 }
 
-// hint says where a key that is unknown in g belongs: under its full path when only one field has the name, or in the open
-// object of the message. It is empty when there is nothing better than a spelling suggestion.
+// hint says where a key that is unknown in g belongs: under its full path when one field has the name, or one that lies less deep than all
+// others with it, or in the open object of the message. It is empty when there is nothing better than a spelling suggestion.
 func (r *Registry) hint(g *group, name string) string {
 	name = snakePath(name)
 	var there *Field
+	same := false // another one lies as deep
 	for _, f := range r.fields {
 		if f.Name != name || f.Derived {
 			continue
 		}
-		if there != nil {
-			there = nil
-			break
+		deep := strings.Count(f.Path, ".")
+		switch {
+		case there == nil || deep < strings.Count(there.Path, "."):
+			there, same = f, false
+		case deep == strings.Count(there.Path, "."):
+			same = true
 		}
-		there = f
 	}
-	if there != nil {
+	if there != nil && !same {
 		return fmt.Sprintf("did you mean %q?", there.Path)
 	}
 	for _, m := range g.members {

@@ -94,8 +94,9 @@ func (g *Gateway) at(address string) (*Gateway, error) {
 	one := *g
 	one.address, one.URL = address, g.URL+" at "+address
 	host, _, err := net.SplitHostPort(address)
-	if err != nil || g.tls == nil && !g.Plain && !loopback(host) {
-		return &one, fault.Invalidf("PLAIN_TEXT", "the gateway names a server at %s, and %s is plain text, for this machine only", address, g.URL).
+	// Without a certificate nothing says that it is the gateway's: --plain-text trusts the one address that it was given.
+	if err != nil || g.tls == nil && !loopback(host) {
+		return &one, fault.Invalidf("PLAIN_TEXT", "the gateway names a server at %s, and %s is plain text: other servers are reached on this machine only", address, g.URL).
 			WithHint("Start the runner with the https:// URL of the gateway.")
 	}
 	return &one, nil
