@@ -8,6 +8,7 @@
 import fcntl, os, pty, re, select, struct, subprocess, sys, termios, time
 
 PATIENCE = 60
+PROMPT = rb"[$#] "
 case, code, command = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
 main, side = pty.openpty()
 fcntl.ioctl(side, termios.TIOCSWINSZ, struct.pack("HHHH", 33, 99, 0, 0))
@@ -65,12 +66,14 @@ def session():
     type_(b"jobs; echo li''sted; fg\n")
     expect(rb"(?i)stopped[^$]*listed\r\n[^\n]*\r\n")
     type_(b"\x03")
+    expect(PROMPT) # What is typed before that may go with the interrupt, as at any terminal.
     type_(b"echo still he''re\n")
     expect(rb"[\r\n]still here")
     type_(b"sleep 1001 & bash -c 'trap \"echo caug''ht; exit\" INT; echo be''gun; while :; do sleep 0.05; done'\n")
     expect(rb"[\r\n]begun")
     type_(b"\x03")
     expect(rb"caught")
+    expect(PROMPT)
     type_(b"jobs; echo li''sted\n") # What runs in the background got no Ctrl-C.
     expect(rb"Running[^\n]*sleep 1001[^$]*listed")
     type_(f"kill %1; exit {code}\n".encode())
