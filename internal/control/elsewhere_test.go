@@ -7,7 +7,6 @@ import (
 	"time"
 
 	specpb "github.com/bermhq/berm/gen/berm/spec"
-	"github.com/bermhq/berm/internal/backend/fake"
 	"github.com/bermhq/berm/internal/control"
 	"github.com/bermhq/berm/internal/core"
 )
@@ -16,26 +15,11 @@ import (
 // second, and a sandbox from before it started and one from after.
 func twoServers(t *testing.T) (w *world, second *control.Service, before, after *core.Sandbox) {
 	t.Helper()
-	w = newWorldWith(t, control.Config{LostAfter: time.Minute}, fake.Config{})
-	w.close()
-	w.open()
-	_, err := w.svc.Bootstrap(w.ctx(), control.Bootstrap{Place: "1111111111111111"})
-	w.must(err)
-	w.must(w.svc.Recover(w.ctx()))
-	v, _, err := w.svc.CreateRunner(w.ctx(), w.admin, control.RunnerInput{
-		RunnerID: "lab", Zone: "lab", ClusterName: "lab", Bindings: []core.Binding{{ProfileID: w.profile.ID, Default: true}},
-	})
-	w.must(err)
-	w.runners["lab"], w.fakes["lab"] = v.Runner, fake.New(fake.Config{})
-	w.must(w.svc.Attach(w.ctx(), v.Runner.ID, &gate{Link: w.agent(w.fakes["lab"]), w: w}))
+	w, o := sharing(t, time.Minute)
+	w.must(w.svc.Attach(w.ctx(), w.runners["lab"].ID, &gate{Link: w.agent(w.fakes["lab"]), w: w}))
 	onLab := &specpb.Launch{RunnerIds: []string{"lab"}}
 	before = w.running(onLab)
-	cfg := w.cfg
-	cfg.Store = w.store
-	second = control.New(w.ctx(), cfg)
-	_, err = second.Bootstrap(w.ctx(), control.Bootstrap{Place: "2222222222222222"})
-	w.must(err)
-	w.must(second.Recover(w.ctx()))
+	second = w.serverAt(o.Store, "2222222222222222")
 	return w, second, before, w.running(onLab)
 }
 
