@@ -48,6 +48,16 @@ func runnerDocument(raw json.RawMessage, names map[string]string) ([]byte, error
 	if err != nil {
 		return nil, err
 	}
+	body := runnerBody(n, names)
+	state := strings.ToLower(strings.TrimPrefix(textAt(n, "installStatus"), "RUNNER_INSTALL_STATUS_") + ", " +
+		strings.TrimPrefix(textAt(n, "connectionStatus"), "RUNNER_CONNECTION_STATUS_"))
+	text, err := document(n, "runner "+textAt(n, "identity", "runnerId"), body, state)
+	head, rest, _ := bytes.Cut(text, []byte("\n"))
+	return slices.Concat(head, []byte("\n"), processComments(n), warmComments(n), rest), err
+}
+
+// runnerBody is the part of a runner's document that a file may have.
+func runnerBody(n *tree.Node, names map[string]string) *yaml.Node {
 	body := writable(n, (&v1beta2pb.Runner{}).ProtoReflect().Descriptor(), "display_name", "identity", "managed_spec")
 	bindings := &yaml.Node{Kind: yaml.SequenceNode}
 	if list := n.Get("profileBindings"); list != nil {
@@ -56,11 +66,7 @@ func runnerDocument(raw json.RawMessage, names map[string]string) ([]byte, error
 		}
 	}
 	put(body, "profile_bindings", bindings)
-	state := strings.ToLower(strings.TrimPrefix(textAt(n, "installStatus"), "RUNNER_INSTALL_STATUS_") + ", " +
-		strings.TrimPrefix(textAt(n, "connectionStatus"), "RUNNER_CONNECTION_STATUS_"))
-	text, err := document(n, "runner "+textAt(n, "identity", "runnerId"), body, state)
-	head, rest, _ := bytes.Cut(text, []byte("\n"))
-	return slices.Concat(head, []byte("\n"), processComments(n), warmComments(n), rest), err
+	return body
 }
 
 // processComments says when the runner's process was last heard of, and why it can run nothing, if so, with what to do.
