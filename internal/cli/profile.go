@@ -80,16 +80,20 @@ func (s *session) profileGetCmd() *cobra.Command {
 }
 
 func (s *session) profileListCmd() *cobra.Command {
-	return s.outputFlag(&cobra.Command{
+	var selector string
+	c := s.outputFlag(&cobra.Command{
 		Use: "list", Aliases: []string{"ls"}, Short: "List profiles", Args: args(0, 0, "no arguments"),
+		Example: `  berm profile ls -l 'team=ml,stage!=old'`,
 		RunE: s.with(func(ctx context.Context, c *client.Client, _ []string) error {
-			raw, err := listAll(ctx, c, profilesPath, "profileTemplates")
+			raw, err := listAll(ctx, c, withQuery(profilesPath, "labelSelector", selector), "profileTemplates")
 			if err != nil {
 				return err
 			}
 			return s.emitProfiles(raw, false)
 		}),
 	})
+	c.Flags().StringVarP(&selector, "selector", "l", "", "only those whose labels this selects, as in Kubernetes: team=ml,stage!=old")
+	return c
 }
 
 func (s *session) profileEditCmd() *cobra.Command {

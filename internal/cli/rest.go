@@ -62,6 +62,28 @@ func field(n *tree.Node, name string) *tree.Node {
 	return n.Get(tree.Camel(name))
 }
 
+// withQuery adds parameters to a path: names and values in turns, those without a value left out.
+func withQuery(path string, pairs ...string) string {
+	query := url.Values{}
+	for i := 0; i < len(pairs); i += 2 {
+		if pairs[i+1] != "" {
+			query.Set(pairs[i], pairs[i+1])
+		}
+	}
+	if len(query) == 0 {
+		return path
+	}
+	return path + "?" + query.Encode()
+}
+
+// enumName is the wire name of a value of an enum that people write without its prefix and in lower case, "" for none.
+func enumName(prefix, value string) string {
+	if value == "" {
+		return ""
+	}
+	return prefix + strings.TrimPrefix(strings.ToUpper(value), prefix)
+}
+
 // listAll reads every page of a list, whose path may have a query, and returns one JSON array.
 func listAll(ctx context.Context, c *client.Client, path, key string) (json.RawMessage, error) {
 	all := []json.RawMessage{}

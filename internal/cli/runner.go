@@ -167,10 +167,13 @@ func (s *session) runnerFile(ctx context.Context, c *client.Client, raw json.Raw
 }
 
 func (s *session) runnerListCmd() *cobra.Command {
-	return s.outputFlag(&cobra.Command{
+	var selector, zone, profile, install, connection string
+	c := s.outputFlag(&cobra.Command{
 		Use: "list", Aliases: []string{"ls"}, Short: "List runners", Args: args(0, 0, "no arguments"),
+		Example: `  berm runner ls --profile agent --connection disconnected`,
 		RunE: s.with(func(ctx context.Context, c *client.Client, _ []string) error {
-			raw, err := listAll(ctx, c, runnersPath, "runners")
+			raw, err := listAll(ctx, c, withQuery(runnersPath, "labelSelector", selector, "zone", zone, "profile", profile,
+				"installStatus", enumName("RUNNER_INSTALL_STATUS_", install), "connectionStatus", enumName("RUNNER_CONNECTION_STATUS_", connection)), "runners")
 			if err != nil {
 				return err
 			}
@@ -181,6 +184,13 @@ func (s *session) runnerListCmd() *cobra.Command {
 			return s.emitRunners(raw, false, cordoned)
 		}),
 	})
+	f := c.Flags()
+	f.StringVarP(&selector, "selector", "l", "", "only those whose deployment labels this selects, as in Kubernetes: team=ml,stage!=old")
+	f.StringVar(&zone, "zone", "", "only those in this zone")
+	f.StringVar(&profile, "profile", "", "only those that bind this profile, by name or id")
+	f.StringVar(&install, "install", "", "only those with this install status: pending, ready, failed or deleting")
+	f.StringVar(&connection, "connection", "", "only those that are connected or disconnected")
+	return c
 }
 
 func (s *session) runnerDeleteCmd() *cobra.Command {

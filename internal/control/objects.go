@@ -34,35 +34,6 @@ func readObject(ctx context.Context, r store.Reader, kind store.Kind, orgID, ref
 	return r.ObjectByName(ctx, kind, orgID, ref)
 }
 
-// listObjects returns one page of a kind, by name.
-func listObjects[T any](
-	ctx context.Context, s *Service, kind store.Kind, orgID string, page Page, from func(*store.Object) (*T, error),
-) ([]*T, string, error) {
-	c := scope{orgID: orgID, kind: string(kind)}
-	sp, err := c.page(page, DefaultPage)
-	if err != nil {
-		return nil, "", err
-	}
-	var (
-		all  []*T
-		next string
-	)
-	err = s.store.View(ctx, func(r store.Reader) error {
-		objects, after, err := r.Objects(ctx, kind, orgID, sp)
-		if err != nil {
-			return err
-		}
-		next, all = after, make([]*T, len(objects))
-		for i, o := range objects {
-			if all[i], err = from(o); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	return all, c.token(next), err
-}
-
 // eachObject calls fn for every live object of a kind.
 func eachObject(ctx context.Context, r store.Reader, kind store.Kind, orgID string, fn func(*store.Object) error) error {
 	for page := (store.Page{Size: store.MaxPage}); ; {

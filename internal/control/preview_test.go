@@ -118,7 +118,7 @@ func TestPreviewOfEveryEdit(t *testing.T) {
 	state := func() string {
 		v, err := w.svc.GetRunner(w.ctx(), w.user, "r1")
 		w.must(err)
-		profiles, _, err := w.svc.ListProfiles(w.ctx(), w.user, control.Page{})
+		profiles, _, err := w.svc.ListProfiles(w.ctx(), w.user, control.ProfileSelection{}, control.Page{})
 		w.must(err)
 		zones, _, err := w.svc.ListZones(w.ctx(), w.user, control.Page{})
 		w.must(err)

@@ -2,7 +2,6 @@ package control
 
 import (
 	"context"
-	"slices"
 	"strings"
 
 	"github.com/bermhq/berm/internal/core"
@@ -106,12 +105,20 @@ func (s *Service) GetProfile(ctx context.Context, p core.Principal, ref string) 
 	return profile, err
 }
 
-// ListProfiles lists profiles by display name.
-func (s *Service) ListProfiles(ctx context.Context, p core.Principal, page Page) ([]*core.Profile, string, error) {
+// ListProfiles lists the profiles that a filter selects, by display name.
+func (s *Service) ListProfiles(ctx context.Context, p core.Principal, f ProfileSelection, page Page) ([]*core.Profile, string, error) {
 	if err := s.allow(p, "ListProfiles"); err != nil {
 		return nil, "", err
 	}
-	return listObjects(ctx, s, store.KindProfile, p.OrgID, page, profileFrom)
+	sel, err := selector(f.Labels)
+	if err != nil {
+		return nil, "", err
+	}
+	var keep func(*core.Profile) bool
+	if sel != nil {
+		keep = func(profile *core.Profile) bool { return selects(sel, profile.Labels) }
+	}
+	return listPage(ctx, s, store.KindProfile, p.OrgID, page, f.Labels, profileFrom, keep)
 }
 
 // UpdateProfile writes a new revision, which every binding of the profile uses from the next launch on. An edit that
@@ -213,7 +220,7 @@ func (s *Service) deleteProfile(ctx context.Context, tx store.Tx, p core.Princip
 func refuseBound(ctx context.Context, r store.Reader, profile *core.Profile) error {
 	var runners []string
 	err := eachRunner(ctx, r, profile.OrgID, func(runner *core.Runner) error {
-		if slices.ContainsFunc(runner.Bindings, func(b core.Binding) bool { return b.ProfileID == profile.ID }) {
+		if binds(runner, profile.ID) {
 			runners = append(runners, runner.RunnerID)
 		}
 		return nil

@@ -72,7 +72,7 @@ func TestListProfilesPages(t *testing.T) {
 	var names []string
 	token := ""
 	for {
-		page, next, err := w.svc.ListProfiles(w.ctx(), w.user, control.Page{Size: 3, Token: token})
+		page, next, err := w.svc.ListProfiles(w.ctx(), w.user, control.ProfileSelection{}, control.Page{Size: 3, Token: token})
 		w.must(err)
 		for _, p := range page {
 			names = append(names, p.DisplayName)
@@ -84,12 +84,12 @@ func TestListProfilesPages(t *testing.T) {
 	if want := []string{"default", "p0", "p1", "p2", "p3", "p4", "p5", "p6"}; !slices.Equal(names, want) {
 		t.Errorf("%v", names)
 	}
-	_, next, err := w.svc.ListProfiles(w.ctx(), w.user, control.Page{Size: 3})
+	_, next, err := w.svc.ListProfiles(w.ctx(), w.user, control.ProfileSelection{}, control.Page{Size: 3})
 	w.must(err)
 	other := w.otherOrg("acme")
-	_, _, err = w.svc.ListProfiles(w.ctx(), other, control.Page{Size: 3, Token: next})
+	_, _, err = w.svc.ListProfiles(w.ctx(), other, control.ProfileSelection{}, control.Page{Size: 3, Token: next})
 	wantFault(t, err, fault.Invalid, fault.ReasonPageTokenInvalid)
-	_, _, err = w.svc.ListRunners(w.ctx(), w.user, control.Page{Size: 3, Token: next})
+	_, _, err = w.svc.ListRunners(w.ctx(), w.user, control.RunnerSelection{}, control.Page{Size: 3, Token: next})
 	wantFault(t, err, fault.Invalid, fault.ReasonPageTokenInvalid)
 }
 

@@ -124,12 +124,12 @@ func (s *Service) GetRunner(ctx context.Context, p core.Principal, ref string) (
 	return view, err
 }
 
-// ListRunners lists runners by runner_id.
-func (s *Service) ListRunners(ctx context.Context, p core.Principal, page Page) ([]*RunnerView, string, error) {
+// ListRunners lists the runners that a filter selects, by runner_id. A filter by a profile that does not exist is NotFound.
+func (s *Service) ListRunners(ctx context.Context, p core.Principal, f RunnerSelection, page Page) ([]*RunnerView, string, error) {
 	if err := s.allow(p, "ListRunners"); err != nil {
 		return nil, "", err
 	}
-	c := scope{orgID: p.OrgID, kind: string(store.KindRunner)}
+	c := scope{orgID: p.OrgID, kind: string(store.KindRunner), filter: filterText(f.Labels, f.Zone, f.Profile, string(f.Install), string(f.Connection))}
 	sp, err := c.page(page, DefaultPage)
 	if err != nil {
 		return nil, "", err
@@ -139,13 +139,17 @@ func (s *Service) ListRunners(ctx context.Context, p core.Principal, page Page) 
 		next  string
 	)
 	err = s.store.View(ctx, func(r store.Reader) error {
-		objects, after, err := r.Objects(ctx, store.KindRunner, p.OrgID, sp)
+		keep, err := s.runnerSelection(ctx, r, p.OrgID, f)
 		if err != nil {
 			return err
 		}
-		next, views = after, make([]*RunnerView, len(objects))
-		for i, o := range objects {
-			if views[i], err = s.viewOf(ctx, r, o); err != nil {
+		runners, after, err := listObjects(ctx, r, store.KindRunner, p.OrgID, sp, runnerFrom, keep)
+		if err != nil {
+			return err
+		}
+		next, views = after, make([]*RunnerView, len(runners))
+		for i, runner := range runners {
+			if views[i], err = s.view(ctx, r, runner); err != nil {
 				return err
 			}
 		}

@@ -38,7 +38,7 @@ func TestCreateRunner(t *testing.T) {
 	in.ClusterID, in.ClusterName = "", "c-1" // an id and a name are different things
 	_, _, err = w.svc.CreateRunner(w.ctx(), w.admin, in)
 	w.must(err)
-	all, _, err := w.svc.ListRunners(w.ctx(), w.user, control.Page{})
+	all, _, err := w.svc.ListRunners(w.ctx(), w.user, control.RunnerSelection{}, control.Page{})
 	w.must(err)
 	if len(all) != 3 || all[0].Runner.RunnerID != "east" || all[1].Status.Connection != control.Connected || all[1].Status.Install != control.InstallReady {
 		t.Errorf("list: %d, %+v", len(all), all[1].Status)
@@ -71,7 +71,7 @@ func TestCreateRunnerRefuses(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if all, _, err := w.svc.ListRunners(w.ctx(), w.user, control.Page{}); err != nil || len(all) != 1 {
+	if all, _, err := w.svc.ListRunners(w.ctx(), w.user, control.RunnerSelection{}, control.Page{}); err != nil || len(all) != 1 {
 		t.Errorf("refused runners are there: %d, %v", len(all), err)
 	}
 }

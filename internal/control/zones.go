@@ -113,7 +113,7 @@ func (s *Service) ListZones(ctx context.Context, p core.Principal, page Page) ([
 	if err := s.allow(p, "ListZones"); err != nil {
 		return nil, "", err
 	}
-	return listObjects(ctx, s, store.KindZone, p.OrgID, page, zoneFrom)
+	return listPage(ctx, s, store.KindZone, p.OrgID, page, "", zoneFrom, nil)
 }
 
 // DeleteZone deletes a zone that no runner names.

@@ -310,3 +310,44 @@ func TestControlPlaneOverGRPC(t *testing.T) {
 		t.Errorf("%d revisions: %s", n, revisions.raw)
 	}
 }
+
+// TestListsAreFiltered: parameters of a list select, in either spelling, and what cannot be one is refused by name.
+func TestListsAreFiltered(t *testing.T) {
+	w := newWorld(t)
+	w.call(w.admin, http.MethodPost, profilesPath, `{"profileTemplate": {"displayName": "labelled", "spec": {}, "labels": {"team": "ml"}}}`).want(http.StatusOK)
+	w.call(w.admin, http.MethodPost, runnersPath, `{"runnerId": "east-1", "runner": {"identity": {"zone": "us-east", "clusterName": "c1"},
+		"managedSpec": {"overrides": {"labels": {"rack": "b"}}}, "profileBindings": [{"profileTemplateId": "`+w.profile+`", "isDefault": true}]}}`).want(http.StatusOK)
+	for path, want := range map[string]string{
+		profilesPath + "?labelSelector=team%3Dml":                                          "labelled",
+		profilesPath + "?label_selector=team%21%3Dml":                                      "default",
+		runnersPath + "?zone=us-east":                                                      "east-1",
+		runnersPath + "?connectionStatus=RUNNER_CONNECTION_STATUS_CONNECTED":               "r1",
+		runnersPath + "?install_status=RUNNER_INSTALL_STATUS_PENDING&profile=default":      "east-1",
+		runnersPath + "?labelSelector=rack":                                                "east-1",
+		runnersPath + "?zone=us-east&connection_status=RUNNER_CONNECTION_STATUS_CONNECTED": "",
+		runnersPath + "?pageSize=1&profile=default&connectionStatus=2":                     "east-1",
+	} {
+		a := w.call(w.admin, http.MethodGet, path, nil).want(http.StatusOK)
+		var got []string
+		for _, key := range []string{"profileTemplates", "runners"} {
+			list, _ := a.at(key).([]any)
+			for _, v := range list {
+				o := v.(object)
+				name, _ := o["displayName"].(string)
+				if id, ok := o["identity"].(object); ok {
+					name, _ = id["runnerId"].(string)
+				}
+				got = append(got, name)
+			}
+		}
+		if strings.Join(got, " ") != want || a.text("nextPageToken") != "" {
+			t.Errorf("%s: %v, want %q", path, got, want)
+		}
+	}
+	w.call(w.admin, http.MethodGet, profilesPath+"?labelSelector=a%20b", nil).want(http.StatusBadRequest, "label_selector", "Kubernetes")
+	w.call(w.admin, http.MethodGet, runnersPath+"?connectionStatus=UP", nil).want(http.StatusBadRequest, "connection_status", "CONNECTED, DISCONNECTED")
+	w.call(w.admin, http.MethodGet, runnersPath+"?installStatus=RUNNER_INSTALL_STATUS_PROVISIONING", nil).want(http.StatusBadRequest, "install_status", "no runner is ever")
+	w.call(w.admin, http.MethodGet, runnersPath+"?zones=x", nil).want(http.StatusBadRequest, "zones", "zone")
+	w.call(w.admin, http.MethodGet, runnersPath+"?profile=nobody", nil).want(http.StatusNotFound, "nobody")
+	w.call(w.admin, http.MethodGet, runnersPath+"?pageSize=many", nil).want(http.StatusBadRequest, "page_size", "many")
+}

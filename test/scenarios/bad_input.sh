@@ -127,6 +127,8 @@ Y
 says "misspelt field of an override in YAML" 2 'r.yaml:5:7: profile_bindings[0].overrides.node_slector' 'did you mean "node_selector"' '      |       ^' -- berm runner edit east --yes -f "$WORK/r.yaml"
 file plan.yaml <<<'resources: {cpu: "1", memry: 1Gi}'
 says "misspelt field of a request in YAML" 2 'plan.yaml:1:23: resources.memry' 'did you mean "memory"' -- berm plan -f "$WORK/plan.yaml"
+says 'runner ls with a status that is none' 2 connection_status UP 'CONNECTED, DISCONNECTED' -- berm runner ls --connection up
+says 'profile ls with a broken selector' 2 label_selector Kubernetes 'team in (a,b)' -- berm profile ls -l 'team in ml'
 says "misspelt command" 2 'unknown command "proflie"' 'berm profile' -- berm proflie
 says "misspelt flag" 2 'unknown flag: --memroy' 'Did you mean --memory?' -- berm run --memroy 1Gi -- true
 

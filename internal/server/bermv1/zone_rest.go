@@ -12,11 +12,11 @@ import (
 )
 
 func (f *Front) listZones(w http.ResponseWriter, r *http.Request, _ string) error {
-	page, err := rest.Page(r)
-	if err != nil {
+	m := &bermv1.ListZonesRequest{}
+	if err := rest.List(r, m); err != nil {
 		return err
 	}
-	list, next, err := f.control.ListZones(r.Context(), edge.Principal(r.Context()), page)
+	list, next, err := f.control.ListZones(r.Context(), edge.Principal(r.Context()), control.Page{Size: int(m.GetPageSize()), Token: m.GetPageToken()})
 	if err != nil {
 		return err
 	}

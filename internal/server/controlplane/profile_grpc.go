@@ -47,7 +47,7 @@ func (s *profileService) GetProfileTemplate(ctx context.Context, r *v1beta2pb.Ge
 }
 
 func (s *profileService) ListProfileTemplates(ctx context.Context, r *v1beta2pb.ListProfileTemplatesRequest) (*v1beta2pb.ListProfileTemplatesResponse, error) {
-	list, next, err := s.front.control.ListProfiles(ctx, edge.Principal(ctx), pageFrom(r))
+	list, next, err := s.front.control.ListProfiles(ctx, edge.Principal(ctx), profileSelection(r), pageFrom(r))
 	if err != nil {
 		return nil, err
 	}

@@ -55,11 +55,11 @@ func (f *Front) getProfile(w http.ResponseWriter, r *http.Request, id string) er
 }
 
 func (f *Front) listProfiles(w http.ResponseWriter, r *http.Request, _ string) error {
-	page, err := rest.Page(r)
-	if err != nil {
+	m := &v1beta2pb.ListProfileTemplatesRequest{}
+	if err := rest.List(r, m); err != nil {
 		return err
 	}
-	list, next, err := f.control.ListProfiles(r.Context(), edge.Principal(r.Context()), page)
+	list, next, err := f.control.ListProfiles(r.Context(), edge.Principal(r.Context()), profileSelection(m), pageFrom(m))
 	if err != nil {
 		return err
 	}

@@ -43,7 +43,11 @@ func (s *runnerService) GetRunner(ctx context.Context, r *v1beta2pb.GetRunnerReq
 }
 
 func (s *runnerService) ListRunners(ctx context.Context, r *v1beta2pb.ListRunnersRequest) (*v1beta2pb.ListRunnersResponse, error) {
-	list, next, err := s.front.control.ListRunners(ctx, edge.Principal(ctx), pageFrom(r))
+	filter, err := runnerSelection(r)
+	if err != nil {
+		return nil, err
+	}
+	list, next, err := s.front.control.ListRunners(ctx, edge.Principal(ctx), filter, pageFrom(r))
 	if err != nil {
 		return nil, err
 	}

@@ -54,11 +54,15 @@ func (f *Front) getRunner(w http.ResponseWriter, r *http.Request, id string) err
 }
 
 func (f *Front) listRunners(w http.ResponseWriter, r *http.Request, _ string) error {
-	page, err := rest.Page(r)
+	m := &v1beta2pb.ListRunnersRequest{}
+	if err := rest.List(r, m); err != nil {
+		return err
+	}
+	filter, err := runnerSelection(m)
 	if err != nil {
 		return err
 	}
-	list, next, err := f.control.ListRunners(r.Context(), edge.Principal(r.Context()), page)
+	list, next, err := f.control.ListRunners(r.Context(), edge.Principal(r.Context()), filter, pageFrom(m))
 	if err != nil {
 		return err
 	}

@@ -933,9 +933,19 @@ type ListRunnersRequest struct {
 	// 0 means the default of the server.
 	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	// Opaque; as the page before gave it.
-	PageToken     string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	PageToken string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// Added by Berm: only those whose labels among the deployment overrides this selects, in the syntax of Kubernetes.
+	LabelSelector string `protobuf:"bytes,108,opt,name=label_selector,json=labelSelector,proto3" json:"label_selector,omitempty"`
+	// Added by Berm: only those in this zone.
+	Zone string `protobuf:"bytes,109,opt,name=zone,proto3" json:"zone,omitempty"`
+	// Added by Berm: only those that bind this profile, by its UUID or display name.
+	Profile string `protobuf:"bytes,110,opt,name=profile,proto3" json:"profile,omitempty"`
+	// Added by Berm: only those with this status.
+	InstallStatus RunnerInstallStatus `protobuf:"varint,111,opt,name=install_status,json=installStatus,proto3,enum=coreweave.sandbox.v1beta2.RunnerInstallStatus" json:"install_status,omitempty"`
+	// Added by Berm: only those with this status.
+	ConnectionStatus RunnerConnectionStatus `protobuf:"varint,112,opt,name=connection_status,json=connectionStatus,proto3,enum=coreweave.sandbox.v1beta2.RunnerConnectionStatus" json:"connection_status,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *ListRunnersRequest) Reset() {
@@ -980,6 +990,41 @@ func (x *ListRunnersRequest) GetPageToken() string {
 		return x.PageToken
 	}
 	return ""
+}
+
+func (x *ListRunnersRequest) GetLabelSelector() string {
+	if x != nil {
+		return x.LabelSelector
+	}
+	return ""
+}
+
+func (x *ListRunnersRequest) GetZone() string {
+	if x != nil {
+		return x.Zone
+	}
+	return ""
+}
+
+func (x *ListRunnersRequest) GetProfile() string {
+	if x != nil {
+		return x.Profile
+	}
+	return ""
+}
+
+func (x *ListRunnersRequest) GetInstallStatus() RunnerInstallStatus {
+	if x != nil {
+		return x.InstallStatus
+	}
+	return RunnerInstallStatus_RUNNER_INSTALL_STATUS_UNSPECIFIED
+}
+
+func (x *ListRunnersRequest) GetConnectionStatus() RunnerConnectionStatus {
+	if x != nil {
+		return x.ConnectionStatus
+	}
+	return RunnerConnectionStatus_RUNNER_CONNECTION_STATUS_UNSPECIFIED
 }
 
 // ListRunnersResponse is one page.
@@ -1318,11 +1363,16 @@ const file_coreweave_sandbox_v1beta2_runner_proto_rawDesc = "" +
 	"\trunner_id\x18\x01 \x01(\tB\x03\xe0A\x02R\brunnerId\x12>\n" +
 	"\x06runner\x18\x02 \x01(\v2!.coreweave.sandbox.v1beta2.RunnerB\x03\xe0A\x02R\x06runner\"'\n" +
 	"\x10GetRunnerRequest\x12\x13\n" +
-	"\x02id\x18\x01 \x01(\tB\x03\xe0A\x02R\x02id\"Z\n" +
+	"\x02id\x18\x01 \x01(\tB\x03\xe0A\x02R\x02id\"\xff\x02\n" +
 	"\x12ListRunnersRequest\x12 \n" +
 	"\tpage_size\x18\x01 \x01(\x05B\x03\xe0A\x01R\bpageSize\x12\"\n" +
 	"\n" +
-	"page_token\x18\x02 \x01(\tB\x03\xe0A\x01R\tpageToken\"z\n" +
+	"page_token\x18\x02 \x01(\tB\x03\xe0A\x01R\tpageToken\x12*\n" +
+	"\x0elabel_selector\x18l \x01(\tB\x03\xe0A\x01R\rlabelSelector\x12\x17\n" +
+	"\x04zone\x18m \x01(\tB\x03\xe0A\x01R\x04zone\x12\x1d\n" +
+	"\aprofile\x18n \x01(\tB\x03\xe0A\x01R\aprofile\x12Z\n" +
+	"\x0einstall_status\x18o \x01(\x0e2..coreweave.sandbox.v1beta2.RunnerInstallStatusB\x03\xe0A\x01R\rinstallStatus\x12c\n" +
+	"\x11connection_status\x18p \x01(\x0e21.coreweave.sandbox.v1beta2.RunnerConnectionStatusB\x03\xe0A\x01R\x10connectionStatus\"z\n" +
 	"\x13ListRunnersResponse\x12;\n" +
 	"\arunners\x18\x01 \x03(\v2!.coreweave.sandbox.v1beta2.RunnerR\arunners\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xb3\x01\n" +
@@ -1407,14 +1457,16 @@ var file_coreweave_sandbox_v1beta2_runner_proto_depIdxs = []int32{
 	19, // 13: coreweave.sandbox.v1beta2.WarmPoolStatus.retry_at:type_name -> google.protobuf.Timestamp
 	19, // 14: coreweave.sandbox.v1beta2.RunnerInstallError.occurred_at:type_name -> google.protobuf.Timestamp
 	3,  // 15: coreweave.sandbox.v1beta2.CreateManagedRunnerRequest.runner:type_name -> coreweave.sandbox.v1beta2.Runner
-	3,  // 16: coreweave.sandbox.v1beta2.ListRunnersResponse.runners:type_name -> coreweave.sandbox.v1beta2.Runner
-	3,  // 17: coreweave.sandbox.v1beta2.UpdateManagedRunnerRequest.runner:type_name -> coreweave.sandbox.v1beta2.Runner
-	20, // 18: coreweave.sandbox.v1beta2.UpdateManagedRunnerRequest.update_mask:type_name -> google.protobuf.FieldMask
-	19, // [19:19] is the sub-list for method output_type
-	19, // [19:19] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	1,  // 16: coreweave.sandbox.v1beta2.ListRunnersRequest.install_status:type_name -> coreweave.sandbox.v1beta2.RunnerInstallStatus
+	2,  // 17: coreweave.sandbox.v1beta2.ListRunnersRequest.connection_status:type_name -> coreweave.sandbox.v1beta2.RunnerConnectionStatus
+	3,  // 18: coreweave.sandbox.v1beta2.ListRunnersResponse.runners:type_name -> coreweave.sandbox.v1beta2.Runner
+	3,  // 19: coreweave.sandbox.v1beta2.UpdateManagedRunnerRequest.runner:type_name -> coreweave.sandbox.v1beta2.Runner
+	20, // 20: coreweave.sandbox.v1beta2.UpdateManagedRunnerRequest.update_mask:type_name -> google.protobuf.FieldMask
+	21, // [21:21] is the sub-list for method output_type
+	21, // [21:21] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_coreweave_sandbox_v1beta2_runner_proto_init() }
