@@ -128,7 +128,7 @@ says "misspelt field of an override in YAML" 2 'r.yaml:5:7: profile_bindings[0].
 file plan.yaml <<<'resources: {cpu: "1", memry: 1Gi}'
 says "misspelt field of a request in YAML" 2 'plan.yaml:1:23: resources.memry' 'did you mean "memory"' -- berm plan -f "$WORK/plan.yaml"
 says 'runner ls with a status that is none' 2 connection_status UP 'CONNECTED, DISCONNECTED' -- berm runner ls --connection up
-says 'profile ls with a broken selector' 2 label_selector Kubernetes 'team in (a,b)' -- berm profile ls -l 'team in ml'
+says 'profile ls with a broken selector' 2 label_selector Kubernetes 'tier in (a,b)' -- berm profile ls -l 'team in ml'
 says "misspelt command" 2 'unknown command "proflie"' 'berm profile' -- berm proflie
 says "misspelt flag" 2 'unknown flag: --memroy' 'Did you mean --memory?' -- berm run --memroy 1Gi -- true
 
@@ -305,7 +305,7 @@ gone "the reader of the output" 141 "${PIPESTATUS[0]}"
 for signal in HUP INT TERM; do
   # Job control gives the command a process group, in which INT is not ignored; HUP is, where the tests are run by nohup.
   set -m; env --default-signal="$signal" "$BERM" run -- sh -c 'echo here; exec sleep 1000' >"$WORK/run.out" 2>&1 & CALLER=$!; set +m
-  for _ in {1..100}; do grep -q here "$WORK/run.out" && break; sleep 0.05; done
+  for _ in {1..600}; do grep -q here "$WORK/run.out" && break; sleep 0.05; done
   kill -$signal "$CALLER"; wait "$CALLER"
   gone "a caller that gets SIG$signal" 130 $?
 done
