@@ -9,6 +9,7 @@ import (
 	"github.com/bermhq/berm/internal/core/fault"
 	"github.com/bermhq/berm/internal/server/bermv1"
 	"github.com/bermhq/berm/internal/server/controlplane"
+	"github.com/bermhq/berm/internal/server/openapi"
 	"github.com/bermhq/berm/internal/server/rest"
 	"github.com/bermhq/berm/internal/server/wire"
 )
@@ -21,6 +22,7 @@ const readyTimeout = 5 * time.Second
 type routes struct {
 	server                    *Server
 	byHand, dataplane, bermv1 http.Handler
+	openapi                   http.Handler
 	// metrics is nil where nothing is counted.
 	metrics http.Handler
 	// link is nil where no runner can connect.
@@ -38,6 +40,8 @@ func (t *routes) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		t.health(w, r, func(context.Context) error { return nil })
 	case path == "/readyz":
 		t.health(w, r, t.ready)
+	case path == openapi.Path:
+		t.describe(w, r)
 	case strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc"):
 		t.fail(w, &wire.HTTPError{Status: http.StatusUnsupportedMediaType, Err: fault.Invalidf(fault.ReasonInvalidRequest,
 			"content type %.80q over %s is not served", r.Header.Get("Content-Type"), r.Proto).WithHint("gRPC needs HTTP/2 and the content type application/grpc")})
@@ -69,6 +73,15 @@ func (t *routes) health(w http.ResponseWriter, r *http.Request, check func(conte
 		return
 	}
 	rest.WriteJSON(w, []byte(`{"status":"ok"}`))
+}
+
+// describe answers with the description of this interface, to everybody.
+func (t *routes) describe(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		t.fail(w, rest.NoRoute(w, r, []string{http.MethodGet, http.MethodHead}))
+		return
+	}
+	t.openapi.ServeHTTP(w, r)
 }
 
 func (t *routes) ready(ctx context.Context) error {

@@ -7,6 +7,7 @@
 //	/berm/v1/…           bermv1: the rest; grpc-gateway
 //	/berm/link/…         where runners connect; package link/hub
 //	/metrics             Prometheus, for operators
+//	/openapi.json        package openapi: what all of it looks like, without a token
 //	/readyz, /livez      without a token
 //
 // The same services over gRPC are on the same port.
@@ -29,6 +30,7 @@ import (
 	"github.com/bermhq/berm/internal/server/dataplane"
 	"github.com/bermhq/berm/internal/server/edge"
 	"github.com/bermhq/berm/internal/server/ingress"
+	"github.com/bermhq/berm/internal/server/openapi"
 	"github.com/bermhq/berm/internal/server/port"
 	"github.com/bermhq/berm/internal/server/rest"
 	"github.com/bermhq/berm/internal/telemetry"
@@ -127,7 +129,8 @@ func (s *Server) routes(cfg *Config, chain *edge.Chain, configure *controlplane.
 		return nil, err
 	}
 	out := &routes{
-		server: s, byHand: chain.HTTP(byHand), dataplane: chain.HTTP(runGateway), bermv1: chain.HTTP(ownGateway),
+		openapi: openapi.Handler(),
+		server:  s, byHand: chain.HTTP(byHand), dataplane: chain.HTTP(runGateway), bermv1: chain.HTTP(ownGateway),
 	}
 	out.link = cfg.Link
 	if s.metrics != nil {

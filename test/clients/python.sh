@@ -4,17 +4,17 @@
 # The last line is pytest's.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd) root=$(cd "$(dirname "$0")/../.." && pwd)
-client=0.26.2 pytest=9.2.0
+client=0.26.2 pytest=9.2.0 validator=0.9.0
 cache=${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/berm/clients
 mkdir -p "$cache"
 exec 9>"$cache/lock"
 flock 9
 
-venv=$cache/cwsandbox-$client-pytest-$pytest-$(python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+venv=$cache/cwsandbox-$client-pytest-$pytest-openapi-$validator-$(python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 if [ ! -e "$venv/whole" ]; then
   rm -rf "$venv"
   python3 -m venv "$venv"
-  "$venv/bin/pip" install -q --disable-pip-version-check "cwsandbox==$client" "pytest==$pytest"
+  "$venv/bin/pip" install -q --disable-pip-version-check "cwsandbox==$client" "pytest==$pytest" "openapi-spec-validator==$validator"
   touch "$venv/whole"
 fi
 image=$cache/python-$(sha256sum "$here/image.sh" "$root/test/lib/image.sh" | sha256sum | cut -c1-12).tar

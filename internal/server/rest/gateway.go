@@ -74,7 +74,12 @@ func (t *table) prepare(r *http.Request, params map[string]string) error {
 	if err := NoBody(r); err != nil {
 		return err
 	}
-	return QueryInto(r, input.New(), func(name string) bool { _, inPath := params[name]; return inPath })
+	m := input.New()
+	if err := QueryInto(r, m, func(name string) bool { _, inPath := params[name]; return inPath }); err != nil {
+		return err
+	}
+	spellEnums(r, m)
+	return nil
 }
 
 // strictBody carries a request to the decoder and what is wrong with it to the error handler: between them stands generated

@@ -62,6 +62,33 @@ func QueryInto(r *http.Request, m protoreflect.Message, except func(name string)
 	return p.Err("invalid query parameters")
 }
 
+// spellEnums writes the values of enums in the query parameters of a request, which m was decoded from, with their whole names: the
+// generated decoder knows no others.
+func spellEnums(r *http.Request, m protoreflect.Message) {
+	values := r.URL.Query()
+	changed := false
+	m.Range(func(fd protoreflect.FieldDescriptor, v protoreflect.Value) bool {
+		if fd.Kind() != protoreflect.EnumKind {
+			return true
+		}
+		var names []string
+		name := func(v protoreflect.Value) { names = append(names, string(fd.Enum().Values().ByNumber(v.Enum()).Name())) }
+		if fd.IsList() {
+			for i := range v.List().Len() {
+				name(v.List().Get(i))
+			}
+		} else {
+			name(v)
+		}
+		values.Del(tree.Camel(string(fd.Name())))
+		values[string(fd.Name())], changed = names, true
+		return true
+	})
+	if changed {
+		r.URL.RawQuery = values.Encode()
+	}
+}
+
 func parseQuery(r *http.Request) (url.Values, error) {
 	values, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
