@@ -72,7 +72,9 @@ func spellEnums(r *http.Request, m protoreflect.Message) {
 			return true
 		}
 		var names []string
-		name := func(v protoreflect.Value) { names = append(names, string(fd.Enum().Values().ByNumber(v.Enum()).Name())) }
+		name := func(v protoreflect.Value) {
+			names = append(names, string(fd.Enum().Values().ByNumber(v.Enum()).Name()))
+		}
 		if fd.IsList() {
 			for i := range v.List().Len() {
 				name(v.List().Get(i))
