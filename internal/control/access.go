@@ -1,6 +1,9 @@
 package control
 
 import (
+	"context"
+
+	"github.com/bermhq/berm/internal/audit"
 	"github.com/bermhq/berm/internal/core"
 	"github.com/bermhq/berm/internal/core/fault"
 )
@@ -22,7 +25,8 @@ func roleOf(method string) (core.Role, bool) {
 		"AddBinding", "UpdateBinding", "RemoveBinding", "SetDefaultBinding", "ConsolidateProfiles", "PromoteOverride",
 		"PutZone", "DeleteZone",
 		"ListImages", "PullImage", "RemoveImage", "ImportImage",
-		"CreateToken", "ListTokens", "RevokeToken", "JoinRunner":
+		"CreateToken", "ListTokens", "RevokeToken", "JoinRunner",
+		"ListAudit", "VerifyAudit", "ExportAudit":
 		return core.RoleAdmin, true
 	case "CreateOrg", "WarmPools", "RunnerHealth":
 		return core.RoleOperator, true
@@ -30,11 +34,38 @@ func roleOf(method string) (core.Role, bool) {
 	return "", false
 }
 
-// allow refuses a caller without the role of the method.
-func (s *Service) allow(p core.Principal, method string) error {
+// mutates reports whether a use case changes something: all that it does, and all that it is refused, is audited.
+func mutates(method string) bool {
+	switch method {
+	case "CreateProfile", "UpdateProfile", "DeleteProfile", "RollbackProfile", "ConsolidateProfiles", "PromoteOverride",
+		"CreateRunner", "UpdateRunner", "DeleteRunner", "ApplyRunnerUpdate", "RollbackRunner", "CordonRunner", "UncordonRunner", "DrainRunner", "JoinRunner",
+		"AddBinding", "UpdateBinding", "RemoveBinding", "SetDefaultBinding",
+		"PutZone", "DeleteZone", "RollbackZone",
+		"CreateOrg", "CreateToken", "RevokeToken",
+		"Launch", "Fork":
+		return true
+	}
+	return reachesOut(method)
+}
+
+// reachesOut reports whether what a use case changes is not in the store, so that no transaction tells of it.
+func reachesOut(method string) bool {
+	switch method {
+	case "Stop", "Delete", "Pause", "Suspend", "Resume", "Exec", "WriteFile", "WriteFileFrom", "WriteArchive", "PortLink",
+		"PullImage", "RemoveImage", "ImportImage":
+		return true
+	}
+	return false
+}
+
+// allow refuses a caller without the role of the method, and begins to note what a mutation is about to do.
+func (s *Service) allow(ctx context.Context, p core.Principal, method string, target ...audit.Target) error {
 	if p.OrgID == "" || p.Role == "" {
 		return fault.New(fault.Unauthenticated, fault.ReasonTokenInvalid, "no valid token").
 			WithHint("send the header Authorization: Bearer TOKEN")
+	}
+	if mutates(method) && !isPreview(ctx) {
+		audit.Of(ctx).Begin(p, method, append(target, audit.Target{})[0])
 	}
 	need, known := roleOf(method)
 	if !known {

@@ -11,7 +11,7 @@ import (
 
 // withoutCaller are the methods that a process calls for itself.
 var withoutCaller = map[string]bool{
-	"Attach": true, "Authenticate": true, "Bootstrap": true, "Close": true, "Detach": true, "Ready": true, "Recover": true, "StopWaiting": true,
+	"Attach": true, "AuditCall": true, "Authenticate": true, "Bootstrap": true, "Close": true, "Detach": true, "Ready": true, "Recover": true, "StopWaiting": true,
 	"Self": true, "Servers": true, "HoldLine": true, "DropLine": true,
 	"Visitor": true, "EnterPort": true, "PortPass": true, "EnrolRunner": true, "AuthenticateRunner": true, "RenewRunner": true, "RetireRunnerCredentials": true,
 }
@@ -77,7 +77,7 @@ func TestNoRoleForUnknownMethods(t *testing.T) {
 	s := New(t.Context(), Config{})
 	defer s.Close()
 	p := core.Principal{OrgID: "org", Role: core.RoleOperator}
-	if err := s.allow(p, "DropEverything"); !fault.Is(err, fault.Internal) {
+	if err := s.allow(t.Context(), p, "DropEverything"); !fault.Is(err, fault.Internal) {
 		t.Errorf("a method that is not declared: %v", err)
 	}
 }

@@ -7,15 +7,17 @@ import (
 	"io"
 
 	"github.com/bermhq/berm/internal/archive"
+	"github.com/bermhq/berm/internal/audit"
 	"github.com/bermhq/berm/internal/backend"
 	"github.com/bermhq/berm/internal/core"
 	"github.com/bermhq/berm/internal/core/fault"
 	"github.com/bermhq/berm/internal/failpoint"
+	"github.com/bermhq/berm/internal/store"
 )
 
 // ReadArchive packs a directory or a file of a running sandbox (package archive). Errors have the metadata filepath.
 func (s *Service) ReadArchive(ctx context.Context, p core.Principal, id, path string, part backend.ArchivePart) (io.ReadCloser, error) {
-	if err := s.allow(p, "ReadArchive"); err != nil {
+	if err := s.allow(ctx, p, "ReadArchive"); err != nil {
 		return nil, err
 	}
 	if err := checkPath(path); err != nil {
@@ -66,7 +68,7 @@ func checkPart(part backend.ArchivePart) error {
 // WriteArchive unpacks an archive in a running sandbox: below path under name where path is a directory, else as path. Errors
 // have the metadata filepath.
 func (s *Service) WriteArchive(ctx context.Context, p core.Principal, id, path, name string, r io.Reader) error {
-	if err := s.allow(p, "WriteArchive"); err != nil {
+	if err := s.allow(ctx, p, "WriteArchive", audit.Target{Kind: store.ChangeSandbox, Ref: id}); err != nil {
 		return err
 	}
 	if err := checkPath(path); err != nil {

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/bermhq/berm/internal/audit"
 	"github.com/bermhq/berm/internal/core"
 	"github.com/bermhq/berm/internal/core/fault"
 	"github.com/bermhq/berm/internal/store"
@@ -74,7 +75,7 @@ func (s *Service) SetDefaultBinding(ctx context.Context, p core.Principal, ref, 
 func (s *Service) editBindings(
 	ctx context.Context, p core.Principal, method, ref string, st EditState, change func(*bindingList) error,
 ) (*RunnerView, []string, error) {
-	if err := s.allow(p, method); err != nil {
+	if err := s.allow(ctx, p, method, audit.Target{Kind: string(store.KindRunner), Ref: ref, Reason: st.Reason}); err != nil {
 		return nil, nil, err
 	}
 	var l *bindingList

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/bermhq/berm/internal/audit"
 	"github.com/bermhq/berm/internal/core"
 	"github.com/bermhq/berm/internal/core/fault"
 	"github.com/bermhq/berm/internal/store"
@@ -44,7 +45,7 @@ type Drained struct {
 
 // RunnerMaintenance tells whether a runner takes new sandboxes, and how many it has.
 func (s *Service) RunnerMaintenance(ctx context.Context, p core.Principal, ref string) (m *Maintenance, err error) {
-	if err := s.allow(p, "RunnerMaintenance"); err != nil {
+	if err := s.allow(ctx, p, "RunnerMaintenance"); err != nil {
 		return nil, err
 	}
 	err = s.store.View(ctx, func(r store.Reader) error {
@@ -60,7 +61,7 @@ func (s *Service) RunnerMaintenance(ctx context.Context, p core.Principal, ref s
 
 // CordonedRunners lists the runners that take no new sandboxes, by runner_id.
 func (s *Service) CordonedRunners(ctx context.Context, p core.Principal) (all []*Maintenance, err error) {
-	if err := s.allow(p, "CordonedRunners"); err != nil {
+	if err := s.allow(ctx, p, "CordonedRunners"); err != nil {
 		return nil, err
 	}
 	err = s.store.View(ctx, func(r store.Reader) error {
@@ -82,7 +83,7 @@ func (s *Service) CordonedRunners(ctx context.Context, p core.Principal) (all []
 // CordonRunner keeps new sandboxes away from a runner; those that run go on. It is a revision of the runner, so that no launch
 // that was planned before gets through after it. A runner that is cordoned stays so, with another reason if one is given.
 func (s *Service) CordonRunner(ctx context.Context, p core.Principal, ref string, st EditState) (*Maintenance, error) {
-	if err := s.allow(p, "CordonRunner"); err != nil {
+	if err := s.allow(ctx, p, "CordonRunner", audit.Target{Kind: string(store.KindRunner), Ref: ref, Reason: st.Reason}); err != nil {
 		return nil, err
 	}
 	return s.setCordon(ctx, p, ref, st, func(r *core.Runner) string {
@@ -96,7 +97,7 @@ func (s *Service) CordonRunner(ctx context.Context, p core.Principal, ref string
 
 // UncordonRunner lets a runner take new sandboxes again.
 func (s *Service) UncordonRunner(ctx context.Context, p core.Principal, ref string, st EditState) (*Maintenance, error) {
-	if err := s.allow(p, "UncordonRunner"); err != nil {
+	if err := s.allow(ctx, p, "UncordonRunner", audit.Target{Kind: string(store.KindRunner), Ref: ref, Reason: st.Reason}); err != nil {
 		return nil, err
 	}
 	return s.setCordon(ctx, p, ref, st, func(r *core.Runner) string {
@@ -158,7 +159,7 @@ func maintenanceOf(ctx context.Context, r store.Reader, run *core.Runner) (*Main
 // have ended: RunnerMaintenance counts those that live. What cannot be told, because the runner is out of contact, is counted and
 // told again by another drain.
 func (s *Service) DrainRunner(ctx context.Context, p core.Principal, ref string, grace time.Duration, st EditState) (*Drained, error) {
-	if err := s.allow(p, "DrainRunner"); err != nil {
+	if err := s.allow(ctx, p, "DrainRunner", audit.Target{Kind: string(store.KindRunner), Ref: ref, Reason: st.Reason}); err != nil {
 		return nil, err
 	}
 	if grace < 0 || grace > MaxDrainGrace {

@@ -12,7 +12,7 @@ import (
 // Dial connects to a TCP port of a sandbox, from within. While the sandbox starts it waits, within ctx. The connection is cut when ctx
 // ends, and counts as traffic for as long as it is open.
 func (s *Service) Dial(ctx context.Context, p core.Principal, id string, port int32) (backend.Conn, error) {
-	if err := s.allow(p, "Dial"); err != nil {
+	if err := s.allow(ctx, p, "Dial"); err != nil {
 		return nil, err
 	}
 	if err := checkPort(port); err != nil {

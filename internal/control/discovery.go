@@ -50,7 +50,7 @@ type AvailableProfile struct {
 
 // AvailableRunners lists runners by runner_id.
 func (s *Service) AvailableRunners(ctx context.Context, p core.Principal, f RunnerFilter, page Page) ([]*AvailableRunner, string, error) {
-	if err := s.allow(p, "AvailableRunners"); err != nil {
+	if err := s.allow(ctx, p, "AvailableRunners"); err != nil {
 		return nil, "", err
 	}
 	all, err := s.available(ctx, p.OrgID)
@@ -69,7 +69,7 @@ func (s *Service) AvailableRunners(ctx context.Context, p core.Principal, f Runn
 
 // AvailableRunner returns one runner by runner_id.
 func (s *Service) AvailableRunner(ctx context.Context, p core.Principal, runnerID string) (*AvailableRunner, error) {
-	if err := s.allow(p, "AvailableRunner"); err != nil {
+	if err := s.allow(ctx, p, "AvailableRunner"); err != nil {
 		return nil, err
 	}
 	all, err := s.available(ctx, p.OrgID)
@@ -86,7 +86,7 @@ func (s *Service) AvailableRunner(ctx context.Context, p core.Principal, runnerI
 
 // AvailableProfiles lists bindings by runner and name.
 func (s *Service) AvailableProfiles(ctx context.Context, p core.Principal, f ProfileFilter, page Page) ([]*AvailableProfile, string, error) {
-	if err := s.allow(p, "AvailableProfiles"); err != nil {
+	if err := s.allow(ctx, p, "AvailableProfiles"); err != nil {
 		return nil, "", err
 	}
 	out, err := s.availableProfiles(ctx, p.OrgID, func(r *plan.Runner, _ *plan.Binding) bool {
@@ -101,7 +101,7 @@ func (s *Service) AvailableProfiles(ctx context.Context, p core.Principal, f Pro
 
 // AvailableProfile returns one binding by name, of the runner given or of the first that has it.
 func (s *Service) AvailableProfile(ctx context.Context, p core.Principal, name, runnerID string) (*AvailableProfile, error) {
-	if err := s.allow(p, "AvailableProfile"); err != nil {
+	if err := s.allow(ctx, p, "AvailableProfile"); err != nil {
 		return nil, err
 	}
 	out, err := s.availableProfiles(ctx, p.OrgID, func(r *plan.Runner, b *plan.Binding) bool {

@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/bermhq/berm/internal/audit"
 	"github.com/bermhq/berm/internal/core"
 	"github.com/bermhq/berm/internal/core/fault"
 	"github.com/bermhq/berm/internal/failpoint"
@@ -25,7 +26,7 @@ type DeleteRunnerOptions struct {
 // DeleteRunner deletes a runner. One with live sandboxes is refused with their number, unless forced: then it takes no new
 // ones, those there are stopped, and it is gone when the last has ended. Its ended sandboxes and its revisions stay.
 func (s *Service) DeleteRunner(ctx context.Context, p core.Principal, ref string, opts DeleteRunnerOptions) error {
-	if err := s.allow(p, "DeleteRunner"); err != nil {
+	if err := s.allow(ctx, p, "DeleteRunner", audit.Target{Kind: string(store.KindRunner), Ref: ref}); err != nil {
 		return err
 	}
 	var runner *core.Runner

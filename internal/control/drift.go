@@ -18,7 +18,7 @@ type Drift struct {
 // Precondition when nothing was submitted yet, Unavailable when the runner is out of contact, Unimplemented where only Berm holds an
 // object.
 func (s *Service) Drift(ctx context.Context, p core.Principal, id string) (*Drift, error) {
-	if err := s.allow(p, "Drift"); err != nil {
+	if err := s.allow(ctx, p, "Drift"); err != nil {
 		return nil, err
 	}
 	row, err := s.row(ctx, p.OrgID, id)

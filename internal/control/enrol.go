@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/bermhq/berm/internal/audit"
 	"github.com/bermhq/berm/internal/core"
 	"github.com/bermhq/berm/internal/core/fault"
 	"github.com/bermhq/berm/internal/failpoint"
@@ -49,7 +50,7 @@ func (c *RunnerCredential) RenewAt() time.Time {
 
 // JoinRunner makes an enrolment token for a runner. ttl 0 is DefaultEnrolTTL.
 func (s *Service) JoinRunner(ctx context.Context, p core.Principal, ref string, ttl time.Duration) (*Enrolment, error) {
-	if err := s.allow(p, "JoinRunner"); err != nil {
+	if err := s.allow(ctx, p, "JoinRunner", audit.Target{Kind: string(store.KindRunner), Ref: ref}); err != nil {
 		return nil, err
 	}
 	if ttl == 0 {

@@ -5,11 +5,13 @@ import (
 	"io"
 	"strings"
 
+	"github.com/bermhq/berm/internal/audit"
 	"github.com/bermhq/berm/internal/backend"
 	"github.com/bermhq/berm/internal/core"
 	"github.com/bermhq/berm/internal/core/fault"
 	"github.com/bermhq/berm/internal/failpoint"
 	"github.com/bermhq/berm/internal/runner"
+	"github.com/bermhq/berm/internal/store"
 )
 
 // Limits of commands.
@@ -24,7 +26,7 @@ const (
 
 // Exec starts a command in a sandbox. While the sandbox starts it waits, within ctx. The command is killed when ctx ends.
 func (s *Service) Exec(ctx context.Context, p core.Principal, id string, e backend.Exec) (backend.Process, error) {
-	if err := s.allow(p, "Exec"); err != nil {
+	if err := s.allow(ctx, p, "Exec", audit.Target{Kind: store.ChangeSandbox, Ref: id}); err != nil {
 		return nil, err
 	}
 	if err := checkExec(e); err != nil {
@@ -40,6 +42,9 @@ func (s *Service) Exec(ctx context.Context, p core.Principal, id string, e backe
 	if err != nil {
 		over()
 		return nil, s.linkFault(ctx, p.OrgID, id, err)
+	}
+	if c := audit.Of(ctx); c.Method() == "Exec" {
+		s.did(c) // now, since it may go on for long
 	}
 	return &busyProcess{Process: process, over: over, stop: context.AfterFunc(ctx, over)}, nil
 }
@@ -78,7 +83,7 @@ func checkExec(e backend.Exec) error {
 
 // ReadFile opens a file of a running sandbox. Errors have the metadata filepath.
 func (s *Service) ReadFile(ctx context.Context, p core.Principal, id, path string, limit int64) (io.ReadCloser, int64, error) {
-	if err := s.allow(p, "ReadFile"); err != nil {
+	if err := s.allow(ctx, p, "ReadFile"); err != nil {
 		return nil, 0, err
 	}
 	if err := checkPath(path); err != nil {
@@ -101,7 +106,7 @@ func (s *Service) ReadFile(ctx context.Context, p core.Principal, id, path strin
 // WriteFile creates a file of a running sandbox, or replaces its content, with all of r or not at all. Errors have the
 // metadata filepath.
 func (s *Service) WriteFile(ctx context.Context, p core.Principal, id, path string, mode uint32, r io.Reader) error {
-	if err := s.allow(p, "WriteFile"); err != nil {
+	if err := s.allow(ctx, p, "WriteFile", audit.Target{Kind: store.ChangeSandbox, Ref: id}); err != nil {
 		return err
 	}
 	if err := checkPath(path); err != nil {

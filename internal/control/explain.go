@@ -67,7 +67,7 @@ type ShadowedValue struct {
 
 // Explain explains a sandbox, running or ended. fieldPath, when not empty, keeps that field and those below it.
 func (s *Service) Explain(ctx context.Context, p core.Principal, id, fieldPath string) (*Explanation, error) {
-	if err := s.allow(p, "Explain"); err != nil {
+	if err := s.allow(ctx, p, "Explain"); err != nil {
 		return nil, err
 	}
 	row, err := s.row(ctx, p.OrgID, id)
@@ -97,7 +97,7 @@ func (s *Service) Explain(ctx context.Context, p core.Principal, id, fieldPath s
 // Submitted returns the object that was given to what runs a sandbox, a pod or an OCI runtime configuration, as JSON; nil when
 // none was given yet.
 func (s *Service) Submitted(ctx context.Context, p core.Principal, id string) (json.RawMessage, error) {
-	if err := s.allow(p, "Submitted"); err != nil {
+	if err := s.allow(ctx, p, "Submitted"); err != nil {
 		return nil, err
 	}
 	return s.submitted(ctx, p.OrgID, id)
@@ -127,7 +127,7 @@ type Planned struct {
 // Plan says what a launch would do now, without doing it. A refusal is an answer; an error is a request that could never be
 // launched, or names what does not exist.
 func (s *Service) Plan(ctx context.Context, p core.Principal, l *specpb.Launch) (*Planned, error) {
-	if err := s.allow(p, "Plan"); err != nil {
+	if err := s.allow(ctx, p, "Plan"); err != nil {
 		return nil, err
 	}
 	pl, err := s.plan(ctx, p, l, false, plan.Options{Explain: true})

@@ -6,11 +6,13 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	specpb "github.com/bermhq/berm/gen/berm/spec"
+	"github.com/bermhq/berm/internal/audit"
 	"github.com/bermhq/berm/internal/core"
 	"github.com/bermhq/berm/internal/core/fault"
 	"github.com/bermhq/berm/internal/core/plan"
 	"github.com/bermhq/berm/internal/failpoint"
 	"github.com/bermhq/berm/internal/runner"
+	"github.com/bermhq/berm/internal/store"
 )
 
 // Fork launches a sandbox that begins as a running one is: with its memory, processes and files. It is a launch in every other
@@ -20,7 +22,7 @@ import (
 //
 // lifetimeSeconds and tags, where not zero, replace those of the request.
 func (s *Service) Fork(ctx context.Context, p core.Principal, id string, lifetimeSeconds int32, tags []string) (*core.Sandbox, *plan.Plan, error) {
-	if err := s.allow(p, "Fork"); err != nil {
+	if err := s.allow(ctx, p, "Fork", audit.Target{Kind: store.ChangeSandbox, Ref: id}); err != nil {
 		return nil, nil, err
 	}
 	row, err := s.row(ctx, p.OrgID, id)
@@ -57,7 +59,7 @@ func (s *Service) Fork(ctx context.Context, p core.Principal, id string, lifetim
 // is PAUSED meanwhile, uses no memory of the machine, and keeps its reservation; its lifetime goes on counting. Commands that run
 // in it are ended.
 func (s *Service) Suspend(ctx context.Context, p core.Principal, id string) error {
-	if err := s.allow(p, "Suspend"); err != nil {
+	if err := s.allow(ctx, p, "Suspend", audit.Target{Kind: store.ChangeSandbox, Ref: id}); err != nil {
 		return err
 	}
 	return s.setPaused(ctx, p, id, core.StatusPaused, func(ctx context.Context, link runner.Link) error {

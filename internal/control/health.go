@@ -24,7 +24,7 @@ type RunnerHealth struct {
 
 // RunnerHealth returns how the runners of all organizations are that this process answers for, by organization and runner_id.
 func (s *Service) RunnerHealth(ctx context.Context, p core.Principal) ([]RunnerHealth, error) {
-	if err := s.allow(p, "RunnerHealth"); err != nil {
+	if err := s.allow(ctx, p, "RunnerHealth"); err != nil {
 		return nil, err
 	}
 	known := s.contacts.all()

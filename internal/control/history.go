@@ -42,7 +42,7 @@ func (s *Service) DiffRunners(ctx context.Context, p core.Principal, q DiffQuery
 }
 
 func (s *Service) diff(ctx context.Context, p core.Principal, method string, kind store.Kind, q DiffQuery) (*Diff, error) {
-	if err := s.allow(p, method); err != nil {
+	if err := s.allow(ctx, p, method); err != nil {
 		return nil, err
 	}
 	var out *Diff

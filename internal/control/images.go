@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 
+	"github.com/bermhq/berm/internal/audit"
 	"github.com/bermhq/berm/internal/backend"
 	"github.com/bermhq/berm/internal/core"
 	"github.com/bermhq/berm/internal/core/fault"
@@ -16,7 +17,7 @@ const MaxImageName = 512
 
 // ListImages lists the images that a runner keeps.
 func (s *Service) ListImages(ctx context.Context, p core.Principal, ref string) ([]backend.Image, error) {
-	if err := s.allow(p, "ListImages"); err != nil {
+	if err := s.allow(ctx, p, "ListImages"); err != nil {
 		return nil, err
 	}
 	images, err := s.imagesOf(ctx, p.OrgID, ref)
@@ -28,7 +29,7 @@ func (s *Service) ListImages(ctx context.Context, p core.Principal, ref string) 
 
 // PullImage makes a runner ask the registry for an image. report is told the progress.
 func (s *Service) PullImage(ctx context.Context, p core.Principal, ref string, in backend.ImagePull, report func(backend.ImageProgress)) (*backend.Image, error) {
-	if err := s.allow(p, "PullImage"); err != nil {
+	if err := s.allow(ctx, p, "PullImage", audit.Target{Kind: string(store.KindRunner), Ref: ref}); err != nil {
 		return nil, err
 	}
 	if err := checkImageName(in.Ref, true); err != nil {
@@ -44,7 +45,7 @@ func (s *Service) PullImage(ctx context.Context, p core.Principal, ref string, i
 
 // RemoveImage removes a name of an image from a runner, or an image.
 func (s *Service) RemoveImage(ctx context.Context, p core.Principal, ref, image string, force bool) (*backend.ImageRemoval, error) {
-	if err := s.allow(p, "RemoveImage"); err != nil {
+	if err := s.allow(ctx, p, "RemoveImage", audit.Target{Kind: string(store.KindRunner), Ref: ref}); err != nil {
 		return nil, err
 	}
 	if err := checkImageName(image, true); err != nil {
@@ -60,7 +61,7 @@ func (s *Service) RemoveImage(ctx context.Context, p core.Principal, ref, image 
 
 // ImportImage gives a runner the images of an archive.
 func (s *Service) ImportImage(ctx context.Context, p core.Principal, ref, name string, pin bool, archive io.Reader) ([]backend.Image, error) {
-	if err := s.allow(p, "ImportImage"); err != nil {
+	if err := s.allow(ctx, p, "ImportImage", audit.Target{Kind: string(store.KindRunner), Ref: ref}); err != nil {
 		return nil, err
 	}
 	if err := checkImageName(name, false); err != nil {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	specpb "github.com/bermhq/berm/gen/berm/spec"
+	"github.com/bermhq/berm/internal/audit"
 	"github.com/bermhq/berm/internal/backend"
 	"github.com/bermhq/berm/internal/core"
 	"github.com/bermhq/berm/internal/core/egress"
@@ -32,7 +33,7 @@ var errFull = errors.New("the runner is full")
 
 // launch is Launch without its being counted.
 func (s *Service) launch(ctx context.Context, p core.Principal, l *specpb.Launch) (_ *core.Sandbox, _ *plan.Plan, err error) {
-	if err := s.allow(p, "Launch"); err != nil {
+	if err := s.allow(ctx, p, "Launch", audit.Target{Kind: store.ChangeSandbox}); err != nil {
 		return nil, nil, err
 	}
 	ctx, span := tracing.Start(ctx, "launch")

@@ -11,7 +11,7 @@ import (
 // Lint returns what the configuration of the organization says in vain, twice or in contradiction to itself, errors first, and whether
 // there are more findings than it returns.
 func (s *Service) Lint(ctx context.Context, p core.Principal) ([]lint.Finding, bool, error) {
-	if err := s.allow(p, "Lint"); err != nil {
+	if err := s.allow(ctx, p, "Lint"); err != nil {
 		return nil, false, err
 	}
 	cfg, err := s.config(ctx, p.OrgID, true)

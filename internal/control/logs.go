@@ -13,7 +13,7 @@ import (
 // Logs reads what the main process of a sandbox printed, running or ended, for as long as its runner keeps it. While the
 // sandbox starts it waits, within ctx; it ends with ctx.
 func (s *Service) Logs(ctx context.Context, p core.Principal, id string, q backend.LogQuery) (backend.LogReader, error) {
-	if err := s.allow(p, "Logs"); err != nil {
+	if err := s.allow(ctx, p, "Logs"); err != nil {
 		return nil, err
 	}
 	if err := checkLogs(q); err != nil {

@@ -95,7 +95,7 @@ type RunnerPool struct {
 // WarmPools returns the pools of all runners of all organizations that are in contact with this process, ordered. A runner speaks for
 // bindings of its own that have one, and for nothing else.
 func (s *Service) WarmPools(ctx context.Context, p core.Principal) ([]RunnerPool, error) {
-	if err := s.allow(p, "WarmPools"); err != nil {
+	if err := s.allow(ctx, p, "WarmPools"); err != nil {
 		return nil, err
 	}
 	var out []RunnerPool

@@ -52,7 +52,7 @@ type NetworkAddress struct {
 // ExplainNetwork says which rule of which layer decides about a destination of a sandbox. It is made from the decision that was
 // stored with the sandbox; while it runs, together with what its runner knows now.
 func (s *Service) ExplainNetwork(ctx context.Context, p core.Principal, id, destination string) (*NetworkDecision, error) {
-	if err := s.allow(p, "ExplainNetwork"); err != nil {
+	if err := s.allow(ctx, p, "ExplainNetwork"); err != nil {
 		return nil, err
 	}
 	row, err := s.row(ctx, p.OrgID, id)
@@ -81,7 +81,7 @@ func (s *Service) ExplainNetwork(ctx context.Context, p core.Principal, id, dest
 
 // PlanNetwork is ExplainNetwork for what Plan returned. Of a launch that is refused there is nothing to say but that.
 func (s *Service) PlanNetwork(ctx context.Context, p core.Principal, planned *Planned, destination string) (*NetworkDecision, error) {
-	if err := s.allow(p, "PlanNetwork"); err != nil {
+	if err := s.allow(ctx, p, "PlanNetwork"); err != nil {
 		return nil, err
 	}
 	if planned.Plan == nil {
@@ -126,7 +126,7 @@ func (s *Service) network(ctx context.Context, row *core.Sandbox, target egress.
 // Network returns what is known now of the network of a sandbox. Precondition when it has ended, Unimplemented where its backend does
 // not know.
 func (s *Service) Network(ctx context.Context, p core.Principal, id string) (*backend.Network, error) {
-	if err := s.allow(p, "Network"); err != nil {
+	if err := s.allow(ctx, p, "Network"); err != nil {
 		return nil, err
 	}
 	row, err := s.row(ctx, p.OrgID, id)

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/bermhq/berm/internal/audit"
 	"github.com/bermhq/berm/internal/core"
 	"github.com/bermhq/berm/internal/core/fault"
 	"github.com/bermhq/berm/internal/core/spec"
@@ -20,7 +21,7 @@ const (
 
 // CreateOrg makes an organization. It is empty: no zone, profile, runner or token.
 func (s *Service) CreateOrg(ctx context.Context, p core.Principal, name string) (*core.Org, error) {
-	if err := s.allow(p, "CreateOrg"); err != nil {
+	if err := s.allow(ctx, p, "CreateOrg", audit.Target{Kind: store.ChangeOrg, Ref: name}); err != nil {
 		return nil, err
 	}
 	if err := spec.CheckName("name", name); err != nil {
@@ -40,7 +41,7 @@ func (s *Service) CreateOrg(ctx context.Context, p core.Principal, name string) 
 
 // ListOrgs lists the organizations that the caller may see, by name: its own, or all for an operator.
 func (s *Service) ListOrgs(ctx context.Context, p core.Principal, page Page) ([]*core.Org, string, error) {
-	if err := s.allow(p, "ListOrgs"); err != nil {
+	if err := s.allow(ctx, p, "ListOrgs"); err != nil {
 		return nil, "", err
 	}
 	var orgs []*core.Org
@@ -64,7 +65,7 @@ type Identity struct {
 
 // WhoAmI returns the caller.
 func (s *Service) WhoAmI(ctx context.Context, p core.Principal) (Identity, error) {
-	if err := s.allow(p, "WhoAmI"); err != nil {
+	if err := s.allow(ctx, p, "WhoAmI"); err != nil {
 		return Identity{}, err
 	}
 	id := Identity{Principal: p}

@@ -21,7 +21,7 @@ type Outdated struct {
 // Outdated lists the live sandboxes whose launch, on the same runner and under the same binding, would come to something else with
 // the configuration of now: they themselves never change. A page may be short, even empty, and not be the last.
 func (s *Service) Outdated(ctx context.Context, p core.Principal, q SandboxQuery) ([]Outdated, string, error) {
-	if err := s.allow(p, "Outdated"); err != nil {
+	if err := s.allow(ctx, p, "Outdated"); err != nil {
 		return nil, "", err
 	}
 	q.IncludeEnded = false

@@ -4,10 +4,12 @@ import (
 	"context"
 	"time"
 
+	"github.com/bermhq/berm/internal/audit"
 	"github.com/bermhq/berm/internal/core"
 	"github.com/bermhq/berm/internal/core/fault"
 	"github.com/bermhq/berm/internal/failpoint"
 	"github.com/bermhq/berm/internal/runner"
+	"github.com/bermhq/berm/internal/store"
 )
 
 // shownWait bounds how long Pause and Resume wait until what they did shows: it is done by then, and told a moment later.
@@ -16,7 +18,7 @@ const shownWait = 5 * time.Second
 // Pause makes every process of a running sandbox stand still. Nothing of it is lost; its lifetime goes on counting. While it
 // is being created it waits, within ctx. One that is paused is fine; one that ends, or has ended, is refused.
 func (s *Service) Pause(ctx context.Context, p core.Principal, id string) error {
-	if err := s.allow(p, "Pause"); err != nil {
+	if err := s.allow(ctx, p, "Pause", audit.Target{Kind: store.ChangeSandbox, Ref: id}); err != nil {
 		return err
 	}
 	return s.setPaused(ctx, p, id, core.StatusPaused, func(ctx context.Context, link runner.Link) error {
@@ -29,7 +31,7 @@ func (s *Service) Pause(ctx context.Context, p core.Principal, id string) error 
 
 // Resume lets a paused sandbox go on. One that runs is fine.
 func (s *Service) Resume(ctx context.Context, p core.Principal, id string) error {
-	if err := s.allow(p, "Resume"); err != nil {
+	if err := s.allow(ctx, p, "Resume", audit.Target{Kind: store.ChangeSandbox, Ref: id}); err != nil {
 		return err
 	}
 	return s.setPaused(ctx, p, id, core.StatusRunning, func(ctx context.Context, link runner.Link) error {

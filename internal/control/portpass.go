@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/bermhq/berm/internal/audit"
 	"github.com/bermhq/berm/internal/core"
 	"github.com/bermhq/berm/internal/core/fault"
 	"github.com/bermhq/berm/internal/store"
@@ -71,7 +72,7 @@ func passInvalid() error {
 
 // PortLink returns a URL that lets a browser in to a port of a sandbox, once and soon, as the caller.
 func (s *Service) PortLink(ctx context.Context, p core.Principal, id string, port int32) (url string, until time.Time, err error) {
-	if err := s.allow(p, "PortLink"); err != nil {
+	if err := s.allow(ctx, p, "PortLink", audit.Target{Kind: store.ChangeSandbox, Ref: id}); err != nil {
 		return "", time.Time{}, err
 	}
 	if err := checkPort(port); err != nil {

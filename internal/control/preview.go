@@ -45,7 +45,7 @@ type Preview struct {
 // call that edits zones, profiles or runners with the context it is given, by a caller who may. launches is how many of the last
 // launches are decided again, 0 for the default.
 func (s *Service) Preview(ctx context.Context, p core.Principal, launches int, edit func(context.Context) error) (*Preview, error) {
-	if err := s.allow(p, "Preview"); err != nil {
+	if err := s.allow(ctx, p, "Preview"); err != nil {
 		return nil, err
 	}
 	var noted preview

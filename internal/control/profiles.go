@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 
+	"github.com/bermhq/berm/internal/audit"
 	"github.com/bermhq/berm/internal/core"
 	"github.com/bermhq/berm/internal/core/fault"
 	"github.com/bermhq/berm/internal/core/spec"
@@ -48,7 +49,7 @@ func ProfilePaths() []string {
 
 // CreateProfile makes a profile at revision 1. A display name in use: Exists, PROFILE_EXISTS.
 func (s *Service) CreateProfile(ctx context.Context, p core.Principal, in ProfileInput) (*core.Profile, error) {
-	if err := s.allow(p, "CreateProfile"); err != nil {
+	if err := s.allow(ctx, p, "CreateProfile", audit.Target{Kind: string(store.KindProfile), Ref: in.DisplayName, Reason: in.Reason}); err != nil {
 		return nil, err
 	}
 	failpoint.Hit(fpProfileInsert)
@@ -93,7 +94,7 @@ func (s *Service) insertProfile(ctx context.Context, tx store.Tx, p core.Princip
 
 // GetProfile returns a profile by UUID or display name.
 func (s *Service) GetProfile(ctx context.Context, p core.Principal, ref string) (*core.Profile, error) {
-	if err := s.allow(p, "GetProfile"); err != nil {
+	if err := s.allow(ctx, p, "GetProfile"); err != nil {
 		return nil, err
 	}
 	var profile *core.Profile
@@ -107,7 +108,7 @@ func (s *Service) GetProfile(ctx context.Context, p core.Principal, ref string) 
 
 // ListProfiles lists the profiles that a filter selects, by display name.
 func (s *Service) ListProfiles(ctx context.Context, p core.Principal, f ProfileSelection, page Page) ([]*core.Profile, string, error) {
-	if err := s.allow(p, "ListProfiles"); err != nil {
+	if err := s.allow(ctx, p, "ListProfiles"); err != nil {
 		return nil, "", err
 	}
 	sel, err := selector(f.Labels)
@@ -125,7 +126,7 @@ func (s *Service) ListProfiles(ctx context.Context, p core.Principal, f ProfileS
 // leaves a binding unresolvable is refused with the list of bindings; one that makes an override lose its effect is
 // accepted, and the second result says so. A patch that changes nothing writes nothing.
 func (s *Service) UpdateProfile(ctx context.Context, p core.Principal, ref string, patch ProfilePatch) (*core.Profile, []string, error) {
-	if err := s.allow(p, "UpdateProfile"); err != nil {
+	if err := s.allow(ctx, p, "UpdateProfile", audit.Target{Kind: string(store.KindProfile), Ref: ref, Reason: patch.Profile.Reason}); err != nil {
 		return nil, nil, err
 	}
 	return s.updateProfile(ctx, p, ref, func(store.Tx, *core.Profile) (ProfilePatch, error) { return patch, nil })
@@ -187,7 +188,7 @@ func (s *Service) updateProfile(
 
 // DeleteProfile deletes a profile that no runner binds. Its revisions stay; its name is free again.
 func (s *Service) DeleteProfile(ctx context.Context, p core.Principal, ref, etag string) error {
-	if err := s.allow(p, "DeleteProfile"); err != nil {
+	if err := s.allow(ctx, p, "DeleteProfile", audit.Target{Kind: string(store.KindProfile), Ref: ref}); err != nil {
 		return err
 	}
 	failpoint.Hit(fpProfileDelete)

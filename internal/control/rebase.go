@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/bermhq/berm/internal/audit"
 	"github.com/bermhq/berm/internal/core"
 	"github.com/bermhq/berm/internal/core/fault"
 	"github.com/bermhq/berm/internal/core/impact"
@@ -53,7 +54,7 @@ type Consolidation struct {
 // same guardrails in force. The Etag of st is that of the profile that is kept. Launches that name one of the others by its UUID do not
 // find it any more; a preview says which.
 func (s *Service) ConsolidateProfiles(ctx context.Context, p core.Principal, c Consolidation, st EditState) (*Rebase, error) {
-	if err := s.allow(p, "ConsolidateProfiles"); err != nil {
+	if err := s.allow(ctx, p, "ConsolidateProfiles", audit.Target{Kind: string(store.KindProfile), Ref: c.Keep, Reason: st.Reason}); err != nil {
 		return nil, err
 	}
 	if n := len(c.Others); n == 0 || n > MaxConsolidated {
@@ -125,7 +126,7 @@ type Promotion struct {
 // name and has no override then. As ConsolidateProfiles it changes nothing of what launches get, or is refused. The Etag of st is that
 // of the runner.
 func (s *Service) PromoteOverride(ctx context.Context, p core.Principal, pr Promotion, st EditState) (*Rebase, error) {
-	if err := s.allow(p, "PromoteOverride"); err != nil {
+	if err := s.allow(ctx, p, "PromoteOverride", audit.Target{Kind: string(store.KindRunner), Ref: pr.Runner, Reason: st.Reason}); err != nil {
 		return nil, err
 	}
 	var out *Rebase

@@ -24,7 +24,7 @@ type RunnerRevision struct {
 
 // ProfileRevisions lists the revisions of a profile, newest first; by UUID also those of a deleted one.
 func (s *Service) ProfileRevisions(ctx context.Context, p core.Principal, ref string, page Page) ([]ProfileRevision, string, error) {
-	if err := s.allow(p, "ProfileRevisions"); err != nil {
+	if err := s.allow(ctx, p, "ProfileRevisions"); err != nil {
 		return nil, "", err
 	}
 	return revisionsOf(ctx, s, p, store.KindProfile, ref, page, func(o *store.Object) (ProfileRevision, error) {
@@ -35,7 +35,7 @@ func (s *Service) ProfileRevisions(ctx context.Context, p core.Principal, ref st
 
 // RunnerRevisions lists the revisions of a runner, newest first; by UUID also those of a deleted one.
 func (s *Service) RunnerRevisions(ctx context.Context, p core.Principal, ref string, page Page) ([]RunnerRevision, string, error) {
-	if err := s.allow(p, "RunnerRevisions"); err != nil {
+	if err := s.allow(ctx, p, "RunnerRevisions"); err != nil {
 		return nil, "", err
 	}
 	return revisionsOf(ctx, s, p, store.KindRunner, ref, page, func(o *store.Object) (RunnerRevision, error) {
@@ -52,7 +52,7 @@ type ZoneRevision struct {
 
 // ZoneRevisions lists the revisions of a zone, newest first; by UUID also those of a deleted one.
 func (s *Service) ZoneRevisions(ctx context.Context, p core.Principal, ref string, page Page) ([]ZoneRevision, string, error) {
-	if err := s.allow(p, "ZoneRevisions"); err != nil {
+	if err := s.allow(ctx, p, "ZoneRevisions"); err != nil {
 		return nil, "", err
 	}
 	return revisionsOf(ctx, s, p, store.KindZone, ref, page, func(o *store.Object) (ZoneRevision, error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/bermhq/berm/internal/audit"
 	"github.com/bermhq/berm/internal/core"
 	"github.com/bermhq/berm/internal/core/fault"
 	"github.com/bermhq/berm/internal/store"
@@ -14,7 +15,7 @@ import (
 
 // RollbackProfile makes the content of an earlier revision that of a new one. The second result holds warnings.
 func (s *Service) RollbackProfile(ctx context.Context, p core.Principal, ref string, revision int32, st EditState) (*core.Profile, []string, error) {
-	if err := s.allow(p, "RollbackProfile"); err != nil {
+	if err := s.allow(ctx, p, "RollbackProfile", audit.Target{Kind: string(store.KindProfile), Ref: ref, Reason: st.Reason}); err != nil {
 		return nil, nil, err
 	}
 	return s.updateProfile(ctx, p, ref, func(tx store.Tx, current *core.Profile) (ProfilePatch, error) {
@@ -35,7 +36,7 @@ func (s *Service) RollbackProfile(ctx context.Context, p core.Principal, ref str
 
 // RollbackRunner makes the configuration of an earlier revision, its bindings included, that of a new one.
 func (s *Service) RollbackRunner(ctx context.Context, p core.Principal, ref string, revision int32, st EditState) (*RunnerView, []string, error) {
-	if err := s.allow(p, "RollbackRunner"); err != nil {
+	if err := s.allow(ctx, p, "RollbackRunner", audit.Target{Kind: string(store.KindRunner), Ref: ref, Reason: st.Reason}); err != nil {
 		return nil, nil, err
 	}
 	return s.updateRunner(ctx, p, ref, func(tx store.Tx, current *core.Runner) (RunnerPatch, error) {
@@ -59,7 +60,7 @@ func (s *Service) RollbackRunner(ctx context.Context, p core.Principal, ref stri
 
 // RollbackZone makes the defaults of an earlier revision those of a new one.
 func (s *Service) RollbackZone(ctx context.Context, p core.Principal, name string, revision int32, st EditState) (*core.Zone, []string, error) {
-	if err := s.allow(p, "RollbackZone"); err != nil {
+	if err := s.allow(ctx, p, "RollbackZone", audit.Target{Kind: string(store.KindZone), Ref: name, Reason: st.Reason}); err != nil {
 		return nil, nil, err
 	}
 	return s.putZone(ctx, p, name, func(tx store.Tx) (ZoneInput, error) {

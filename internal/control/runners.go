@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 
+	"github.com/bermhq/berm/internal/audit"
 	"github.com/bermhq/berm/internal/core"
 	"github.com/bermhq/berm/internal/core/fault"
 	"github.com/bermhq/berm/internal/failpoint"
@@ -58,7 +59,7 @@ func RunnerPaths() []string {
 // runner_id in use, or a cluster that has a runner: Exists, RUNNER_EXISTS. The second result holds warnings,
 // of which a new runner has none yet.
 func (s *Service) CreateRunner(ctx context.Context, p core.Principal, in RunnerInput) (*RunnerView, []string, error) {
-	if err := s.allow(p, "CreateRunner"); err != nil {
+	if err := s.allow(ctx, p, "CreateRunner", audit.Target{Kind: string(store.KindRunner), Ref: in.RunnerID, Reason: in.Reason}); err != nil {
 		return nil, nil, err
 	}
 	runner := &core.Runner{
@@ -109,7 +110,7 @@ func runnerExists(ctx context.Context, r store.Reader, runner *core.Runner, err 
 
 // GetRunner returns a runner by UUID or runner_id.
 func (s *Service) GetRunner(ctx context.Context, p core.Principal, ref string) (*RunnerView, error) {
-	if err := s.allow(p, "GetRunner"); err != nil {
+	if err := s.allow(ctx, p, "GetRunner"); err != nil {
 		return nil, err
 	}
 	var view *RunnerView
@@ -126,7 +127,7 @@ func (s *Service) GetRunner(ctx context.Context, p core.Principal, ref string) (
 
 // ListRunners lists the runners that a filter selects, by runner_id. A filter by a profile that does not exist is NotFound.
 func (s *Service) ListRunners(ctx context.Context, p core.Principal, f RunnerSelection, page Page) ([]*RunnerView, string, error) {
-	if err := s.allow(p, "ListRunners"); err != nil {
+	if err := s.allow(ctx, p, "ListRunners"); err != nil {
 		return nil, "", err
 	}
 	c := scope{orgID: p.OrgID, kind: string(store.KindRunner), filter: filterText(f.Labels, f.Zone, f.Profile, string(f.Install), string(f.Connection))}
@@ -161,7 +162,7 @@ func (s *Service) ListRunners(ctx context.Context, p core.Principal, f RunnerSel
 // UpdateRunner writes a new revision. profile_bindings is replaced as a whole list, in the same transaction. Identity is
 // immutable. A patch that changes nothing writes nothing. The second result holds warnings.
 func (s *Service) UpdateRunner(ctx context.Context, p core.Principal, ref string, patch RunnerPatch) (*RunnerView, []string, error) {
-	if err := s.allow(p, "UpdateRunner"); err != nil {
+	if err := s.allow(ctx, p, "UpdateRunner", audit.Target{Kind: string(store.KindRunner), Ref: ref, Reason: patch.Runner.Reason}); err != nil {
 		return nil, nil, err
 	}
 	return s.updateRunner(ctx, p, ref, func(store.Tx, *core.Runner) (RunnerPatch, error) { return patch, nil })
@@ -238,7 +239,7 @@ func (s *Service) reviseRunner(
 // ApplyRunnerUpdate asks for the update that is available. The runners of this build are part of the server: they are
 // always at its version, so there is none.
 func (s *Service) ApplyRunnerUpdate(ctx context.Context, p core.Principal, ref string) (*RunnerView, error) {
-	if err := s.allow(p, "ApplyRunnerUpdate"); err != nil {
+	if err := s.allow(ctx, p, "ApplyRunnerUpdate", audit.Target{Kind: string(store.KindRunner), Ref: ref}); err != nil {
 		return nil, err
 	}
 	var view *RunnerView

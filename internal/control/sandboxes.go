@@ -32,7 +32,7 @@ type SandboxView struct {
 
 // Get returns a sandbox, running or ended.
 func (s *Service) Get(ctx context.Context, p core.Principal, id string) (*SandboxView, error) {
-	if err := s.allow(p, "Get"); err != nil {
+	if err := s.allow(ctx, p, "Get"); err != nil {
 		return nil, err
 	}
 	row, err := s.row(ctx, p.OrgID, id)
@@ -71,7 +71,7 @@ type SandboxQuery struct {
 
 // List lists sandboxes, newest first.
 func (s *Service) List(ctx context.Context, p core.Principal, q SandboxQuery) ([]*core.Sandbox, string, error) {
-	if err := s.allow(p, "List"); err != nil {
+	if err := s.allow(ctx, p, "List"); err != nil {
 		return nil, "", err
 	}
 	if err := checkQuery(q); err != nil {

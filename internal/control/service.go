@@ -91,6 +91,7 @@ type Service struct {
 	configs  *configCache
 	used     *usedAmounts
 	status   statusQueue
+	audits   auditQueue
 	cleanUps chan struct{}
 	live     *liveTable
 	contacts *contacts
@@ -147,6 +148,7 @@ func New(ctx context.Context, cfg Config) *Service {
 	s.live = newLiveTable()
 	s.contacts = newContacts()
 	s.servers = newServers()
+	s.audits.turn = make(chan struct{}, 1)
 	s.pools = newPoolTeller()
 	s.room = newRoomWaits()
 	s.configs.changed = s.pokePools
@@ -166,6 +168,7 @@ func (s *Service) Close() {
 	s.live.stopTimers()
 	s.contacts.stopTimers()
 	s.tasks.close()
+	s.closeAudits()
 	s.leaveServers()
 }
 

@@ -4,9 +4,11 @@ import (
 	"context"
 	"time"
 
+	"github.com/bermhq/berm/internal/audit"
 	"github.com/bermhq/berm/internal/core"
 	"github.com/bermhq/berm/internal/core/fault"
 	"github.com/bermhq/berm/internal/failpoint"
+	"github.com/bermhq/berm/internal/store"
 )
 
 const (
@@ -25,7 +27,7 @@ const (
 // Stop asks the main process of a sandbox to end and kills it after the grace. It returns once stopping began; Wait tells
 // when it is over. One that has ended, or is being stopped, is fine.
 func (s *Service) Stop(ctx context.Context, p core.Principal, id string, grace time.Duration) error {
-	if err := s.allow(p, "Stop"); err != nil {
+	if err := s.allow(ctx, p, "Stop", audit.Target{Kind: store.ChangeSandbox, Ref: id}); err != nil {
 		return err
 	}
 	if grace < 0 || grace > MaxGrace {
@@ -37,7 +39,7 @@ func (s *Service) Stop(ctx context.Context, p core.Principal, id string, grace t
 
 // Delete kills a sandbox and returns when it has ended. It stays readable. One that has ended is fine.
 func (s *Service) Delete(ctx context.Context, p core.Principal, id string) error {
-	if err := s.allow(p, "Delete"); err != nil {
+	if err := s.allow(ctx, p, "Delete", audit.Target{Kind: store.ChangeSandbox, Ref: id}); err != nil {
 		return err
 	}
 	if err := s.stop(ctx, p.OrgID, id, 0, core.EndDeleted); err != nil {

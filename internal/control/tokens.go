@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/bermhq/berm/internal/audit"
 	"github.com/bermhq/berm/internal/core"
 	"github.com/bermhq/berm/internal/core/fault"
 	"github.com/bermhq/berm/internal/core/spec"
@@ -43,7 +44,7 @@ type TokenInput struct {
 // CreateToken makes a token. The secret is returned this once; the store has its hash. Nobody makes a token with a role
 // that they do not have.
 func (s *Service) CreateToken(ctx context.Context, p core.Principal, in TokenInput) (*core.Token, string, error) {
-	if err := s.allow(p, "CreateToken"); err != nil {
+	if err := s.allow(ctx, p, "CreateToken", audit.Target{Kind: store.ChangeToken, Ref: in.Name}); err != nil {
 		return nil, "", err
 	}
 	if err := checkToken(p, in); err != nil {
@@ -94,7 +95,7 @@ func checkToken(p core.Principal, in TokenInput) error {
 
 // ListTokens lists the valid tokens of an organization by name.
 func (s *Service) ListTokens(ctx context.Context, p core.Principal, org string, page Page) ([]*core.Token, string, error) {
-	if err := s.allow(p, "ListTokens"); err != nil {
+	if err := s.allow(ctx, p, "ListTokens"); err != nil {
 		return nil, "", err
 	}
 	var tokens []*core.Token
@@ -120,7 +121,7 @@ func (s *Service) ListTokens(ctx context.Context, p core.Principal, org string, 
 
 // RevokeToken makes a token invalid at once.
 func (s *Service) RevokeToken(ctx context.Context, p core.Principal, org, id string) error {
-	if err := s.allow(p, "RevokeToken"); err != nil {
+	if err := s.allow(ctx, p, "RevokeToken", audit.Target{Kind: store.ChangeToken, Ref: id}); err != nil {
 		return err
 	}
 	failpoint.Hit(fpTokenRevoke)

@@ -5,11 +5,13 @@ import (
 	"crypto/sha256"
 	"io"
 
+	"github.com/bermhq/berm/internal/audit"
 	"github.com/bermhq/berm/internal/backend"
 	"github.com/bermhq/berm/internal/core"
 	"github.com/bermhq/berm/internal/core/fault"
 	"github.com/bermhq/berm/internal/failpoint"
 	"github.com/bermhq/berm/internal/runner"
+	"github.com/bermhq/berm/internal/store"
 )
 
 // ReadFileFrom opens a file of a running sandbox at an offset, the content before which has the SHA-256 digest prefix. Errors have the
@@ -56,7 +58,7 @@ func (s *Service) FileState(ctx context.Context, p core.Principal, id, path, nam
 
 // transfer checks what all of them have in common, and returns the link to the sandbox's runner.
 func (s *Service) transfer(ctx context.Context, p core.Principal, method, id, path string, offset int64, prefix []byte) (runner.Link, error) {
-	if err := s.allow(p, method); err != nil {
+	if err := s.allow(ctx, p, method, audit.Target{Kind: store.ChangeSandbox, Ref: id}); err != nil {
 		return nil, err
 	}
 	if err := checkPath(path); err != nil {

@@ -25,7 +25,7 @@ func Settled(sb *core.Sandbox) bool {
 // Wait returns the sandbox as soon as until holds for it, or it has ended. When ctx ends first: Deadline, and the sandbox as
 // it was. It does not poll.
 func (s *Service) Wait(ctx context.Context, p core.Principal, id string, until func(*core.Sandbox) bool) (*core.Sandbox, error) {
-	if err := s.allow(p, "Wait"); err != nil {
+	if err := s.allow(ctx, p, "Wait"); err != nil {
 		return nil, err
 	}
 	return s.wait(ctx, p.OrgID, id, until)

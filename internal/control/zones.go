@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 
+	"github.com/bermhq/berm/internal/audit"
 	"github.com/bermhq/berm/internal/core"
 	"github.com/bermhq/berm/internal/core/fault"
 	"github.com/bermhq/berm/internal/core/spec"
@@ -24,7 +25,7 @@ type ZoneInput struct {
 // an edit that leaves one of their bindings unresolvable is refused with the list, and the second result lists overrides
 // that lose their effect. The same defaults again write nothing.
 func (s *Service) PutZone(ctx context.Context, p core.Principal, name string, in ZoneInput) (*core.Zone, []string, error) {
-	if err := s.allow(p, "PutZone"); err != nil {
+	if err := s.allow(ctx, p, "PutZone", audit.Target{Kind: string(store.KindZone), Ref: name, Reason: in.Reason}); err != nil {
 		return nil, nil, err
 	}
 	if err := checkZone(name, in); err != nil {
@@ -96,7 +97,7 @@ func (s *Service) putZone(ctx context.Context, p core.Principal, name string, ed
 
 // GetZone returns a zone by name.
 func (s *Service) GetZone(ctx context.Context, p core.Principal, name string) (*core.Zone, error) {
-	if err := s.allow(p, "GetZone"); err != nil {
+	if err := s.allow(ctx, p, "GetZone"); err != nil {
 		return nil, err
 	}
 	var zone *core.Zone
@@ -110,7 +111,7 @@ func (s *Service) GetZone(ctx context.Context, p core.Principal, name string) (*
 
 // ListZones lists zones by name.
 func (s *Service) ListZones(ctx context.Context, p core.Principal, page Page) ([]*core.Zone, string, error) {
-	if err := s.allow(p, "ListZones"); err != nil {
+	if err := s.allow(ctx, p, "ListZones"); err != nil {
 		return nil, "", err
 	}
 	return listPage(ctx, s, store.KindZone, p.OrgID, page, "", zoneFrom, nil)
@@ -118,7 +119,7 @@ func (s *Service) ListZones(ctx context.Context, p core.Principal, page Page) ([
 
 // DeleteZone deletes a zone that no runner names.
 func (s *Service) DeleteZone(ctx context.Context, p core.Principal, name, etag string) error {
-	if err := s.allow(p, "DeleteZone"); err != nil {
+	if err := s.allow(ctx, p, "DeleteZone", audit.Target{Kind: string(store.KindZone), Ref: name}); err != nil {
 		return err
 	}
 	failpoint.Hit(fpZoneDelete)

@@ -92,7 +92,7 @@ func New(cfg Config) (*Server, error) {
 		cfg.NewID = uuid.NewString
 	}
 	s := &Server{control: cfg.Control, metrics: cfg.Metrics, newID: cfg.NewID}
-	chain := edge.New(edge.Config{Authenticate: cfg.Control.Authenticate, Logger: cfg.Logger, Now: cfg.Now, NewID: cfg.NewID, MaxCalls: cfg.Limits.Calls, MaxCallsPerToken: cfg.Limits.CallsPerToken})
+	chain := edge.New(edge.Config{Authenticate: cfg.Control.Authenticate, Logger: cfg.Logger, Now: cfg.Now, NewID: cfg.NewID, Audit: cfg.Control.AuditCall, MaxCalls: cfg.Limits.Calls, MaxCallsPerToken: cfg.Limits.CallsPerToken})
 	configure := controlplane.New(cfg.Control, cfg.Version)
 	onDrain := func(f func()) func() bool { return s.port.OnDrain(f) }
 	own := bermv1.New(cfg.Control, configure, cfg.Pod, onDrain)

@@ -9,6 +9,7 @@ import (
 	"iter"
 	"time"
 
+	"github.com/bermhq/berm/internal/audit"
 	"github.com/bermhq/berm/internal/core"
 )
 
@@ -122,6 +123,14 @@ type Server struct {
 	HeardAt time.Time
 }
 
+// AuditFilter selects rows of an audit chain. Empty fields select all.
+type AuditFilter struct {
+	// Since is inclusive, Until is not.
+	Since, Until time.Time
+	// Actor, Method, ObjectID and Outcome are exact.
+	Actor, Method, ObjectID, Outcome string
+}
+
 // Reader reads one consistent state. Missing things are fault.NotFound; so are those of another organization. What is
 // returned belongs to the caller.
 type Reader interface {
@@ -171,10 +180,19 @@ type Reader interface {
 	// LastChange is a sequence number such that Changes after it yields every change that this state does not have. It may
 	// yield some that it has. 0 is before the first change.
 	LastChange(ctx context.Context) (int64, error)
+
+	// AuditChain returns where a chain begins and ends: nothing for one that has no row. AuditChains lists all by name.
+	AuditChain(ctx context.Context, chain string) (audit.Chain, error)
+	AuditChains(ctx context.Context) ([]audit.Chain, error)
+	// AuditRows lists rows of a chain, newest first. With a filter a page may be short, even empty, and have a position to go on from.
+	AuditRows(ctx context.Context, chain string, f AuditFilter, p Page) ([]audit.Sealed, string, error)
+	// AuditAfter returns the next n rows of a chain behind one, oldest first, n being 1 to MaxPage.
+	AuditAfter(ctx context.Context, chain string, seq int64, n int) ([]audit.Sealed, error)
 }
 
 // Tx reads and writes in one transaction. Every write of an object, a sandbox, an organization or a token also appends to
-// the change log; the counts of capacity, Heard, Busy and what is of servers are not in it.
+// the change log; the counts of capacity, Heard, Busy and what is of servers are not in it. Every write of an object, an organization and
+// a token, and every new sandbox, also appends a row to the audit, which says of the call what ctx knows (audit.Of).
 //
 // Transactions are serializable as far as they read configuration or Usage: what they read cannot change before they
 // commit. A sandbox that was read is only written if its revision is still current. A refusal (a fault that is described
@@ -238,6 +256,9 @@ type Tx interface {
 	InsertToken(ctx context.Context, t *core.Token) error
 	// RevokeToken sets when a token was revoked; the first time stays. A token of another organization is NotFound.
 	RevokeToken(ctx context.Context, orgID, id string, at time.Time) error
+
+	// Audit appends a row that tells of something else to a chain.
+	Audit(ctx context.Context, chain string, r audit.Row) error
 }
 
 // Change is one entry of the change log, the source of truth for watches.
@@ -266,6 +287,13 @@ type Store interface {
 	// and waits for more until ctx ends, which ends the sequence without an error. Any error ends it too. A seq that the
 	// log has not reached is OutOfRange: it comes from another store.
 	Changes(ctx context.Context, after int64) iter.Seq2[Change, error]
+	// SealAudit gives the rows of the audit that were committed before it was called their place in their chains, which they also get by
+	// themselves soon. Rows get their place in no other order than that in which the same object was written.
+	SealAudit(ctx context.Context) error
+	// PruneAudit drops the oldest rows of a chain: those from before a time up to the first that is not, and those that are more than
+	// most. The last that was dropped becomes the chain's anchor, and a row of the chain says so. It returns how many it dropped, a part
+	// of them when there are many.
+	PruneAudit(ctx context.Context, chain string, before time.Time, most int64) (int64, error)
 	// Ready reports whether reads and writes work.
 	Ready(ctx context.Context) error
 	Close() error

@@ -24,6 +24,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 
+	"github.com/bermhq/berm/internal/audit"
 	"github.com/bermhq/berm/internal/core"
 	"github.com/bermhq/berm/internal/core/fault"
 	"github.com/bermhq/berm/internal/server/wire"
@@ -38,6 +39,8 @@ type Config struct {
 	Now          func() time.Time
 	// NewID makes request ids.
 	NewID func() string
+	// Audit is told how a call ended, and what its name was; nil: nobody is.
+	Audit func(c *audit.Call, name string, err error)
 	// MaxCalls and MaxCallsPerToken bound the calls under way; 0 is DefaultMaxCalls, and half of those.
 	MaxCalls, MaxCallsPerToken int
 }
@@ -61,6 +64,8 @@ type Call struct {
 	Name string
 	// Peer is the address that the connection comes from.
 	Peer string
+	// UserAgent is what the program of the caller calls itself.
+	UserAgent string
 	// Authorization holds the values of that header.
 	Authorization []string
 	// Authenticate, when not nil, says who calls in place of Authorization.
@@ -109,7 +114,8 @@ func Note(ctx context.Context, err error) {
 // Run leads one call through the chain and returns what ended it. The caller turns the error into its transport's form.
 func (c *Chain) Run(ctx context.Context, call *Call, handle func(context.Context) error) (context.Context, error) {
 	s := &state{requestID: c.cfg.NewID()}
-	ctx = context.WithValue(ctx, stateKey{}, s)
+	audited := &audit.Call{RequestID: s.requestID, Address: call.Peer, UserAgent: call.UserAgent}
+	ctx = audit.With(context.WithValue(ctx, stateKey{}, s), audited)
 	began := c.cfg.Now()
 	ctx, span := call.span(ctx, s.requestID)
 	err := c.recovering(func() error {
@@ -117,6 +123,10 @@ func (c *Chain) Run(ctx context.Context, call *Call, handle func(context.Context
 		return c.authenticated(ctx, s, call, handle)
 	})
 	c.log(ctx, s, call, c.cfg.Now().Sub(began), err)
+	// Whoever comes to a port of a sandbox is its visitor, and not refused anything of Berm's.
+	if c.cfg.Audit != nil && call.Authenticate == nil {
+		c.cfg.Audit(audited, call.Name, cmp.Or(err, s.noted))
+	}
 	span.End(cmp.Or(err, s.noted))
 	return ctx, err
 }

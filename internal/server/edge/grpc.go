@@ -48,6 +48,7 @@ func (c *Chain) guard(method string, long bool, next grpc.StreamHandler) grpc.St
 		md, _ := metadata.FromIncomingContext(ctx)
 		call := &Call{
 			Transport: "grpc", Name: method, Authorization: md.Get("authorization"), Traceparent: strings.Join(md.Get(tracing.Header), ","),
+			UserAgent: strings.Join(md.Get("user-agent"), ","),
 			SetHeader: func(key, value string) {
 				_ = ss.SetHeader(metadata.Pairs(key, value)) // fails only after headers went out, and none did
 			},

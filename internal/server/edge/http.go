@@ -17,7 +17,7 @@ func (c *Chain) HTTP(next http.Handler) http.Handler {
 		call := &Call{
 			Transport: "http", Name: r.Method + " " + r.URL.EscapedPath(), Peer: r.RemoteAddr,
 			Authorization: r.Header.Values("Authorization"), Traceparent: r.Header.Get(tracing.Header),
-			SetHeader: w.Header().Set, Status: rec.sent,
+			SetHeader: w.Header().Set, Status: rec.sent, UserAgent: r.UserAgent(),
 		}
 		ctx, err := c.Run(r.Context(), call, func(ctx context.Context) error {
 			next.ServeHTTP(rec, r.WithContext(ctx))

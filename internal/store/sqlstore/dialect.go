@@ -27,6 +27,8 @@ type engine interface {
 	lockConfig(ctx context.Context, c conn, orgID string, exclusive bool) error
 	// lockUsage makes the transactions that count the usage of a subject run one after the other.
 	lockUsage(ctx context.Context, c conn, subject string) error
+	// lockAudit makes the transactions that extend chains of the audit run one after the other.
+	lockAudit(ctx context.Context, c conn) error
 	// forUpdate is appended to a SELECT whose row the transaction is about to write.
 	forUpdate() string
 

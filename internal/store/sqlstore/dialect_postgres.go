@@ -154,6 +154,11 @@ func (e *postgresEngine) lockUsage(ctx context.Context, c conn, subject string) 
 	return err
 }
 
+func (e *postgresEngine) lockAudit(ctx context.Context, c conn) error {
+	_, err := c.exec(ctx, `SELECT pg_advisory_xact_lock($1)`, lockKey("audit"))
+	return err
+}
+
 func (e *postgresEngine) forUpdate() string { return " FOR UPDATE" }
 
 // changeSeq makes sequence numbers of the transaction's id, so that the log's order is the order in which transactions

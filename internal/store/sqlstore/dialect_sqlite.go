@@ -106,6 +106,8 @@ func (e *sqliteEngine) lockConfig(context.Context, conn, string, bool) error { r
 
 func (e *sqliteEngine) lockUsage(context.Context, conn, string) error { return nil }
 
+func (e *sqliteEngine) lockAudit(context.Context, conn) error { return nil }
+
 func (e *sqliteEngine) forUpdate() string { return "" }
 
 func (e *sqliteEngine) changeSeq() string { return "$1" }

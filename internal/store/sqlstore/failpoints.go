@@ -24,16 +24,19 @@ const (
 	fpInsertToken   = "store.insert-token"
 	fpRevokeToken   = "store.revoke-token"
 	fpAppendChange  = "store.append-change"
+	fpAudit         = "store.insert-audit"
+	fpSeal          = "store.seal-audit"
+	fpPrune         = "store.prune-audit"
 	fpBeforeCommit  = "store.before-commit"
 	fpAfterCommit   = "store.after-commit"
 )
 
-// Failpoints lists the failpoints of this package that a server passes in its first day. store.delete-sandbox is not among
-// them, as no sandbox is kept for less, nor store.heard and store.server: a server that has its database to itself has nobody to tell.
+// Failpoints lists the failpoints of this package that a server passes in its first day. store.delete-sandbox and store.prune-audit are not among
+// them, as nothing is kept for less, nor store.heard and store.server: a server that has its database to itself has nobody to tell.
 func Failpoints() []string {
 	return []string{
 		fpMigrate, fpMigrated, fpInsertObject, fpInsertRev, fpUpdateObject, fpDeleteObject, fpSetCapacity, fpReserve, fpRelease,
 		fpInsertSandbox, fpInsertRecord, fpInsertTag, fpUpdateSandbox, fpSubmitted, fpInsertOrg, fpInsertToken, fpRevokeToken,
-		fpAppendChange, fpBeforeCommit, fpAfterCommit,
+		fpAppendChange, fpAudit, fpSeal, fpBeforeCommit, fpAfterCommit,
 	}
 }

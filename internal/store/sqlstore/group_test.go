@@ -19,7 +19,8 @@ import (
 
 func openTest(t *testing.T) (*Store, *sqliteEngine) {
 	t.Helper()
-	s, err := Open(t.Context(), Config{DSN: "sqlite://" + filepath.Join(t.TempDir(), "berm.db")})
+	// Sealing of the audit would be a commit that a test did not arrange.
+	s, err := Open(t.Context(), Config{DSN: "sqlite://" + filepath.Join(t.TempDir(), "berm.db"), SealPause: -1})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -97,6 +97,9 @@ func (t *tx) Delete(ctx context.Context, o *store.Object) error {
 	was := o.Deleted
 	t.onUndo(func() { o.Revision, o.Deleted = o.Revision-1, was })
 	o.Revision, o.Deleted = o.Revision+1, true
+	if err := t.auditedObject(ctx, o); err != nil {
+		return err
+	}
 	t.changed(string(o.Kind), o.OrgID, o.ID, int64(o.Revision), true)
 	return nil
 }
@@ -106,6 +109,9 @@ func (t *tx) appendRevision(ctx context.Context, o *store.Object) error {
 	_, err := t.write(ctx, fpInsertRev, `INSERT INTO object_revisions (`+objectColumns+`, deleted)
 		SELECT `+objectColumns+`, 0 FROM objects WHERE org_id = $1 AND kind = $2 AND id = $3`, o.OrgID, string(o.Kind), o.ID)
 	if err != nil {
+		return err
+	}
+	if err := t.auditedObject(ctx, o); err != nil {
 		return err
 	}
 	t.changed(string(o.Kind), o.OrgID, o.ID, int64(o.Revision), false)

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"time"
 
+	"github.com/bermhq/berm/internal/audit"
 	"github.com/bermhq/berm/internal/core"
 	"github.com/bermhq/berm/internal/core/fault"
 	"github.com/bermhq/berm/internal/store"
@@ -117,6 +118,7 @@ func (t *tx) InsertOrg(ctx context.Context, o *core.Org) error {
 	if n == 0 {
 		return fault.New(fault.Exists, "ORG_EXISTS", "an organization with this id or name exists").WithField("name", "%.80q may be taken", o.Name)
 	}
+	t.audited(ctx, audit.Installation, "", audit.Row{Kind: store.ChangeOrg, ID: o.ID, Name: o.Name})
 	t.changed(store.ChangeOrg, o.ID, o.ID, 1, false)
 	return nil
 }
@@ -150,6 +152,7 @@ func (t *tx) InsertToken(ctx context.Context, k *core.Token) error {
 	if n == 0 {
 		return fault.New(fault.Exists, "TOKEN_EXISTS", "a token with this id or secret exists")
 	}
+	t.audited(ctx, k.OrgID, k.CreatedBy, audit.Row{Kind: store.ChangeToken, ID: k.ID, Name: k.Name})
 	t.changed(store.ChangeToken, k.OrgID, k.ID, 1, false)
 	return nil
 }
@@ -170,11 +173,13 @@ func (t *tx) RevokeToken(ctx context.Context, orgID, id string, at time.Time) er
 	}
 	if n > 0 {
 		t.changed(store.ChangeToken, orgID, id, 2, false)
-		return nil
 	}
 	all, err := t.tokens(ctx, `WHERE id = $1 AND org_id = $2`, id, orgID)
 	if err == nil && len(all) == 0 {
 		err = fault.NotFoundf(fault.ReasonResourceNotFound, "token %.80q does not exist", id)
+	}
+	if err == nil && n > 0 {
+		t.audited(ctx, orgID, "", audit.Row{Kind: store.ChangeToken, ID: id, Name: all[0].Name, Revision: 2})
 	}
 	return err
 }

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/bermhq/berm/internal/audit"
 	"github.com/bermhq/berm/internal/core"
 	"github.com/bermhq/berm/internal/core/fault"
 	"github.com/bermhq/berm/internal/core/launch"
@@ -61,6 +62,7 @@ func (t *tx) InsertSandbox(ctx context.Context, s *core.Sandbox) error {
 	was := s.Revision
 	t.onUndo(func() { s.Revision = was })
 	s.Revision = 1
+	t.audited(ctx, s.OrgID, s.CreatedBy, audit.Row{Kind: store.ChangeSandbox, ID: s.ID, Name: s.ProfileName, Revision: 1, After: s.Digest})
 	t.changed(store.ChangeSandbox, s.OrgID, s.ID, 1, false)
 	return nil
 }

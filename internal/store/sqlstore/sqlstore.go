@@ -11,6 +11,7 @@
 package sqlstore
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"sync"
@@ -29,6 +30,8 @@ type Config struct {
 	Now func() time.Time
 	// Logger gets what nobody is told otherwise; nil discards.
 	Logger *slog.Logger
+	// SealPause is how long rows of the audit gather before they are sealed; 0 is DefaultSealPause, less is until SealAudit is called.
+	SealPause time.Duration
 }
 
 // Store is the store on SQL. Methods are safe for concurrent use.
@@ -37,6 +40,7 @@ type Store struct {
 	now    func() time.Time
 	log    *slog.Logger
 	wake   *wake
+	sealer sealer
 	// closing ends what waits and what listens.
 	closing   chan struct{}
 	closeOnce sync.Once
@@ -64,6 +68,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.startSealing(cmp.Or(cfg.SealPause, DefaultSealPause))
 	return s, nil
 }
 
@@ -78,7 +83,12 @@ func (s *Store) View(ctx context.Context, fn func(store.Reader) error) error {
 
 // Update implements store.Store.
 func (s *Store) Update(ctx context.Context, fn func(store.Tx) error) error {
-	return s.engine.update(ctx, &work{store: s, fn: fn})
+	w := &work{store: s, fn: fn}
+	err := s.engine.update(ctx, w)
+	if err == nil && len(w.tx.audits) > 0 {
+		s.sealer.poke()
+	}
+	return err
 }
 
 // Ready implements store.Store.
@@ -107,7 +117,9 @@ func (s *Store) Ready(ctx context.Context) error {
 func (s *Store) Close() error {
 	s.closeOnce.Do(func() {
 		close(s.closing)
+		s.sealer.quit()
 		s.closeErr = s.engine.close()
+		<-s.sealer.done
 	})
 	return s.closeErr
 }

@@ -17,8 +17,9 @@ type tx struct {
 	broken error
 	// locked holds the organizations whose configuration is locked, and whether exclusively.
 	locked map[string]bool
-	// changes are appended to the log at the end, undo gives values back what they had.
+	// changes are appended to the log at the end, and audits to the audit; undo gives values back what they had.
 	changes []store.Change
+	audits  []pendingRow
 	undo    []func()
 }
 
@@ -55,13 +56,16 @@ func (t *tx) undoAll() {
 	for i := len(t.undo) - 1; i >= 0; i-- {
 		t.undo[i]()
 	}
-	t.undo, t.changes = nil, nil
+	t.undo, t.changes, t.audits = nil, nil, nil
 }
 
-// finish appends the changes to the log, the last writes of the transaction.
+// finish appends the rows of the audit and the changes to the log, the last writes of the transaction.
 func (t *tx) finish(ctx context.Context) error {
 	if t.broken != nil {
 		return t.broken
+	}
+	if err := t.appendAudit(ctx); err != nil {
+		return err
 	}
 	if len(t.changes) == 0 {
 		return nil

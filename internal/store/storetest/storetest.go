@@ -43,6 +43,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"transactions", transactions},
 		{"concurrency", concurrency},
 		{"changes", changes},
+		{"audit", audits},
 	} {
 		t.Run(group.name, func(t *testing.T) {
 			s := open(t)

@@ -1,0 +1,36 @@
+package control
+
+import (
+	"reflect"
+	"testing"
+)
+
+// reads are the use cases that change nothing, or only what nobody is asked about: the traffic of a connection.
+var reads = map[string]bool{
+	"GetProfile": true, "ListProfiles": true, "ProfileRevisions": true, "DiffProfiles": true,
+	"GetRunner": true, "ListRunners": true, "RunnerMaintenance": true, "CordonedRunners": true, "RunnerRevisions": true, "DiffRunners": true,
+	"GetZone": true, "ListZones": true, "ZoneRevisions": true, "DiffZones": true, "WhoAmI": true, "ListOrgs": true, "ListTokens": true, "ListImages": true,
+	"Plan": true, "Preview": true, "Get": true, "List": true, "Outdated": true, "Lint": true, "Wait": true, "Logs": true, "ReadArchive": true, "ReadFile": true,
+	"ReadFileFrom": true, "FileState": true, "Dial": true, "Explain": true, "Submitted": true, "Network": true, "ExplainNetwork": true, "Drift": true, "PlanNetwork": true,
+	"AvailableRunners": true, "AvailableRunner": true, "AvailableProfiles": true, "AvailableProfile": true, "WarmPools": true, "RunnerHealth": true,
+	"ListAudit": true, "VerifyAudit": true, "ExportAudit": true,
+}
+
+// TestEveryUseCaseIsAuditedOrReads: a use case that is new says which it is.
+func TestEveryUseCaseIsAuditedOrReads(t *testing.T) {
+	known := map[string]bool{}
+	for m := range reflect.TypeFor[*Service]().Methods() {
+		if _, ok := roleOf(m.Name); !ok {
+			continue
+		}
+		known[m.Name] = true
+		if mutates(m.Name) == reads[m.Name] {
+			t.Errorf("%s: audited %v, only reads %v; one of them, please", m.Name, mutates(m.Name), reads[m.Name])
+		}
+	}
+	for name := range reads {
+		if !known[name] {
+			t.Errorf("%s is no use case any more", name)
+		}
+	}
+}

@@ -1,0 +1,227 @@
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/bermhq/berm/internal/audit"
+	"github.com/bermhq/berm/internal/core/fault"
+	"github.com/bermhq/berm/internal/store"
+)
+
+const (
+	// DefaultSealPause is how long rows gather before they are sealed.
+	DefaultSealPause = 100 * time.Millisecond
+	// sealBatch is how many rows one transaction seals.
+	sealBatch = 512
+	// sealChunk is how many rows one statement writes.
+	sealChunk = 32
+	// sealRetry is when sealing is tried again after it failed.
+	sealRetry = time.Second
+)
+
+// sealer seals in the background, until it is told to quit. What is pending then is sealed by the next server.
+type sealer struct {
+	poked chan struct{}
+	quit  func()
+	done  chan struct{}
+}
+
+func (s *Store) startSealing(after time.Duration) {
+	ctx, quit := context.WithCancel(context.Background())
+	s.sealer = sealer{poked: make(chan struct{}, 1), quit: quit, done: make(chan struct{})}
+	s.sealer.poke() // what a server that was killed left
+	go func() {
+		defer close(s.sealer.done)
+		if after > 0 {
+			s.sealUntil(ctx, after)
+		}
+	}()
+}
+
+func (s *sealer) poke() {
+	select {
+	case s.poked <- struct{}{}:
+	default: // it has not come to the last one yet
+	}
+}
+
+func (s *Store) sealUntil(ctx context.Context, after time.Duration) {
+	for {
+		select {
+		case <-s.sealer.poked:
+		case <-ctx.Done():
+			return
+		}
+		if !pause(ctx, after) {
+			return
+		}
+		err := s.SealAudit(ctx)
+		if err == nil || ctx.Err() != nil {
+			continue
+		}
+		s.log.WarnContext(ctx, "the audit was not sealed; that is tried again", "error", err)
+		pause(ctx, sealRetry)
+		s.sealer.poke()
+	}
+}
+
+// SealAudit implements store.Store.
+func (s *Store) SealAudit(ctx context.Context) error {
+	pending := false
+	err := s.View(ctx, func(r store.Reader) (err error) {
+		pending, err = r.(*reader).one(ctx, `SELECT id FROM audit_pending LIMIT 1`, nil, new(int64))
+		return err
+	})
+	for n := sealBatch; err == nil && pending && n == sealBatch; {
+		err = s.Update(ctx, func(t store.Tx) (err error) {
+			n, err = t.(*tx).seal(ctx)
+			return err
+		})
+	}
+	return err
+}
+
+// PruneAudit implements store.Store.
+func (s *Store) PruneAudit(ctx context.Context, chain string, before time.Time, most int64) (dropped int64, err error) {
+	err = s.Update(ctx, func(t store.Tx) (err error) {
+		dropped, err = t.(*tx).prune(ctx, chain, before, most)
+		return err
+	})
+	return dropped, err
+}
+
+// seal moves pending rows to their chains and returns how many. Servers that share the database do so one after the other.
+func (t *tx) seal(ctx context.Context) (int, error) {
+	if err := t.engine.lockAudit(ctx, t.conn); err != nil {
+		return 0, t.fail(err)
+	}
+	var (
+		ids     []any
+		byChain = map[string][]*audit.Row{}
+		chains  []string
+	)
+	err := t.each(ctx, func(rows *sql.Rows) error {
+		var (
+			id            int64
+			chain, record string
+		)
+		if err := rows.Scan(&id, &chain, &record); err != nil {
+			return err
+		}
+		r, err := audit.Decode(record)
+		if err != nil {
+			// It was changed before it had a place: that is all that can be told of it, and it must not hold up the others.
+			r = &audit.Row{At: t.store.now(), Outcome: audit.Failed, Code: fault.Internal.String(), ErrorReason: fault.ReasonStoreCorrupt}
+		}
+		if _, ok := byChain[chain]; !ok {
+			chains = append(chains, chain)
+		}
+		ids, byChain[chain] = append(ids, id), append(byChain[chain], r)
+		return nil
+	}, `SELECT id, chain, record FROM audit_pending ORDER BY id LIMIT $1`, sealBatch)
+	if err != nil {
+		return 0, err
+	}
+	for _, chain := range chains {
+		if err := t.extend(ctx, chain, byChain[chain]); err != nil {
+			return 0, err
+		}
+	}
+	return len(ids), t.inChunks(ctx, `DELETE FROM audit_pending WHERE id IN (`, `)`, 1, ids)
+}
+
+// extend appends rows to a chain. The caller holds the lock of the audit.
+func (t *tx) extend(ctx context.Context, chain string, rows []*audit.Row) error {
+	c, err := t.AuditChain(ctx, chain)
+	if err != nil {
+		return err
+	}
+	args := make([]any, 0, 9*len(rows))
+	for _, r := range rows {
+		r.Seq = c.Head.Seq + 1
+		text, err := r.Encode()
+		if err != nil {
+			return fault.Internalf(err, "write an audit row as JSON")
+		}
+		c.Head = audit.Head{Seq: r.Seq, Hash: audit.Hash(chain, c.Head.Hash, text)}
+		i := audit.IndexOf(r)
+		args = append(args, chain, r.Seq, i.At, i.Actor, i.Method, i.ObjectID, i.Outcome, text, c.Head.Hash)
+	}
+	if err := t.inChunks(ctx, `INSERT INTO audit_rows (chain, seq, at, actor, method, object_id, outcome, record, hash) VALUES `, ``, 9, args); err != nil {
+		return err
+	}
+	_, err = t.write(ctx, fpSeal, `INSERT INTO audit_chains (chain, head_seq, head_hash, anchor_seq, anchor_hash) VALUES ($1, $2, $3, 0, '')
+		ON CONFLICT (chain) DO UPDATE SET head_seq = $2, head_hash = $3`, chain, c.Head.Seq, c.Head.Hash)
+	return err
+}
+
+// inChunks runs a statement for every so many arguments, width of them together. There are two texts of it: full chunks, and single rows.
+func (t *tx) inChunks(ctx context.Context, before, after string, width int, args []any) error {
+	for len(args) > 0 {
+		n := 1
+		if len(args) >= sealChunk*width {
+			n = sealChunk
+		}
+		if _, err := t.write(ctx, fpSeal, before+placeholders(n, width)+after, args[:n*width]...); err != nil {
+			return err
+		}
+		args = args[n*width:]
+	}
+	return nil
+}
+
+// placeholders returns "($1, $2), ($3, $4)" for two rows of two; those of width 1 have no parentheses.
+func placeholders(rows, width int) string {
+	var b strings.Builder
+	for i := range rows * width {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		if width > 1 && i%width == 0 {
+			b.WriteByte('(')
+		}
+		b.WriteString("$" + strconv.Itoa(i+1))
+		if width > 1 && i%width == width-1 {
+			b.WriteByte(')')
+		}
+	}
+	return b.String()
+}
+
+// prune drops the oldest rows of a chain, at most sealBatch: those from before a time, and those that are more than most. The last that is
+// dropped becomes the anchor, and a row of the chain says so.
+func (t *tx) prune(ctx context.Context, chain string, before time.Time, most int64) (int64, error) {
+	if err := t.engine.lockAudit(ctx, t.conn); err != nil {
+		return 0, t.fail(err)
+	}
+	c, err := t.AuditChain(ctx, chain)
+	if err != nil {
+		return 0, err
+	}
+	rows, err := t.AuditAfter(ctx, chain, c.Anchor.Seq, sealBatch)
+	if err != nil {
+		return 0, err
+	}
+	anchor := c.Anchor
+	for _, r := range rows {
+		if r.Index.At >= nanos(before) && r.Seq <= c.Head.Seq-most || r.Index.At < nanos(before) {
+			anchor = audit.Head{Seq: r.Seq, Hash: r.Hash}
+			continue
+		}
+		break
+	}
+	if anchor.Seq == c.Anchor.Seq {
+		return 0, nil
+	}
+	if _, err := t.write(ctx, fpPrune, `DELETE FROM audit_rows WHERE chain = $1 AND seq <= $2`, chain, anchor.Seq); err != nil {
+		return 0, err
+	}
+	if _, err := t.write(ctx, fpPrune, `UPDATE audit_chains SET anchor_seq = $1, anchor_hash = $2 WHERE chain = $3`, anchor.Seq, anchor.Hash, chain); err != nil {
+		return 0, err
+	}
+	return anchor.Seq - c.Anchor.Seq, t.extend(ctx, chain, []*audit.Row{{At: t.store.now().UTC(), Outcome: audit.Pruned, Count: anchor.Seq, Before: anchor.Hash}})
+}
