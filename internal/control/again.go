@@ -55,12 +55,21 @@ func (s *Service) applyAgain(ctx context.Context, id string) {
 }
 
 // doubt follows a launch whose commit failed in a way that leaves open whether it took effect. If it did, the sandbox is one
-// that nobody was told about: it is ended. The status writer keeps trying until the store answers.
+// that nobody was told about: it is ended. The status writer keeps trying until the store answers; a commit that is later still is looked
+// for again and again.
 func (s *Service) doubt(sb *core.Sandbox, err error) {
 	if !fault.Is(err, fault.Unavailable) && !fault.Is(err, fault.Internal) {
 		return
 	}
 	s.used.forget(sb.RunnerUUID) // It may be reserved or not.
+	s.disown(sb)
+	if s.doubts.put(sb.ID, s.now()) {
+		s.tasks.run(s.settleDoubts)
+	}
+}
+
+// disown ends a sandbox that nobody was told about.
+func (s *Service) disown(sb *core.Sandbox) {
 	s.live.add(sb, applied)
 	now := s.now()
 	s.submit(&backend.Observation{

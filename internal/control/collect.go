@@ -28,8 +28,11 @@ func (s *Service) collect(ctx context.Context) {
 	for {
 		failpoint.Hit(fpCollect)
 		n, err := s.collectAll(ctx)
+		if err == nil && s.shares() {
+			err = s.store.Update(ctx, func(tx store.Tx) error { return tx.ForgetContacts(ctx) })
+		}
 		if err != nil && ctx.Err() == nil {
-			s.log.WarnContext(ctx, "sandboxes that ended long ago could not all be removed, trying again later", "error", err)
+			s.log.WarnContext(ctx, "what ended long ago could not all be removed, trying again later", "error", err)
 		}
 		if n > 0 {
 			s.log.InfoContext(ctx, "sandboxes that ended long ago were removed", "sandboxes", n, "kept", s.retention)

@@ -3,6 +3,7 @@ package control_test
 import (
 	"context"
 	"iter"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -208,4 +209,90 @@ func TestHandOverDuringTheFirstPass(t *testing.T) {
 		w.statusAt(second, id, core.StatusRunning)
 		second.Close()
 	})
+}
+
+// TestServerAndRunnerEndTogether: a server and the runner that only it reached end together. One that is left, which never heard of either
+// sandbox, calls them LOST after the same time as the first would have.
+func TestServerAndRunnerEndTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, o := sharing(t, 10*time.Minute)
+		second := w.serverAt(o.Store, "2222222222222222")
+		w.must(w.svc.Attach(w.ctx(), w.runners["lab"].ID, &gate{Link: w.agent(w.fakes["lab"]), w: w}))
+		sb := w.running(&specpb.Launch{RunnerIds: []string{"lab"}})
+		open := w.shutGate()
+		defer open()
+		pending := w.launching()
+		w.firstDies(second)
+		time.Sleep(8 * time.Minute)
+		synctest.Wait()
+		if got := w.get(sb.ID); got.Status != core.StatusRunning {
+			t.Errorf("decided too early: %s %q", got.Status, got.StatusReason)
+		}
+		time.Sleep(5 * time.Minute)
+		synctest.Wait()
+		for _, id := range []string{sb.ID, pending} {
+			if got := w.get(id); got.Status != core.StatusFailed || !strings.HasPrefix(got.StatusReason, core.EndLost) || got.ExitCode != nil {
+				t.Errorf("%s %q %v", got.Status, got.StatusReason, got.ExitCode)
+			}
+		}
+		second.Close()
+	})
+}
+
+// lateCommit is a store whose next write is said to have failed, and takes effect when it is delivered.
+type lateCommit struct {
+	store.Store
+	armed atomic.Bool
+	write func(store.Tx) error
+}
+
+func (l *lateCommit) Update(ctx context.Context, fn func(store.Tx) error) error {
+	if l.armed.CompareAndSwap(true, false) {
+		l.write = fn
+		return fault.New(fault.Unavailable, "STORE_AWAY", "the connection to the store was cut")
+	}
+	return l.Store.Update(ctx, fn)
+}
+
+// TestCommitThatComesLate: a launch that took effect after its caller was told that it failed is ended, without a new line of its runner,
+// and what it reserved is free again; by a server that has its database to itself, too.
+func TestCommitThatComesLate(t *testing.T) {
+	for _, place := range []string{"", "1111111111111111"} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t)
+			w.close()
+			w.open()
+			w.svc.Close()
+			late := &lateCommit{Store: w.store}
+			w.svc = w.serverAt(late, place)
+			w.attach("r1")
+			synctest.Wait() // what an attachment writes is written
+			late.armed.Store(true)
+			_, _, err := w.svc.Launch(w.ctx(), w.user, &specpb.Launch{})
+			wantFault(t, err, fault.Unavailable, "STORE_AWAY")
+			time.Sleep(10 * time.Second)
+			w.must(w.store.Update(w.ctx(), late.write))
+			all, _, err := w.svc.List(w.ctx(), w.user, control.SandboxQuery{})
+			w.must(err)
+			if len(all) != 1 || all[0].Status != core.StatusPending {
+				t.Fatalf("the write has not taken effect: %v", all)
+			}
+			time.Sleep(10 * time.Second)
+			synctest.Wait()
+			got := w.get(all[0].ID)
+			if got.Status != core.StatusFailed || !strings.HasPrefix(got.StatusReason, core.EndStartFailed) {
+				t.Errorf("%s %q", got.Status, got.StatusReason)
+			}
+			if w.fakes["r1"].Work(got.ID) != nil {
+				t.Error("it was started")
+			}
+			w.must(w.store.View(w.ctx(), func(r store.Reader) error {
+				reserved, err := r.Reserved(w.ctx(), w.runners["r1"].ID)
+				if reserved != (core.Amounts{}) {
+					t.Errorf("%+v stays reserved", reserved)
+				}
+				return err
+			}))
+		})
+	}
 }

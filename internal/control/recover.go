@@ -56,18 +56,58 @@ func (s *Service) Recover(ctx context.Context) error {
 		s.enter(row, recovered)
 	}
 	for _, run := range runners {
-		s.contacts.ensure(run, s.born)
-		if run.DeletingSince != nil {
-			s.contacts.setDeleting(run.ID)
-			s.tasks.run(func(ctx context.Context) { s.drained(ctx, run.OrgID, run.ID) })
-		}
-		s.lineDown(run.ID, nil)
+		s.expectRunner(run, s.born)
 	}
 	follow()
 	if len(rows) > 0 {
 		s.log.InfoContext(ctx, "sandboxes of an earlier process taken over", "sandboxes", len(rows), "runners", len(runners))
 	}
 	return nil
+}
+
+// expectRunner has a runner come within the bound after which its sandboxes are LOST.
+func (s *Service) expectRunner(run *core.Runner, since time.Time) {
+	s.contacts.ensure(run, since)
+	if run.DeletingSince != nil {
+		s.contacts.setDeleting(run.ID)
+		s.tasks.run(func(ctx context.Context) { s.drained(ctx, run.OrgID, run.ID) })
+	}
+	s.lineDown(run.ID, nil)
+}
+
+// takeUp has this server wait for the runners that only a server reached which is no more: their sandboxes end as they would with one
+// server. Each server that is left does so; what one of them reaches counts for all.
+func (s *Service) takeUp(ctx context.Context) error {
+	var runners []*core.Runner
+	err := s.store.View(ctx, func(r store.Reader) error {
+		runners = nil
+		orgs, err := r.Orgs(ctx)
+		if err != nil {
+			return err
+		}
+		for _, org := range orgs {
+			err := eachRunner(ctx, r, org.ID, func(run *core.Runner) error {
+				if elsewhere(run, s.place()) {
+					return nil
+				}
+				live, err := r.CountLive(ctx, run.ID)
+				if live > 0 || run.DeletingSince != nil {
+					runners = append(runners, run)
+				}
+				return err
+			})
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	for _, run := range runners {
+		if k, known := s.contacts.get(run.ID); !known || k.attached == nil {
+			s.expectRunner(run, s.now())
+		}
+	}
+	return err
 }
 
 // ensure makes an entry for a runner that something is expected of.

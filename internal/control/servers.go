@@ -42,6 +42,8 @@ type servers struct {
 	changed chan struct{}
 	// looked is when the store was read last, away when it could not be used last.
 	looked, away time.Time
+	// left says that one which was there is no more, and that nobody here has looked yet at what it left.
+	left bool
 	// ended are runners whose lines here ended, which could not be written.
 	ended map[string]bool
 }
@@ -115,8 +117,29 @@ func (o *servers) see(all []store.Server, self string, now time.Time) (gone []st
 		at.said = s
 		seen[s.ID] = at
 	}
+	for id := range o.byID {
+		if _, there := seen[id]; !there {
+			o.left = true
+		}
+	}
 	o.byID = seen
 	return gone
+}
+
+// leavers reports whether a server is no more since this was asked last.
+func (o *servers) leavers() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	left := o.left
+	o.left = false
+	return left
+}
+
+// again has leavers report true once more.
+func (o *servers) again() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.left = true
 }
 
 // failed notes that the store could not be used.
@@ -194,6 +217,10 @@ func (s *Service) beat(ctx context.Context) error {
 	var pending []*core.Sandbox
 	me, joined := store.Server{ID: s.self, Address: s.advertise, HeardAt: s.now()}, false
 	err := s.store.Update(ctx, func(tx store.Tx) (err error) {
+		// Before the servers: whoever launched one of these had come by then.
+		if pending, err = tx.Pending(ctx); err != nil {
+			return err
+		}
 		if all, err = tx.Servers(ctx); err != nil {
 			return err
 		}
@@ -205,11 +232,7 @@ func (s *Service) beat(ctx context.Context) error {
 				return err
 			}
 		}
-		if err = tx.PutServer(ctx, me); err != nil {
-			return err
-		}
-		pending, err = tx.Pending(ctx)
-		return err
+		return tx.PutServer(ctx, me)
 	})
 	if err != nil {
 		return err
@@ -223,7 +246,13 @@ func (s *Service) beat(ctx context.Context) error {
 	s.servers.see(all, s.self, s.now())
 	s.servers.tell(all, joined)
 	s.orphans(ctx, pending)
-	return nil
+	if !s.servers.leavers() {
+		return nil
+	}
+	if err = s.takeUp(ctx); err != nil {
+		s.servers.again()
+	}
+	return err
 }
 
 // replace takes from another server what cannot be its any more: the lines of an earlier process in the same data directory have ended

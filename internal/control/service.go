@@ -96,6 +96,8 @@ type Service struct {
 	live     *liveTable
 	contacts *contacts
 	servers  *servers
+	// doubts are launches whose commits may be late.
+	doubts doubts
 	// lines is held while the store is told of lines here, and for servers.ended.
 	lines sync.Mutex
 	names profileNames

@@ -224,6 +224,9 @@ type Tx interface {
 	// Heard notes that somebody was in contact with runners at a time. An earlier time than the one that is there changes nothing.
 	Heard(ctx context.Context, runnerUUIDs []string, at time.Time) error
 
+	// ForgetContacts removes what Heard and HoldLine wrote of runners that are no more.
+	ForgetContacts(ctx context.Context) error
+
 	// Busy notes that there was traffic of a sandbox that has not ended; of another it notes nothing. An earlier time than the one that
 	// is there changes nothing.
 	Busy(ctx context.Context, sandboxID string, at time.Time) error

@@ -2,6 +2,8 @@ package dial
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync"
 
 	"github.com/bermhq/berm/internal/link"
@@ -13,8 +15,12 @@ import (
 type lines struct {
 	mu sync.Mutex
 	// known are the addresses of the servers by id, dialed those that are taken care of.
+	// At most link.MaxServers are at a time: a gateway that names others again and again has to wait for those before to be let go.
 	known  map[string]string
 	dialed map[string]bool
+	// follow takes care of a server; crowded is called when there are more than that.
+	follow  func(id string)
+	crowded func(waiting int)
 	// all are the lines that are made or served.
 	all map[*line]struct{}
 	// changed is closed, and replaced, with every change.
@@ -99,6 +105,7 @@ func (l *lines) byAddress(ctx context.Context, id string) (o *line) {
 		switch address := l.known[id]; {
 		case address == "":
 			delete(l.dialed, id)
+			l.dial()
 			return true
 		case l.to(id):
 			return false
@@ -125,7 +132,7 @@ func (l *lines) end(o *line) {
 }
 
 // learn takes in which servers there are, and has those followed that nobody takes care of yet.
-func (l *lines) learn(o *line, self string, all []link.Server, follow func(id string)) {
+func (l *lines) learn(o *line, self string, all []link.Server) {
 	l.change(func() {
 		if o.over {
 			return
@@ -134,10 +141,25 @@ func (l *lines) learn(o *line, self string, all []link.Server, follow func(id st
 		clear(l.known)
 		for _, s := range all {
 			l.known[s.ID] = s.Address
-			if !l.dialed[s.ID] {
-				l.dialed[s.ID] = true
-				follow(s.ID)
-			}
 		}
+		l.dial()
 	})
+}
+
+// dial has known servers followed that nobody takes care of, as many as there is room for. The lock is held.
+func (l *lines) dial() {
+	waiting := 0
+	for _, id := range slices.Sorted(maps.Keys(l.known)) {
+		switch {
+		case l.dialed[id]:
+		case len(l.dialed) >= link.MaxServers:
+			waiting++
+		default:
+			l.dialed[id] = true
+			l.follow(id)
+		}
+	}
+	if waiting > 0 {
+		l.crowded(waiting)
+	}
 }

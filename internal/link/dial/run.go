@@ -39,6 +39,10 @@ type Config struct {
 func Run(ctx context.Context, cfg Config) error {
 	ctx, cancel := context.WithCancel(ctx)
 	d := &dialer{cfg: cfg, cred: cfg.Credential, replaced: make(chan struct{}), lines: newLines()}
+	d.lines.follow = func(id string) { d.group.Go(func() { d.follow(ctx, id) }) }
+	d.lines.crowded = func(waiting int) {
+		d.cfg.Logger.WarnContext(ctx, "the gateway names more servers than a runner keeps lines to; the others wait until some are gone", "most", link.MaxServers, "waiting", waiting)
+	}
 	defer d.group.Wait()
 	defer cancel()
 	var wait pause
@@ -145,7 +149,7 @@ func (d *dialer) once(ctx context.Context, g *Gateway, o *line) error {
 			}
 		},
 		Servers: func(self string, all []link.Server) {
-			d.lines.learn(o, self, all, func(id string) { d.group.Go(func() { d.follow(ctx, id) }) })
+			d.lines.learn(o, self, all)
 		},
 	}, control, bulk)
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"slices"
 	"time"
+
+	"github.com/bermhq/berm/internal/store"
 )
 
 // HeardAt implements store.Reader.
@@ -43,6 +45,17 @@ func (t *tx) Heard(ctx context.Context, runnerUUIDs []string, at time.Time) erro
 		}
 		_, err := t.write(ctx, fpHeard, `INSERT INTO contacts (runner_uuid, heard_at) VALUES ($1, $2)
 			ON CONFLICT (runner_uuid) DO UPDATE SET heard_at = $2 WHERE contacts.heard_at < $2`, id, nanos(at))
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ForgetContacts implements store.Tx. A server that still has a line to such a runner may write it once more; it is removed the next time.
+func (t *tx) ForgetContacts(ctx context.Context) error {
+	for _, table := range []string{"lines", "contacts"} {
+		_, err := t.write(ctx, fpHeard, `DELETE FROM `+table+` WHERE runner_uuid NOT IN (SELECT id FROM objects WHERE kind = $1)`, string(store.KindRunner))
 		if err != nil {
 			return err
 		}

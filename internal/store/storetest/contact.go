@@ -12,6 +12,7 @@ import (
 
 func contact(t *testing.T, e *env) {
 	t.Run("the latest counts", e.contactLatest)
+	t.Run("of runners that are no more", e.contactForgotten)
 	t.Run("traffic of a sandbox", e.traffic)
 }
 
@@ -44,6 +45,30 @@ func (e *env) contactLatest(t *testing.T) {
 	e.wantHeard(t, two, later)
 	e.heard(t, later)
 	wantCode(t, e.try(t, func(ctx context.Context, tx store.Tx) error { return tx.Heard(ctx, []string{""}, start) }), fault.Invalid)
+}
+
+func (e *env) contactForgotten(t *testing.T) {
+	r := e.inserted(t, e.object(store.KindRunner, e.id("org")))
+	stays := e.inserted(t, e.object(store.KindRunner, e.id("org")))
+	forget := func() {
+		t.Helper()
+		e.update(t, func(ctx context.Context, tx store.Tx) error { return tx.ForgetContacts(ctx) })
+	}
+	for _, id := range []string{r.ID, stays.ID} {
+		e.heard(t, start, id)
+		e.hold(t, id, "a server", "one process", "")
+	}
+	forget()
+	e.wantHeard(t, r.ID, start)
+	e.hold(t, r.ID, "another server", "another process", "a server")
+	e.update(t, func(ctx context.Context, tx store.Tx) error { return tx.Delete(ctx, r) })
+	e.wantHeard(t, r.ID, start)
+	forget()
+	e.wantHeard(t, r.ID, time.Time{})
+	e.hold(t, r.ID, "another server", "another process", "")
+	e.wantHeard(t, stays.ID, start)
+	e.hold(t, stays.ID, "another server", "another process", "a server")
+	forget()
 }
 
 func (e *env) traffic(t *testing.T) {
