@@ -148,7 +148,7 @@ func (s *session) describe(b *bermv1.Sandbox) {
 	s.timeline(b.GetTimeline())
 }
 
-// serviceText says where a sandbox is reached: "sandbox-1.example (public): 8080, 9090 at 30090".
+// serviceText says where a sandbox is reached, and what stands in the way: "sandbox-1.example (public): 8080, 9090 at 30090".
 func serviceText(v *bermv1.Service) string {
 	out := v.GetAddress()
 	if out == "" {
@@ -165,7 +165,11 @@ func serviceText(v *bermv1.Service) string {
 		}
 		ports = append(ports, text)
 	}
-	return out + " (" + v.GetMode() + "): " + strings.Join(ports, ", ")
+	out += " (" + v.GetMode() + "): " + strings.Join(ports, ", ")
+	if v.GetProblem() != "" {
+		out += "; " + v.GetProblem()
+	}
+	return out
 }
 
 func (s *session) timeline(events []*bermv1.TimelineEvent) {

@@ -19,6 +19,8 @@ type Service struct {
 	// Through is set where the gateway itself leads to the ports, and says to whom besides those who may connect to any port. Its address is
 	// then the gateway's to tell, and not stored.
 	Through Audience `json:"through,omitempty"`
+	// Problem is what keeps the ports from being reached at an address, in the words of what should lead there; empty while it says nothing.
+	Problem string `json:"problem,omitempty"`
 }
 
 // Audience is who may come to exposed ports through the gateway.
@@ -54,5 +56,5 @@ func (s *Service) Equal(o *Service) bool {
 	if s == nil || o == nil {
 		return s == o
 	}
-	return s.Mode == o.Mode && s.Address == o.Address && s.Through == o.Through && slices.Equal(s.Ports, o.Ports)
+	return s.Mode == o.Mode && s.Address == o.Address && s.Through == o.Through && s.Problem == o.Problem && slices.Equal(s.Ports, o.Ports)
 }

@@ -10,7 +10,7 @@ func serviceMessage(s *core.Service) *linkv1.Service {
 	if s == nil {
 		return nil
 	}
-	out := &linkv1.Service{Mode: s.Mode, Address: s.Address, Through: string(s.Through)}
+	out := &linkv1.Service{Mode: s.Mode, Address: s.Address, Through: string(s.Through), Problem: core.ClipText(s.Problem)}
 	for _, p := range s.Ports {
 		out.Ports = append(out.Ports, &linkv1.ServicePort{Name: p.Name, ContainerPort: p.ContainerPort, Port: p.Port, Protocol: p.Protocol})
 	}
@@ -23,7 +23,7 @@ func serviceOf(m *linkv1.Service) *core.Service {
 		return nil
 	}
 	const lastPort = 65535
-	out := &core.Service{Mode: m.GetMode(), Address: m.GetAddress(), Through: core.Audience(m.GetThrough())}
+	out := &core.Service{Mode: m.GetMode(), Address: m.GetAddress(), Through: core.Audience(m.GetThrough()), Problem: core.ClipText(m.GetProblem())}
 	for _, p := range m.GetPorts() {
 		if len(p.GetName()) > maxIDText || len(p.GetProtocol()) > maxIDText || p.GetContainerPort() < 1 || p.GetContainerPort() > lastPort || p.GetPort() < 0 || p.GetPort() > lastPort {
 			return nil

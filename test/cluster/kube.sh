@@ -19,6 +19,8 @@ build_tools "$work/tools"
 (cd "$root" && CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o "$work/port-server" ./internal/backend/backendtest/ports/cmd/port-server)
 export BERM_PORT_SERVER=$work/port-server
 
+BERM_GATEWAY_API=$(gateway_api) && export BERM_GATEWAY_API
+
 state=${TMPDIR:-/tmp}/berm-cluster-$BERM_CLUSTER
 [ -e "$state" ] || ./cluster up all
 ./cluster image localhost/berm-init:test "$work/init" /berm-shim

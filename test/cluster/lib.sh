@@ -1,10 +1,16 @@
-# Sourced by the scripts here: images for a node that has no way out.
+# Sourced by the scripts here: what is for a node that has no way out, images above all.
 
 # build_init DIR: the root of the image of Berm's init, from this source.
 build_init() {
   mkdir -p "$1"
   (cd "$root" && CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o "$1/berm-shim" ./cmd/berm-shim)
   chmod 0711 "$1/berm-shim" && chown 65532:65532 "$1/berm-shim" # As berm kube-image has it.
+}
+
+# gateway_api: print the folder of the resources that the Gateway API is made of.
+gateway_api() {
+  local module=sigs.k8s.io/gateway-api
+  (cd "$root/test/cluster/gateway-api" && go mod download $module && echo "$(go list -m -f '{{.Dir}}' $module)/config/crd/standard")
 }
 
 # build_tools DIR: the root of an image with the few programs that tests run.

@@ -1000,11 +1000,12 @@ func (x *IngressService) GetServiceType() string {
 	return ""
 }
 
-// IngressRoute shapes the Ingress.
+// IngressRoute shapes the Ingress, or the HTTPRoute.
 type IngressRoute struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
 	ControllerName string                 `protobuf:"bytes,1,opt,name=controller_name,json=controllerName,proto3" json:"controller_name,omitempty"`
 	Template       string                 `protobuf:"bytes,2,opt,name=template,proto3" json:"template,omitempty"`
+	Gateway        *IngressGateway        `protobuf:"bytes,3,opt,name=gateway,proto3" json:"gateway,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -1053,6 +1054,74 @@ func (x *IngressRoute) GetTemplate() string {
 	return ""
 }
 
+func (x *IngressRoute) GetGateway() *IngressGateway {
+	if x != nil {
+		return x.Gateway
+	}
+	return nil
+}
+
+// IngressGateway names a Gateway of the cluster (gateway.networking.k8s.io).
+type IngressGateway struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Namespace     string                 `protobuf:"bytes,2,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	SectionName   string                 `protobuf:"bytes,3,opt,name=section_name,json=sectionName,proto3" json:"section_name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *IngressGateway) Reset() {
+	*x = IngressGateway{}
+	mi := &file_berm_spec_profile_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IngressGateway) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IngressGateway) ProtoMessage() {}
+
+func (x *IngressGateway) ProtoReflect() protoreflect.Message {
+	mi := &file_berm_spec_profile_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IngressGateway.ProtoReflect.Descriptor instead.
+func (*IngressGateway) Descriptor() ([]byte, []int) {
+	return file_berm_spec_profile_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *IngressGateway) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *IngressGateway) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *IngressGateway) GetSectionName() string {
+	if x != nil {
+		return x.SectionName
+	}
+	return ""
+}
+
 // Pod is a fragment of the pod that is generated.
 type Pod struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1064,7 +1133,7 @@ type Pod struct {
 
 func (x *Pod) Reset() {
 	*x = Pod{}
-	mi := &file_berm_spec_profile_proto_msgTypes[15]
+	mi := &file_berm_spec_profile_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1076,7 +1145,7 @@ func (x *Pod) String() string {
 func (*Pod) ProtoMessage() {}
 
 func (x *Pod) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_spec_profile_proto_msgTypes[15]
+	mi := &file_berm_spec_profile_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1089,7 +1158,7 @@ func (x *Pod) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pod.ProtoReflect.Descriptor instead.
 func (*Pod) Descriptor() ([]byte, []int) {
-	return file_berm_spec_profile_proto_rawDescGZIP(), []int{15}
+	return file_berm_spec_profile_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Pod) GetMetadata() *PodMetadata {
@@ -1117,7 +1186,7 @@ type PodMetadata struct {
 
 func (x *PodMetadata) Reset() {
 	*x = PodMetadata{}
-	mi := &file_berm_spec_profile_proto_msgTypes[16]
+	mi := &file_berm_spec_profile_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1129,7 +1198,7 @@ func (x *PodMetadata) String() string {
 func (*PodMetadata) ProtoMessage() {}
 
 func (x *PodMetadata) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_spec_profile_proto_msgTypes[16]
+	mi := &file_berm_spec_profile_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1142,7 +1211,7 @@ func (x *PodMetadata) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PodMetadata.ProtoReflect.Descriptor instead.
 func (*PodMetadata) Descriptor() ([]byte, []int) {
-	return file_berm_spec_profile_proto_rawDescGZIP(), []int{16}
+	return file_berm_spec_profile_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *PodMetadata) GetAnnotations() map[string]string {
@@ -1454,24 +1523,33 @@ const file_berm_spec_profile_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\v2\x16.berm.spec.IngressModeR\x05value:\x028\x01B\n" +
 	"\n" +
 	"\b_defaultB\v\n" +
-	"\t_selected\"\xf6\x03\n" +
+	"\t_selected\"\x97\x04\n" +
 	"\vIngressMode\x12J\n" +
 	"\x05scope\x18\x01 \x01(\tB4\x8a\xb2\x190\n" +
 	"\x10Who may connect.\"\x03any\"\x04user\"\x03org\"\aprofilez\x03anyR\x05scope\x12y\n" +
 	"\x18expects_external_address\x18\x02 \x01(\bB?\x8a\xb2\x19;\n" +
 	"3Whether an address outside the cluster is assigned.z\x04trueR\x16expectsExternalAddress\x12{\n" +
 	"\aservice\x18\x03 \x01(\v2\x19.berm.spec.IngressServiceBF\x8a\xb2\x19B\n" +
-	"&The Kubernetes Service of the sandbox.z\x18{serviceType: ClusterIP}R\aservice\x12\xa2\x01\n" +
-	"\aingress\x18\x04 \x01(\v2\x17.berm.spec.IngressRouteBo\x8a\xb2\x19k\n" +
-	"&The Kubernetes Ingress of the sandbox.zA{controllerName: traefik, template: \"{{.SandboxID}}.example.com\"}R\aingress\"}\n" +
+	"&The Kubernetes Service of the sandbox.z\x18{serviceType: ClusterIP}R\aservice\x12\xc3\x01\n" +
+	"\aingress\x18\x04 \x01(\v2\x17.berm.spec.IngressRouteB\x8f\x01\x8a\xb2\x19\x8a\x01\n" +
+	"EThe Kubernetes Ingress of the sandbox, or its HTTPRoute at a Gateway.zA{controllerName: traefik, template: \"{{.SandboxID}}.example.com\"}R\aingress\"}\n" +
 	"\x0eIngressService\x12k\n" +
 	"\fservice_type\x18\x01 \x01(\tBH\x8a\xb2\x19D\n" +
-	"\x14Type of the Service.\"\tClusterIP\"\bNodePort\"\fLoadBalancerz\tClusterIPR\vserviceType\"\x92\x02\n" +
-	"\fIngressRoute\x12k\n" +
-	"\x0fcontroller_name\x18\x01 \x01(\tBB\x8a\xb2\x19>\n" +
-	"3Ingress class; empty is the default of the cluster.z\atraefikR\x0econtrollerName\x12\x94\x01\n" +
+	"\x14Type of the Service.\"\tClusterIP\"\bNodePort\"\fLoadBalancerz\tClusterIPR\vserviceType\"\xe1\x03\n" +
+	"\fIngressRoute\x12\x86\x01\n" +
+	"\x0fcontroller_name\x18\x01 \x01(\tB]\x8a\xb2\x19Y\n" +
+	"NIngress class; empty is the default of the cluster. Not together with gateway.z\atraefikR\x0econtrollerName\x12\x94\x01\n" +
 	"\btemplate\x18\x02 \x01(\tBx\x8a\xb2\x19t\n" +
-	"NTemplate of the host name; {{.SandboxID}} is the sandbox, and has to be in it.\x10\rX\xfd\x01z\x1a{{.SandboxID}}.example.com\xa0\x01\x01R\btemplate\"\xb8\x03\n" +
+	"NTemplate of the host name; {{.SandboxID}} is the sandbox, and has to be in it.\x10\rX\xfd\x01z\x1a{{.SandboxID}}.example.com\xa0\x01\x01R\btemplate\x12\xb0\x01\n" +
+	"\agateway\x18\x03 \x01(\v2\x19.berm.spec.IngressGatewayB{\x8a\xb2\x19w\n" +
+	"RThe Gateway that leads to the sandbox, by an HTTPRoute in the place of an Ingress.z!{name: edge, namespace: gateways}R\agateway\"\x9a\x02\n" +
+	"\x0eIngressGateway\x12:\n" +
+	"\x04name\x18\x01 \x01(\tB&\x8a\xb2\x19\"\n" +
+	"\x14Name of the Gateway.X\xfd\x01z\x04edge\xa0\x01\x01R\x04name\x12\\\n" +
+	"\tnamespace\x18\x02 \x01(\tB>\x8a\xb2\x19:\n" +
+	",Its namespace; empty is that of the sandbox.\x10\x05z\bgatewaysR\tnamespace\x12n\n" +
+	"\fsection_name\x18\x03 \x01(\tBK\x8a\xb2\x19G\n" +
+	";Name of its listener; empty is all that take the host name.X\xfd\x01z\x05httpsR\vsectionName\"\xb8\x03\n" +
 	"\x03Pod\x12N\n" +
 	"\bmetadata\x18\x01 \x01(\v2\x16.berm.spec.PodMetadataB\x1a\x8a\xb2\x19\x16\n" +
 	"\x14Metadata of the pod.R\bmetadata\x12\xe0\x02\n" +
@@ -1513,7 +1591,7 @@ func file_berm_spec_profile_proto_rawDescGZIP() []byte {
 	return file_berm_spec_profile_proto_rawDescData
 }
 
-var file_berm_spec_profile_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
+var file_berm_spec_profile_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_berm_spec_profile_proto_goTypes = []any{
 	(*ProfileSpec)(nil),      // 0: berm.spec.ProfileSpec
 	(*Placement)(nil),        // 1: berm.spec.Placement
@@ -1530,51 +1608,53 @@ var file_berm_spec_profile_proto_goTypes = []any{
 	(*IngressMode)(nil),      // 12: berm.spec.IngressMode
 	(*IngressService)(nil),   // 13: berm.spec.IngressService
 	(*IngressRoute)(nil),     // 14: berm.spec.IngressRoute
-	(*Pod)(nil),              // 15: berm.spec.Pod
-	(*PodMetadata)(nil),      // 16: berm.spec.PodMetadata
-	nil,                      // 17: berm.spec.ProfileSpec.NodeSelectorEntry
-	nil,                      // 18: berm.spec.ImageSources.AliasesEntry
-	nil,                      // 19: berm.spec.ImageSources.MirrorsEntry
-	nil,                      // 20: berm.spec.Namespace.LabelsEntry
-	nil,                      // 21: berm.spec.Egress.ModesEntry
-	nil,                      // 22: berm.spec.Ingress.ModesEntry
-	nil,                      // 23: berm.spec.PodMetadata.AnnotationsEntry
-	nil,                      // 24: berm.spec.PodMetadata.LabelsEntry
-	(*Guardrails)(nil),       // 25: berm.spec.Guardrails
-	(*structpb.Struct)(nil),  // 26: google.protobuf.Struct
+	(*IngressGateway)(nil),   // 15: berm.spec.IngressGateway
+	(*Pod)(nil),              // 16: berm.spec.Pod
+	(*PodMetadata)(nil),      // 17: berm.spec.PodMetadata
+	nil,                      // 18: berm.spec.ProfileSpec.NodeSelectorEntry
+	nil,                      // 19: berm.spec.ImageSources.AliasesEntry
+	nil,                      // 20: berm.spec.ImageSources.MirrorsEntry
+	nil,                      // 21: berm.spec.Namespace.LabelsEntry
+	nil,                      // 22: berm.spec.Egress.ModesEntry
+	nil,                      // 23: berm.spec.Ingress.ModesEntry
+	nil,                      // 24: berm.spec.PodMetadata.AnnotationsEntry
+	nil,                      // 25: berm.spec.PodMetadata.LabelsEntry
+	(*Guardrails)(nil),       // 26: berm.spec.Guardrails
+	(*structpb.Struct)(nil),  // 27: google.protobuf.Struct
 }
 var file_berm_spec_profile_proto_depIdxs = []int32{
 	4,  // 0: berm.spec.ProfileSpec.resource_defaults:type_name -> berm.spec.ResourceDefaults
-	17, // 1: berm.spec.ProfileSpec.node_selector:type_name -> berm.spec.ProfileSpec.NodeSelectorEntry
+	18, // 1: berm.spec.ProfileSpec.node_selector:type_name -> berm.spec.ProfileSpec.NodeSelectorEntry
 	6,  // 2: berm.spec.ProfileSpec.namespace:type_name -> berm.spec.Namespace
 	8,  // 3: berm.spec.ProfileSpec.network:type_name -> berm.spec.Network
-	15, // 4: berm.spec.ProfileSpec.pod:type_name -> berm.spec.Pod
-	25, // 5: berm.spec.ProfileSpec.guardrails:type_name -> berm.spec.Guardrails
+	16, // 4: berm.spec.ProfileSpec.pod:type_name -> berm.spec.Pod
+	26, // 5: berm.spec.ProfileSpec.guardrails:type_name -> berm.spec.Guardrails
 	2,  // 6: berm.spec.ProfileSpec.image_sources:type_name -> berm.spec.ImageSources
 	1,  // 7: berm.spec.ProfileSpec.placement:type_name -> berm.spec.Placement
-	18, // 8: berm.spec.ImageSources.aliases:type_name -> berm.spec.ImageSources.AliasesEntry
-	19, // 9: berm.spec.ImageSources.mirrors:type_name -> berm.spec.ImageSources.MirrorsEntry
+	19, // 8: berm.spec.ImageSources.aliases:type_name -> berm.spec.ImageSources.AliasesEntry
+	20, // 9: berm.spec.ImageSources.mirrors:type_name -> berm.spec.ImageSources.MirrorsEntry
 	5,  // 10: berm.spec.ResourceDefaults.gpu:type_name -> berm.spec.Gpu
-	20, // 11: berm.spec.Namespace.labels:type_name -> berm.spec.Namespace.LabelsEntry
+	21, // 11: berm.spec.Namespace.labels:type_name -> berm.spec.Namespace.LabelsEntry
 	7,  // 12: berm.spec.Namespace.quota:type_name -> berm.spec.NamespaceQuota
 	9,  // 13: berm.spec.Network.egress:type_name -> berm.spec.Egress
 	11, // 14: berm.spec.Network.ingress:type_name -> berm.spec.Ingress
-	21, // 15: berm.spec.Egress.modes:type_name -> berm.spec.Egress.ModesEntry
-	22, // 16: berm.spec.Ingress.modes:type_name -> berm.spec.Ingress.ModesEntry
+	22, // 15: berm.spec.Egress.modes:type_name -> berm.spec.Egress.ModesEntry
+	23, // 16: berm.spec.Ingress.modes:type_name -> berm.spec.Ingress.ModesEntry
 	13, // 17: berm.spec.IngressMode.service:type_name -> berm.spec.IngressService
 	14, // 18: berm.spec.IngressMode.ingress:type_name -> berm.spec.IngressRoute
-	16, // 19: berm.spec.Pod.metadata:type_name -> berm.spec.PodMetadata
-	26, // 20: berm.spec.Pod.spec:type_name -> google.protobuf.Struct
-	23, // 21: berm.spec.PodMetadata.annotations:type_name -> berm.spec.PodMetadata.AnnotationsEntry
-	24, // 22: berm.spec.PodMetadata.labels:type_name -> berm.spec.PodMetadata.LabelsEntry
-	3,  // 23: berm.spec.ImageSources.MirrorsEntry.value:type_name -> berm.spec.ImageMirrors
-	10, // 24: berm.spec.Egress.ModesEntry.value:type_name -> berm.spec.EgressMode
-	12, // 25: berm.spec.Ingress.ModesEntry.value:type_name -> berm.spec.IngressMode
-	26, // [26:26] is the sub-list for method output_type
-	26, // [26:26] is the sub-list for method input_type
-	26, // [26:26] is the sub-list for extension type_name
-	26, // [26:26] is the sub-list for extension extendee
-	0,  // [0:26] is the sub-list for field type_name
+	15, // 19: berm.spec.IngressRoute.gateway:type_name -> berm.spec.IngressGateway
+	17, // 20: berm.spec.Pod.metadata:type_name -> berm.spec.PodMetadata
+	27, // 21: berm.spec.Pod.spec:type_name -> google.protobuf.Struct
+	24, // 22: berm.spec.PodMetadata.annotations:type_name -> berm.spec.PodMetadata.AnnotationsEntry
+	25, // 23: berm.spec.PodMetadata.labels:type_name -> berm.spec.PodMetadata.LabelsEntry
+	3,  // 24: berm.spec.ImageSources.MirrorsEntry.value:type_name -> berm.spec.ImageMirrors
+	10, // 25: berm.spec.Egress.ModesEntry.value:type_name -> berm.spec.EgressMode
+	12, // 26: berm.spec.Ingress.ModesEntry.value:type_name -> berm.spec.IngressMode
+	27, // [27:27] is the sub-list for method output_type
+	27, // [27:27] is the sub-list for method input_type
+	27, // [27:27] is the sub-list for extension type_name
+	27, // [27:27] is the sub-list for extension extendee
+	0,  // [0:27] is the sub-list for field type_name
 }
 
 func init() { file_berm_spec_profile_proto_init() }
@@ -1597,7 +1677,7 @@ func file_berm_spec_profile_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_berm_spec_profile_proto_rawDesc), len(file_berm_spec_profile_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   25,
+			NumMessages:   26,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -326,8 +326,10 @@ type Service struct {
 	// The ingress mode that it came from.
 	Mode string `protobuf:"bytes,1,opt,name=mode,proto3" json:"mode,omitempty"`
 	// A host, or a host and a port; empty until one is assigned.
-	Address       string         `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
-	Ports         []*ServicePort `protobuf:"bytes,3,rep,name=ports,proto3" json:"ports,omitempty"`
+	Address string         `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
+	Ports   []*ServicePort `protobuf:"bytes,3,rep,name=ports,proto3" json:"ports,omitempty"`
+	// What keeps the ports from being reached at an address, in the words of the cluster; empty while it says nothing.
+	Problem       string `protobuf:"bytes,4,opt,name=problem,proto3" json:"problem,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -381,6 +383,13 @@ func (x *Service) GetPorts() []*ServicePort {
 		return x.Ports
 	}
 	return nil
+}
+
+func (x *Service) GetProblem() string {
+	if x != nil {
+		return x.Problem
+	}
+	return ""
 }
 
 // ServicePort is one exposed port.
@@ -1258,11 +1267,12 @@ const file_berm_v1_explain_proto_rawDesc = "" +
 	"forkedFrom\x12*\n" +
 	"\aservice\x18\x18 \x01(\v2\x10.berm.v1.ServiceR\aserviceB\f\n" +
 	"\n" +
-	"_exit_code\"c\n" +
+	"_exit_code\"}\n" +
 	"\aService\x12\x12\n" +
 	"\x04mode\x18\x01 \x01(\tR\x04mode\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12*\n" +
-	"\x05ports\x18\x03 \x03(\v2\x14.berm.v1.ServicePortR\x05ports\"x\n" +
+	"\x05ports\x18\x03 \x03(\v2\x14.berm.v1.ServicePortR\x05ports\x12\x18\n" +
+	"\aproblem\x18\x04 \x01(\tR\aproblem\"x\n" +
 	"\vServicePort\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12%\n" +
 	"\x0econtainer_port\x18\x02 \x01(\x05R\rcontainerPort\x12\x12\n" +

@@ -41,8 +41,10 @@ type Backend struct {
 	// nodes, classes and pods are what is followed of the cluster; lookAgain says that Info may be another.
 	nodes, classes, pods *watched
 	lookAgain            chan struct{}
-	// exposed are the Services, routes the Ingresses; nil until a sandbox has one.
-	exposed, routes *watched
+	// exposed are the Services, routes the Ingresses, httpRoutes and gateways what they are at Gateways; nil until a sandbox has one.
+	exposed, routes, httpRoutes, gateways *watched
+	// gatewayAPI says whether the cluster has that.
+	gatewayAPI gatewayAPI
 	// ready is closed once what is on the cluster is known.
 	ready  chan struct{}
 	ctx    context.Context //nolint:containedctx // of everything that goes on in the background
@@ -217,7 +219,7 @@ func (b *Backend) see(object any, gone bool) {
 		s.hangUp()
 	}
 	if pod.Annotations[AnnotationService] != "" && !gone {
-		b.watchExposed(pod.Annotations[AnnotationRoute] != "")
+		b.watchExposed(pod)
 		b.tellAddress(s, exposure{})
 	}
 	if begin {

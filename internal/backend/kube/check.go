@@ -22,7 +22,7 @@ func checkSelectors(p *tree.Problems, selector map[string]string, fragment *stru
 }
 
 // CheckSpec reports what no cluster would take of a spec, or of a part of one, beyond what its schema says: the pod
-// fragment (CheckFragment), node labels with two values, metadata that is Berm's own, and namespaces that are Kubernetes' own. All of it comes in one
+// fragment (CheckFragment), node labels with two values, metadata that is Berm's own, routes that contradict themselves, and namespaces that are Kubernetes' own. All of it comes in one
 // Invalid fault. It is meant for the moment at which a profile, an override or zone defaults are written.
 func CheckSpec(s *specpb.ProfileSpec) error {
 	var p tree.Problems
@@ -39,6 +39,7 @@ func CheckSpec(s *specpb.ProfileSpec) error {
 	checkNamespaceLabels(&p, s.GetNamespace().GetLabels())
 	checkOwn(&p, "pod.metadata.annotations", s.GetPod().GetMetadata().GetAnnotations())
 	checkOwn(&p, "pod.metadata.labels", s.GetPod().GetMetadata().GetLabels())
+	checkRoutes(&p, s.GetNetwork().GetIngress().GetModes())
 	checkFragment(&p, s.GetPod().GetSpec())
 	checkSelectors(&p, s.GetNodeSelector(), s.GetPod().GetSpec())
 	err := p.Err("the spec makes no pod")

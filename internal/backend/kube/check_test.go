@@ -20,6 +20,14 @@ func TestCheckSpec(t *testing.T) {
   node_selector[a]: is "b" here and "x" in pod.spec.nodeSelector: no node has both
 hint: pod.spec is a part of a Kubernetes PodSpec, merged onto the pod that Berm makes
 `},
+		"routes": {
+			`{network: {ingress: {modes: {web: {ingress: {template: "{{.SandboxID}}.example", controller_name: traefik, gateway: {name: Edge, section_name: "a_b"}}}}}}}`,
+			`INVALID FIELD_INVALID: the spec makes no pod
+  network.ingress.modes[web].ingress.controllerName: is the class of an Ingress, and with gateway there is none; leave one of them out
+  network.ingress.modes[web].ingress.gateway.name: "Edge" is no name: a-z, 0-9, - and ., the first and the last alphanumeric
+  network.ingress.modes[web].ingress.gateway.sectionName: "a_b" is no name: a-z, 0-9, - and ., the first and the last alphanumeric
+hint: pod.spec is a part of a Kubernetes PodSpec, merged onto the pod that Berm makes
+`},
 		"all at once": {
 			"{namespace: {namespace_prefix: kube-, static_namespace: Up}, pod: {metadata: {labels: {berm.dev/x: a}, annotations: {app.kubernetes.io/managed-by: me}}, spec: {hostnetwork: true}}}",
 			`INVALID FIELD_INVALID: the spec makes no pod

@@ -20,6 +20,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 
+	"github.com/bermhq/berm/internal/backend/kube/gatewayapi"
 	"github.com/bermhq/berm/internal/core/fault"
 )
 
@@ -38,12 +39,14 @@ type cluster struct {
 	auth   *rest.RESTClient
 	// network is the API of network policies.
 	network *rest.RESTClient
+	// gateway is the Gateway API, which a cluster need not have.
+	gateway *rest.RESTClient
 	codec   runtime.ParameterCodec
 }
 
 func newCluster(cfg *rest.Config) (*cluster, error) {
 	scheme := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, nodev1.AddToScheme, networkingv1.AddToScheme, authv1.AddToScheme} {
+	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, nodev1.AddToScheme, networkingv1.AddToScheme, authv1.AddToScheme, gatewayapi.AddToScheme} {
 		if err := add(scheme); err != nil {
 			return nil, err
 		}
@@ -73,6 +76,11 @@ func newCluster(cfg *rest.Config) (*cluster, error) {
 		return nil, err
 	}
 	own = rest.CopyConfig(cfg)
+	own.GroupVersion = &gatewayapi.GroupVersion
+	if c.gateway, err = client("/apis", own); err != nil {
+		return nil, err
+	}
+	own = rest.CopyConfig(cfg)
 	own.GroupVersion = &authv1.SchemeGroupVersion
 	c.auth, err = client("/apis", own)
 	return c, err
@@ -83,8 +91,11 @@ const policies = "networkpolicies"
 
 // of returns the client of a resource.
 func (c *cluster) of(resource string) *rest.RESTClient {
-	if resource == policies || resource == ingresses {
+	switch resource {
+	case policies, ingresses:
 		return c.network
+	case gatewayapi.HTTPRoutes, gatewayapi.Gateways:
+		return c.gateway
 	}
 	return c.core
 }

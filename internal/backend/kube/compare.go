@@ -40,7 +40,9 @@ func (c *comparison) drift() *backend.Drift {
 
 // comparison is one walk over two objects. No value is the same as none: nil.
 type comparison struct {
-	held   map[string]any
+	held map[string]any
+	// of is the object, "" for the pod, else as paths begin: "service.".
+	of     string
 	owners map[string]owner
 	found  []backend.DriftField
 }
@@ -65,7 +67,8 @@ func (c *comparison) value(path string, submitted, held any) {
 }
 
 // ours are annotations that are put on what was submitted, about it.
-var ours = []string{"metadata.annotations." + AnnotationSubmitted, "metadata.annotations." + AnnotationSubmittedAt, "metadata.annotations." + AnnotationTrace, "metadata.annotations." + AnnotationWanted}
+var ours = []string{"metadata.annotations." + AnnotationSubmitted, "metadata.annotations." + AnnotationSubmittedAt, "metadata.annotations." + AnnotationTrace,
+	"metadata.annotations." + AnnotationWanted, "metadata.annotations." + AnnotationExposed}
 
 func (c *comparison) fields(path string, a, b map[string]any) {
 	names := maps.Clone(a)
@@ -99,7 +102,7 @@ func (c *comparison) elements(path string, a, b []any) {
 }
 
 // identities are the fields that tell elements of lists apart, the first that an element has.
-var identities = []string{"mountPath", "devicePath", "containerPort", "uid", "topologyKey", "ip", "name"}
+var identities = []string{"mountPath", "devicePath", "containerPort", "port", "uid", "topologyKey", "ip", "name"}
 
 // nameless begins what tells an element apart that has none of identities: all of it.
 const nameless = "{}"
@@ -121,7 +124,7 @@ func identity(element map[string]any) string {
 	for _, field := range identities {
 		if v, ok := element[field]; ok {
 			name := fmt.Sprint(v)
-			if protocol, ok := element["protocol"]; ok && field == "containerPort" && protocol != "TCP" {
+			if protocol, ok := element["protocol"]; ok && strings.HasSuffix(strings.ToLower(field), "port") && protocol != "TCP" {
 				name += fmt.Sprint("/", protocol)
 			}
 			return name

@@ -10,7 +10,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/bermhq/berm/internal/backend"
 	"github.com/bermhq/berm/internal/core/fault"
@@ -44,6 +43,9 @@ func (b *Backend) objects(w *backend.Work) (*Objects, error) {
 	in.RunnerID = b.cfg.RunnerName
 	e := fault.Preconditionf(fault.ReasonBackendUnsupported, "runner %s cannot run this sandbox", b.cfg.RunnerName)
 	b.refuseLater(e, w, &info)
+	if err := b.refuseGateway(e, w); err != nil {
+		return nil, err
+	}
 	objects, err := ObjectsFor(in)
 	if err == nil && len(e.Fields) == 0 {
 		return objects, nil
@@ -152,6 +154,7 @@ func (b *Backend) submit(ctx context.Context, w *backend.Work) error {
 		body, err := b.cluster.apply(ctx, x.namespace, x.resource, x.name, bare(x.object))
 		if err != nil {
 			b.forgetNamespace(x.namespace, err)
+			b.forgetGatewayAPI(x.resource, err)
 			err = translate(b.cfg.RunnerName, err, "make the "+x.kind+" of sandbox "+w.SandboxID, x.kind)
 			b.withdraw(ctx, w, beside[:i], err)
 			return err
@@ -169,43 +172,6 @@ func (b *Backend) submit(ctx context.Context, w *backend.Work) error {
 	return nil
 }
 
-// beside is an object that a sandbox has besides its pod.
-type beside struct {
-	// kind is what messages call it.
-	kind, resource, namespace, name string
-	object                          any
-}
-
-// beside returns what a pod needs to find, or must not run without.
-func (o *Objects) beside() []beside {
-	var out []beside
-	if o.Secret != nil {
-		out = append(out, beside{"Secret", "secrets", o.Secret.Namespace, o.Secret.Name, o.Secret})
-	}
-	if o.Policy != nil {
-		out = append(out, beside{"NetworkPolicy", policies, o.Policy.Namespace, o.Policy.Name, o.Policy})
-	}
-	if o.Service != nil {
-		out = append(out, beside{"Service", services, o.Service.Namespace, o.Service.Name, o.Service})
-	}
-	if o.Ingress != nil {
-		out = append(out, beside{"Ingress", ingresses, o.Ingress.Namespace, o.Ingress.Name, o.Ingress})
-	}
-	return out
-}
-
-// withdraw deletes what was made for a sandbox that the cluster then refused. One whose fate is not known will be tried again.
-func (b *Backend) withdraw(ctx context.Context, w *backend.Work, made []beside, why error) {
-	if fault.Is(why, fault.Unavailable) {
-		return
-	}
-	for _, x := range made {
-		if err := b.cluster.delete(context.WithoutCancel(ctx), x.namespace, x.resource, x.name, metav1.DeleteOptions{}); err != nil {
-			b.log.Warn("what was made for a sandbox that was refused could not be deleted", "sandbox", w.SandboxID, "resource", x.resource, "error", err)
-		}
-	}
-}
-
 // submitPod submits the pod, and knows the sandbox from then on.
 func (b *Backend) submitPod(ctx context.Context, w *backend.Work, o *Objects, made exposure) error {
 	pod := o.Pod
@@ -217,8 +183,14 @@ func (b *Backend) submitPod(ctx context.Context, w *backend.Work, o *Objects, ma
 	if err != nil {
 		return fault.Internalf(err, "show the namespace of sandbox %s", w.SandboxID)
 	}
-	if namespace != "" {
-		pod.Annotations[AnnotationWanted] = namespace
+	exposed, err := packExposed(o)
+	if err != nil {
+		return fault.Internalf(err, "show what the ports of sandbox %s are reached by", w.SandboxID)
+	}
+	for key, value := range map[string]string{AnnotationWanted: namespace, AnnotationExposed: exposed} {
+		if value != "" {
+			pod.Annotations[key] = value
+		}
 	}
 	pod.Annotations[AnnotationSubmitted] = packed
 	pod.Annotations[AnnotationSubmittedAt] = b.cfg.Now().UTC().Format(time.RFC3339Nano)

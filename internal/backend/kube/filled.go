@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// fills are what Kubernetes fills in where a pod says nothing, and the values that it may be, as JSON; none for any value. Names of
+// fills are what Kubernetes fills in where a pod, or what goes with it, says nothing, and the values that it may be, as JSON; none for any value. Names of
 // elements are left out of paths, and init containers are as containers.
 var fills = map[string][]string{
 	"spec.nodeName":                                         nil,
@@ -39,6 +39,16 @@ var fills = map[string][]string{
 	},
 	"metadata.labels.topology.kubernetes.io/zone":   nil,
 	"metadata.labels.topology.kubernetes.io/region": nil,
+
+	"service.spec.clusterIP":                     nil,
+	"service.spec.clusterIPs":                    nil,
+	"service.spec.ipFamilies":                    nil,
+	"service.spec.ipFamilyPolicy":                {`"SingleStack"`},
+	"service.spec.internalTrafficPolicy":         {`"Cluster"`},
+	"service.spec.externalTrafficPolicy":         {`"Cluster"`},
+	"service.spec.allocateLoadBalancerNodePorts": {`true`},
+	"service.spec.sessionAffinity":               {`"None"`},
+	"service.spec.ports[].nodePort":              nil,
 }
 
 // probeFills are of a probe, wherever it is.
@@ -63,7 +73,7 @@ func (c *comparison) filled(path string, held any) bool {
 	if m := ofProbe.FindStringSubmatch(plain); m != nil {
 		return probeFills[m[1]] == value
 	}
-	values, known := fills[plain]
+	values, known := fills[c.of+plain]
 	return known && (values == nil || slices.Contains(values, value))
 }
 

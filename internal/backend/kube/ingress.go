@@ -8,6 +8,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	specpb "github.com/bermhq/berm/gen/berm/spec"
+	"github.com/bermhq/berm/internal/backend/kube/gatewayapi"
 	"github.com/bermhq/berm/internal/core/fault"
 	"github.com/bermhq/berm/internal/core/spec"
 )
@@ -15,7 +16,7 @@ import (
 const (
 	// AnnotationRoute names the Ingress that was made for a pod.
 	AnnotationRoute = "berm.dev/ingress"
-	// annotationExpects is on an Ingress whose host is told of only once its controller has an address for it.
+	// annotationExpects is on an Ingress or HTTPRoute whose host is told of only once its controller has an address for it.
 	annotationExpects = "berm.dev/expects-external-address"
 	// ingresses is the name of the resource of Ingresses.
 	ingresses = "ingresses"
@@ -26,11 +27,11 @@ const (
 func ingressFor(in PodInput, service *corev1.Service) (*networkingv1.Ingress, error) {
 	_, mode := ingressMode(in)
 	route := mode.GetIngress()
-	if service == nil || route == nil {
+	if service == nil || route == nil || route.GetGateway() != nil {
 		return nil, nil
 	}
 	host, ok := spec.HostOf(route.GetTemplate(), in.SandboxID)
-	first := slices.IndexFunc(service.Spec.Ports, func(p corev1.ServicePort) bool { return p.Protocol == corev1.ProtocolTCP })
+	first := firstTCP(service)
 	if !ok || first < 0 {
 		return nil, cannotRoute(route, in.SandboxID, ok)
 	}
@@ -57,12 +58,25 @@ func ingressFor(in PodInput, service *corev1.Service) (*networkingv1.Ingress, er
 	return out, nil
 }
 
+// firstTCP returns the index of the first port of TCP, -1 for none.
+func firstTCP(service *corev1.Service) int {
+	return slices.IndexFunc(service.Spec.Ports, func(p corev1.ServicePort) bool { return p.Protocol == corev1.ProtocolTCP })
+}
+
 func cannotRoute(route *specpb.IngressRoute, id string, named bool) error {
 	e := fault.Preconditionf(fault.ReasonBackendUnsupported, "Kubernetes cannot expose the ports of this sandbox")
 	if !named {
 		return e.WithField("network.ingress.selected", "the template %q gives sandbox %s no host name of its own", route.GetTemplate(), id)
 	}
-	return e.WithField("network.exposed_ports", "an Ingress leads to a port of TCP, and none is exposed")
+	return e.WithField("network.exposed_ports", "an %s leads to a port of TCP, and none is exposed", routedBy(route))
+}
+
+// routedBy is the kind of object that a route is made as.
+func routedBy(route *specpb.IngressRoute) string {
+	if route.GetGateway() != nil {
+		return gatewayapi.KindRoute
+	}
+	return "Ingress"
 }
 
 // isAwaited reports that the host of an Ingress is not to be told yet: an address is expected, and its controller has none.

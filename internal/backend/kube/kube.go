@@ -22,6 +22,7 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 
 	"github.com/bermhq/berm/internal/backend"
+	"github.com/bermhq/berm/internal/backend/kube/gatewayapi"
 	"github.com/bermhq/berm/internal/core/fault"
 	"github.com/bermhq/berm/internal/core/tree"
 )
@@ -74,9 +75,10 @@ type Objects struct {
 	Policy *networkingv1.NetworkPolicy
 	// Service is what the exposed ports are reached by; nil without any.
 	Service *corev1.Service
-	// Ingress is the host name that leads there; nil where the mode has none.
-	Ingress *networkingv1.Ingress
-	Pod     *corev1.Pod
+	// Ingress is the host name that leads there, HTTPRoute the same at a Gateway; nil where the mode has none.
+	Ingress   *networkingv1.Ingress
+	HTTPRoute *gatewayapi.HTTPRoute
+	Pod       *corev1.Pod
 }
 
 // PodFor returns the pod of a sandbox; ObjectsFor says what can be wrong.
@@ -131,25 +133,14 @@ func ObjectsFor(in PodInput) (*Objects, error) {
 	}
 	harden(&pod.Spec)
 	restrict(&pod.Spec, in.Spec.GetNamespace().GetPodSecurity())
-	service, err := serviceFor(in, ns)
-	if err != nil {
+	o := &Objects{Namespace: namespaceObject(in, ns), Secret: files.secret, Pod: pod}
+	if err := o.expose(in, ns); err != nil {
 		return nil, err
 	}
-	ingress, err := ingressFor(in, service)
-	if err != nil {
+	if o.Policy, err = policyFor(in, ns, o.Service); err != nil {
 		return nil, err
 	}
-	if service != nil {
-		pod.Annotations[AnnotationService] = service.Name
-	}
-	if ingress != nil {
-		pod.Annotations[AnnotationRoute] = ingress.Name
-	}
-	policy, err := policyFor(in, ns, service)
-	if err != nil {
-		return nil, err
-	}
-	if err := holdPod(pod, in, policy, service); err != nil {
+	if err := holdPod(pod, in, o.Policy, o.Service); err != nil {
 		return nil, err
 	}
 	if err := refuse(Recheck(pod, carriedBy(in, fragment)), in); err != nil {
@@ -158,16 +149,34 @@ func ObjectsFor(in PodInput) (*Objects, error) {
 	if err := checkLevel(&pod.Spec, in); err != nil {
 		return nil, err
 	}
-	quota, err := quotaFor(in, ns)
-	if err != nil {
+	if o.Quota, err = quotaFor(in, ns); err != nil {
 		return nil, err
 	}
-	if err := checkCounted(&pod.Spec, quota); err != nil {
+	if err := checkCounted(&pod.Spec, o.Quota); err != nil {
 		return nil, err
 	}
-	return &Objects{
-		Namespace: namespaceObject(in, ns), Quota: quota, Secret: files.secret, Policy: policy, Service: service, Ingress: ingress, Pod: pod,
-	}, nil
+	return o, nil
+}
+
+// expose adds what the ports of a sandbox are reached by, and names it on the pod.
+func (o *Objects) expose(in PodInput, ns Namespace) (err error) {
+	if o.Service, err = serviceFor(in, ns); err != nil || o.Service == nil {
+		return err
+	}
+	if o.Ingress, err = ingressFor(in, o.Service); err != nil {
+		return err
+	}
+	if o.HTTPRoute, err = httpRouteFor(in, o.Service); err != nil {
+		return err
+	}
+	o.Pod.Annotations[AnnotationService] = o.Service.Name
+	if o.Ingress != nil {
+		o.Pod.Annotations[AnnotationRoute] = o.Ingress.Name
+	}
+	if o.HTTPRoute != nil {
+		o.Pod.Annotations[AnnotationHTTPRoute] = o.HTTPRoute.Name
+	}
+	return nil
 }
 
 // refuse makes one fault of all findings.

@@ -8,6 +8,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/bermhq/berm/internal/backend"
+	"github.com/bermhq/berm/internal/backend/kube/gatewayapi"
 	"github.com/bermhq/berm/internal/core"
 	"github.com/bermhq/berm/internal/core/fault"
 	"github.com/bermhq/berm/internal/failpoint"
@@ -85,10 +86,9 @@ func (b *Backend) Delete(ctx context.Context, id string) error {
 	}
 	s.mu.Lock()
 	ended, gone, files, policy := s.ended(), s.gone, s.pod != nil && len(s.pod.Spec.Volumes) > 0, false
-	service, route := false, false
+	var exposed []beside
 	if s.pod != nil {
-		policy = s.pod.Annotations[AnnotationPolicy] != ""
-		service, route = s.pod.Annotations[AnnotationService] != "", s.pod.Annotations[AnnotationRoute] != ""
+		policy, exposed = s.pod.Annotations[AnnotationPolicy] != "", exposedOf(s.pod)
 	}
 	s.mu.Unlock()
 	if !ended {
@@ -100,14 +100,9 @@ func (b *Backend) Delete(ctx context.Context, id string) error {
 			return b.translate(err, "delete the files of sandbox "+id)
 		}
 	}
-	if route {
-		if err := b.cluster.delete(ctx, s.namespace, ingresses, s.name, metav1.DeleteOptions{}); err != nil {
-			return b.translate(err, "delete the Ingress of sandbox "+id)
-		}
-	}
-	if service {
-		if err := b.cluster.delete(ctx, s.namespace, services, s.name, metav1.DeleteOptions{}); err != nil {
-			return b.translate(err, "delete the Service of sandbox "+id)
+	for _, x := range exposed {
+		if err := b.cluster.delete(ctx, x.namespace, x.resource, x.name, metav1.DeleteOptions{}); err != nil {
+			return b.translate(err, "delete the "+x.kind+" of sandbox "+id)
 		}
 	}
 	failpoint.Hit(failSecretDeleted)
@@ -132,11 +127,12 @@ func (b *Backend) Delete(ctx context.Context, id string) error {
 	return nil
 }
 
-// sweepBeside deletes files, Services, Ingresses and policies of sandboxes that have no pod: a runner that died between the two left them.
+// sweepBeside deletes files, Services, Ingresses, HTTPRoutes and policies of sandboxes that have no pod: a runner that died between the two left them.
 func (b *Backend) sweepBeside(ctx context.Context) {
 	b.sweep(ctx, "secrets")
 	b.sweep(ctx, services)
 	b.sweep(ctx, ingresses)
+	b.sweep(ctx, gatewayapi.HTTPRoutes)
 	if b.cfg.Options.Network.Policies() {
 		b.sweep(ctx, policies)
 	}

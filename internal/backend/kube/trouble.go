@@ -13,6 +13,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"github.com/bermhq/berm/internal/backend"
+	"github.com/bermhq/berm/internal/backend/kube/gatewayapi"
 	"github.com/bermhq/berm/internal/core"
 	"github.com/bermhq/berm/internal/core/fault"
 )
@@ -72,6 +73,9 @@ func (b *Backend) attempted(ctx context.Context, resource string, err error) {
 	b.troubles.attempts[resource] = attempt{err, was.since}
 	b.mu.Unlock()
 	signal(b.lookAgain)
+	if resource == gatewayapi.Gateways && err != nil {
+		b.lookRouted()
+	}
 }
 
 // review asks for permissions, once, and again while some are missing.

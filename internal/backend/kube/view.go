@@ -38,7 +38,7 @@ func trim(object any) (any, error) {
 	out.Name, out.Namespace, out.UID, out.ResourceVersion = pod.Name, pod.Namespace, pod.UID, pod.ResourceVersion
 	out.CreationTimestamp, out.DeletionTimestamp = pod.CreationTimestamp, pod.DeletionTimestamp
 	out.Labels = keep(pod.Labels, LabelSandbox)
-	out.Annotations = keep(pod.Annotations, LabelSandbox, AnnotationSubmitted, AnnotationSubmittedAt, AnnotationPolicy, AnnotationService, AnnotationRoute, AnnotationIngress)
+	out.Annotations = keep(pod.Annotations, LabelSandbox, AnnotationSubmitted, AnnotationSubmittedAt, AnnotationPolicy, AnnotationService, AnnotationRoute, AnnotationHTTPRoute, AnnotationIngress)
 	for i := range pod.Spec.Volumes {
 		if pod.Spec.Volumes[i].Name == filesVolume {
 			out.Spec.Volumes = []corev1.Volume{{Name: filesVolume}}

@@ -7,6 +7,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/bermhq/berm/internal/backend"
+	"github.com/bermhq/berm/internal/backend/kube/gatewayapi"
 	"github.com/bermhq/berm/internal/core/fault"
 )
 
@@ -28,6 +29,28 @@ func packWanted(w *backend.Work, o *Objects) (string, error) {
 	out := wanted{Labels: o.Namespace.Labels}
 	if o.Quota != nil {
 		out.Quota = &o.Quota.Spec
+	}
+	text, err := json.Marshal(out)
+	return string(text), err
+}
+
+// AnnotationExposed has the specs of what the ports are reached by, by resource.
+const AnnotationExposed = "berm.dev/exposed"
+
+// packExposed returns them for the annotation of the pod, "" for none.
+func packExposed(o *Objects) (string, error) {
+	out := map[string]any{}
+	if o.Service != nil {
+		out[services] = o.Service.Spec
+	}
+	if o.Ingress != nil {
+		out[ingresses] = o.Ingress.Spec
+	}
+	if o.HTTPRoute != nil {
+		out[gatewayapi.HTTPRoutes] = o.HTTPRoute.Spec
+	}
+	if len(out) == 0 {
+		return "", nil
 	}
 	text, err := json.Marshal(out)
 	return string(text), err
@@ -69,7 +92,7 @@ func (b *Backend) compareNamespace(ctx context.Context, c *comparison, s *sandbo
 
 // beside compares another object, whose paths begin with prefix.
 func (c *comparison) beside(prefix string, held map[string]any, compare func(*comparison)) {
-	other := &comparison{owners: ownersOf(held), held: held}
+	other := &comparison{owners: ownersOf(held), held: held, of: prefix}
 	compare(other)
 	for _, f := range other.found {
 		f.Path = prefix + f.Path

@@ -45,7 +45,7 @@ func service(s *core.Service) *bermv1.Service {
 	if s == nil {
 		return nil
 	}
-	out := &bermv1.Service{Mode: s.Mode, Address: s.Address}
+	out := &bermv1.Service{Mode: s.Mode, Address: s.Address, Problem: s.Problem}
 	for _, p := range s.Ports {
 		out.Ports = append(out.Ports, &bermv1.ServicePort{Name: p.Name, ContainerPort: p.ContainerPort, Port: p.Port, Protocol: p.Protocol})
 	}

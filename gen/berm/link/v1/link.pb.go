@@ -2630,7 +2630,9 @@ type Service struct {
 	Address string         `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
 	Ports   []*ServicePort `protobuf:"bytes,3,rep,name=ports,proto3" json:"ports,omitempty"`
 	// Set where the gateway itself leads to the ports: "org", "tokens" or "public", who may come besides those who may connect to any port.
-	Through       string `protobuf:"bytes,4,opt,name=through,proto3" json:"through,omitempty"`
+	Through string `protobuf:"bytes,4,opt,name=through,proto3" json:"through,omitempty"`
+	// What keeps the ports from being reached, in the words of the cluster.
+	Problem       string `protobuf:"bytes,5,opt,name=problem,proto3" json:"problem,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2689,6 +2691,13 @@ func (x *Service) GetPorts() []*ServicePort {
 func (x *Service) GetThrough() string {
 	if x != nil {
 		return x.Through
+	}
+	return ""
+}
+
+func (x *Service) GetProblem() string {
+	if x != nil {
+		return x.Problem
 	}
 	return ""
 }
@@ -3911,12 +3920,13 @@ const file_berm_link_v1_link_proto_rawDesc = "" +
 	" \x01(\fR\rsubmittedJson\x12/\n" +
 	"\aservice\x18\v \x01(\v2\x15.berm.link.v1.ServiceR\aserviceB\f\n" +
 	"\n" +
-	"_exit_code\"\x82\x01\n" +
+	"_exit_code\"\x9c\x01\n" +
 	"\aService\x12\x12\n" +
 	"\x04mode\x18\x01 \x01(\tR\x04mode\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12/\n" +
 	"\x05ports\x18\x03 \x03(\v2\x19.berm.link.v1.ServicePortR\x05ports\x12\x18\n" +
-	"\athrough\x18\x04 \x01(\tR\athrough\"x\n" +
+	"\athrough\x18\x04 \x01(\tR\athrough\x12\x18\n" +
+	"\aproblem\x18\x05 \x01(\tR\aproblem\"x\n" +
 	"\vServicePort\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12%\n" +
 	"\x0econtainer_port\x18\x02 \x01(\x05R\rcontainerPort\x12\x12\n" +
