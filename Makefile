@@ -39,7 +39,7 @@ test-race: deps-test build ## the same under the race detector (needs the C comp
 fuzz: deps-test $(SHIM) ## FUZZ_TIME (10s) of each fuzz target, or of those whose package and name match FUZZ
 	@FUZZ_TIME=$(FUZZ_TIME) script/fuzz '$(FUZZ)'
 
-scenarios: deps-test build ## the mission's statements, the tutorial, bad input, streams, copies and terminals, by curl and the CLI alone
+scenarios: deps-test build ## the mission's statements, the tutorial, bad input, streams, copies, the audit and terminals, by curl and the CLI alone
 	test/scenarios/mission.sh
 	test/scenarios/tutorial.sh
 	test/scenarios/bad_input.sh
@@ -48,6 +48,7 @@ scenarios: deps-test build ## the mission's statements, the tutorial, bad input,
 	test/scenarios/runner.sh
 	test/scenarios/servers.sh
 	test/scenarios/copy.sh
+	test/scenarios/audit.sh
 	test/scenarios/terminal.sh
 
 clients: deps-clients build ## the published Python client, as it is, against a server

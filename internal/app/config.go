@@ -46,6 +46,8 @@ type Config struct {
 	Images *Images
 	// NodeLabels, when not nil, make node selectors count.
 	NodeLabels map[string]string
+	// RetainAudit is how long rows of the audit are kept; 0 is control.DefaultAuditRetention.
+	RetainAudit time.Duration
 	// RetainEnded is how long sandboxes that have ended are kept; 0 is control.DefaultRetention.
 	RetainEnded time.Duration
 	// RunnerCredentialTTL is how long the credential of a runner on another machine is valid; 0 is control.DefaultCredentialTTL.
@@ -134,6 +136,9 @@ func (c *Config) check() error {
 	if c.Runtime != "" && !slices.ContainsFunc(c.runtimes(), func(text string) bool { return runtimeName(text) == c.Runtime }) {
 		return fault.Invalidf("USAGE", "unknown runtime %q", c.Runtime).
 			WithHint("Use %s, or say where it is with --oci-runtime %s=PATH.", strings.Join(local.DefaultRuntimes(), ", "), c.Runtime)
+	}
+	if c.RetainAudit != 0 && c.RetainAudit < control.MinAuditRetention {
+		return fault.Invalidf("USAGE", "--retain-audit %s is less than %s", c.RetainAudit, control.MinAuditRetention)
 	}
 	if c.RetainEnded != 0 && c.RetainEnded < control.MinRetention {
 		return fault.Invalidf("USAGE", "--retain-ended %s is less than %s: usage guardrails count what ended in that time", c.RetainEnded, control.MinRetention)

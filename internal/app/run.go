@@ -102,7 +102,7 @@ func (a *app) start(ctx context.Context) (err error) {
 	}
 	metrics := telemetry.New()
 	a.control = control.New(context.WithoutCancel(ctx), control.Config{
-		Store: a.store, Logger: a.log, Retention: a.cfg.RetainEnded, CheckSpec: checkSpec, CheckCarried: kube.CheckCarried, Meter: metrics,
+		Store: a.store, Logger: a.log, Retention: a.cfg.RetainEnded, AuditRetention: a.cfg.RetainAudit, CheckSpec: checkSpec, CheckCarried: kube.CheckCarried, Meter: metrics,
 		CredentialTTL: a.cfg.RunnerCredentialTTL, PortHost: ports.Hosts(), PortLink: ports.Link,
 		Advertise: a.cfg.Advertise,
 	})

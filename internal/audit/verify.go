@@ -61,7 +61,7 @@ type Verifier struct {
 	seen bool
 	last Head
 	rows int64
-	// told is the anchor that a row in the chain tells of.
+	// told is up to where a row of the chain says that rows are dropped. Some of those may be there still.
 	told Head
 	bad  string
 	at   int64
@@ -145,7 +145,7 @@ func (v *Verifier) Result() Result {
 	case v.last != v.chain.Head:
 		r.BadSeq = v.last.Seq + 1
 		r.Bad = fmt.Sprintf("the chain ends with row %d, and its head is row %d (%s): rows are cut off its end, or the head was changed", v.last.Seq, v.chain.Head.Seq, short(v.chain.Head.Hash))
-	case v.chain.Anchor.Seq > 0 && v.told != v.chain.Anchor:
+	case v.told.Seq < v.chain.Anchor.Seq, v.told.Seq == v.chain.Anchor.Seq && v.told != v.chain.Anchor:
 		r.BadSeq = v.chain.Anchor.Seq
 		r.Bad = fmt.Sprintf("rows up to %d are missing, and no row says that they were dropped", v.chain.Anchor.Seq)
 	case v.want != nil && !v.seen && v.want.Seq < v.chain.Anchor.Seq:

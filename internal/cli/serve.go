@@ -72,6 +72,7 @@ cluster.`,
 	f.StringVar(&cfg.Advertise, "advertise", "", "HOST:PORT where runners reach this server and no other of those on the same --db; they keep connections to each")
 	f.StringArrayVar(&runners, "runner", nil, "embedded runner NAME[=ZONE], repeatable (default local=local)")
 	f.BoolVar(&noRunner, "no-runner", false, "run no sandboxes here: they run on the machines and clusters of berm runner; needs no root")
+	f.DurationVar(&cfg.RetainAudit, "retain-audit", control.DefaultAuditRetention, "how long rows of the audit are kept, at least 24h")
 	f.DurationVar(&cfg.RetainEnded, "retain-ended", control.DefaultRetention, "how long sandboxes that have ended are kept, at least 24h")
 	machine.bind(f, &cfg)
 	outputFlags(f, &cfg)

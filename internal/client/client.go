@@ -150,6 +150,9 @@ func (c *Client) Abilities() bermv1rpc.AbilityServiceClient {
 	return bermv1rpc.NewAbilityServiceClient(c.conn)
 }
 
+// Audit tells who did what.
+func (c *Client) Audit() bermv1rpc.AuditServiceClient { return bermv1rpc.NewAuditServiceClient(c.conn) }
+
 // Checkpoints saves sandboxes with their memory.
 func (c *Client) Checkpoints() bermv1rpc.CheckpointServiceClient {
 	return bermv1rpc.NewCheckpointServiceClient(c.conn)

@@ -3,11 +3,21 @@ package control
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/bermhq/berm/internal/audit"
 	"github.com/bermhq/berm/internal/core"
 	"github.com/bermhq/berm/internal/core/fault"
 	"github.com/bermhq/berm/internal/store"
+)
+
+const (
+	// DefaultAuditRetention is how long a row of the audit is kept unless told otherwise.
+	DefaultAuditRetention = 400 * 24 * time.Hour
+	// MinAuditRetention is the least: whoever looks once a day at what was refused finds all of it.
+	MinAuditRetention = 24 * time.Hour
+	// MaxAuditRows is how many rows a chain keeps, whatever their age.
+	MaxAuditRows = 5_000_000
 )
 
 // AuditChain says which chain of the audit: that of an organization by name, "" for the caller's own, or that of the installation, which
@@ -179,4 +189,26 @@ func (s *Service) grown(ctx context.Context, was audit.Chain) (grown bool, err e
 		return err
 	})
 	return grown, err
+}
+
+// pruneAudit drops rows of all chains that were kept for long enough.
+func (s *Service) pruneAudit(ctx context.Context) error {
+	var chains []audit.Chain
+	if err := s.store.View(ctx, func(r store.Reader) (err error) {
+		chains, err = r.AuditChains(ctx)
+		return err
+	}); err != nil {
+		return err
+	}
+	before := s.now().Add(-s.auditFor)
+	for _, c := range chains {
+		all, err := s.store.PruneAudit(ctx, c.Name, before, MaxAuditRows)
+		if err != nil {
+			return err
+		}
+		if all > 0 {
+			s.log.InfoContext(ctx, "old rows of the audit were dropped", "org", c.Name, "rows", all, "kept", s.auditFor)
+		}
+	}
+	return nil
 }

@@ -37,6 +37,9 @@ func (s *Service) collect(ctx context.Context) {
 		if n > 0 {
 			s.log.InfoContext(ctx, "sandboxes that ended long ago were removed", "sandboxes", n, "kept", s.retention)
 		}
+		if err := s.pruneAudit(ctx); err != nil && ctx.Err() == nil {
+			s.log.WarnContext(ctx, "old rows of the audit could not be dropped, trying again later", "error", err)
+		}
 		if !sleep(ctx, collectEvery) {
 			return
 		}

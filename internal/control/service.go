@@ -40,6 +40,8 @@ type Config struct {
 	LostAfter time.Duration
 	// Retention is how long sandboxes that have ended are kept; 0 is DefaultRetention.
 	Retention time.Duration
+	// AuditRetention is how long rows of the audit are kept; 0 is DefaultAuditRetention.
+	AuditRetention time.Duration
 	// CredentialTTL is how long a runner's credential is valid; 0 is DefaultCredentialTTL.
 	CredentialTTL time.Duration
 	// Advertise is the HOST:PORT where runners reach this server and no other of those that share its database, "" for nowhere.
@@ -77,6 +79,7 @@ type Service struct {
 	serverBeat   time.Duration
 	credential   time.Duration
 	retention    time.Duration
+	auditFor     time.Duration
 	checkSpec    func(*specpb.ProfileSpec) error
 	checkCarried func(*specpb.ProfileSpec) []guard.Violation
 	// born is when this process began to be responsible: a runner that was never seen is out of contact since then.
@@ -132,6 +135,9 @@ func New(ctx context.Context, cfg Config) *Service {
 	}
 	if s.retention = cfg.Retention; s.retention <= 0 {
 		s.retention = DefaultRetention
+	}
+	if s.auditFor = cfg.AuditRetention; s.auditFor <= 0 {
+		s.auditFor = DefaultAuditRetention
 	}
 	if s.credential = cfg.CredentialTTL; s.credential <= 0 {
 		s.credential = DefaultCredentialTTL

@@ -294,8 +294,7 @@ type Store interface {
 	// themselves soon. Rows get their place in no other order than that in which the same object was written.
 	SealAudit(ctx context.Context) error
 	// PruneAudit drops the oldest rows of a chain: those from before a time up to the first that is not, and those that are more than
-	// most. The last that was dropped becomes the chain's anchor, and a row of the chain says so. It returns how many it dropped, a part
-	// of them when there are many.
+	// most. The last that was dropped becomes the chain's anchor, and a row of the chain says so. It returns how many it dropped.
 	PruneAudit(ctx context.Context, chain string, before time.Time, most int64) (int64, error)
 	// Ready reports whether reads and writes work.
 	Ready(ctx context.Context) error

@@ -85,15 +85,6 @@ func (s *Store) SealAudit(ctx context.Context) error {
 	return err
 }
 
-// PruneAudit implements store.Store.
-func (s *Store) PruneAudit(ctx context.Context, chain string, before time.Time, most int64) (dropped int64, err error) {
-	err = s.Update(ctx, func(t store.Tx) (err error) {
-		dropped, err = t.(*tx).prune(ctx, chain, before, most)
-		return err
-	})
-	return dropped, err
-}
-
 // seal moves pending rows to their chains and returns how many. Servers that share the database do so one after the other.
 func (t *tx) seal(ctx context.Context) (int, error) {
 	if err := t.engine.lockAudit(ctx, t.conn); err != nil {
@@ -190,38 +181,4 @@ func placeholders(rows, width int) string {
 		}
 	}
 	return b.String()
-}
-
-// prune drops the oldest rows of a chain, at most sealBatch: those from before a time, and those that are more than most. The last that is
-// dropped becomes the anchor, and a row of the chain says so.
-func (t *tx) prune(ctx context.Context, chain string, before time.Time, most int64) (int64, error) {
-	if err := t.engine.lockAudit(ctx, t.conn); err != nil {
-		return 0, t.fail(err)
-	}
-	c, err := t.AuditChain(ctx, chain)
-	if err != nil {
-		return 0, err
-	}
-	rows, err := t.AuditAfter(ctx, chain, c.Anchor.Seq, sealBatch)
-	if err != nil {
-		return 0, err
-	}
-	anchor := c.Anchor
-	for _, r := range rows {
-		if r.Index.At >= nanos(before) && r.Seq <= c.Head.Seq-most || r.Index.At < nanos(before) {
-			anchor = audit.Head{Seq: r.Seq, Hash: r.Hash}
-			continue
-		}
-		break
-	}
-	if anchor.Seq == c.Anchor.Seq {
-		return 0, nil
-	}
-	if _, err := t.write(ctx, fpPrune, `DELETE FROM audit_rows WHERE chain = $1 AND seq <= $2`, chain, anchor.Seq); err != nil {
-		return 0, err
-	}
-	if _, err := t.write(ctx, fpPrune, `UPDATE audit_chains SET anchor_seq = $1, anchor_hash = $2 WHERE chain = $3`, anchor.Seq, anchor.Hash, chain); err != nil {
-		return 0, err
-	}
-	return anchor.Seq - c.Anchor.Seq, t.extend(ctx, chain, []*audit.Row{{At: t.store.now().UTC(), Outcome: audit.Pruned, Count: anchor.Seq, Before: anchor.Hash}})
 }
