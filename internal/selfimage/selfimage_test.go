@@ -169,8 +169,12 @@ func TestLayouts(t *testing.T) {
 			t.Errorf("a second layout in one directory: %v", err)
 		}
 	}
-	if err := selfimage.WriteLayout(filepath.Join(t.TempDir(), "x"), ref, []selfimage.Programs{one, one}); !fault.Is(err, fault.Invalid) {
+	twice := filepath.Join(t.TempDir(), "x")
+	if err := selfimage.WriteLayout(twice, ref, []selfimage.Programs{one, one}); !fault.Is(err, fault.Invalid) {
 		t.Errorf("one architecture twice: %v", err)
+	}
+	if err := selfimage.WriteLayout(twice, ref, []selfimage.Programs{one}); err != nil {
+		t.Errorf("after one that failed, in the same place: %v", err)
 	}
 	if err := selfimage.WriteLayout(filepath.Join(t.TempDir(), "x"), "Not A Name", []selfimage.Programs{one}); !fault.Is(err, fault.Invalid) {
 		t.Errorf("a name that is none: %v", err)

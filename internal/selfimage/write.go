@@ -44,7 +44,7 @@ func WriteArchive(w io.Writer, ref string, p Programs) error {
 }
 
 // WriteLayout makes a directory with an OCI layout: an image, or an index of images where there are several architectures.
-func WriteLayout(dir, ref string, all []Programs) error {
+func WriteLayout(dir, ref string, all []Programs) (err error) {
 	tag, err := parseName(ref)
 	if err != nil {
 		return err
@@ -55,6 +55,14 @@ func WriteLayout(dir, ref string, all []Programs) error {
 	} else if err != nil {
 		return fault.Invalidf("USAGE", "cannot make %s: %v", dir, err)
 	}
+	defer func() {
+		if err == nil {
+			return
+		}
+		if left := os.RemoveAll(dir); left != nil { // Half of an image is none, and would be in the way of the next.
+			err = errors.Join(err, left)
+		}
+	}()
 	index := mutate.IndexMediaType(empty.Index, types.OCIImageIndex)
 	seen := map[string]bool{}
 	for _, p := range all {

@@ -8,6 +8,7 @@ package tracing
 
 import (
 	"context"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -21,6 +22,9 @@ import (
 
 // Header is where a caller, and a gateway that calls a runner, says which span a call belongs to, in the form of W3C Trace Context.
 const Header = "traceparent"
+
+// maxName bounds names of spans, and what is noted about them, in bytes: callers and runners have a say in some, and collectors have limits.
+const maxName = 256
 
 // scope names this program's spans among those of others.
 const scope = "github.com/bermhq/berm"
@@ -47,7 +51,7 @@ func Start(ctx context.Context, name string) (context.Context, Span) {
 	if t == nil {
 		return ctx, Span{}
 	}
-	ctx, span := (*t).Start(ctx, name)
+	ctx, span := (*t).Start(ctx, clip(name))
 	return ctx, Span{span}
 }
 
@@ -57,7 +61,7 @@ func StartCall(ctx context.Context, name, parent string) (context.Context, Span)
 	if t == nil {
 		return ctx, Span{}
 	}
-	ctx, span := (*t).Start(From(ctx, parent), name, trace.WithSpanKind(trace.SpanKindServer))
+	ctx, span := (*t).Start(From(ctx, parent), clip(name), trace.WithSpanKind(trace.SpanKindServer))
 	return ctx, Span{span}
 }
 
@@ -67,14 +71,22 @@ func Past(parent, name string, from, to time.Time) {
 	if t == nil || parent == "" {
 		return
 	}
-	_, span := (*t).Start(From(context.Background(), parent), name, trace.WithTimestamp(from))
+	_, span := (*t).Start(From(context.Background(), parent), clip(name), trace.WithTimestamp(from))
 	span.End(trace.WithTimestamp(to))
+}
+
+// clip returns the beginning of a text, which stays one.
+func clip(text string) string {
+	if len(text) <= maxName {
+		return text
+	}
+	return strings.ToValidUTF8(text[:maxName], "")
 }
 
 // Set notes something about the span.
 func (s Span) Set(key, value string) {
 	if s.span != nil {
-		s.span.SetAttributes(attribute.String(key, value))
+		s.span.SetAttributes(attribute.String(key, clip(value)))
 	}
 }
 
@@ -85,7 +97,7 @@ func (s Span) End(err error) {
 	}
 	if err != nil {
 		f := fault.From(err)
-		s.span.SetAttributes(attribute.String("berm.reason", f.Reason))
+		s.span.SetAttributes(attribute.String("berm.reason", clip(f.Reason)))
 		s.span.SetStatus(codes.Error, f.Code.String())
 	}
 	s.span.End()

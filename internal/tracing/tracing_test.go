@@ -3,6 +3,7 @@ package tracing_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -73,5 +74,33 @@ func TestSpans(t *testing.T) {
 	undo()
 	if launch(t.Context()); len(recorder.Ended()) != 4 {
 		t.Error("spans are made after the end")
+	}
+}
+
+// TestLongNames: what a caller or a runner names a span by cannot be of any length, and is cut between characters.
+func TestLongNames(t *testing.T) {
+	recorder := tracetest.NewSpanRecorder()
+	defer tracing.Use(sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(recorder)))()
+	long := "x" + strings.Repeat("é", 5000)
+	_, call := tracing.StartCall(t.Context(), long, parent)
+	call.Set("k", long)
+	call.End(fault.Invalidf(long, "wrong"))
+	_, span := tracing.Start(t.Context(), long)
+	span.End(nil)
+	tracing.Past(parent, long, time.Time{}, time.Time{})
+	want := "x" + strings.Repeat("é", 127)
+	spans := recorder.Ended()
+	if len(spans) != 3 {
+		t.Fatalf("%d spans", len(spans))
+	}
+	for _, s := range spans {
+		if s.Name() != want {
+			t.Errorf("a name of %d bytes", len(s.Name()))
+		}
+		for _, a := range s.Attributes() {
+			if a.Value.AsString() != want {
+				t.Errorf("%s has %d bytes", a.Key, len(a.Value.AsString()))
+			}
+		}
 	}
 }
