@@ -79,7 +79,7 @@ deps-demo:
 deps-clients:
 	@script/deps crun disk clients
 deps-kube:
-	@script/deps cluster node runc
+	@script/deps cluster node runc postgresql
 deps-test:
 	@script/deps crun runc runsc disk postgresql python
 

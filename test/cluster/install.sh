@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The walk-through of docs/kubernetes.md, command by command, on a real node: from nothing to a running sandbox, and back to nothing.
-# What is run is read from the page; what is different here is in `here_it_is`, and nowhere else. Needs root, for a network namespace.
+# What is run is read from the page; what is different here is in `here_it_is`, and nowhere else. Needs root, for a network namespace, and PostgreSQL.
 # Ends with `N passed, N failed`.
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd) root=$(cd "$here/../.." && pwd)
@@ -20,6 +20,7 @@ if [ -z "${BERM_INSIDE:-}" ]; then # the cluster, and the rest of this in its ne
 fi
 
 . "$here/lib.sh"
+. "$root/test/lib/postgres.sh"
 work=$(mktemp -d "${TMPDIR:-/tmp}/berm-install.XXXXXX")
 # Nothing of the user's: no context, no server that runs, no repository of charts.
 export HOME=$work XDG_CONFIG_HOME=$work/config XDG_STATE_HOME=$work/state XDG_CACHE_HOME=$work/cache XDG_DATA_HOME=$work/share
@@ -28,9 +29,10 @@ finish() {
   local code=$? pod
   if [ $code -ne 0 ]; then
     kubectl get pods,pvc,events -A 2>&1 | tail -n 40
-    for pod in berm-gateway-0 berm-runner-0; do echo "--- $pod"; kubectl logs -n berm $pod --tail 15 2>&1; done
+    for pod in berm-gateway-0 berm-gateway-1 berm-runner-0; do echo "--- $pod"; kubectl logs -n berm $pod --tail 15 2>&1; done
   fi
-  [ ! -s "$work/forward.pid" ] || kill "$(cat "$work/forward.pid")" 2>/dev/null
+  for pod in "$work"/forward*.pid; do [ ! -s "$pod" ] || kill "$(cat "$pod")" 2>/dev/null; done
+  stop_postgres
   rm -rf "$work"
 }
 trap finish EXIT
@@ -45,7 +47,7 @@ at_last() { # WANT CMD...: what CMD prints, once it prints WANT
 }
 
 # --- what the page presupposes: volumes, and an image that the node can have
-for n in 1 2; do
+for n in 1 2 3 4 5; do
   install -d -m 755 "$state/volume$n"
   kubectl apply -f - >/dev/null <<Y || exit 1
 {apiVersion: v1, kind: PersistentVolume, metadata: {name: volume$n}, spec: {capacity: {storage: 10Gi}, accessModes: [ReadWriteOnce],
@@ -63,10 +65,19 @@ here_it_is() {
     -e "s#^(berm runner join .*) \| sh\$#\1 | sed 's|\$| $alias|' | sh#" \
     -e "s#^(kubectl port-forward .*) &\$#\1 \& echo \$! >$work/forward.pid#"
 }
-# steps PART: the commands of a part of the walk-through: before the heading that takes it all away again, or after it.
+# steps PART: the commands of a part of the walk-through: before the heading that takes it all away again, or after it. With $SEVERAL the
+# server is installed as the page says of several.
 steps() {
+  walk "$1" | if [ -n "${SEVERAL:-}" ]; then instead; else cat; fi | here_it_is
+}
+walk() {
   awk -v want="$1" '/^## /{on = ($0 == "## From nothing to a running sandbox"); part = 1} /^### /{part = 2}
-    /^```/{block = (on && part == want && $0 == "```sh"); next} block' "$page" | here_it_is
+    /^```/{block = (on && part == want && $0 == "```sh"); next} block' "$page"
+}
+# instead puts what the page says of several servers in the place of the one.
+instead() {
+  awk '/^## /{on = ($0 == "## What is installed")} /^ *```/{block = (on && $0 == "  ```sh"); next} block' "$page" | sed "s|=postgres://.*|=$DATABASE|" >several.sh
+  awk '/^helm install berm-gateway /{while ((getline line <"several.sh") > 0) print line; skip = 1} !skip {print} skip && !/\\$/{skip = 0}'
 }
 # follow PART: run it as one script. It goes on with the variables of the part before.
 follow() {
@@ -106,8 +117,41 @@ check "several servers need the database" 1 "$(helm template several deploy/helm
 refused=$(helm template berm-runner deploy/helm/berm-runner --set image=a,gateway.url=http://a:1,replicas=2 2>&1)
 check "the chart refuses what it does not know, and plain text" 2 "$(grep -c "additional properties 'replicas' not allowed\|'http://a:1' does not match" <<<"$refused")"
 
+left() {
+  kubectl get all,pvc,secrets,configmaps,networkpolicies,serviceaccounts,roles,rolebindings -A -l app.kubernetes.io/part-of=berm -o name
+  kubectl get clusterroles,clusterrolebindings -o name | grep berm
+  kubectl get namespaces -o name | grep -E 'berm|sandboxes'
+}
 follow 2
-check "nothing is left" "" "$(kubectl get all,pvc,secrets,configmaps,networkpolicies,serviceaccounts,roles,rolebindings -A -l app.kubernetes.io/part-of=berm -o name; kubectl get clusterroles,clusterrolebindings -o name | grep berm; kubectl get namespaces -o name | grep -E 'berm|sandboxes')"
+check "nothing is left" "" "$(left)"
+
+# --- the same with several servers, over a database
+kill "$(cat forward.pid)" 2>/dev/null; rm variables berm.tar
+free_port() { echo 5432; } # in this network nobody else has it, and the chart's policy lets the servers there
+PG_HOST=172.30.0.1 start_postgres || exit 1 # the node's address, which pods reach
+SEVERAL=1
+follow 1
+. ./variables
+check "there are two servers" 2 "$(kubectl get statefulset -n berm berm-gateway -o 'jsonpath={.status.readyReplicas}')"
+# through N CMD...: berm, by way of one of the servers.
+forward() { kubectl port-forward -n berm "pod/berm-gateway-$1" "707$(($1 + 1)):7070" >"forward$1.log" 2>&1 & echo $! >"forward$1.pid"; }
+through() {
+  local n=$1; shift
+  kill -0 "$(cat "forward$n.pid" 2>/dev/null)" 2>/dev/null || forward "$n"
+  BERM_URL=https://localhost:707$((n + 1)) berm "$@"
+}
+for n in 0 1; do check "server $n knows the runner" 1 "$(at_last 1 eval "through $n runner list | grep -cw CONNECTED")"; done
+ID=$(through 0 run --detach -- sleep 600)
+check "what one launched the other reaches" hello "$(at_last hello through 1 exec "$ID" -- echo hello)"
+uid=$(kubectl get pod -n berm berm-gateway-0 -o 'jsonpath={.metadata.uid}')
+kubectl delete pod -n berm berm-gateway-0 >/dev/null
+check "one is deleted: the other reaches the sandbox" still "$(at_last still through 1 exec "$ID" -- echo still)"
+check "and launches" new "$(through 1 run -- echo new)"
+check "it comes back, as another pod" yes "$(kubectl wait -n berm --for=condition=Ready pod/berm-gateway-0 --timeout=5m >/dev/null && [ "$(kubectl get pod -n berm berm-gateway-0 -o 'jsonpath={.metadata.uid}')" != "$uid" ] && echo yes)"
+check "and reaches it, too" back "$(at_last back through 0 exec "$ID" -- echo back)"
+check "the way of the page leads there again" still "$(at_last still still)" # It ended with the pod that it was to.
+follow 2
+check "nothing is left of it" "" "$(left)"
 
 echo "$passed passed, $failed failed"
 [ $failed -eq 0 ]
