@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"time"
@@ -39,6 +40,8 @@ const (
 	// enrolRetry is when an enrolment that could not reach the gateway is tried again, clusterRetry when a cluster is.
 	enrolRetry   = 2 * time.Second
 	clusterRetry = 5 * time.Second
+	// gcPercent of a runner: most of what it has in memory is of sandboxes that do nothing, and lasts as long as they do.
+	gcPercent = 50
 	// machineIDFile is where the machine keeps its id; machineFile is where the state directory does, on machines without one.
 	machineIDFile = "/etc/machine-id"
 	machineFile   = "machine.id"
@@ -73,6 +76,9 @@ func RunRunner(ctx context.Context, cfg RunnerConfig) error {
 	}
 	if err := failpoint.Check(known); err != nil {
 		return fault.Invalidf("FAILPOINT", "%v", err)
+	}
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
 	}
 	r := &remoteRunner{cfg: cfg, log: cfg.Logger}
 	if r.log == nil {

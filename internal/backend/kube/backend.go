@@ -11,12 +11,10 @@ import (
 	"sync"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
-	"k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/util/flowcontrol"
 	"k8s.io/klog/v2"
 
 	"github.com/bermhq/berm/internal/backend"
-	"github.com/bermhq/berm/internal/core"
 	"github.com/bermhq/berm/internal/core/egress"
 	"github.com/bermhq/berm/internal/core/fault"
 	"github.com/bermhq/berm/internal/failpoint"
@@ -45,6 +43,10 @@ type Backend struct {
 	exposed, routes, httpRoutes, gateways *watched
 	// gatewayAPI says whether the cluster has that.
 	gatewayAPI gatewayAPI
+	// hopeless bounds attempts to reach inits that could not be reached for long.
+	hopeless flowcontrol.RateLimiter
+	// connecting holds who makes a link just now.
+	connecting chan struct{}
 	// ready is closed once what is on the cluster is known.
 	ready  chan struct{}
 	ctx    context.Context //nolint:containedctx // of everything that goes on in the background
@@ -90,6 +92,7 @@ func New(ctx context.Context, cfg Config) (*Backend, error) {
 		cfg: cfg, log: cfg.Logger, cluster: c, key: key,
 		sandboxes: map[string]*sandbox{}, creating: map[string]chan struct{}{}, deleted: map[string]bool{}, namespaces: map[string]placed{},
 		troubles: troubles{attempts: map[string]attempt{}}, lookAgain: make(chan struct{}, 1), ready: make(chan struct{}),
+		hopeless: flowcontrol.NewTokenBucketRateLimiter(hopelessQPS, hopelessQPS), connecting: make(chan struct{}, maxConnecting),
 	}
 	b.cfg.Options.RunnerKey = podwire.EncodeKey(key.Public().(ed25519.PublicKey)) //nolint:forcetypeassert // by definition
 	b.ctx, b.cancel = context.WithCancel(context.WithoutCancel(ctx))
@@ -175,74 +178,6 @@ func (b *Backend) begin() {
 	})
 }
 
-// see takes what the cluster says of a pod.
-func (b *Backend) see(object any, gone bool) {
-	if u, ok := object.(cache.DeletedFinalStateUnknown); ok {
-		object = u.Obj
-	}
-	pod, ok := object.(*corev1.Pod)
-	if !ok {
-		return
-	}
-	id := sandboxOf(pod)
-	if id == "" {
-		return
-	}
-	b.mu.Lock()
-	if b.deleted[string(pod.UID)] || b.closed {
-		if gone {
-			delete(b.deleted, string(pod.UID))
-		}
-		b.mu.Unlock()
-		return
-	}
-	s := b.sandboxes[id]
-	first := s == nil
-	if first && gone {
-		b.mu.Unlock()
-		return
-	}
-	if first {
-		s = newSandbox(id, pod)
-		b.sandboxes[id] = s
-	}
-	b.mu.Unlock()
-	s.mu.Lock()
-	other := s.uid != "" && s.uid != string(pod.UID)
-	begin := s.pod == nil
-	s.mu.Unlock()
-	if other {
-		return // A pod of this name was made before; the events of the old one come late.
-	}
-	s.change(func() { s.pod, s.gone = pod, gone })
-	if gone {
-		s.hangUp()
-	}
-	if pod.Annotations[AnnotationService] != "" && !gone {
-		b.watchExposed(pod)
-		b.tellAddress(s, exposure{})
-	}
-	if begin {
-		b.publish(s, backend.Observation{Phase: backend.PhaseCreating, At: submittedAt(pod)}, core.Event{Name: "created", At: submittedAt(pod)})
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		if !b.closed {
-			b.work.Go(func() { b.keep(s) })
-		}
-	}
-	if pod.DeletionTimestamp != nil && mainState(pod).Running != nil {
-		at := pod.DeletionTimestamp.Time
-		b.publish(s, backend.Observation{Phase: backend.PhaseStopping, At: at}, core.Event{Name: "stopping", At: at, Message: "the pod is being deleted"})
-	}
-}
-
-func newSandbox(id string, pod *corev1.Pod) *sandbox {
-	return &sandbox{
-		id: id, namespace: pod.Namespace, name: pod.Name, uid: string(pod.UID), submitted: unpackSubmitted(pod.Annotations[AnnotationSubmitted]),
-		changed: make(chan struct{}), told: map[string]bool{},
-	}
-}
-
 // Info returns what can be run now.
 func (b *Backend) Info() backend.Info { return b.told.Info() }
 
@@ -254,7 +189,12 @@ func (b *Backend) Observe(ctx context.Context) iter.Seq[*backend.Observation] {
 	return func(yield func(*backend.Observation) bool) {
 		select {
 		case <-b.ready:
-			b.hub.Observe(ctx)(yield)
+			b.hub.Observe(ctx)(func(o *backend.Observation) bool {
+				if o != nil {
+					o.Submitted = b.submittedOf(o.SandboxID)
+				}
+				return yield(o)
+			})
 		case <-ctx.Done():
 		case <-b.ctx.Done():
 		}

@@ -175,7 +175,7 @@ func (b *Backend) submit(ctx context.Context, w *backend.Work) error {
 // submitPod submits the pod, and knows the sandbox from then on.
 func (b *Backend) submitPod(ctx context.Context, w *backend.Work, o *Objects, made exposure) error {
 	pod := o.Pod
-	shown, packed, err := packSubmitted(w, pod)
+	packed, err := packSubmitted(w, pod)
 	if err != nil {
 		return fault.Internalf(err, "show the pod of sandbox %s", w.SandboxID)
 	}
@@ -211,14 +211,12 @@ func (b *Backend) submitPod(ctx context.Context, w *backend.Work, o *Objects, ma
 		return fmt.Errorf("the API server's answer: %w", err)
 	}
 	trimmed, _ := trim(held)
-	b.see(trimmed, false)
+	b.answered(trimmed)
 	b.mu.Lock()
 	s := b.sandboxes[w.SandboxID]
 	b.mu.Unlock()
-	if s != nil && len(s.submitted) == 0 {
-		s.change(func() { s.submitted = shown })
-	}
 	if s != nil {
+		s.change(func() { s.packed = packed }) // whatever somebody has made of the annotation
 		b.tellAddress(s, made)
 	}
 	return nil

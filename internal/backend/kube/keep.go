@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -20,6 +21,12 @@ import (
 const (
 	// firstPause and longestPause are between two attempts to reach an init.
 	firstPause, longestPause = 50 * time.Millisecond, 5 * time.Second
+	// hopelessQPS is how many inits a second are tried again, of all that have not been reached for long: those of a node that does not
+	// answer, say. The API server has better to do, and launches go before.
+	hopelessQPS = 20
+	// maxConnecting is how many links are made at a time: a runner that starts anew makes those of all that run, and neither it nor the API
+	// server has the processors to do so at once.
+	maxConnecting = 32
 	// verdictTimeout is how long the node's word on an end is waited for when the init's leaves open why.
 	verdictTimeout = 30 * time.Second
 	// maxAutopsies is how often the journal of a pod that has ended is asked for.
@@ -69,14 +76,27 @@ func (b *Backend) follow(s *sandbox) (*podwire.End, error) {
 		if err != nil {
 			b.log.Debug("a sandbox cannot be reached", "sandbox", s.id, "error", err)
 		}
-		select {
-		case <-changed:
-		case <-time.After(pause):
-			pause = min(2*pause, longestPause)
-		case <-b.ctx.Done():
-		}
+		b.tryLater(changed, pause)
+		pause = min(2*pause, longestPause)
 	}
 	return nil, b.ctx.Err()
+}
+
+// tryLater returns when an init is to be tried again: after a pause, or when something has changed. At the longest pause it waits for one
+// more as often as others are tried already.
+func (b *Backend) tryLater(changed <-chan struct{}, pause time.Duration) {
+	for {
+		select {
+		case <-changed:
+			return
+		case <-time.After(pause/2 + rand.N(pause)): //nolint:gosec // no secret
+			if pause < longestPause || b.hopeless.TryAccept() {
+				return
+			}
+		case <-b.ctx.Done():
+			return
+		}
+	}
 }
 
 func (s *sandbox) journalEnd() *podwire.End {
@@ -180,7 +200,13 @@ func (s *sandbox) podNow() *corev1.Pod {
 
 // converse makes a link and takes what the main process prints, until the end, or until the link breaks.
 func (b *Backend) converse(s *sandbox) (*podwire.End, error) {
+	select {
+	case b.connecting <- struct{}{}:
+	case <-b.ctx.Done():
+		return nil, b.ctx.Err()
+	}
 	l, err := b.connect(b.ctx, s, s.journal)
+	<-b.connecting
 	if err != nil {
 		return nil, err
 	}
@@ -203,7 +229,7 @@ func (b *Backend) takeOutput(s *sandbox, l *link) (*podwire.End, error) {
 		return nil, err
 	}
 	defer func() { _ = stream.Close() }()
-	stop := context.AfterFunc(b.ctx, func() { _ = l.session.Close() })
+	stop := context.AfterFunc(b.ctx, l.close)
 	defer stop()
 	at := out.offset()
 	if err := wire.WriteJSON(stream, wire.TypeRequest, wire.Request{Version: wire.Version, Op: wire.OpOutput, Offset: at, Follow: true}); err != nil {

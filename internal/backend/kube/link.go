@@ -13,7 +13,6 @@ import (
 
 	"github.com/hashicorp/yamux"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/client-go/tools/remotecommand"
 
 	"github.com/bermhq/berm/internal/core/fault"
 	"github.com/bermhq/berm/internal/shim"
@@ -34,12 +33,12 @@ const (
 type link struct {
 	session *yamux.Session
 	client  *shim.Client
-	cancel  context.CancelFunc
+	way     *tunnel
 }
 
 // close ends the connection first: to end the session in order takes a while where nothing is read.
 func (l *link) close() {
-	l.cancel()
+	_ = l.way.Close()
 	_ = l.session.Close()
 }
 
@@ -56,34 +55,24 @@ func (b *Backend) connect(ctx context.Context, s *sandbox, j *podwire.Journal) (
 		VersionedParams(&corev1.PodExecOptions{
 			Container: MainContainer, Command: []string{initProgram, "connect", j.Socket}, Stdin: true, Stdout: true, Stderr: true,
 		}, b.cluster.codec)
-	executor, err := remotecommand.NewWebSocketExecutor(b.cluster.config, "GET", req.URL().String())
+	limit, stop := context.WithTimeout(ctx, linkTimeout)
+	defer stop()
+	words := &words{}
+	way, err := b.cluster.dialTunnel(limit, req.URL(), words)
 	if err != nil {
 		return nil, err
 	}
-	ours, theirs := net.Pipe()
-	words := &words{}
-	streams, cancel := context.WithCancel(b.ctx)
-	go func() {
-		err := executor.StreamWithContext(streams, remotecommand.StreamOptions{Stdin: theirs, Stdout: theirs, Stderr: words})
-		if err != nil {
-			words.end(err)
-		}
-		_ = theirs.Close()
-	}()
-	limit, stop := context.WithTimeout(ctx, linkTimeout)
-	defer stop()
-	secure := tls.Client(ours, config)
+	secure := tls.Client(way, config)
 	err = secure.HandshakeContext(limit)
 	var session *yamux.Session
 	if err == nil {
 		session, _, err = wire.Client(wire.Coalesce(secure))
 	}
 	if err != nil {
-		cancel()
-		_ = ours.Close()
+		_ = way.Close()
 		return nil, words.explain(err)
 	}
-	l := &link{session: session, cancel: func() { cancel(); _ = ours.Close() }}
+	l := &link{session: session, way: way}
 	p := newPulse(session, l.close)
 	l.client = shim.Over(func(context.Context) (net.Conn, error) {
 		stream, err := p.begin()
@@ -99,7 +88,6 @@ func (b *Backend) connect(ctx context.Context, s *sandbox, j *podwire.Journal) (
 type words struct {
 	mu   sync.Mutex
 	text bytes.Buffer
-	err  error
 }
 
 // Write implements io.Writer.
@@ -110,19 +98,13 @@ func (w *words) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func (w *words) end(err error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.err = err
-}
-
 func (w *words) explain(err error) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if text := strings.TrimSpace(w.text.String()); text != "" {
 		err = fmt.Errorf("%w: %s", err, text)
 	}
-	return errors.Join(err, w.err)
+	return err
 }
 
 // readJournal reads what the init of a sandbox has written so far.

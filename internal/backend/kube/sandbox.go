@@ -2,7 +2,7 @@ package kube
 
 import (
 	"context"
-	"encoding/json"
+	"slices"
 	"sync"
 	"time"
 
@@ -27,7 +27,8 @@ type stopping struct {
 // sandbox is one that the cluster has, or had.
 type sandbox struct {
 	id, namespace, name, uid string
-	submitted                json.RawMessage
+	// packed is what was submitted, as its annotation has it: it is unpacked for those who are told.
+	packed string
 
 	mu sync.Mutex
 	// changed is closed at every change of what follows.
@@ -44,7 +45,7 @@ type sandbox struct {
 	// service is where its exposed ports are reached, nil while nothing is known of that.
 	service *core.Service
 	// told are the events that were told, toldAt is the time of the last.
-	told   map[string]bool
+	told   []string
 	toldAt time.Time
 	output *output
 	usage  shim.Stats
@@ -70,13 +71,13 @@ func (s *sandbox) ended() bool { return s.last.Phase == backend.PhaseEnded }
 
 // event makes an event, unless it was told before. Times do not go back, whoever's clocks they are of. It is called with mu held.
 func (s *sandbox) event(list []core.Event, name string, at time.Time, message string) []core.Event {
-	if at.IsZero() || s.told[name] {
+	if at.IsZero() || slices.Contains(s.told, name) {
 		return list
 	}
 	if at.Before(s.toldAt) {
 		at = s.toldAt
 	}
-	s.told[name], s.toldAt = true, at
+	s.told, s.toldAt = append(s.told, name), at
 	return append(list, core.Event{Name: name, At: at, Message: message})
 }
 
@@ -86,7 +87,7 @@ func (b *Backend) publish(s *sandbox, o backend.Observation, events ...core.Even
 		if s.ended() || phaseOrder(o.Phase) < phaseOrder(s.last.Phase) {
 			return
 		}
-		o.SandboxID, o.Submitted, o.Service = s.id, s.submitted, s.service
+		o.SandboxID, o.Service = s.id, s.service
 		if o.StartedAt.IsZero() {
 			o.StartedAt = s.last.StartedAt
 		}

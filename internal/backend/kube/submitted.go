@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"io"
+	"sync"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -19,8 +20,8 @@ const (
 	maxSubmitted = 1 << 20
 )
 
-// packSubmitted returns the pod as it may be shown, and the same for its annotation. Values of the request's environment are not in it.
-func packSubmitted(w *backend.Work, pod *corev1.Pod) (shown json.RawMessage, packed string, err error) {
+// packSubmitted returns the pod as it may be shown, for its annotation. Values of the request's environment are not in it.
+func packSubmitted(w *backend.Work, pod *corev1.Pod) (packed string, err error) {
 	own := pod.DeepCopy()
 	for i := range own.Spec.Containers {
 		if c := &own.Spec.Containers[i]; c.Name == MainContainer {
@@ -31,16 +32,20 @@ func packSubmitted(w *backend.Work, pod *corev1.Pod) (shown json.RawMessage, pac
 			}
 		}
 	}
-	if shown, err = json.Marshal(bare(own)); err != nil {
-		return nil, "", err
+	shown, err := json.Marshal(bare(own))
+	if err != nil {
+		return "", err
 	}
 	var b bytes.Buffer
 	z := gzip.NewWriter(&b)
 	if _, err = z.Write(shown); err == nil {
 		err = z.Close()
 	}
-	return shown, base64.StdEncoding.EncodeToString(b.Bytes()), err
+	return base64.StdEncoding.EncodeToString(b.Bytes()), err
 }
+
+// unpackers are what else each unpacking would make: ten times what comes out.
+var unpackers sync.Pool //nolint:gochecknoglobals // a pool is for all
 
 // unpackSubmitted reads the annotation; nil for none, or one that somebody changed.
 func unpackSubmitted(packed string) json.RawMessage {
@@ -48,8 +53,12 @@ func unpackSubmitted(packed string) json.RawMessage {
 	if err != nil || packed == "" {
 		return nil
 	}
-	z, err := gzip.NewReader(bytes.NewReader(raw))
-	if err != nil {
+	z, _ := unpackers.Get().(*gzip.Reader)
+	if z == nil {
+		z = new(gzip.Reader)
+	}
+	defer unpackers.Put(z)
+	if err := z.Reset(bytes.NewReader(raw)); err != nil {
 		return nil
 	}
 	shown, err := io.ReadAll(io.LimitReader(z, maxSubmitted))
@@ -57,4 +66,18 @@ func unpackSubmitted(packed string) json.RawMessage {
 		return nil
 	}
 	return shown
+}
+
+// submittedOf returns what was submitted of a sandbox, nil when that is not known.
+func (b *Backend) submittedOf(id string) json.RawMessage {
+	b.mu.Lock()
+	s := b.sandboxes[id]
+	b.mu.Unlock()
+	if s == nil {
+		return nil
+	}
+	s.mu.Lock()
+	packed := s.packed
+	s.mu.Unlock()
+	return unpackSubmitted(packed)
 }
