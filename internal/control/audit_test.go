@@ -207,3 +207,23 @@ func TestAuditOfFloods(t *testing.T) {
 		}
 	})
 }
+
+// TestRetentionOfAudit: rows are kept for the time named, and then dropped; the rest says so and holds.
+func TestRetentionOfAudit(t *testing.T) {
+	if overLine {
+		t.SkipNow() // nothing here reaches a runner
+	}
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorldWith(t, control.Config{AuditRetention: 48 * time.Hour}, fake.Config{})
+		w.newProfile("old", `{}`)
+		time.Sleep(24 * time.Hour)
+		w.newProfile("new", `{}`)
+		before := w.auditOf(control.AuditChain{})
+		time.Sleep(24*time.Hour + 2*time.Hour)
+		synctest.Wait()
+		after := w.auditOf(control.AuditChain{})
+		if len(after) != 2 || after[0].Name != "new" || after[1].Outcome != audit.Pruned || after[1].Count != int64(len(before)-1) {
+			t.Errorf("%v, of %d", auditLines(after), len(before))
+		}
+	})
+}

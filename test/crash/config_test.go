@@ -178,7 +178,21 @@ func (c *config) verify() {
 func (c *config) revisions(path string) {
 	t := c.m.t
 	t.Helper()
-	var numbers []int
+	numbers := c.numbers(path)
+	for i, n := range numbers {
+		if n != len(numbers)-i {
+			t.Errorf("revisions of %s: %v, want all from %d down to 1", path, numbers, len(numbers))
+			return
+		}
+	}
+	if path == "profiles/"+c.profile.ID && (len(numbers) < first+c.confirmed || len(numbers) > first+c.edits) {
+		t.Errorf("%s has %d revisions; %d edits were confirmed and %d sent", path, len(numbers), c.confirmed, c.edits)
+	}
+}
+
+// numbers lists the revisions of an object, the newest first.
+func (c *config) numbers(path string) (numbers []int) {
+	c.m.t.Helper()
 	for token := ""; ; {
 		var page struct {
 			Revisions     []struct{ Revision int }
@@ -189,16 +203,7 @@ func (c *config) revisions(path string) {
 			numbers = append(numbers, r.Revision)
 		}
 		if token = page.NextPageToken; token == "" {
-			break
+			return numbers
 		}
-	}
-	for i, n := range numbers {
-		if n != len(numbers)-i {
-			t.Errorf("revisions of %s: %v, want all from %d down to 1", path, numbers, len(numbers))
-			return
-		}
-	}
-	if path == "profiles/"+c.profile.ID && (len(numbers) < first+c.confirmed || len(numbers) > first+c.edits) {
-		t.Errorf("%s has %d revisions; %d edits were confirmed and %d sent", path, len(numbers), c.confirmed, c.edits)
 	}
 }

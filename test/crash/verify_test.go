@@ -25,6 +25,7 @@ func (w *work) verify() {
 	w.alive()
 	w.reserved()
 	w.config.verify()
+	w.audit()
 	w.usable()
 	for _, l := range w.lives {
 		if v := m.get(l.id); v != nil && !v.ended() {

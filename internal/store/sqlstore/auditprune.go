@@ -19,10 +19,10 @@ func (s *Store) PruneAudit(ctx context.Context, chain string, before time.Time, 
 	for more := true; err == nil && more; {
 		var n int64
 		err = s.Update(ctx, func(t store.Tx) (err error) {
-			n, err = t.(*tx).prune(ctx, chain, last)
+			n, more, err = t.(*tx).prune(ctx, chain, last)
 			return err
 		})
-		if more = n > 0; err == nil {
+		if err == nil {
 			dropped += n
 		}
 	}
@@ -60,22 +60,22 @@ func (t *tx) tellPruned(ctx context.Context, chain string, last audit.Head) erro
 	return t.extend(ctx, chain, []*audit.Row{{At: t.store.now().UTC(), Outcome: audit.Pruned, Count: last.Seq, Before: last.Hash}})
 }
 
-// prune drops some of the rows up to one and returns how many. The last of them becomes the anchor.
-func (t *tx) prune(ctx context.Context, chain string, last audit.Head) (int64, error) {
+// prune drops some of the rows up to one, and returns how many and whether there are more. The last of them becomes the anchor.
+func (t *tx) prune(ctx context.Context, chain string, last audit.Head) (n int64, more bool, err error) {
 	if err := t.engine.lockAudit(ctx, t.conn); err != nil {
-		return 0, t.fail(err)
+		return 0, false, t.fail(err)
 	}
 	c, err := t.AuditChain(ctx, chain)
 	if err != nil || c.Anchor.Seq >= last.Seq {
-		return 0, err
+		return 0, false, err
 	}
 	anchor := audit.Head{Seq: min(c.Anchor.Seq+sealBatch, last.Seq)}
 	if _, err := t.one(ctx, `SELECT hash FROM audit_rows WHERE chain = $1 AND seq = $2`, []any{chain, anchor.Seq}, &anchor.Hash); err != nil {
-		return 0, err
+		return 0, false, err
 	}
 	if _, err := t.write(ctx, fpPrune, `DELETE FROM audit_rows WHERE chain = $1 AND seq <= $2`, chain, anchor.Seq); err != nil {
-		return 0, err
+		return 0, false, err
 	}
 	_, err = t.write(ctx, fpPrune, `UPDATE audit_chains SET anchor_seq = $1, anchor_hash = $2 WHERE chain = $3`, anchor.Seq, anchor.Hash, chain)
-	return anchor.Seq - c.Anchor.Seq, err
+	return anchor.Seq - c.Anchor.Seq, anchor.Seq < last.Seq, err
 }

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	specpb "github.com/bermhq/berm/gen/berm/spec"
+	"github.com/bermhq/berm/internal/audit"
 	"github.com/bermhq/berm/internal/core"
 	"github.com/bermhq/berm/internal/core/fault"
 	"github.com/bermhq/berm/internal/failpoint"
@@ -30,10 +31,19 @@ type step struct {
 	done func(ctx context.Context, r store.Reader, mark string) (bool, error)
 }
 
-// perform runs the step. One without a transaction of its own seals the audit.
+// directly is what steps do that make their transactions themselves.
+var directly = map[string]func(ctx context.Context, s store.Store, mark string) error{
+	"seal": func(ctx context.Context, s store.Store, _ string) error { return s.SealAudit(ctx) },
+	"prune": func(ctx context.Context, s store.Store, mark string) error {
+		_, err := s.PruneAudit(ctx, "org-"+mark, time.Now().Add(time.Hour), 100)
+		return err
+	},
+}
+
+// perform runs the step.
 func (st step) perform(ctx context.Context, s store.Store, mark string) error {
-	if st.run == nil {
-		return s.SealAudit(ctx)
+	if direct := directly[st.name]; direct != nil {
+		return direct(ctx, s, mark)
 	}
 	return s.Update(ctx, func(tx store.Tx) error { return st.run(ctx, tx, mark) })
 }
@@ -88,7 +98,22 @@ func steps() []step {
 		}},
 		{"seal", nil, func(ctx context.Context, r store.Reader, mark string) (bool, error) {
 			c, err := r.AuditChain(ctx, "org-"+mark)
-			return c.Head.Seq == 2, err
+			return c.Head.Seq >= 2, err
+		}},
+		{"prune", nil, func(ctx context.Context, r store.Reader, mark string) (bool, error) {
+			c, err := r.AuditChain(ctx, "org-"+mark)
+			if err != nil {
+				return false, err
+			}
+			rows, err := r.AuditAfter(ctx, c.Name, c.Anchor.Seq, 10)
+			v := audit.NewVerifier(c, nil)
+			for _, row := range rows {
+				v.Add(row)
+			}
+			if got := v.Result(); err == nil && got.Bad != "" {
+				err = errors.New(got.Bad) // whenever it is killed, the chain is whole
+			}
+			return c.Anchor.Seq >= 2, err
 		}},
 		{"insert", func(ctx context.Context, tx store.Tx, mark string) error { return tx.Insert(ctx, crashZone(mark)) }, revision(1)},
 		{"update", func(ctx context.Context, tx store.Tx, mark string) error {
@@ -166,7 +191,7 @@ func TestCrash(t *testing.T) {
 	for engine, databases := range engines {
 		t.Run(engine, func(t *testing.T) {
 			dsn := databases(t)
-			for _, point := range append(sqlstore.Failpoints(), "store.delete-sandbox") {
+			for _, point := range append(sqlstore.Failpoints(), "store.delete-sandbox", "store.prune-audit") {
 				for hit := 1; ; hit++ {
 					mark := fmt.Sprintf("%s-%d", strings.TrimPrefix(point, "store."), hit)
 					if !crash(t, dsn(), point, hit, mark) {
@@ -222,11 +247,12 @@ func crash(t *testing.T, dsn, point string, hit int, mark string) bool {
 		wantDone(t, s, steps()[next-1], mark, true)
 	}
 	for i, st := range steps()[next:] {
-		if i == 0 && point == "store.after-commit" {
+		whole := st.name != "prune" // that has more than one transaction
+		if i == 0 && point == "store.after-commit" && whole {
 			wantDone(t, s, st, mark, true)
 			continue
 		}
-		if i == 0 {
+		if i == 0 && (point != "store.after-commit" || whole) {
 			wantDone(t, s, st, mark, false)
 		}
 		if err := st.perform(ctx, s, mark); err != nil {

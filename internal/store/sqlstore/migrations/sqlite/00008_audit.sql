@@ -1,7 +1,7 @@
 -- +goose Up
 -- What was done and refused, before it has a place in its chain: written in the transaction that does it.
 CREATE TABLE audit_pending (
-  id     INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
+  id     INTEGER NOT NULL PRIMARY KEY,
   chain  TEXT NOT NULL,
   record TEXT NOT NULL
 ) STRICT;
