@@ -113,17 +113,22 @@ func (s *Service) VerifyAudit(ctx context.Context, p core.Principal, c AuditChai
 	if err != nil {
 		return audit.Result{}, err
 	}
-	var v *audit.Verifier
-	err = s.eachAudit(ctx, chain, func(c audit.Chain) error { v = audit.NewVerifier(c, head); return nil }, func(row audit.Sealed) error {
-		if !v.Add(row) {
-			return errStopped
+	for {
+		var v *audit.Verifier
+		err = s.eachAudit(ctx, chain, func(c audit.Chain) error { v = audit.NewVerifier(c, head); return nil }, func(row audit.Sealed) error {
+			if !v.Add(row) {
+				return errStopped
+			}
+			return nil
+		})
+		if errors.Is(err, errDropped) {
+			continue // at most once an hour
 		}
-		return nil
-	})
-	if err != nil {
-		return audit.Result{}, err
+		if err != nil {
+			return audit.Result{}, err
+		}
+		return v.Result(), nil
 	}
-	return v.Result(), nil
 }
 
 // ExportAudit calls begin with where a chain begins and ends, and then emit for every row of it, oldest first.
@@ -135,11 +140,15 @@ func (s *Service) ExportAudit(ctx context.Context, p core.Principal, c AuditChai
 	if err != nil {
 		return err
 	}
-	return s.eachAudit(ctx, chain, begin, emit)
+	err = s.eachAudit(ctx, chain, begin, emit)
+	if errors.Is(err, errDropped) {
+		return fault.New(fault.Unavailable, fault.ReasonStoreUnavailable, "old rows of the audit were dropped while it was exported").WithHint("export it again")
+	}
+	return err
 }
 
-// errStopped ends eachAudit early.
-var errStopped = errors.New("stopped")
+// errStopped ends eachAudit early, errDropped when rows that it had not come to were dropped meanwhile.
+var errStopped, errDropped = errors.New("stopped"), errors.New("dropped")
 
 // eachAudit goes over a chain as it was at one moment. It reads a page at a time: a slow reader of an export holds up no transaction.
 func (s *Service) eachAudit(ctx context.Context, chain string, begin func(audit.Chain) error, emit func(audit.Sealed) error) error {
@@ -156,6 +165,13 @@ func (s *Service) eachAudit(ctx context.Context, chain string, begin func(audit.
 	for seq := c.Anchor.Seq; ; {
 		var page []audit.Sealed
 		if err := s.store.View(ctx, func(r store.Reader) (err error) {
+			now, err := r.AuditChain(ctx, chain)
+			if err != nil {
+				return err
+			}
+			if now.Anchor.Seq > seq {
+				return errDropped
+			}
 			page, err = r.AuditAfter(ctx, chain, seq, store.MaxPage)
 			return err
 		}); err != nil {
