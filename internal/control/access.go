@@ -13,6 +13,7 @@ func roleOf(method string) (core.Role, bool) {
 	switch method {
 	case "GetProfile", "ListProfiles", "ProfileRevisions", "DiffProfiles",
 		"GetRunner", "ListRunners", "RunnerMaintenance", "CordonedRunners", "RunnerRevisions", "DiffRunners",
+		"GetPolicyTests", "PolicyTestRevisions",
 		"GetZone", "ListZones", "ZoneRevisions", "DiffZones",
 		"WhoAmI", "ListOrgs",
 		"Launch", "Plan", "Get", "List", "Outdated", "Lint", "Stop", "Pause", "Suspend", "Resume", "Fork", "Delete", "Wait", "Exec", "Logs", "ReadArchive", "WriteArchive", "ReadFile", "WriteFile", "ReadFileFrom", "WriteFileFrom", "FileState", "Dial", "PortLink", "Explain", "Submitted", "Network", "ExplainNetwork", "Drift", "PlanNetwork",
@@ -23,6 +24,7 @@ func roleOf(method string) (core.Role, bool) {
 		"Preview", "RollbackProfile", "RollbackRunner", "RollbackZone",
 		"CordonRunner", "UncordonRunner", "DrainRunner",
 		"AddBinding", "UpdateBinding", "RemoveBinding", "SetDefaultBinding", "ConsolidateProfiles", "PromoteOverride",
+		"PutPolicyTests", "DeletePolicyTests", "RunPolicyTests",
 		"PutZone", "DeleteZone",
 		"ListImages", "PullImage", "RemoveImage", "ImportImage",
 		"CreateToken", "ListTokens", "RevokeToken", "JoinRunner",
@@ -40,6 +42,7 @@ func mutates(method string) bool {
 	case "CreateProfile", "UpdateProfile", "DeleteProfile", "RollbackProfile", "ConsolidateProfiles", "PromoteOverride",
 		"CreateRunner", "UpdateRunner", "DeleteRunner", "ApplyRunnerUpdate", "RollbackRunner", "CordonRunner", "UncordonRunner", "DrainRunner", "JoinRunner",
 		"AddBinding", "UpdateBinding", "RemoveBinding", "SetDefaultBinding",
+		"PutPolicyTests", "DeletePolicyTests",
 		"PutZone", "DeleteZone", "RollbackZone",
 		"CreateOrg", "CreateToken", "RevokeToken",
 		"Launch", "Fork":

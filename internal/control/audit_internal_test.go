@@ -13,7 +13,7 @@ var reads = map[string]bool{
 	"Plan": true, "Preview": true, "Get": true, "List": true, "Outdated": true, "Lint": true, "Wait": true, "Logs": true, "ReadArchive": true, "ReadFile": true,
 	"ReadFileFrom": true, "FileState": true, "Dial": true, "Explain": true, "Submitted": true, "Network": true, "ExplainNetwork": true, "Drift": true, "PlanNetwork": true,
 	"AvailableRunners": true, "AvailableRunner": true, "AvailableProfiles": true, "AvailableProfile": true, "WarmPools": true, "RunnerHealth": true,
-	"ListAudit": true, "VerifyAudit": true, "ExportAudit": true,
+	"ListAudit": true, "VerifyAudit": true, "ExportAudit": true, "GetPolicyTests": true, "PolicyTestRevisions": true, "RunPolicyTests": true,
 }
 
 // TestEveryUseCaseIsAuditedOrReads: a use case that is new says which it is.

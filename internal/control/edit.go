@@ -17,6 +17,8 @@ type previewKey struct{}
 type preview struct {
 	orgID   string
 	written []*store.Object
+	// tests is what the edit would do to policy tests: here they do not refuse it.
+	tests *testImpact
 	// done says that an edit came to its end: nothing written then means that nothing would change.
 	done bool
 }
@@ -30,16 +32,43 @@ func previewing(ctx context.Context, p *preview) context.Context {
 // isPreview reports whether an edit is only to be looked at, and so has no effects besides.
 func isPreview(ctx context.Context) bool { return ctx.Value(previewKey{}) != nil }
 
-// edit makes one change of the configuration of an organization. Every edit of zones, profiles and runners goes through here.
+// edit is editWarned for an edit whose answer has no place for warnings: they go to the log.
 func (s *Service) edit(ctx context.Context, orgID string, fn func(store.Tx) error) error {
-	p, ok := ctx.Value(previewKey{}).(*preview)
-	if !ok {
-		err := s.store.Update(ctx, fn)
-		if err == nil {
-			s.configs.invalidate(orgID)
-		}
-		return err
+	warnings, err := s.editWarned(ctx, orgID, fn)
+	for _, w := range warnings {
+		s.log.WarnContext(ctx, "an edit was made although a policy test fails", "test", w)
 	}
+	return err
+}
+
+// editWarned makes one change of the configuration of an organization. Every edit of zones, profiles and runners goes through here,
+// and past the policy tests that are attached to profiles. It returns what these warn of.
+func (s *Service) editWarned(ctx context.Context, orgID string, fn func(store.Tx) error) (warnings []string, err error) {
+	p, ok := ctx.Value(previewKey{}).(*preview)
+	if ok {
+		return nil, s.previewEdit(ctx, orgID, p, fn)
+	}
+	err = s.store.Update(ctx, func(tx store.Tx) error {
+		noted := &notingTx{Tx: tx}
+		if err := fn(noted); err != nil {
+			return err
+		}
+		tests, err := s.gateEdit(ctx, tx, orgID, noted.written, false)
+		if err != nil {
+			return err
+		}
+		warnings = tests.warnings()
+		return tests.refusal()
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.configs.invalidate(orgID)
+	return warnings, nil
+}
+
+// previewEdit notes what an edit would write.
+func (s *Service) previewEdit(ctx context.Context, orgID string, p *preview, fn func(store.Tx) error) error {
 	if p.done {
 		return fault.Internalf(nil, "a preview of two edits")
 	}
@@ -48,6 +77,11 @@ func (s *Service) edit(ctx context.Context, orgID string, fn func(store.Tx) erro
 		if err := fn(noted); err != nil {
 			return err
 		}
+		tests, err := s.gateEdit(ctx, tx, orgID, noted.written, true)
+		if err != nil {
+			return err
+		}
+		p.tests = tests
 		p.orgID, p.written, p.done = orgID, noted.written, true
 		return errPreviewed
 	})

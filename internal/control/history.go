@@ -121,6 +121,7 @@ func noObject(kind store.Kind, ref string, err error) error {
 	}
 	reason := map[store.Kind]string{
 		store.KindProfile: fault.ReasonProfileNotFound, store.KindRunner: fault.ReasonRunnerNotFound, store.KindZone: fault.ReasonZoneNotFound,
+		store.KindTests: fault.ReasonTestsNotFound,
 	}[kind]
 	return fault.NotFoundf(reason, "%s %.80q does not exist", kind, ref)
 }

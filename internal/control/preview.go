@@ -39,9 +39,16 @@ type Preview struct {
 	// LaunchesSeen and SandboxesSeen count what was looked at. More says that there are more live sandboxes.
 	LaunchesSeen, SandboxesSeen int
 	More                        bool
+	// Tests are the policy tests that fail with the edit, or come to something else; TestsSeen counts the places where they were run.
+	// The edit is refused for those that say so: a preview shows them beside the rest, and is no error.
+	Tests     []TestEffect
+	TestsSeen int
 }
 
-// Preview runs an edit without writing, and returns what it would do. What refuses the edit is its error. edit must make exactly one
+// Refusal is that of the edit for the policy tests that it breaks, nil for none.
+func (p *Preview) Refusal() error { return (&testImpact{effects: p.Tests}).refusal() }
+
+// Preview runs an edit without writing, and returns what it would do. What refuses the edit, but for policy tests, is its error. edit must make exactly one
 // call that edits zones, profiles or runners with the context it is given, by a caller who may. launches is how many of the last
 // launches are decided again, 0 for the default.
 func (s *Service) Preview(ctx context.Context, p core.Principal, launches int, edit func(context.Context) error) (*Preview, error) {
@@ -56,6 +63,7 @@ func (s *Service) Preview(ctx context.Context, p core.Principal, launches int, e
 	if len(noted.written) == 0 {
 		return out, nil
 	}
+	out.Tests, out.TestsSeen = noted.tests.effects, noted.tests.seen
 	if launches <= 0 {
 		launches = DefaultPreviewLaunches
 	}

@@ -141,7 +141,7 @@ func (s *Service) updateProfile(
 		warnings []string
 	)
 	failpoint.Hit(fpProfileUpdate)
-	err := s.edit(ctx, p.OrgID, func(tx store.Tx) error {
+	warned, err := s.editWarned(ctx, p.OrgID, func(tx store.Tx) error {
 		current, err := readProfile(ctx, tx, p.OrgID, ref)
 		if err != nil {
 			return err
@@ -183,7 +183,7 @@ func (s *Service) updateProfile(
 	if err != nil {
 		return nil, nil, err
 	}
-	return profile, warnings, nil
+	return profile, append(warnings, warned...), nil
 }
 
 // DeleteProfile deletes a profile that no runner binds. Its revisions stay; its name is free again.
@@ -207,6 +207,9 @@ func (s *Service) DeleteProfile(ctx context.Context, p core.Principal, ref, etag
 // deleteProfile deletes a profile within a transaction.
 func (s *Service) deleteProfile(ctx context.Context, tx store.Tx, p core.Principal, profile *core.Profile, reason string) error {
 	if err := refuseBound(ctx, tx, profile); err != nil {
+		return err
+	}
+	if err := s.deleteTests(ctx, tx, p, profile, reason); err != nil {
 		return err
 	}
 	s.revise(&profile.Meta, p, reason)

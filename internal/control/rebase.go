@@ -38,6 +38,8 @@ type Rebase struct {
 	Bindings []RebasedBinding
 	// Deleted are the display names of profiles that were deleted.
 	Deleted []string
+	// Warnings are policy tests that fail then.
+	Warnings []string
 }
 
 // Consolidation says which profiles become one.
@@ -61,7 +63,7 @@ func (s *Service) ConsolidateProfiles(ctx context.Context, p core.Principal, c C
 		return nil, fault.Invalidf(fault.ReasonFieldInvalid, "invalid consolidation").WithField("others", "%d profiles; from 1 to %d become one with another", n, MaxConsolidated)
 	}
 	var out *Rebase
-	err := s.edit(ctx, p.OrgID, func(tx store.Tx) error {
+	warned, err := s.editWarned(ctx, p.OrgID, func(tx store.Tx) error {
 		keep, err := readProfile(ctx, tx, p.OrgID, c.Keep)
 		if err != nil {
 			return err
@@ -93,6 +95,7 @@ func (s *Service) ConsolidateProfiles(ctx context.Context, p core.Principal, c C
 	if err != nil {
 		return nil, err
 	}
+	out.Warnings = warned
 	return out, nil
 }
 
@@ -130,7 +133,7 @@ func (s *Service) PromoteOverride(ctx context.Context, p core.Principal, pr Prom
 		return nil, err
 	}
 	var out *Rebase
-	err := s.edit(ctx, p.OrgID, func(tx store.Tx) error {
+	warned, err := s.editWarned(ctx, p.OrgID, func(tx store.Tx) error {
 		runner, b, was, err := s.promoted(ctx, tx, p, pr, st)
 		if err != nil {
 			return err
@@ -162,6 +165,7 @@ func (s *Service) PromoteOverride(ctx context.Context, p core.Principal, pr Prom
 	if err != nil {
 		return nil, err
 	}
+	out.Warnings = warned
 	return out, nil
 }
 

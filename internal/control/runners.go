@@ -56,8 +56,7 @@ func RunnerPaths() []string {
 }
 
 // CreateRunner makes a runner with its bindings. It has no process yet: PENDING and DISCONNECTED, never a candidate. A
-// runner_id in use, or a cluster that has a runner: Exists, RUNNER_EXISTS. The second result holds warnings,
-// of which a new runner has none yet.
+// runner_id in use, or a cluster that has a runner: Exists, RUNNER_EXISTS. The second result holds warnings.
 func (s *Service) CreateRunner(ctx context.Context, p core.Principal, in RunnerInput) (*RunnerView, []string, error) {
 	if err := s.allow(ctx, p, "CreateRunner", audit.Target{Kind: string(store.KindRunner), Ref: in.RunnerID, Reason: in.Reason}); err != nil {
 		return nil, nil, err
@@ -71,7 +70,7 @@ func (s *Service) CreateRunner(ctx context.Context, p core.Principal, in RunnerI
 	}
 	var view *RunnerView
 	failpoint.Hit(fpRunnerInsert)
-	err := s.edit(ctx, p.OrgID, func(tx store.Tx) error {
+	warned, err := s.editWarned(ctx, p.OrgID, func(tx store.Tx) error {
 		if _, err := s.checkBindings(ctx, tx, runner, nil); err != nil {
 			return err
 		}
@@ -88,7 +87,7 @@ func (s *Service) CreateRunner(ctx context.Context, p core.Principal, in RunnerI
 	if err != nil {
 		return nil, nil, err
 	}
-	return view, nil, nil
+	return view, warned, nil
 }
 
 // runnerExists says which of the two unique values is taken.
@@ -177,7 +176,7 @@ func (s *Service) updateRunner(
 		warnings []string
 	)
 	failpoint.Hit(fpRunnerUpdate)
-	err := s.edit(ctx, p.OrgID, func(tx store.Tx) error {
+	warned, err := s.editWarned(ctx, p.OrgID, func(tx store.Tx) error {
 		o, err := readRunnerObject(ctx, tx, p.OrgID, ref)
 		if err != nil {
 			return err
@@ -201,7 +200,7 @@ func (s *Service) updateRunner(
 	if err != nil {
 		return nil, nil, err
 	}
-	return view, warnings, nil
+	return view, append(warnings, warned...), nil
 }
 
 // reviseRunner writes what a patch makes of current, read from o, and returns the runner that is then there.

@@ -36,6 +36,13 @@ func (d *states) read(ctx context.Context, r store.Reader, o *store.Object) erro
 			d.profile(profile)
 		}
 		return err
+	case store.KindTests:
+		tests, err := testsFrom(o)
+		if err == nil {
+			d.value("mode", string(tests.Mode))
+			d.value("file", tests.File)
+		}
+		return err
 	case store.KindRunner:
 		runner, err := runnerFrom(o)
 		if err != nil {

@@ -45,7 +45,7 @@ func (s *Service) putZone(ctx context.Context, p core.Principal, name string, ed
 		warnings []string
 	)
 	failpoint.Hit(fpZonePut)
-	err := s.edit(ctx, p.OrgID, func(tx store.Tx) error {
+	warned, err := s.editWarned(ctx, p.OrgID, func(tx store.Tx) error {
 		in, err := edit(tx)
 		if err != nil {
 			return err
@@ -92,7 +92,7 @@ func (s *Service) putZone(ctx context.Context, p core.Principal, name string, ed
 	if err != nil {
 		return nil, nil, err
 	}
-	return zone, warnings, nil
+	return zone, append(warnings, warned...), nil
 }
 
 // GetZone returns a zone by name.

@@ -21,6 +21,8 @@ const (
 	KindZone    Kind = "zone"
 	KindProfile Kind = "profile"
 	KindRunner  Kind = "runner"
+	// KindTests are the policy tests of a profile, by its name.
+	KindTests Kind = "tests"
 )
 
 // What a Change is about, besides the kinds of configuration objects.

@@ -107,7 +107,7 @@ func (x *PreviewEditRequest) GetEtag() string {
 	return ""
 }
 
-// PreviewEditResponse is what the edit would do. What would refuse the edit is the error of the call.
+// PreviewEditResponse is what the edit would do. What would refuse the edit, but for policy tests, is the error of the call.
 type PreviewEditResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// What it changes in the objects themselves, their paths behind the kind and name: "profile agent: spec.tags". None: it would
@@ -125,8 +125,14 @@ type PreviewEditResponse struct {
 	SandboxesSeen int32          `protobuf:"varint,7,opt,name=sandboxes_seen,json=sandboxesSeen,proto3" json:"sandboxes_seen,omitempty"`
 	// There are more live sandboxes than were looked at.
 	MoreSandboxes bool `protobuf:"varint,8,opt,name=more_sandboxes,json=moreSandboxes,proto3" json:"more_sandboxes,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	// Policy tests that fail with the edit, or come to something else by it.
+	Tests []*PolicyTestEffect `protobuf:"bytes,9,rep,name=tests,proto3" json:"tests,omitempty"`
+	// At how many places policy tests were run.
+	TestsSeen int32 `protobuf:"varint,10,opt,name=tests_seen,json=testsSeen,proto3" json:"tests_seen,omitempty"`
+	// The edit would be refused for tests that it breaks.
+	RefusedByTests bool `protobuf:"varint,11,opt,name=refused_by_tests,json=refusedByTests,proto3" json:"refused_by_tests,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *PreviewEditResponse) Reset() {
@@ -215,6 +221,107 @@ func (x *PreviewEditResponse) GetMoreSandboxes() bool {
 	return false
 }
 
+func (x *PreviewEditResponse) GetTests() []*PolicyTestEffect {
+	if x != nil {
+		return x.Tests
+	}
+	return nil
+}
+
+func (x *PreviewEditResponse) GetTestsSeen() int32 {
+	if x != nil {
+		return x.TestsSeen
+	}
+	return 0
+}
+
+func (x *PreviewEditResponse) GetRefusedByTests() bool {
+	if x != nil {
+		return x.RefusedByTests
+	}
+	return false
+}
+
+// PolicyTestEffect is what an edit does to a policy test at one place.
+type PolicyTestEffect struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Display name of the profile, and the mode of its tests.
+	ProfileName string `protobuf:"bytes,1,opt,name=profile_name,json=profileName,proto3" json:"profile_name,omitempty"`
+	Mode        string `protobuf:"bytes,2,opt,name=mode,proto3" json:"mode,omitempty"`
+	// Unset at a place that is new.
+	Before *PolicyTestResult `protobuf:"bytes,3,opt,name=before,proto3" json:"before,omitempty"`
+	After  *PolicyTestResult `protobuf:"bytes,4,opt,name=after,proto3" json:"after,omitempty"`
+	// It fails with the edit and did not before.
+	Broken        bool `protobuf:"varint,5,opt,name=broken,proto3" json:"broken,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PolicyTestEffect) Reset() {
+	*x = PolicyTestEffect{}
+	mi := &file_berm_v1_preview_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PolicyTestEffect) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PolicyTestEffect) ProtoMessage() {}
+
+func (x *PolicyTestEffect) ProtoReflect() protoreflect.Message {
+	mi := &file_berm_v1_preview_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PolicyTestEffect.ProtoReflect.Descriptor instead.
+func (*PolicyTestEffect) Descriptor() ([]byte, []int) {
+	return file_berm_v1_preview_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *PolicyTestEffect) GetProfileName() string {
+	if x != nil {
+		return x.ProfileName
+	}
+	return ""
+}
+
+func (x *PolicyTestEffect) GetMode() string {
+	if x != nil {
+		return x.Mode
+	}
+	return ""
+}
+
+func (x *PolicyTestEffect) GetBefore() *PolicyTestResult {
+	if x != nil {
+		return x.Before
+	}
+	return nil
+}
+
+func (x *PolicyTestEffect) GetAfter() *PolicyTestResult {
+	if x != nil {
+		return x.After
+	}
+	return nil
+}
+
+func (x *PolicyTestEffect) GetBroken() bool {
+	if x != nil {
+		return x.Broken
+	}
+	return false
+}
+
 // ImpactGroup is effects of one kind and cause.
 type ImpactGroup struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -234,7 +341,7 @@ type ImpactGroup struct {
 
 func (x *ImpactGroup) Reset() {
 	*x = ImpactGroup{}
-	mi := &file_berm_v1_preview_proto_msgTypes[2]
+	mi := &file_berm_v1_preview_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -246,7 +353,7 @@ func (x *ImpactGroup) String() string {
 func (*ImpactGroup) ProtoMessage() {}
 
 func (x *ImpactGroup) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_v1_preview_proto_msgTypes[2]
+	mi := &file_berm_v1_preview_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -259,7 +366,7 @@ func (x *ImpactGroup) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImpactGroup.ProtoReflect.Descriptor instead.
 func (*ImpactGroup) Descriptor() ([]byte, []int) {
-	return file_berm_v1_preview_proto_rawDescGZIP(), []int{2}
+	return file_berm_v1_preview_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *ImpactGroup) GetKind() string {
@@ -321,7 +428,7 @@ type ImpactField struct {
 
 func (x *ImpactField) Reset() {
 	*x = ImpactField{}
-	mi := &file_berm_v1_preview_proto_msgTypes[3]
+	mi := &file_berm_v1_preview_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -333,7 +440,7 @@ func (x *ImpactField) String() string {
 func (*ImpactField) ProtoMessage() {}
 
 func (x *ImpactField) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_v1_preview_proto_msgTypes[3]
+	mi := &file_berm_v1_preview_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -346,7 +453,7 @@ func (x *ImpactField) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImpactField.ProtoReflect.Descriptor instead.
 func (*ImpactField) Descriptor() ([]byte, []int) {
-	return file_berm_v1_preview_proto_rawDescGZIP(), []int{3}
+	return file_berm_v1_preview_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *ImpactField) GetPath() string {
@@ -408,7 +515,7 @@ type ListOutdatedRequest struct {
 
 func (x *ListOutdatedRequest) Reset() {
 	*x = ListOutdatedRequest{}
-	mi := &file_berm_v1_preview_proto_msgTypes[4]
+	mi := &file_berm_v1_preview_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -420,7 +527,7 @@ func (x *ListOutdatedRequest) String() string {
 func (*ListOutdatedRequest) ProtoMessage() {}
 
 func (x *ListOutdatedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_v1_preview_proto_msgTypes[4]
+	mi := &file_berm_v1_preview_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -433,7 +540,7 @@ func (x *ListOutdatedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListOutdatedRequest.ProtoReflect.Descriptor instead.
 func (*ListOutdatedRequest) Descriptor() ([]byte, []int) {
-	return file_berm_v1_preview_proto_rawDescGZIP(), []int{4}
+	return file_berm_v1_preview_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ListOutdatedRequest) GetTags() []string {
@@ -483,7 +590,7 @@ type ListOutdatedResponse struct {
 
 func (x *ListOutdatedResponse) Reset() {
 	*x = ListOutdatedResponse{}
-	mi := &file_berm_v1_preview_proto_msgTypes[5]
+	mi := &file_berm_v1_preview_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -495,7 +602,7 @@ func (x *ListOutdatedResponse) String() string {
 func (*ListOutdatedResponse) ProtoMessage() {}
 
 func (x *ListOutdatedResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_v1_preview_proto_msgTypes[5]
+	mi := &file_berm_v1_preview_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -508,7 +615,7 @@ func (x *ListOutdatedResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListOutdatedResponse.ProtoReflect.Descriptor instead.
 func (*ListOutdatedResponse) Descriptor() ([]byte, []int) {
-	return file_berm_v1_preview_proto_rawDescGZIP(), []int{5}
+	return file_berm_v1_preview_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ListOutdatedResponse) GetSandboxes() []*OutdatedSandbox {
@@ -541,7 +648,7 @@ type OutdatedSandbox struct {
 
 func (x *OutdatedSandbox) Reset() {
 	*x = OutdatedSandbox{}
-	mi := &file_berm_v1_preview_proto_msgTypes[6]
+	mi := &file_berm_v1_preview_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -553,7 +660,7 @@ func (x *OutdatedSandbox) String() string {
 func (*OutdatedSandbox) ProtoMessage() {}
 
 func (x *OutdatedSandbox) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_v1_preview_proto_msgTypes[6]
+	mi := &file_berm_v1_preview_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -566,7 +673,7 @@ func (x *OutdatedSandbox) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OutdatedSandbox.ProtoReflect.Descriptor instead.
 func (*OutdatedSandbox) Descriptor() ([]byte, []int) {
-	return file_berm_v1_preview_proto_rawDescGZIP(), []int{6}
+	return file_berm_v1_preview_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *OutdatedSandbox) GetSandboxId() string {
@@ -608,13 +715,13 @@ var File_berm_v1_preview_proto protoreflect.FileDescriptor
 
 const file_berm_v1_preview_proto_rawDesc = "" +
 	"\n" +
-	"\x15berm/v1/preview.proto\x12\aberm.v1\x1a\x18berm/v1/provenance.proto\x1a\x16berm/v1/revision.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1cgoogle/protobuf/struct.proto\"\x9d\x01\n" +
+	"\x15berm/v1/preview.proto\x12\aberm.v1\x1a\x18berm/v1/policytest.proto\x1a\x18berm/v1/provenance.proto\x1a\x16berm/v1/revision.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1cgoogle/protobuf/struct.proto\"\x9d\x01\n" +
 	"\x12PreviewEditRequest\x12\x1b\n" +
 	"\x06method\x18\x01 \x01(\tB\x03\xe0A\x02R\x06method\x12\x17\n" +
 	"\x04path\x18\x02 \x01(\tB\x03\xe0A\x02R\x04path\x12\x17\n" +
 	"\x04body\x18\x03 \x01(\tB\x03\xe0A\x01R\x04body\x12\x1f\n" +
 	"\blaunches\x18\x04 \x01(\x05B\x03\xe0A\x01R\blaunches\x12\x17\n" +
-	"\x04etag\x18\x05 \x01(\tB\x03\xe0A\x01R\x04etag\"\xec\x02\n" +
+	"\x04etag\x18\x05 \x01(\tB\x03\xe0A\x01R\x04etag\"\xe6\x03\n" +
 	"\x13PreviewEditResponse\x12.\n" +
 	"\achanges\x18\x01 \x03(\v2\x14.berm.v1.FieldChangeR\achanges\x12\x1a\n" +
 	"\bwarnings\x18\x02 \x03(\tR\bwarnings\x120\n" +
@@ -623,7 +730,18 @@ const file_berm_v1_preview_proto_rawDesc = "" +
 	"\rlaunches_seen\x18\x05 \x01(\x05R\flaunchesSeen\x122\n" +
 	"\tsandboxes\x18\x06 \x03(\v2\x14.berm.v1.ImpactGroupR\tsandboxes\x12%\n" +
 	"\x0esandboxes_seen\x18\a \x01(\x05R\rsandboxesSeen\x12%\n" +
-	"\x0emore_sandboxes\x18\b \x01(\bR\rmoreSandboxes\"\xb1\x01\n" +
+	"\x0emore_sandboxes\x18\b \x01(\bR\rmoreSandboxes\x12/\n" +
+	"\x05tests\x18\t \x03(\v2\x19.berm.v1.PolicyTestEffectR\x05tests\x12\x1d\n" +
+	"\n" +
+	"tests_seen\x18\n" +
+	" \x01(\x05R\ttestsSeen\x12(\n" +
+	"\x10refused_by_tests\x18\v \x01(\bR\x0erefusedByTests\"\xc5\x01\n" +
+	"\x10PolicyTestEffect\x12!\n" +
+	"\fprofile_name\x18\x01 \x01(\tR\vprofileName\x12\x12\n" +
+	"\x04mode\x18\x02 \x01(\tR\x04mode\x121\n" +
+	"\x06before\x18\x03 \x01(\v2\x19.berm.v1.PolicyTestResultR\x06before\x12/\n" +
+	"\x05after\x18\x04 \x01(\v2\x19.berm.v1.PolicyTestResultR\x05after\x12\x16\n" +
+	"\x06broken\x18\x05 \x01(\bR\x06broken\"\xb1\x01\n" +
 	"\vImpactGroup\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x14\n" +
 	"\x05count\x18\x02 \x01(\x05R\x05count\x12\x18\n" +
@@ -671,36 +789,41 @@ func file_berm_v1_preview_proto_rawDescGZIP() []byte {
 	return file_berm_v1_preview_proto_rawDescData
 }
 
-var file_berm_v1_preview_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_berm_v1_preview_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_berm_v1_preview_proto_goTypes = []any{
 	(*PreviewEditRequest)(nil),   // 0: berm.v1.PreviewEditRequest
 	(*PreviewEditResponse)(nil),  // 1: berm.v1.PreviewEditResponse
-	(*ImpactGroup)(nil),          // 2: berm.v1.ImpactGroup
-	(*ImpactField)(nil),          // 3: berm.v1.ImpactField
-	(*ListOutdatedRequest)(nil),  // 4: berm.v1.ListOutdatedRequest
-	(*ListOutdatedResponse)(nil), // 5: berm.v1.ListOutdatedResponse
-	(*OutdatedSandbox)(nil),      // 6: berm.v1.OutdatedSandbox
-	(*FieldChange)(nil),          // 7: berm.v1.FieldChange
-	(*structpb.Value)(nil),       // 8: google.protobuf.Value
-	(*Origin)(nil),               // 9: berm.v1.Origin
+	(*PolicyTestEffect)(nil),     // 2: berm.v1.PolicyTestEffect
+	(*ImpactGroup)(nil),          // 3: berm.v1.ImpactGroup
+	(*ImpactField)(nil),          // 4: berm.v1.ImpactField
+	(*ListOutdatedRequest)(nil),  // 5: berm.v1.ListOutdatedRequest
+	(*ListOutdatedResponse)(nil), // 6: berm.v1.ListOutdatedResponse
+	(*OutdatedSandbox)(nil),      // 7: berm.v1.OutdatedSandbox
+	(*FieldChange)(nil),          // 8: berm.v1.FieldChange
+	(*PolicyTestResult)(nil),     // 9: berm.v1.PolicyTestResult
+	(*structpb.Value)(nil),       // 10: google.protobuf.Value
+	(*Origin)(nil),               // 11: berm.v1.Origin
 }
 var file_berm_v1_preview_proto_depIdxs = []int32{
-	7,  // 0: berm.v1.PreviewEditResponse.changes:type_name -> berm.v1.FieldChange
-	2,  // 1: berm.v1.PreviewEditResponse.bindings:type_name -> berm.v1.ImpactGroup
-	2,  // 2: berm.v1.PreviewEditResponse.launches:type_name -> berm.v1.ImpactGroup
-	2,  // 3: berm.v1.PreviewEditResponse.sandboxes:type_name -> berm.v1.ImpactGroup
-	3,  // 4: berm.v1.ImpactGroup.fields:type_name -> berm.v1.ImpactField
-	8,  // 5: berm.v1.ImpactField.old:type_name -> google.protobuf.Value
-	8,  // 6: berm.v1.ImpactField.new:type_name -> google.protobuf.Value
-	9,  // 7: berm.v1.ImpactField.old_origin:type_name -> berm.v1.Origin
-	9,  // 8: berm.v1.ImpactField.new_origin:type_name -> berm.v1.Origin
-	6,  // 9: berm.v1.ListOutdatedResponse.sandboxes:type_name -> berm.v1.OutdatedSandbox
-	3,  // 10: berm.v1.OutdatedSandbox.fields:type_name -> berm.v1.ImpactField
-	11, // [11:11] is the sub-list for method output_type
-	11, // [11:11] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	8,  // 0: berm.v1.PreviewEditResponse.changes:type_name -> berm.v1.FieldChange
+	3,  // 1: berm.v1.PreviewEditResponse.bindings:type_name -> berm.v1.ImpactGroup
+	3,  // 2: berm.v1.PreviewEditResponse.launches:type_name -> berm.v1.ImpactGroup
+	3,  // 3: berm.v1.PreviewEditResponse.sandboxes:type_name -> berm.v1.ImpactGroup
+	2,  // 4: berm.v1.PreviewEditResponse.tests:type_name -> berm.v1.PolicyTestEffect
+	9,  // 5: berm.v1.PolicyTestEffect.before:type_name -> berm.v1.PolicyTestResult
+	9,  // 6: berm.v1.PolicyTestEffect.after:type_name -> berm.v1.PolicyTestResult
+	4,  // 7: berm.v1.ImpactGroup.fields:type_name -> berm.v1.ImpactField
+	10, // 8: berm.v1.ImpactField.old:type_name -> google.protobuf.Value
+	10, // 9: berm.v1.ImpactField.new:type_name -> google.protobuf.Value
+	11, // 10: berm.v1.ImpactField.old_origin:type_name -> berm.v1.Origin
+	11, // 11: berm.v1.ImpactField.new_origin:type_name -> berm.v1.Origin
+	7,  // 12: berm.v1.ListOutdatedResponse.sandboxes:type_name -> berm.v1.OutdatedSandbox
+	4,  // 13: berm.v1.OutdatedSandbox.fields:type_name -> berm.v1.ImpactField
+	14, // [14:14] is the sub-list for method output_type
+	14, // [14:14] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_berm_v1_preview_proto_init() }
@@ -708,6 +831,7 @@ func file_berm_v1_preview_proto_init() {
 	if File_berm_v1_preview_proto != nil {
 		return
 	}
+	file_berm_v1_policytest_proto_init()
 	file_berm_v1_provenance_proto_init()
 	file_berm_v1_revision_proto_init()
 	type x struct{}
@@ -716,7 +840,7 @@ func file_berm_v1_preview_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_berm_v1_preview_proto_rawDesc), len(file_berm_v1_preview_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   7,
+			NumMessages:   8,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

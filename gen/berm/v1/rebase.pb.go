@@ -187,7 +187,9 @@ type RebaseResponse struct {
 	ProfileName string            `protobuf:"bytes,2,opt,name=profile_name,json=profileName,proto3" json:"profile_name,omitempty"`
 	Bindings    []*RebasedBinding `protobuf:"bytes,3,rep,name=bindings,proto3" json:"bindings,omitempty"`
 	// Display names of the profiles that were deleted.
-	Deleted       []string `protobuf:"bytes,4,rep,name=deleted,proto3" json:"deleted,omitempty"`
+	Deleted []string `protobuf:"bytes,4,rep,name=deleted,proto3" json:"deleted,omitempty"`
+	// Policy tests that fail then, as in the answer to an edit.
+	Warnings      []string `protobuf:"bytes,5,rep,name=warnings,proto3" json:"warnings,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -246,6 +248,13 @@ func (x *RebaseResponse) GetBindings() []*RebasedBinding {
 func (x *RebaseResponse) GetDeleted() []string {
 	if x != nil {
 		return x.Deleted
+	}
+	return nil
+}
+
+func (x *RebaseResponse) GetWarnings() []string {
+	if x != nil {
+		return x.Warnings
 	}
 	return nil
 }
@@ -348,13 +357,14 @@ const file_berm_v1_rebase_proto_rawDesc = "" +
 	"\n" +
 	"everywhere\x18\x04 \x01(\bB\x03\xe0A\x01R\n" +
 	"everywhere\x12\x17\n" +
-	"\x04etag\x18\x05 \x01(\tB\x03\xe0A\x01R\x04etag\"\xa1\x01\n" +
+	"\x04etag\x18\x05 \x01(\tB\x03\xe0A\x01R\x04etag\"\xbd\x01\n" +
 	"\x0eRebaseResponse\x12\x1d\n" +
 	"\n" +
 	"profile_id\x18\x01 \x01(\tR\tprofileId\x12!\n" +
 	"\fprofile_name\x18\x02 \x01(\tR\vprofileName\x123\n" +
 	"\bbindings\x18\x03 \x03(\v2\x17.berm.v1.RebasedBindingR\bbindings\x12\x18\n" +
-	"\adeleted\x18\x04 \x03(\tR\adeleted\"\xa3\x01\n" +
+	"\adeleted\x18\x04 \x03(\tR\adeleted\x12\x1a\n" +
+	"\bwarnings\x18\x05 \x03(\tR\bwarnings\"\xa3\x01\n" +
 	"\x0eRebasedBinding\x12\x1b\n" +
 	"\trunner_id\x18\x01 \x01(\tR\brunnerId\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12!\n" +

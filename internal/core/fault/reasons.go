@@ -44,6 +44,8 @@ const (
 	ReasonBindingsInvalid     = "BINDINGS_INVALID"
 	ReasonBindingNotFound     = "BINDING_NOT_FOUND"
 	ReasonRevisionNotFound    = "REVISION_NOT_FOUND"
+	ReasonTestsFail           = "POLICY_TESTS_FAIL"
+	ReasonTestsNotFound       = "POLICY_TESTS_NOT_FOUND"
 	ReasonZoneInUse           = "ZONE_IN_USE"
 	ReasonZoneNotFound        = "ZONE_NOT_FOUND"
 	ReasonEtagMismatch        = "ETAG_MISMATCH"

@@ -64,6 +64,9 @@ func (d *decoder) refusal(e *tree.Node, at string, r *Refusal) {
 	}
 	r.Reason = d.text(e, at, "reason")
 	if r.Path = d.text(e, at, "path"); r.Path != "" {
+		if rest, both := strings.CutPrefix(r.Path, "resources."); both { // it sets request and limit, and the limit is what is refused
+			r.Path = "resource_limits." + rest
+		}
 		if path, ok := launch.SpecPath(r.Path); ok {
 			r.Path = path
 		} else if f, key, ok := spec.ByPath(r.Path); ok {

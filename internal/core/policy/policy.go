@@ -124,6 +124,18 @@ func (r *Result) Where() string {
 	return r.Runner + "/" + r.Binding
 }
 
+// Why says in a line why it failed, or what was decided.
+func (r *Result) Why() string {
+	if len(r.Failures) == 0 {
+		return r.Message
+	}
+	text := r.Failures[0].String()
+	if n := len(r.Failures) - 1; n > 0 {
+		text += "; and " + itoa(int32(n)) + " more"
+	}
+	return text
+}
+
 // Failure is one difference between what was expected and what is.
 type Failure struct {
 	// Aspect is what differs: "verdict", "code", "refusal", "value", "origin", "placed".

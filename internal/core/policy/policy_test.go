@@ -155,6 +155,7 @@ failed east/big
 `},
 		"the mode that a request selects": {`runner: west, request: {network: {egress_mode: web}}, expect: {verdict: admitted, values: {network.egress.selected: web}, origins: {network.egress.selected: request}}`, "passed west/agent\n"},
 		"refused by the profile":          {`request: {resources: {cpu: "1", memory: 8Gi}}, expect: {verdict: refused, code: FAILED_PRECONDITION, reason: GUARDRAIL_VIOLATED, path: resource_limits.memory, layer: profile}`, everywhere},
+		"the name that a request uses":    {`runner: west, request: {resources: {cpu: "1", memory: 8Gi}}, expect: {verdict: refused, path: resources.memory}`, "passed west/agent\n"},
 		"reason of the answer":            {`request: {resources: {cpu: "1", memory: 8Gi}}, expect: {verdict: refused, reason: CWSANDBOX_PROFILE_MISMATCH}`, everywhere},
 		"refused by another layer": {`runner: west, request: {resources: {cpu: "1", memory: 8Gi}}, expect: {verdict: refused, layer: zone}`, `failed west/agent
   refusal: expected layer zone, is GUARDRAIL_VIOLATED of resource_defaults.memory_limit by layer profile: memory limit 8Gi (request) is above the maximum 4Gi (profile agent, revision 3)

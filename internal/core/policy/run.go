@@ -216,3 +216,14 @@ func (r *Result) verdict(t *Test, p *plan.Plan, err error) bool {
 	r.fail(miss)
 	return false
 }
+
+// Host returns the runner of the place, nil where there is none or the server chooses.
+func (c *Case) Host() *core.Runner {
+	if c.host == nil {
+		return nil
+	}
+	return c.host.runner.Runner
+}
+
+// Key is that of the case.
+func (r *Result) Key() string { return r.Test + "\x00" + r.Runner + "\x00" + r.Binding }

@@ -57,6 +57,7 @@ func (f *Front) Register(register func(*grpc.ServiceDesc, any)) {
 	register(&bermv1rpc.PortService_ServiceDesc, &portService{Front: f})
 	register(&bermv1rpc.OrgService_ServiceDesc, &orgService{Front: f})
 	register(&bermv1rpc.TokenService_ServiceDesc, &tokenService{Front: f})
+	register(&bermv1rpc.PolicyTestService_ServiceDesc, &policyTestService{Front: f})
 	register(&bermv1rpc.PreviewService_ServiceDesc, &previewService{Front: f})
 	register(&bermv1rpc.RevisionService_ServiceDesc, &revisionService{Front: f})
 	register(&bermv1rpc.RebaseService_ServiceDesc, &rebaseService{Front: f})
@@ -77,7 +78,7 @@ func (f *Front) Route(rt *rest.Router) {
 
 // Gateway returns the rest of the REST form.
 func (f *Front) Gateway(ctx context.Context) (http.Handler, error) {
-	mux, err := rest.NewGateway("berm.v1.ExplainService", "berm.v1.ImageService", "berm.v1.EnrolmentService", "berm.v1.MaintenanceService", "berm.v1.AbilityService", "berm.v1.AuditService", "berm.v1.BindingService", "berm.v1.CheckpointService", "berm.v1.PortService", "berm.v1.OrgService", "berm.v1.TokenService", "berm.v1.RevisionService", "berm.v1.RebaseService", "berm.v1.PreviewService", "berm.v1.LintService")
+	mux, err := rest.NewGateway("berm.v1.ExplainService", "berm.v1.ImageService", "berm.v1.EnrolmentService", "berm.v1.MaintenanceService", "berm.v1.AbilityService", "berm.v1.AuditService", "berm.v1.BindingService", "berm.v1.CheckpointService", "berm.v1.PortService", "berm.v1.OrgService", "berm.v1.TokenService", "berm.v1.RevisionService", "berm.v1.RebaseService", "berm.v1.PreviewService", "berm.v1.PolicyTestService", "berm.v1.LintService")
 	if err != nil {
 		return nil, err
 	}
@@ -92,6 +93,7 @@ func (f *Front) Gateway(ctx context.Context) (http.Handler, error) {
 		serving(bermv1rpc.RegisterTokenServiceHandlerServer)(&tokenService{Front: f}),
 		serving(bermv1rpc.RegisterRevisionServiceHandlerServer)(&revisionService{Front: f}),
 		serving(bermv1rpc.RegisterRebaseServiceHandlerServer)(&rebaseService{Front: f}),
+		serving(bermv1rpc.RegisterPolicyTestServiceHandlerServer)(&policyTestService{Front: f}),
 		serving(bermv1rpc.RegisterPreviewServiceHandlerServer)(&previewService{Front: f}),
 		serving(bermv1rpc.RegisterLintServiceHandlerServer)(&lintService{Front: f}),
 		serving(bermv1rpc.RegisterImageServiceHandlerServer)(&imageService{Front: f}),

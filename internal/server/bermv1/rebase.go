@@ -32,7 +32,7 @@ func rebased(r *control.Rebase, err error) (*bermv1.RebaseResponse, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := &bermv1.RebaseResponse{ProfileId: r.Profile.ID, ProfileName: r.Profile.DisplayName, Deleted: r.Deleted}
+	out := &bermv1.RebaseResponse{ProfileId: r.Profile.ID, ProfileName: r.Profile.DisplayName, Deleted: r.Deleted, Warnings: r.Warnings}
 	for _, b := range r.Bindings {
 		m := &bermv1.RebasedBinding{RunnerId: b.RunnerID, Name: b.Name, FromProfile: b.From, Pinned: b.Pinned}
 		if !b.Override.IsEmpty() {
