@@ -42,6 +42,7 @@ fuzz: deps-test $(SHIM) ## FUZZ_TIME (10s) of each fuzz target, or of those whos
 scenarios: deps-test build ## the mission's statements, the tutorial, bad input, streams, copies, the audit and terminals, by curl and the CLI alone
 	test/scenarios/mission.sh
 	test/scenarios/tutorial.sh
+	test/scenarios/policy_tests.sh
 	test/scenarios/bad_input.sh
 	test/scenarios/streams.sh
 	test/scenarios/ports.sh

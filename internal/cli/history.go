@@ -19,11 +19,16 @@ func (s *session) historyCmds(kind, base string) []*cobra.Command {
 }
 
 func (s *session) historyCmd(kind, base string) *cobra.Command {
+	return s.revisionsCmd(kind, base+"/%s/revisions", "List the revisions of a "+kind+": who changed it, when and why")
+}
+
+// revisionsCmd lists what is served at a path of a name.
+func (s *session) revisionsCmd(kind, path, short string) *cobra.Command {
 	return s.outputFlag(&cobra.Command{
-		Use: "history " + strings.ToUpper(kind), Short: "List the revisions of a " + kind + ": who changed it, when and why",
+		Use: "history " + strings.ToUpper(kind), Short: short,
 		Args: args(1, 1, "the name or id of a "+kind),
 		RunE: s.with(func(ctx context.Context, c *client.Client, a []string) error {
-			raw, err := listAll(ctx, c, client.Path(base+"/%s/revisions", a[0]), "revisions")
+			raw, err := listAll(ctx, c, client.Path(path, a[0]), "revisions")
 			if err != nil {
 				return err
 			}

@@ -46,6 +46,9 @@ func (s *session) write(ctx context.Context, c *client.Client, method, path stri
 	if err := s.emitPreview(raw); err != nil {
 		return nil, err
 	}
+	if n, err := answer(raw); err == nil && textAt(n, "refusedByTests") == "true" {
+		return nil, fault.Preconditionf(fault.ReasonTestsFail, "the edit would be refused: it breaks policy tests")
+	}
 	return nil, errPreviewed
 }
 
@@ -56,6 +59,14 @@ type (
 		Bindings, Launches, Sandboxes []impactGroup
 		LaunchesSeen, SandboxesSeen   int
 		MoreSandboxes                 bool
+		Tests                         []testEffect
+		TestsSeen                     int
+	}
+	testEffect struct {
+		ProfileName, Mode string
+		Before            *testResult
+		After             testResult
+		Broken            bool
 	}
 	impactGroup struct {
 		Kind, Example, Message string
@@ -84,6 +95,7 @@ func (s *session) emitPreview(raw json.RawMessage) error {
 	s.warnings(raw)
 	fmt.Fprintln(s.Out, "The edit (not made):")
 	s.table(changeTable(p.Changes))
+	s.testEffects(p.Tests, p.TestsSeen)
 	s.section(p.Bindings, "Bindings", "no binding changes")
 	s.section(p.Launches, fmt.Sprintf("The last %d launches, if they were made again", p.LaunchesSeen), "nothing would be decided otherwise")
 	more := ""
@@ -92,6 +104,31 @@ func (s *session) emitPreview(raw json.RawMessage) error {
 	}
 	s.section(p.Sandboxes, fmt.Sprintf("Sandboxes that run (%d%s) stay as they are; launched again", p.SandboxesSeen, more), "they would be the same")
 	return nil
+}
+
+// testEffects shows what becomes of policy tests, nothing when none was run.
+func (s *session) testEffects(list []testEffect, seen int) {
+	switch {
+	case seen == 0:
+		return
+	case len(list) == 0:
+		fmt.Fprintf(s.Out, "\nPolicy tests (%d places): all pass, as before.\n", seen)
+		return
+	}
+	fmt.Fprintf(s.Out, "\nPolicy tests (%d places), where they fail or come to something else:\n", seen)
+	for _, e := range list {
+		before := "a new place"
+		if e.Before != nil {
+			before = e.Before.Outcome + " before"
+		}
+		if e.Broken && e.Mode == "enforce" {
+			before += ", the edit would be refused"
+		}
+		fmt.Fprintln(s.Out, "  "+clean(fmt.Sprintf("%s  %s of profile %s at %s (%s)", e.After.mark(), e.After.Test, e.ProfileName, e.After.where(), before)))
+		for _, f := range e.After.Failures {
+			fmt.Fprintln(s.Out, "    "+clean(f.Text))
+		}
+	}
 }
 
 // section shows groups of effects under a title.

@@ -32,7 +32,7 @@ spec:
 
 func (s *session) profileCmd() *cobra.Command {
 	return noun("profile", "Profiles: what a sandbox may be",
-		append(s.historyCmds("profile", "/berm/v1/profiles"), s.profileCreateCmd(), s.profileGetCmd(), s.profileListCmd(), s.profileEditCmd(), s.profileDeleteCmd(), s.profileConsolidateCmd(), s.profilePromoteCmd())...)
+		append(s.historyCmds("profile", "/berm/v1/profiles"), s.profileCreateCmd(), s.profileGetCmd(), s.profileListCmd(), s.profileEditCmd(), s.profileDeleteCmd(), s.profileConsolidateCmd(), s.profilePromoteCmd(), s.profileTestCmd(), s.profileTestsCmd())...)
 }
 
 func (s *session) profileCreateCmd() *cobra.Command {

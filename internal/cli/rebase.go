@@ -77,6 +77,7 @@ func (s *session) rebase(ctx context.Context, c *client.Client, f *rebaseFlags, 
 	if err != nil {
 		return err
 	}
+	s.warnings(raw)
 	return s.emitRebase(raw)
 }
 
