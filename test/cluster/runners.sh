@@ -114,6 +114,12 @@ display_name: agent
 spec:
   container_image: localhost/tools:test
   resource_defaults: {cpu_limit: 500m, memory_limit: 64Mi}
+  network:
+    ingress:
+      modes:
+        within: {scope: any}
+        web: {scope: any, ingress: {controllerName: nobody, template: "{{.SandboxID}}.sandboxes.example"}}
+        edge: {scope: any, ingress: {template: "{{.SandboxID}}.sandboxes.example", gateway: {name: edge, namespace: gateways}}}
 Y
 "$BERM" profile create -f "$WORK/agent.yaml" >/dev/null || exit 1
 on "$MADE" k apply -f - >/dev/null <<<'{apiVersion: node.k8s.io/v1, kind: RuntimeClass, metadata: {name: gvisor}, handler: runsc}'
@@ -180,20 +186,57 @@ has "its credential is of no use on another" "was given to another machine, dire
 
 # --- what a sandbox costs the API server, by its own account
 asked() { # the requests of the runner from line $1 of the audit log on, but those that connect, sorted: verb and resource
-  tail -n "+$(($1 + 1))" "$(state_of "$REAL")/audit.log" | jq -r 'select(.verb != "watch" and .objectRef.subresource == null) | "\(.verb) \(.objectRef.resource)"' | sort | paste -sd,
+  tail -n "+$(($1 + 1))" "$(state_of "$REAL")/audit.log" | jq -r 'select(.verb != "watch" and .objectRef.subresource == null) | "\(.verb) \(.objectRef.resource // .requestURI)"' | sort | paste -sd,
 }
 lines() { wc -l <"$(state_of "$REAL")/audit.log"; }
 run_one() { # further JSON fields: a sandbox that ends by itself, followed to its end
   local id; id=$(api POST /v1beta2/sandboxes "{\"runnerIds\": [\"real\"], \"profileNames\": [\"agent\"], \"command\": \"sleep\", \"args\": [\"3\"] ${1:+, $1}}" | head -n -1 | jq -re .sandboxId) &&
     at_last COMPLETED state "$id"
 }
+cost() { # NAME RESOURCES [further JSON fields]: what one takes: each of the resources is written once and deleted once, and nothing is asked
+  local before want; before=$(lines)
+  want=$(for r in $2; do printf 'delete %s\npatch %s\n' "$r" "$r"; done | sort | paste -sd,)
+  check "$1 runs and ends" COMPLETED "$(run_one "${3:-}")"
+  check "$1 takes $2, and no question" "$want" "$(at_last "$want" asked "$before")"
+}
+file='"mountedFiles": [{"mountPath": "/note", "fileContent": "bm90ZQ=="}]'
+at() { echo "\"ports\": [{\"containerPort\": 8080}], \"network\": {\"ingressMode\": \"$1\", \"exposedPorts\": [8080]}"; }
+cost "a sandbox" pods
+cost "one with a file" "pods secrets" "$file"
+has "a Gateway is refused on a cluster that has none" "does not serve httproutes of gateway.networking.k8s.io/v1" "$("$BERM" run -d --runner real --profile agent --ingress edge --expose 8080 -- true 2>&1)"
+crds=$(gateway_api) || exit 1
+for kind in gatewayclasses gateways httproutes; do on "$REAL" k create -f "$crds/gateway.networking.k8s.io_$kind.yaml" >/dev/null; done
+on "$REAL" k wait --for=condition=Established crd --all --timeout=2m >/dev/null
 before=$(lines)
-check "a sandbox runs and ends" COMPLETED "$(run_one)"
-check "it took the pod and its deletion, and no question" "delete pods,patch pods" "$(at_last "delete pods,patch pods" asked "$before")"
+check "there are HTTPRoutes: one with a Gateway runs and ends" COMPLETED "$(at_last COMPLETED run_one "$(at edge)")"
+has "it is asked whether there are, once" ",get /apis/gateway.networking.k8s.io/v1,patch" "$(asked "$before")"
+cost "one with a port" "pods services" "$(at within)"
+cost "one with a host" "pods services ingresses" "$(at web)"
+cost "one with a host at a Gateway" "pods services httproutes" "$(at edge)"
+end real
+start_kube real "$REAL" --kube-network policies
+check "real comes back, with policies" "READY CONNECTED" "$(at_last "READY CONNECTED" status real)"
+untried() { "$BERM" runner describe real | grep -c "not tried yet"; }
+check "and has tried them" 0 "$(at_last 0 untried)"
+check "a first one, for which it asks for the namespace and HTTPRoutes" COMPLETED "$(run_one "$(at edge)")"
+cost "one with a policy" "pods networkpolicies"
+cost "one with all of them" "pods networkpolicies secrets services httproutes" "$file, $(at edge)"
+
+# --- and what it costs that sandboxes run: nothing
+for mode in within web edge; do
+  ID[$mode]=$("$BERM" run -d --runner real --profile agent --ingress "$mode" --expose 8080 -- sleep infinity) || exit 1
+  check "one runs at $mode" RUNNING "$(at_last RUNNING state "${ID[$mode]}")"
+done
+beats() { "$BERM" runner get real -o json | jq -r .lastHeartbeatAt; }
+beaten() { [ "$(beats)" = "$1" ] || echo yes; }
+check "real gives a sign of life" yes "$(at_last yes beaten "$(beats)")"
 before=$(lines)
-check "one with a file runs and ends" COMPLETED "$(run_one '"mountedFiles": [{"mountPath": "/note", "fileContent": "bm90ZQ=="}]')"
-all="delete pods,delete secrets,patch pods,patch secrets"
-check "it took a Secret, too" "$all" "$(at_last "$all" asked "$before")"
+for beat in second third fourth; do check "and a $beat" yes "$(at_last yes beaten "$(beats)")"; done
+check "it asks nothing meanwhile" "" "$(asked "$before")"
+for mode in within web edge; do "$BERM" stop "${ID[$mode]}" --grace 0 >/dev/null; done
+end real
+start_kube real "$REAL"
+check "real comes back" "READY CONNECTED" "$(at_last "READY CONNECTED" status real)"
 
 # --- the runner's process is killed: what is on the cluster stays, and is found again
 end real KILL
