@@ -2,6 +2,7 @@ package kube
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
@@ -59,15 +60,15 @@ func httpRouteFor(in PodInput, service *corev1.Service) (*gatewayapi.HTTPRoute, 
 
 // checkRoutes reports what no cluster makes of the routes of ingress modes.
 func checkRoutes(p *tree.Problems, modes map[string]*specpb.IngressMode) {
-	for name, mode := range modes {
-		route := mode.GetIngress()
+	for _, name := range slices.Sorted(maps.Keys(modes)) {
+		route := modes[name].GetIngress()
 		at := "network.ingress.modes[" + name + "].ingress."
 		if route.GetGateway() != nil && route.GetControllerName() != "" {
 			p.Add(nil, at+"controllerName", "is the class of an Ingress, and with gateway there is none; leave one of them out")
 		}
-		for field, value := range map[string]string{"name": route.GetGateway().GetName(), "sectionName": route.GetGateway().GetSectionName()} {
-			if value != "" && len(validation.IsDNS1123Subdomain(value)) > 0 {
-				p.Add(nil, at+"gateway."+field, "%q is no name: a-z, 0-9, - and ., the first and the last alphanumeric", value)
+		for _, f := range [][2]string{{"name", route.GetGateway().GetName()}, {"sectionName", route.GetGateway().GetSectionName()}} {
+			if f[1] != "" && len(validation.IsDNS1123Subdomain(f[1])) > 0 {
+				p.Add(nil, at+"gateway."+f[0], "%q is no name: a-z, 0-9, - and ., the first and the last alphanumeric", f[1])
 			}
 		}
 	}
