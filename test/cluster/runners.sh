@@ -227,6 +227,10 @@ for mode in within web edge; do
   ID[$mode]=$("$BERM" run -d --runner real --profile agent --ingress "$mode" --expose 8080 -- sleep infinity) || exit 1
   check "one runs at $mode" RUNNING "$(at_last RUNNING state "${ID[$mode]}")"
 done
+address() { "$BERM" get "${ID[$1]}" | sed -n 's/^Address: *//p'; }
+none="none yet (edge): 8080; the cluster has no Gateway gateways/edge"
+check "where one is reached is told" "${ID[web]}.sandboxes.example (web): 8080" "$(at_last "${ID[web]}.sandboxes.example (web): 8080" address web)"
+check "and what stands in the way of it" "$none" "$(at_last "$none" address edge)"
 beats() { "$BERM" runner get real -o json | jq -r .lastHeartbeatAt; }
 beaten() { [ "$(beats)" = "$1" ] || echo yes; }
 check "real gives a sign of life" yes "$(at_last yes beaten "$(beats)")"
