@@ -401,3 +401,44 @@ func TestEditsThatBreakTogether(t *testing.T) {
 		})
 	}
 }
+
+// TestPreviewOfTests: a preview shows the tests that fail with the edit or come to something else, and is no error for them.
+func TestPreviewOfTests(t *testing.T) {
+	w, agent := testedWorld(t, control.EnforceTests)
+	seen := func(edit func(context.Context) error) (string, *control.Preview) {
+		p, err := w.svc.Preview(w.ctx(), w.admin, 0, edit)
+		w.must(err)
+		var lines []string
+		for _, e := range p.Tests {
+			before := "new"
+			if e.Before != nil {
+				before = string(e.Before.Outcome)
+			}
+			lines = append(lines, fmt.Sprintf("%s at %s: %s, %s, refuses %v", e.After.Test, e.After.Where(), before, e.After.Outcome, e.Refuses()))
+		}
+		return strings.Join(lines, "\n"), p
+	}
+	bigger := strings.Replace(agentSpec, "1Gi", "2Gi", 1)
+	text, p := seen(w.edited("agent", bigger))
+	if want := "defaults at east/agent: passed, failed, refuses true\ndefaults at west/agent: passed, failed, refuses true"; text != want || p.TestsSeen != 5 {
+		t.Errorf("%d seen\n%s", p.TestsSeen, text)
+	}
+	wantFault(t, p.Refusal(), fault.Precondition, fault.ReasonTestsFail, "expected 1Gi, is 2Gi")
+	text, p = seen(func(ctx context.Context) error {
+		_, _, err := w.svc.AddBinding(ctx, w.admin, "east", core.Binding{ProfileID: agent.ID, Alias: "big", Overrides: w.layer(`{"resource_defaults":{"memory_limit":"2Gi"}}`)}, control.EditState{})
+		return err
+	})
+	if text != "defaults at east/big: new, failed, refuses true" || p.TestsSeen != 4 { // those of east alone
+		t.Errorf("%d seen\n%s", p.TestsSeen, text)
+	}
+	if text, p = seen(w.edited("agent", strings.Replace(agentSpec, `"cpu_limit":"1"`, `"cpu_limit":"2"`, 1))); text != "" || p.Refusal() != nil || p.TestsSeen != 5 {
+		t.Errorf("%d seen\n%s", p.TestsSeen, text)
+	}
+	w.put(strings.Replace(agentTests, "memory_limit: 1Gi", "memory_limit: 2Gi", 1), control.WarnTests)
+	if text, p = seen(w.edited("agent", bigger)); p.Refusal() != nil || text != "defaults at east/agent: failed, passed, refuses false\ndefaults at west/agent: failed, passed, refuses false" {
+		t.Errorf("%s", text)
+	}
+	if text, p = seen(w.edited("default", `{"tags":["x"]}`)); text != "" || p.TestsSeen != 0 {
+		t.Errorf("%d seen\n%s", p.TestsSeen, text)
+	}
+}

@@ -21,15 +21,15 @@ const (
 // world is two runners that bind the profile agent: east twice, once with an override, and not as its default; west as its default. A
 // third one, north, does not bind it.
 type world struct {
-	*testing.T
+	testing.TB
 	zone, agent, override string
 	// change, when not nil, changes the runners.
 	change func(map[string]*plan.Runner)
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t testing.TB) *world {
 	return &world{
-		T: t, zone: `{"guardrails":{"resources":{"max_cpu":"8"}}}`,
+		TB: t, zone: `{"guardrails":{"resources":{"max_cpu":"8"}}}`,
 		agent:    `{"container_image":"host","resource_defaults":{"cpu_limit":"2","memory_limit":"1Gi"},"tags":["a","b"],"network":{"egress":{"default":"none","modes":{"none":{"type":"none"},"web":{"type":"internet"}}}},"guardrails":{"resources":{"max_memory":"4Gi"}}}`,
 		override: `{"resource_defaults":{"memory_limit":"2Gi"},"tags":null}`,
 	}
