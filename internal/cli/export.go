@@ -37,8 +37,9 @@ func (s *session) exportCmd() *cobra.Command {
 		Long: `Write all zones, profiles and runners as documents that apply takes: on standard output, or a file each below a directory. They hold what is
 configured and nothing else: no ids, no revisions, no state of processes, no secrets. Bindings name their profiles. Applied where it
 came from it changes nothing, and applied to an empty server it makes the same.`,
-		Example: `  berm export --dir fleet`,
-		Args:    args(0, 0, "no arguments"),
+		Example: `  berm export --dir fleet
+  berm export | berm --context staging apply -f - --plan`,
+		Args: args(0, 0, "no arguments"),
 		RunE: s.with(func(ctx context.Context, c *client.Client, _ []string) error {
 			all, err := s.exportAll(ctx, c)
 			if err != nil {
@@ -220,7 +221,7 @@ func (s *session) exportTo(dir string, all []exported) error {
 	}
 	var others []string
 	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
-		if err == nil && !e.IsDir() && isObjectFile(path) && !written[path] {
+		if err == nil && !e.IsDir() && isObjectFile(path) && !written[path] && path != filepath.Join(dir, setFile) {
 			others = append(others, path)
 		}
 		return err

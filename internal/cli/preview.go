@@ -95,6 +95,12 @@ func (s *session) emitPreview(raw json.RawMessage) error {
 	s.warnings(raw)
 	fmt.Fprintln(s.Out, "The edit (not made):")
 	s.table(changeTable(p.Changes))
+	s.effect(&p)
+	return nil
+}
+
+// effect shows what becomes of bindings, launches and sandboxes.
+func (s *session) effect(p *previewAnswer) {
 	s.testEffects(p.Tests, p.TestsSeen)
 	s.section(p.Bindings, "Bindings", "no binding changes")
 	s.section(p.Launches, fmt.Sprintf("The last %d launches, if they were made again", p.LaunchesSeen), "nothing would be decided otherwise")
@@ -103,7 +109,6 @@ func (s *session) emitPreview(raw json.RawMessage) error {
 		more = ", the youngest; there are more"
 	}
 	s.section(p.Sandboxes, fmt.Sprintf("Sandboxes that run (%d%s) stay as they are; launched again", p.SandboxesSeen, more), "they would be the same")
-	return nil
 }
 
 // testEffects shows what becomes of policy tests, nothing when none was run.

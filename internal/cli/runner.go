@@ -88,6 +88,18 @@ func runnerFromFlags(zone, cluster string, profiles []string) (*tree.Node, error
 // wireRunner returns a runner in the form of the wire: in its bindings `profile: NAME` becomes the id of that profile, `overrides:
 // {…}` the text of overrides_json. The document itself is left as it was written, for messages.
 func wireRunner(ctx context.Context, c *client.Client, runner *tree.Node) (*tree.Node, error) {
+	return wireRunnerBy(runner, func(name string) (string, error) {
+		raw, err := getProfile(ctx, c, name)
+		if err != nil {
+			return "", err
+		}
+		n, err := answer(raw)
+		return textAt(n, "id"), err
+	})
+}
+
+// wireRunnerBy is wireRunner with what becomes of the name of a profile.
+func wireRunnerBy(runner *tree.Node, profile func(name string) (string, error)) (*tree.Node, error) {
 	out := *runner
 	out.Keys = slices.Clone(runner.Keys)
 	for i, k := range out.Keys {
@@ -97,7 +109,7 @@ func wireRunner(ctx context.Context, c *client.Client, runner *tree.Node) (*tree
 		list := *k.Value
 		list.Items = slices.Clone(k.Value.Items)
 		for j := range list.Items {
-			b, err := wireBinding(ctx, c, fmt.Sprintf("profile_bindings[%d]", j), list.Items[j])
+			b, err := wireBinding(fmt.Sprintf("profile_bindings[%d]", j), list.Items[j], profile)
 			if err != nil {
 				return nil, err
 			}
@@ -108,7 +120,7 @@ func wireRunner(ctx context.Context, c *client.Client, runner *tree.Node) (*tree
 	return &out, nil
 }
 
-func wireBinding(ctx context.Context, c *client.Client, at string, b *tree.Node) (*tree.Node, error) {
+func wireBinding(at string, b *tree.Node, profile func(name string) (string, error)) (*tree.Node, error) {
 	known := []string{"profile", "profile_template_id", "profile_name", "is_default", "overrides", "overrides_json", "warm"}
 	if p := unknownKeys(b, at, known); p.Len() > 0 {
 		return nil, p.Err("the bindings cannot be used")
@@ -119,19 +131,13 @@ func wireBinding(ctx context.Context, c *client.Client, at string, b *tree.Node)
 		text := tree.Node{Kind: tree.String, Line: k.Value.Line, Col: k.Value.Col}
 		switch {
 		case k.Name == "profile" && k.Value.Kind == tree.String:
-			raw, err := getProfile(ctx, c, k.Value.Text)
+			id, err := profile(k.Value.Text)
 			if err != nil {
 				e := fault.From(err).Clone()
 				e.Fields = []fault.Field{{Path: at + ".profile", Description: e.Message}}
 				return nil, e
 			}
-			var p struct {
-				ID string `json:"id"`
-			}
-			if err := json.Unmarshal(raw, &p); err != nil {
-				return nil, fault.Internalf(err, "the answer is not JSON")
-			}
-			text.Text, out.Keys[i].Name, out.Keys[i].Value = p.ID, "profile_template_id", &text
+			text.Text, out.Keys[i].Name, out.Keys[i].Value = id, "profile_template_id", &text
 		case k.Name == "overrides":
 			if k.Value.Kind == tree.Object { // checked here already, so that every error has its place
 				if _, err := spec.DecodeLayer(k.Value, at+".overrides"); err != nil {

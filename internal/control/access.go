@@ -21,7 +21,7 @@ func roleOf(method string) (core.Role, bool) {
 		return core.RoleUser, true
 	case "CreateProfile", "UpdateProfile", "DeleteProfile",
 		"CreateRunner", "UpdateRunner", "DeleteRunner", "ApplyRunnerUpdate",
-		"Preview", "RollbackProfile", "RollbackRunner", "RollbackZone",
+		"Preview", "Apply", "RollbackProfile", "RollbackRunner", "RollbackZone",
 		"CordonRunner", "UncordonRunner", "DrainRunner",
 		"AddBinding", "UpdateBinding", "RemoveBinding", "SetDefaultBinding", "ConsolidateProfiles", "PromoteOverride",
 		"PutPolicyTests", "DeletePolicyTests", "RunPolicyTests",
@@ -43,7 +43,7 @@ func mutates(method string) bool {
 		"CreateRunner", "UpdateRunner", "DeleteRunner", "ApplyRunnerUpdate", "RollbackRunner", "CordonRunner", "UncordonRunner", "DrainRunner", "JoinRunner",
 		"AddBinding", "UpdateBinding", "RemoveBinding", "SetDefaultBinding",
 		"PutPolicyTests", "DeletePolicyTests",
-		"PutZone", "DeleteZone", "RollbackZone",
+		"PutZone", "DeleteZone", "RollbackZone", "Apply",
 		"CreateOrg", "CreateToken", "RevokeToken",
 		"Launch", "Fork":
 		return true

@@ -46,18 +46,20 @@ func (s *Service) DeleteRunner(ctx context.Context, p core.Principal, ref string
 	if err != nil {
 		return err
 	}
-	if isPreview(ctx) {
-		return nil
-	}
+	whenMade(ctx, func() { s.deleting(runner, draining) })
+	return nil
+}
+
+// deleting follows the deletion of a runner, or the mark that says that it is being deleted.
+func (s *Service) deleting(runner *core.Runner, draining bool) {
 	if !draining {
 		s.dropPools(runner.ID)
 		s.contacts.forget(runner.ID)
-		return nil
+		return
 	}
 	s.contacts.ensure(runner, s.born)
 	s.contacts.setDeleting(runner.ID)
 	s.tasks.run(func(ctx context.Context) { s.drain(ctx, runner.OrgID, runner.ID) })
-	return nil
 }
 
 // beginDelete deletes a runner on which nothing lives, or marks it as being deleted and reports that.

@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/bermhq/berm/internal/core/fault"
+	"github.com/bermhq/berm/internal/core/spec"
 	"github.com/bermhq/berm/internal/store"
 )
 
@@ -18,7 +19,8 @@ type preview struct {
 	orgID   string
 	written []*store.Object
 	// tests is what the edit would do to policy tests: here they do not refuse it.
-	tests *testImpact
+	tests   *testImpact
+	changes []spec.Change
 	// done says that an edit came to its end: nothing written then means that nothing would change.
 	done bool
 }
@@ -42,8 +44,12 @@ func (s *Service) edit(ctx context.Context, orgID string, fn func(store.Tx) erro
 }
 
 // editWarned makes one change of the configuration of an organization. Every edit of zones, profiles and runners goes through here,
-// and past the policy tests that are attached to profiles. It returns what these warn of.
+// and past the policy tests that are attached to profiles. It returns what these warn of. One that is part of a batch is made in the
+// transaction of the batch, and the tests look at all of that.
 func (s *Service) editWarned(ctx context.Context, orgID string, fn func(store.Tx) error) (warnings []string, err error) {
+	if b := batchOf(ctx); b != nil {
+		return nil, fn(b.tx)
+	}
 	p, ok := ctx.Value(previewKey{}).(*preview)
 	if ok {
 		return nil, s.previewEdit(ctx, orgID, p, fn)
@@ -82,7 +88,11 @@ func (s *Service) previewEdit(ctx context.Context, orgID string, p *preview, fn 
 			return err
 		}
 		p.tests = tests
-		p.orgID, p.written, p.done = orgID, noted.written, true
+		changes, err := changesOf(ctx, tx, noted.written)
+		if err != nil {
+			return err
+		}
+		p.orgID, p.written, p.changes, p.done = orgID, noted.written, changes, true
 		return errPreviewed
 	})
 	if errors.Is(err, errPreviewed) {

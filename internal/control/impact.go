@@ -23,6 +23,10 @@ type edit struct {
 
 // profileImpact refuses an edit of a profile that leaves a binding unresolvable, and returns which overrides lose effect.
 func (s *Service) profileImpact(ctx context.Context, tx store.Reader, before, after *core.Profile) ([]string, error) {
+	if b := batchOf(ctx); b != nil {
+		b.editedProfile(before)
+		return nil, nil
+	}
 	return s.impact(ctx, tx, before.OrgID, edit{
 		what:    "profile " + before.DisplayName,
 		touches: func(_ *core.Runner, b core.Binding) bool { return b.ProfileID == before.ID },
@@ -33,6 +37,10 @@ func (s *Service) profileImpact(ctx context.Context, tx store.Reader, before, af
 
 // zoneImpact is profileImpact for the defaults of a zone; before is nil for a new one.
 func (s *Service) zoneImpact(ctx context.Context, tx store.Reader, before, after *core.Zone) ([]string, error) {
+	if b := batchOf(ctx); b != nil {
+		b.editedZone(after.Name, before)
+		return nil, nil
+	}
 	return s.impact(ctx, tx, after.OrgID, edit{
 		what:    "zone " + after.Name,
 		touches: func(r *core.Runner, _ core.Binding) bool { return r.Zone == after.Name },

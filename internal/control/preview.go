@@ -59,17 +59,13 @@ func (s *Service) Preview(ctx context.Context, p core.Principal, launches int, e
 	if err := edit(previewing(ctx, &noted)); err != nil {
 		return nil, err
 	}
-	out := &Preview{}
+	out := &Preview{Changes: noted.changes}
 	if len(noted.written) == 0 {
 		return out, nil
 	}
 	out.Tests, out.TestsSeen = noted.tests.effects, noted.tests.seen
 	if launches <= 0 {
 		launches = DefaultPreviewLaunches
-	}
-	var err error
-	if out.Changes, err = s.changesOf(ctx, noted.written); err != nil {
-		return nil, err
 	}
 	before, after, err := s.bothSides(ctx, p.OrgID, noted.written)
 	if err != nil {
@@ -92,38 +88,43 @@ func (s *Service) Preview(ctx context.Context, p core.Principal, launches int, e
 	return out, err
 }
 
-// changesOf returns what edits change in the objects that they are about.
-func (s *Service) changesOf(ctx context.Context, written []*store.Object) ([]spec.Change, error) {
+// changesOf returns what edits change in the objects that they are about, read in their transaction: what one of them makes is there.
+func changesOf(ctx context.Context, r store.Reader, written []*store.Object) ([]spec.Change, error) {
 	var out []spec.Change
-	err := s.store.View(ctx, func(r store.Reader) error {
-		out = nil
-		for _, o := range written {
-			from, to := newStates(), newStates()
-			if o.Revision > 1 {
-				was, err := r.ObjectRevision(ctx, o.Kind, o.OrgID, o.ID, o.Revision-1)
-				if err != nil {
-					return err
-				}
-				if err := from.read(ctx, r, was); err != nil {
-					return err
-				}
-			}
-			if o.Revision == 1 {
-				to.value("name", o.Name)
-			}
-			if o.Deleted {
-				from.value("name", o.Name)
-			} else if err := to.read(ctx, r, o); err != nil {
-				return err
-			}
-			for _, c := range changes(from, to) {
-				c.Path = string(o.Kind) + " " + o.Name + ": " + c.Path
-				out = append(out, c)
-			}
+	for _, o := range written {
+		list, err := objectChanges(ctx, r, o)
+		if err != nil {
+			return nil, err
 		}
-		return nil
-	})
-	return out, err
+		for _, c := range list {
+			c.Path = string(o.Kind) + " " + o.Name + ": " + c.Path
+			out = append(out, c)
+		}
+	}
+	return out, nil
+}
+
+// objectChanges returns what an edit changes in the object that it writes.
+func objectChanges(ctx context.Context, r store.Reader, o *store.Object) ([]spec.Change, error) {
+	from, to := newStates(), newStates()
+	if o.Revision > 1 {
+		was, err := r.ObjectRevision(ctx, o.Kind, o.OrgID, o.ID, o.Revision-1)
+		if err != nil {
+			return nil, err
+		}
+		if err := from.read(ctx, r, was); err != nil {
+			return nil, err
+		}
+	}
+	if o.Revision == 1 {
+		to.value("name", o.Name)
+	}
+	if o.Deleted {
+		from.value("name", o.Name)
+	} else if err := to.read(ctx, r, o); err != nil {
+		return nil, err
+	}
+	return changes(from, to), nil
 }
 
 // bothSides returns what launches are planned from without the edits and with them, every runner empty.

@@ -133,6 +133,17 @@ type AuditFilter struct {
 	Actor, Method, ObjectID, Outcome string
 }
 
+// Owner says which set of files an object of the configuration belongs to, and who gave it to that set. It is no part of the object: it
+// has no revisions.
+type Owner struct {
+	Kind Kind
+	ID   string
+	// Owner is the name of the set.
+	Owner string
+	By    string
+	At    time.Time
+}
+
 // Reader reads one consistent state. Missing things are fault.NotFound; so are those of another organization. What is
 // returned belongs to the caller.
 type Reader interface {
@@ -143,6 +154,9 @@ type Reader interface {
 	// ObjectRevision returns one revision, also of a deleted object; Revisions lists them, newest first.
 	ObjectRevision(ctx context.Context, kind Kind, orgID, id string, revision int32) (*Object, error)
 	Revisions(ctx context.Context, kind Kind, orgID, id string, p Page) ([]*Object, string, error)
+
+	// Owners lists those that SetOwner wrote, of objects that are there, by kind and id.
+	Owners(ctx context.Context, orgID string) ([]Owner, error)
 
 	Sandbox(ctx context.Context, orgID, id string) (*core.Sandbox, error)
 	// Sandboxes lists by creation, newest first. Decision and Launch are not loaded. An empty OrgID is Invalid. Where several
@@ -193,7 +207,7 @@ type Reader interface {
 }
 
 // Tx reads and writes in one transaction. Every write of an object, a sandbox, an organization or a token also appends to
-// the change log; the counts of capacity, Heard, Busy and what is of servers are not in it. Every write of an object, an organization and
+// the change log; the counts of capacity, owners, Heard, Busy and what is of servers are not in it. Every write of an object, an organization and
 // a token, and every new sandbox, also appends a row to the audit, which says of the call what ctx knows (audit.Of).
 //
 // Transactions are serializable as far as they read configuration or Usage: what they read cannot change before they
@@ -212,6 +226,9 @@ type Tx interface {
 	// Delete appends a deleted revision with the last body, and UpdatedAt, UpdatedBy and Reason of o. It sets o.Revision and
 	// o.Deleted. Another current revision: Conflict. The name and Unique are free again.
 	Delete(ctx context.Context, o *Object) error
+	// SetOwner gives an object to a set, also one that belongs to another, and appends a row of kind "owner" to the audit. One that does
+	// not exist: NotFound.
+	SetOwner(ctx context.Context, orgID string, o Owner) error
 	// AssertCurrent fails with Conflict unless every ref is live at its revision, and stays so until this transaction
 	// commits. A Ref with revision 0 asserts that no live object of that kind has the name in ID.
 	AssertCurrent(ctx context.Context, refs []Ref) error

@@ -37,6 +37,7 @@ const (
 	ReasonOverrideWidens      = "OVERRIDE_WIDENS"
 	ReasonUnresolvable        = "UNRESOLVABLE"
 	ReasonProfileBound        = "PROFILE_BOUND"
+	ReasonOwnedByAnother      = "OWNED_BY_ANOTHER"
 	ReasonProfilesDiffer      = "PROFILES_DIFFER"
 	ReasonProfileExists       = "PROFILE_EXISTS"
 	ReasonRunnerExists        = "RUNNER_EXISTS"

@@ -61,6 +61,7 @@ func (f *Front) Register(register func(*grpc.ServiceDesc, any)) {
 	register(&bermv1rpc.PreviewService_ServiceDesc, &previewService{Front: f})
 	register(&bermv1rpc.RevisionService_ServiceDesc, &revisionService{Front: f})
 	register(&bermv1rpc.RebaseService_ServiceDesc, &rebaseService{Front: f})
+	register(&bermv1rpc.ApplyService_ServiceDesc, &applyService{Front: f})
 	register(&bermv1rpc.ZoneService_ServiceDesc, &zoneService{Front: f})
 	register(&bermv1rpc.ImageService_ServiceDesc, &imageService{Front: f})
 	register(&bermv1rpc.EnrolmentService_ServiceDesc, &enrolmentService{Front: f})
@@ -78,7 +79,7 @@ func (f *Front) Route(rt *rest.Router) {
 
 // Gateway returns the rest of the REST form.
 func (f *Front) Gateway(ctx context.Context) (http.Handler, error) {
-	mux, err := rest.NewGateway("berm.v1.ExplainService", "berm.v1.ImageService", "berm.v1.EnrolmentService", "berm.v1.MaintenanceService", "berm.v1.AbilityService", "berm.v1.AuditService", "berm.v1.BindingService", "berm.v1.CheckpointService", "berm.v1.PortService", "berm.v1.OrgService", "berm.v1.TokenService", "berm.v1.RevisionService", "berm.v1.RebaseService", "berm.v1.PreviewService", "berm.v1.PolicyTestService", "berm.v1.LintService")
+	mux, err := rest.NewGateway("berm.v1.ExplainService", "berm.v1.ImageService", "berm.v1.EnrolmentService", "berm.v1.MaintenanceService", "berm.v1.AbilityService", "berm.v1.ApplyService", "berm.v1.AuditService", "berm.v1.BindingService", "berm.v1.CheckpointService", "berm.v1.PortService", "berm.v1.OrgService", "berm.v1.TokenService", "berm.v1.RevisionService", "berm.v1.RebaseService", "berm.v1.PreviewService", "berm.v1.PolicyTestService", "berm.v1.LintService")
 	if err != nil {
 		return nil, err
 	}
@@ -96,6 +97,7 @@ func (f *Front) Gateway(ctx context.Context) (http.Handler, error) {
 		serving(bermv1rpc.RegisterPolicyTestServiceHandlerServer)(&policyTestService{Front: f}),
 		serving(bermv1rpc.RegisterPreviewServiceHandlerServer)(&previewService{Front: f}),
 		serving(bermv1rpc.RegisterLintServiceHandlerServer)(&lintService{Front: f}),
+		serving(bermv1rpc.RegisterApplyServiceHandlerServer)(&applyService{Front: f}),
 		serving(bermv1rpc.RegisterImageServiceHandlerServer)(&imageService{Front: f}),
 		serving(bermv1rpc.RegisterEnrolmentServiceHandlerServer)(&enrolmentService{Front: f}),
 		serving(bermv1rpc.RegisterMaintenanceServiceHandlerServer)(&maintenanceService{Front: f}),

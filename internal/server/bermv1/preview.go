@@ -60,15 +60,7 @@ func (s *previewService) PreviewEdit(ctx context.Context, r *bermv1.PreviewEditR
 	if err != nil {
 		return nil, err
 	}
-	out := &bermv1.PreviewEditResponse{
-		Changes: changeMessages(p.Changes), Warnings: answer.Warnings, Bindings: groups(p.Bindings), Launches: groups(p.Launches),
-		LaunchesSeen: wire.Count(p.LaunchesSeen), Sandboxes: groups(p.Sandboxes), SandboxesSeen: wire.Count(p.SandboxesSeen), MoreSandboxes: p.More,
-		TestsSeen: wire.Count(p.TestsSeen), RefusedByTests: p.Refusal() != nil,
-	}
-	for i := range p.Tests[:min(len(p.Tests), maxResults)] {
-		out.Tests = append(out.Tests, testEffect(&p.Tests[i]))
-	}
-	return out, nil
+	return effect(p, answer.Warnings), nil
 }
 
 // edit returns an edit as a request, and what serves it.

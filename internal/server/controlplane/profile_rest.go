@@ -21,26 +21,34 @@ func (f *Front) createProfile(w http.ResponseWriter, r *http.Request, _ string) 
 	if err != nil {
 		return err
 	}
+	in, err := NewProfile(n)
+	if err != nil {
+		return err
+	}
+	if in.Reason, err = rest.Reason(r); err != nil {
+		return err
+	}
+	p, err := f.control.CreateProfile(r.Context(), edge.Principal(r.Context()), in)
+	if err != nil {
+		return err
+	}
+	return answerProfile(w, p, nil)
+}
+
+// NewProfile reads the body of a POST: a whole profile.
+func NewProfile(n *tree.Node) (control.ProfileInput, error) {
 	wrong := &rest.Problems{}
 	m := &v1beta2pb.CreateProfileTemplateRequest{}
 	e := rest.Unwrap(n, m, "profile_template", "spec", wrong)
 	e.OutputOnly(m.GetProfileTemplate().ProtoReflect().Descriptor(), wrong)
 	layer := layerOf(e, wrong)
 	if err := wrong.Fault(); err != nil {
-		return err
+		return control.ProfileInput{}, err
 	}
 	if m.GetProfileTemplate().GetEtag() != "" {
-		return fault.Invalidf(fault.ReasonFieldOutputOnly, "invalid request body").WithField("profile_template.etag", "belongs to updates: a new profile has no state yet")
+		return control.ProfileInput{}, fault.Invalidf(fault.ReasonFieldOutputOnly, "invalid request body").WithField("profile_template.etag", "belongs to updates: a new profile has no state yet")
 	}
-	reason, err := rest.Reason(r)
-	if err != nil {
-		return err
-	}
-	p, err := f.control.CreateProfile(r.Context(), edge.Principal(r.Context()), profileInput(m.GetProfileTemplate(), layer, reason))
-	if err != nil {
-		return err
-	}
-	return answerProfile(w, p, nil)
+	return profileInput(m.GetProfileTemplate(), layer, ""), nil
 }
 
 func (f *Front) getProfile(w http.ResponseWriter, r *http.Request, id string) error {

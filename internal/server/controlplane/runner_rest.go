@@ -20,16 +20,8 @@ func (f *Front) createRunner(w http.ResponseWriter, r *http.Request, _ string) e
 	if err != nil {
 		return err
 	}
-	wrong := &rest.Problems{}
-	m := &v1beta2pb.CreateManagedRunnerRequest{}
-	e := rest.Unwrap(n, m, "runner", "", wrong)
-	e.OutputOnly(m.GetRunner().ProtoReflect().Descriptor(), wrong)
-	if m.GetRunner().GetEtag() != "" {
-		wrong.Refuse(nil, "runner.etag", "belongs to updates: a new runner has no state yet")
-	}
-	in := runnerInput(m.GetRunner(), wrong)
-	identify(&in, m.GetRunnerId(), wrong)
-	if err := wrong.Fault(); err != nil {
+	in, err := NewRunner(n)
+	if err != nil {
 		return err
 	}
 	if in.Reason, err = rest.Reason(r); err != nil {
@@ -40,6 +32,20 @@ func (f *Front) createRunner(w http.ResponseWriter, r *http.Request, _ string) e
 		return err
 	}
 	return f.answerRunner(w, v, warnings)
+}
+
+// NewRunner reads the body of a POST: a whole runner.
+func NewRunner(n *tree.Node) (control.RunnerInput, error) {
+	wrong := &rest.Problems{}
+	m := &v1beta2pb.CreateManagedRunnerRequest{}
+	e := rest.Unwrap(n, m, "runner", "", wrong)
+	e.OutputOnly(m.GetRunner().ProtoReflect().Descriptor(), wrong)
+	if m.GetRunner().GetEtag() != "" {
+		wrong.Refuse(nil, "runner.etag", "belongs to updates: a new runner has no state yet")
+	}
+	in := runnerInput(m.GetRunner(), wrong)
+	identify(&in, m.GetRunnerId(), wrong)
+	return in, wrong.Fault()
 }
 
 func (f *Front) getRunner(w http.ResponseWriter, r *http.Request, id string) error {

@@ -14,6 +14,7 @@ const (
 	fpRelease       = "store.release"
 	fpHeard         = "store.heard"
 	fpServer        = "store.server"
+	fpOwner         = "store.owner"
 	fpInsertSandbox = "store.insert-sandbox"
 	fpInsertRecord  = "store.insert-record"
 	fpInsertTag     = "store.insert-tag"
@@ -32,7 +33,8 @@ const (
 )
 
 // Failpoints lists the failpoints of this package that a server passes in its first day. store.delete-sandbox and store.prune-audit are not among
-// them, as nothing is kept for less, nor store.heard and store.server: a server that has its database to itself has nobody to tell.
+// them, as nothing is kept for less, nor store.heard and store.server: a server that has its database to itself has nobody to tell;
+// nor store.owner, which takes somebody who applies files.
 func Failpoints() []string {
 	return []string{
 		fpMigrate, fpMigrated, fpInsertObject, fpInsertRev, fpUpdateObject, fpDeleteObject, fpSetCapacity, fpReserve, fpRelease,

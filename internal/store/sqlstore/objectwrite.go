@@ -94,6 +94,9 @@ func (t *tx) Delete(ctx context.Context, o *store.Object) error {
 	if _, err := t.write(ctx, fpDeleteObject, `DELETE FROM objects WHERE org_id = $1 AND kind = $2 AND id = $3`, o.OrgID, string(o.Kind), o.ID); err != nil {
 		return err
 	}
+	if _, err := t.write(ctx, fpOwner, `DELETE FROM owners WHERE org_id = $1 AND kind = $2 AND id = $3`, o.OrgID, string(o.Kind), o.ID); err != nil {
+		return err
+	}
 	was := o.Deleted
 	t.onUndo(func() { o.Revision, o.Deleted = o.Revision-1, was })
 	o.Revision, o.Deleted = o.Revision+1, true

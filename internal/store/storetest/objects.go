@@ -22,6 +22,7 @@ func objects(t *testing.T, e *env) {
 	t.Run("pages", e.objectPages)
 	t.Run("assert current", e.objectAssert)
 	t.Run("what cannot be stored", e.objectRefused)
+	t.Run("owners", e.objectOwners)
 }
 
 func (e *env) objectRoundTrip(t *testing.T) {
