@@ -77,7 +77,7 @@ func (r *objectReader) directory(dir string) error {
 	if err != nil {
 		return unreadable(dir, err)
 	}
-	defer root.Close()
+	defer func() { _ = root.Close() }() // it was only read
 	return fs.WalkDir(root.FS(), ".", func(name string, e fs.DirEntry, err error) error {
 		full := filepath.Join(dir, filepath.FromSlash(name))
 		switch {

@@ -213,41 +213,52 @@ func writable(n *tree.Node, md protoreflect.MessageDescriptor, names ...string) 
 		fd := md.Fields().ByName(protoreflect.Name(name))
 		if name == "spec" || name == "defaults" { // layers: what is empty there was written
 			put(out, name, yamlOf(v, (&specpb.ProfileSpec{}).ProtoReflect().Descriptor()))
-		} else if v = pruned(v); v != nil {
+		} else if v = prunedField(v, fd); v != nil {
 			put(out, name, yamlOf(v, messageOf(fd)))
 		}
 	}
 	return out
 }
 
-// pruned drops what the server sends for fields that nobody set; nil when nothing is left.
-func pruned(n *tree.Node) *tree.Node {
-	switch n.Kind {
-	case tree.Null:
+// pruned drops what the server sends for fields of a message that nobody set; nil when nothing is left.
+func pruned(n *tree.Node, md protoreflect.MessageDescriptor) *tree.Node {
+	switch {
+	case n.Kind == tree.Null, n.Kind == tree.List && len(n.Items) == 0, n.Kind == tree.String && n.Text == "", n.Kind == tree.Bool && n.Text == "false", n.Kind == tree.Number && n.Text == "0":
 		return nil
-	case tree.List:
-		if len(n.Items) == 0 {
-			return nil
-		}
-	case tree.Object:
-		out := *n
-		out.Keys = nil
-		for _, k := range n.Keys {
-			if v := pruned(k.Value); v != nil {
-				k.Value = v
-				out.Keys = append(out.Keys, k)
-			}
-		}
-		if len(out.Keys) == 0 {
-			return nil
-		}
-		return &out
-	case tree.Bool, tree.Number, tree.String:
-		if n.Text == "" || n.Text == "false" || n.Text == "0" {
-			return nil
+	case n.Kind != tree.Object:
+		return n
+	}
+	out := *n
+	out.Keys = nil
+	for _, k := range n.Keys {
+		if v := prunedField(k.Value, fieldNamed(md, k.Name)); v != nil {
+			k.Value = v
+			out.Keys = append(out.Keys, k)
 		}
 	}
-	return n
+	if len(out.Keys) == 0 {
+		return nil
+	}
+	return &out
+}
+
+// prunedField is pruned for the value of a field. The entries of a map are what somebody set, whatever they are.
+func prunedField(n *tree.Node, fd protoreflect.FieldDescriptor) *tree.Node {
+	if fd != nil && fd.IsMap() && len(n.Keys) > 0 {
+		return n
+	}
+	return pruned(n, messageOf(fd))
+}
+
+// fieldNamed returns the field of a message by its name in camelCase or snake_case, nil when there is none.
+func fieldNamed(md protoreflect.MessageDescriptor, name string) protoreflect.FieldDescriptor {
+	if md == nil {
+		return nil
+	}
+	if fd := md.Fields().ByJSONName(name); fd != nil {
+		return fd
+	}
+	return md.Fields().ByTextName(name)
 }
 
 // yamlOf converts a value; the keys of a message are named and ordered as its schema has them, those of maps and open objects as

@@ -87,7 +87,7 @@ func runnerMask(n, old *tree.Node, edited bool) string {
 	var mask []string
 	for _, name := range []string{"display_name", "managed_spec", "profile_bindings"} {
 		had := old.Get(tree.Camel(name))
-		if field(n, name) != nil || edited && had != nil && pruned(had) != nil {
+		if field(n, name) != nil || edited && had != nil && prunedField(had, (&v1beta2pb.Runner{}).ProtoReflect().Descriptor().Fields().ByJSONName(tree.Camel(name))) != nil {
 			mask = append(mask, name)
 		}
 	}
@@ -112,7 +112,8 @@ const stableChannel = "RELEASE_CHANNEL_STABLE"
 func droppedOfRunner(n, old *tree.Node) []string {
 	var gone []string
 	if now, had := field(n, "managed_spec"), old.Get("managedSpec"); now != nil && had != nil {
-		gone = missing(pruned(had), now, (&v1beta2pb.ManagedRunnerSpec{}).ProtoReflect().Descriptor(), "managed_spec")
+		md := (&v1beta2pb.ManagedRunnerSpec{}).ProtoReflect().Descriptor()
+		gone = missing(pruned(had, md), now, md, "managed_spec")
 	}
 	if now := field(n, "identity"); now != nil && textAt(old, "identity", "runnerGroupId") != "" && field(now, "runner_group_id") == nil {
 		gone = append(gone, "identity.runner_group_id")
