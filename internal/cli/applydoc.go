@@ -167,7 +167,9 @@ func placedIn(docs []*objectDoc, err error) error {
 	for _, v := range f.Fields {
 		i, path, ok := ofObject(v.Path)
 		if !ok || i >= len(docs) {
-			v.Path = path
+			if ok { // of an object that is in no file
+				v.Path = path
+			}
 			rest.Fields = append(rest.Fields, v)
 			continue
 		}

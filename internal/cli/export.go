@@ -235,7 +235,7 @@ func (s *session) exportTo(dir string, all []exported) error {
 	if more := len(others) - 20; more > 0 {
 		fmt.Fprintf(s.Err, "note: and %d more files\n", more)
 	}
-	return s.report(nil, "%d objects written below %s", len(all), dir)
+	return s.report(nil, "%s written below %s", counted(len(all), "object"), dir)
 }
 
 // isObjectFile reports whether a directory that is applied is read for a file of this name.

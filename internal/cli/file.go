@@ -63,6 +63,19 @@ func (s *session) readFile(name string) (*file, error) {
 	return f, nil
 }
 
+// ofKind takes the kind from a document, as files that are applied have it, and refuses another than this command is about.
+func (f *file) ofKind(kind string) error {
+	k := f.root.Get("kind")
+	if k == nil {
+		return nil
+	}
+	if k.Text != kind {
+		return f.show(misplaced(k, "kind", "is %q; this command takes a %s", k.Text, kind))
+	}
+	f.root = without(f.root, "kind")
+	return nil
+}
+
 func unreadable(name string, err error) error {
 	return fault.Invalidf("FILE_UNREADABLE", "cannot read %s: %v", name, bare(err))
 }

@@ -126,7 +126,7 @@ func (s *session) showReport(im *importer) {
 	for _, r := range im.report {
 		count[r.Outcome]++
 	}
-	fmt.Fprintf(s.Err, "%d objects: %d fields kept, %d changed, %d unsupported; %d of state left behind\n", len(im.all), count[importKept], count[importChanged], count[importUnsupported], count[importState])
+	fmt.Fprintf(s.Err, "%s: %d fields kept, %d changed, %d unsupported; %d of state left behind\n", counted(len(im.all), "object"), count[importKept], count[importChanged], count[importUnsupported], count[importState])
 	for _, o := range im.all {
 		if o.kind == "runner" {
 			fmt.Fprintln(s.Err, "note: defaults of zones are not in the API of the hosted service: put them by hand, where runners are to have other than the built-in ones")

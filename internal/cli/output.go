@@ -143,6 +143,14 @@ func plainCells(cells []string) []string {
 	return out
 }
 
+// counted returns "1 object", "2 objects".
+func counted(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}
+
 // maxCell is the longest value of a table cell, in characters.
 const maxCell = 60
 

@@ -45,7 +45,7 @@ func (s *session) profileCreateCmd() *cobra.Command {
 				fmt.Fprint(s.Out, profileTemplate)
 				return nil
 			}
-			f, err := s.readFile(name)
+			f, err := s.readKind("profile", name)
 			if err != nil {
 				return err
 			}
@@ -116,7 +116,7 @@ is replaced by what the file says; a spec that drops fields is asked about first
 			if fields.given() {
 				return s.editFields(ctx, c, old, &fields, reason, etag)
 			}
-			f, err := s.readEdit(ctx, name, a[0], func() ([]byte, error) { return profileDocument(old) })
+			f, err := s.readEdit(ctx, "profile", name, a[0], func() ([]byte, error) { return profileDocument(old) })
 			if err != nil {
 				return err
 			}

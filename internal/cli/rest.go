@@ -204,13 +204,22 @@ func expandSpec(raw json.RawMessage) json.RawMessage {
 }
 
 // readEdit reads the file of an edit, or lets the user edit the document.
-func (s *session) readEdit(ctx context.Context, name, title string, doc func() ([]byte, error)) (*file, error) {
+func (s *session) readEdit(ctx context.Context, kind, name, title string, doc func() ([]byte, error)) (*file, error) {
 	if name != "" {
-		return s.readFile(name)
+		return s.readKind(kind, name)
 	}
 	text, err := doc()
 	if err != nil {
 		return nil, err
 	}
 	return s.edit(ctx, title, text)
+}
+
+// readKind is readFile for a file about an object of this kind.
+func (s *session) readKind(kind, name string) (*file, error) {
+	f, err := s.readFile(name)
+	if err != nil {
+		return nil, err
+	}
+	return f, f.ofKind(kind)
 }

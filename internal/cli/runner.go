@@ -33,7 +33,7 @@ func (s *session) runnerCreateCmd() *cobra.Command {
 			var body *tree.Node
 			var err error
 			if name != "" {
-				if f, err = s.readFile(name); err != nil {
+				if f, err = s.readKind("runner", name); err != nil {
 					return err
 				}
 				body = f.root

@@ -33,7 +33,7 @@ file says. What that drops, bindings above all, is asked about first; fields tha
 			if err != nil {
 				return err
 			}
-			f, err := s.readEdit(ctx, name, a[0], func() ([]byte, error) { return s.runnerFile(ctx, c, raw) })
+			f, err := s.readEdit(ctx, "runner", name, a[0], func() ([]byte, error) { return s.runnerFile(ctx, c, raw) })
 			if err != nil {
 				return err
 			}

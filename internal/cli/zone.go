@@ -48,9 +48,12 @@ func (s *session) zonePutCmd() *cobra.Command {
 	c := s.editing(s.outputFlag(&cobra.Command{
 		Use: "put NAME -f FILE", Aliases: []string{"edit"}, Short: "Set the defaults of a zone, for the next launch on its runners", Args: args(1, 1, "the name of a zone"),
 		RunE: s.with(func(ctx context.Context, c *client.Client, a []string) error {
-			f, err := s.readFile(name)
+			f, err := s.readKind("zone", name)
 			if err != nil {
 				return err
+			}
+			if n := f.root.Get("name"); n != nil && n.Text != a[0] {
+				return f.show(misplaced(n, "name", "is %q, and the zone to be put is %q", n.Text, a[0]))
 			}
 			if n := f.root.Get("defaults"); n != nil {
 				if _, err := spec.DecodeLayer(n, "defaults"); err != nil {

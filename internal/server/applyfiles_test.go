@@ -71,3 +71,22 @@ func TestAppliesAtOnce(t *testing.T) {
 		t.Errorf("profiles are of %v; exit codes %v", tags, codes)
 	}
 }
+
+// TestExportedFilesAreOfTheirCommands: a file that was exported is one for the commands about a single object, and for no other kind.
+func TestExportedFilesAreOfTheirCommands(t *testing.T) {
+	w := newWorld(t)
+	dir := filepath.Join(t.TempDir(), "fleet")
+	w.berm(w.admin, "kind: zone\nname: moon\ndefaults: {tags: [a]}\n", "apply", "-f", "-", "--yes").want(t, 0)
+	w.berm(w.admin, "", "export", "--dir", dir).want(t, 0)
+	profile, runner, zone := filepath.Join(dir, "profiles/default.yaml"), filepath.Join(dir, "runners/r1.yaml"), filepath.Join(dir, "zones/moon.yaml")
+	w.berm(w.admin, "", "profile", "edit", "default", "-f", profile).want(t, 0)
+	w.berm(w.admin, "", "runner", "edit", "r1", "-f", runner).want(t, 0)
+	w.berm(w.admin, "", "zone", "put", "moon", "-f", zone).want(t, 0)
+	if got := w.berm(w.admin, "", "profile", "edit", "default", "-f", zone).want(t, 2); !strings.Contains(got.err, zone+`:1:7: kind: is "zone"; this command takes a profile`) {
+		t.Error(got.err)
+	}
+	if got := w.berm(w.admin, "", "zone", "put", "mars", "-f", zone).want(t, 2); !strings.Contains(got.err, `name: is "moon", and the zone to be put is "mars"`) {
+		t.Error(got.err)
+	}
+	w.berm(w.admin, "", "apply", "-f", dir, "--plan", "--exit-code").want(t, 0)
+}
