@@ -2,7 +2,11 @@ package server_test
 
 import (
 	"fmt"
+	"io"
 	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -89,4 +93,68 @@ func TestExportedFilesAreOfTheirCommands(t *testing.T) {
 		t.Error(got.err)
 	}
 	w.berm(w.admin, "", "apply", "-f", dir, "--plan", "--exit-code").want(t, 0)
+}
+
+// TestApplyDoesWhatWasPlanned: what somebody else edits between the plan and the apply is not written over, nor is anything else written.
+func TestApplyDoesWhatWasPlanned(t *testing.T) {
+	w := newWorld(t)
+	set := "kind: profile\ndisplay_name: agent\nspec: {tags: [%s]}\n---\nkind: zone\nname: moon\ndefaults: {}\n---\nkind: profile\ndisplay_name: still\nspec: {}\n"
+	w.berm(w.admin, fmt.Sprintf(set, "a"), "apply", "-f", "-", "--owner", "fleet", "--yes").want(t, 0)
+	profile := "/v1beta2/sandbox/profile-templates/"
+	for name, c := range map[string]struct {
+		meanwhile func()
+		args      []string
+		says      string
+	}{
+		"edited": {func() {
+			w.call(w.admin, http.MethodPatch, profile+"agent", `{"profileTemplate": {"description": "x"}}`)
+		}, nil, "profile agent was changed since: it is at revision"},
+		"deleted": {func() { w.call(w.admin, http.MethodDelete, "/berm/v1/zones/moon", nil) }, nil, "zone moon does not exist any more"},
+		"not to change": {func() {
+			w.call(w.admin, http.MethodPatch, profile+"still", `{"profileTemplate": {"description": "x"}}`)
+		}, nil, "profile still was changed since"},
+		"made":         {func() { w.call(w.admin, http.MethodPut, "/berm/v1/zones/mars", `{"zone": {"defaults": {}}}`) }, []string{"mars"}, "zone mars was made meanwhile, by token:admin"},
+		"to be pruned": {func() { w.call(w.admin, http.MethodPatch, profile+"old", `{"profileTemplate": {"description": "x"}}`) }, []string{"prune"}, "profile old was changed since"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			text := fmt.Sprintf(set, "a")
+			w.berm(w.admin, text+"---\nkind: profile\ndisplay_name: old\nspec: {}\n", "apply", "-f", "-", "--owner", "fleet", "--yes").want(t, 0)
+			text, args := fmt.Sprintf(set, "b"), []string{"apply", "-f", "-", "--owner", "fleet", "--yes"}
+			for _, a := range c.args {
+				if a == "prune" {
+					args = append(args, "--prune")
+				} else {
+					text += "---\nkind: zone\nname: " + a + "\n"
+				}
+			}
+			between := *w
+			between.url = w.interposed(t, c.meanwhile)
+			if got := between.berm(w.admin, text, args...).want(t, 6); !strings.Contains(got.err, c.says) {
+				t.Errorf("no %q in %s", c.says, got.err)
+			}
+			if tags := w.call(w.user, http.MethodGet, profile+"agent", nil).want(http.StatusOK).at("spec", "tags"); fmt.Sprint(tags) != "[a]" {
+				t.Errorf("refused, and the tags are %v", tags)
+			}
+		})
+	}
+}
+
+// interposed is the address of the server with something that happens before each apply that is no plan.
+func (w *world) interposed(t *testing.T, meanwhile func()) string {
+	to, err := url.Parse(w.url)
+	w.must(err)
+	proxy := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(to) }, Transport: w.http.Transport}
+	s := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			t.Error(err)
+		}
+		if r.URL.Path == applyPath && !strings.Contains(string(body), `"preview":true`) {
+			meanwhile()
+		}
+		r.Body = io.NopCloser(strings.NewReader(string(body)))
+		proxy.ServeHTTP(rw, r)
+	}))
+	t.Cleanup(s.Close)
+	return s.URL
 }
