@@ -206,7 +206,7 @@ func (a *applier) remove(ctx context.Context, o ApplyObject, current *store.Obje
 		return a.service.DeleteZone(ctx, a.p, o.Name, "")
 	case store.KindProfile:
 		return a.service.DeleteProfile(ctx, a.p, current.ID, "")
-	case store.KindRunner:
+	case store.KindRunner, store.KindTests: // which checkApplication refuses
 	}
 	return a.service.DeleteRunner(ctx, a.p, current.ID, DeleteRunnerOptions{})
 }

@@ -37,8 +37,10 @@ func (o *ApplyObject) described() bool {
 	case store.KindProfile:
 		return o.Profile != nil
 	case store.KindRunner:
+		return o.Runner != nil
+	case store.KindTests:
 	}
-	return o.Runner != nil
+	return false
 }
 
 // Application is a set of objects that are applied together.

@@ -95,3 +95,31 @@ func TestApplyIsAudited(t *testing.T) {
 		t.Errorf("audited %q\nwant    %q", strings.Join(got, ", "), want)
 	}
 }
+
+// TestPolicyTestsGuardAnApply: they look at the state after all of it, refuse it as a single edit, and are told in its plan.
+func TestPolicyTestsGuardAnApply(t *testing.T) {
+	w, agent := testedWorld(t, control.EnforceTests)
+	before := w.configured()
+	broken := control.Application{Objects: []control.ApplyObject{
+		w.profileObject("agent", strings.ReplaceAll(agentSpec, "4Gi", "16Gi")), w.zoneObject("moon", `{}`),
+	}}
+	_, err := w.applied(broken)
+	if !fault.Is(err, fault.Precondition) || !strings.Contains(err.Error(), "no more than the maximum") {
+		t.Errorf("a broken test: %v", err)
+	}
+	if now := w.configured(); now != before {
+		t.Errorf("refused, and %s", now)
+	}
+	p, err := w.svc.Preview(w.ctx(), w.admin, 0, func(ctx context.Context) error {
+		_, _, err := w.svc.Apply(ctx, w.admin, broken)
+		return err
+	})
+	w.must(err)
+	if p.Refusal() == nil || len(p.Tests) == 0 {
+		t.Errorf("the plan does not say so: %+v", p)
+	}
+	w.wantApplied(control.Application{Objects: []control.ApplyObject{w.profileObject("agent", strings.ReplaceAll(agentSpec, "4Gi", "2Gi"))}}, "profile agent change")
+	if got, err := w.svc.GetProfile(w.ctx(), w.user, agent.ID); err != nil || got.Revision != agent.Revision+1 {
+		t.Errorf("%+v %v", got, err)
+	}
+}

@@ -140,6 +140,7 @@ func objectNotFound(kind store.Kind, ref string) error {
 		reason = fault.ReasonRunnerNotFound
 	case store.KindZone:
 		reason = fault.ReasonZoneNotFound
+	case store.KindTests:
 	}
 	return fault.NotFoundf(reason, "%s %.80q does not exist", kind, ref)
 }

@@ -214,7 +214,7 @@ func objectExists(o *store.Object, taken string) error {
 		reason = fault.ReasonProfileExists
 	case store.KindRunner:
 		reason = fault.ReasonRunnerExists
-	case store.KindZone:
+	case store.KindZone, store.KindTests:
 	}
 	value := map[string]string{"name": o.Name, "unique": o.Unique, "id": o.ID}[taken]
 	return fault.New(fault.Exists, reason, "a %s with this %s exists", o.Kind, taken).WithField(taken, "%.80q is taken", value)
