@@ -73,7 +73,7 @@ func (s *Store) sealUntil(ctx context.Context, after time.Duration) {
 func (s *Store) SealAudit(ctx context.Context) error {
 	pending := false
 	err := s.View(ctx, func(r store.Reader) (err error) {
-		pending, err = r.(*reader).one(ctx, `SELECT id FROM audit_pending LIMIT 1`, nil, new(int64))
+		pending, err = r.(*reader).one(ctx, `SELECT id FROM audit_pending ORDER BY id LIMIT 1`, nil, new(int64))
 		return err
 	})
 	for n := sealBatch; err == nil && pending && n == sealBatch; {
