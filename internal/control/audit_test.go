@@ -186,6 +186,15 @@ func TestAuditOfFloods(t *testing.T) {
 		if len(rows) != control.MaxChainRefusals {
 			t.Errorf("%d rows of refused attempts, want %d", len(rows), control.MaxChainRefusals)
 		}
+		ofOne := 0
+		for _, r := range rows {
+			if r.Actor == w.admin.Actor {
+				ofOne++
+			}
+		}
+		if ofOne != control.MaxRefusals {
+			t.Errorf("%d rows of one actor, want %d", ofOne, control.MaxRefusals)
+		}
 		time.Sleep(control.RefusalWindow)
 		synctest.Wait()
 		rows = w.auditOf(control.AuditChain{})[before+control.MaxChainRefusals:]
