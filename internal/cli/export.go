@@ -73,11 +73,15 @@ func (s *session) exportAll(ctx context.Context, c *client.Client) ([]exported, 
 	names := map[string]string{}
 	all := []exported{}
 	add := func(kind string, raw json.RawMessage, shown func(*tree.Node) (string, *yaml.Node)) error {
-		list, err := tree.ParseJSONUpTo(raw, len(raw))
-		if err != nil {
-			return fault.Internalf(err, "the answer is not JSON")
+		var list []json.RawMessage // each read by itself: all together may be more values than a document has
+		if err := json.Unmarshal(raw, &list); err != nil {
+			return fault.Internalf(err, "the answer is no list")
 		}
-		for _, n := range list.Items {
+		for _, item := range list {
+			n, err := answer(item)
+			if err != nil {
+				return err
+			}
 			if name, body := shown(n); body != nil {
 				all = append(all, exported{kind, name, body})
 			}

@@ -39,6 +39,9 @@ func TestApplyTenThousandFiles(t *testing.T) {
 	if got := w.berm(w.admin, "", "apply", "-f", dir, "--owner", "many", "--yes").want(t, 0); !strings.Contains(got.err, "10000 created") {
 		t.Errorf("%.300s", got.err)
 	}
+	if got := w.berm(w.admin, "", "export").want(t, 0); strings.Count(got.out, "kind: profile\n") != 10_001 { // and the one that is there
+		t.Errorf("%d profiles were exported", strings.Count(got.out, "kind: profile\n"))
+	}
 	put(t, dir, "z.yaml", "kind: zone\nname: one-more\n")
 	got := w.berm(w.admin, "", "apply", "-f", dir, "--yes").want(t, 2)
 	if !strings.Contains(got.err, "more than 10000 files; "+filepath.Join(dir, "z.yaml")+" is one too many") {
