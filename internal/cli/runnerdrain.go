@@ -13,9 +13,6 @@ import (
 	"github.com/bermhq/berm/internal/core/fault"
 )
 
-// drainPoll is how often a drain looks how many sandboxes are left.
-const drainPoll = 500 * time.Millisecond
-
 func (s *session) runnerCordonCmd() *cobra.Command {
 	var reason, etag string
 	c := s.outputFlag(&cobra.Command{
@@ -95,24 +92,25 @@ func notDrained(d *bermv1.DrainRunnerResponse) error {
 
 // awaitDrained waits until a runner has no sandbox any more.
 func (s *session) awaitDrained(ctx context.Context, c *client.Client, m *bermv1.RunnerMaintenance) (*bermv1.RunnerMaintenance, error) {
-	ticker := time.NewTicker(drainPoll)
-	defer ticker.Stop()
-	for told := int64(-1); m.GetLiveSandboxes() > 0; {
-		if n := m.GetLiveSandboxes(); n != told {
+	told := int64(-1)
+	err := s.watch(ctx, c, &bermv1.WatchRequest{RunnerIds: []string{m.GetRunnerId()}}, func(e *bermv1.WatchResponse) (err error) {
+		if e.GetMark() == nil && e.GetSandbox().GetEndedAt() == nil {
+			return nil
+		}
+		if m, err = c.Maintenance().GetRunnerMaintenance(ctx, &bermv1.GetRunnerMaintenanceRequest{Id: m.GetRunnerUuid()}); err != nil {
+			return err
+		}
+		n := m.GetLiveSandboxes()
+		if n == 0 {
+			return errEnough
+		}
+		if n != told {
 			fmt.Fprintf(s.Err, "%s to end\n", sandboxes(n))
 			told = n
 		}
-		select {
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		case <-ticker.C:
-		}
-		var err error
-		if m, err = c.Maintenance().GetRunnerMaintenance(ctx, &bermv1.GetRunnerMaintenanceRequest{Id: m.GetRunnerUuid()}); err != nil {
-			return nil, err
-		}
-	}
-	return m, nil
+		return nil
+	})
+	return m, err
 }
 
 func sandboxes(n int64) string {

@@ -19,7 +19,7 @@ import (
 )
 
 func (s *session) lsCmd() *cobra.Command {
-	var all, outdated bool
+	var all, outdated, follow bool
 	var tags, profiles, runners []string
 	var status string
 	c := s.outputFlag(&cobra.Command{
@@ -27,6 +27,9 @@ func (s *session) lsCmd() *cobra.Command {
 		RunE: s.with(func(ctx context.Context, c *client.Client, _ []string) error {
 			if outdated {
 				return s.listOutdated(ctx, c, tags, profiles, runners)
+			}
+			if follow {
+				return s.watch(ctx, c, &bermv1.WatchRequest{IncludeExisting: true, Tags: tags, ProfileNames: profiles, RunnerIds: runners}, s.eventWriter())
 			}
 			req := &v1beta2pb.ListSandboxesRequest{IncludeStopped: all, Tags: tags, ProfileNames: profiles, RunnerIds: runners, PageSize: 1000}
 			if status != "" {
@@ -57,12 +60,14 @@ func (s *session) lsCmd() *cobra.Command {
 	})
 	f := c.Flags()
 	f.BoolVarP(&all, "all", "a", false, "also those that have ended")
+	f.BoolVarP(&follow, "watch", "w", false, "those that have not ended, and then what becomes of them and of new ones, as berm watch --existing")
 	f.BoolVar(&outdated, "outdated", false, "only those whose launch would come to something else now, and what would differ")
 	f.StringArrayVar(&tags, "tag", nil, "only those with this tag, repeatable: all must be there")
 	f.StringArrayVar(&profiles, "profile", nil, "only those of this profile, repeatable")
 	f.StringArrayVar(&runners, "runner", nil, "only those on this runner, repeatable")
 	f.StringVar(&status, "status", "", "only those with this status")
 	exclusive(c, "outdated", "all", "status")
+	exclusive(c, "watch", "all", "status", "outdated")
 	return c
 }
 

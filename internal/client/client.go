@@ -172,6 +172,11 @@ func (c *Client) Ports() bermv1rpc.PortServiceClient { return bermv1rpc.NewPortS
 // Logs reads what main processes printed.
 func (c *Client) Logs() bermv1rpc.LogServiceClient { return bermv1rpc.NewLogServiceClient(c.conn) }
 
+// Watches tells what changes.
+func (c *Client) Watches() bermv1rpc.WatchServiceClient {
+	return bermv1rpc.NewWatchServiceClient(c.conn)
+}
+
 // Orgs makes and lists organizations.
 func (c *Client) Orgs() bermv1rpc.OrgServiceClient { return bermv1rpc.NewOrgServiceClient(c.conn) }
 

@@ -16,7 +16,7 @@ func roleOf(method string) (core.Role, bool) {
 		"GetPolicyTests", "PolicyTestRevisions",
 		"GetZone", "ListZones", "ZoneRevisions", "DiffZones",
 		"WhoAmI", "ListOrgs",
-		"Launch", "Plan", "Get", "List", "Outdated", "Lint", "Stop", "Pause", "Suspend", "Resume", "Fork", "Delete", "Wait", "Exec", "Logs", "ReadArchive", "WriteArchive", "ReadFile", "WriteFile", "ReadFileFrom", "WriteFileFrom", "FileState", "Dial", "PortLink", "Explain", "Submitted", "Network", "ExplainNetwork", "Drift", "PlanNetwork",
+		"Launch", "Plan", "Get", "List", "Outdated", "Lint", "Stop", "Pause", "Suspend", "Resume", "Fork", "Delete", "Wait", "Exec", "Logs", "ReadArchive", "WriteArchive", "ReadFile", "WriteFile", "ReadFileFrom", "WriteFileFrom", "FileState", "Dial", "PortLink", "Watch", "Explain", "Submitted", "Network", "ExplainNetwork", "Drift", "PlanNetwork",
 		"AvailableRunners", "AvailableRunner", "AvailableProfiles", "AvailableProfile":
 		return core.RoleUser, true
 	case "CreateProfile", "UpdateProfile", "DeleteProfile",

@@ -1,6 +1,7 @@
 package control_test
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"sync"
@@ -9,7 +10,10 @@ import (
 	"time"
 
 	specpb "github.com/bermhq/berm/gen/berm/spec"
+	"github.com/bermhq/berm/internal/backend/fake"
+	"github.com/bermhq/berm/internal/control"
 	"github.com/bermhq/berm/internal/core"
+	"github.com/bermhq/berm/internal/store"
 )
 
 // benchWorld is a server with a profile of ordinary size, bound with an override.
@@ -154,4 +158,65 @@ func report(b *testing.B, latencies []time.Duration) {
 	b.ReportMetric(at(0.5), "p50-ms")
 	b.ReportMetric(at(0.99), "p99-ms")
 	b.ReportMetric(float64(len(latencies))/elapsed.Seconds(), "launches/s")
+}
+
+// BenchmarkWatch is how long it takes from an edit that was acknowledged until all who watch have been told, beside launches.
+func BenchmarkWatch(b *testing.B) {
+	for _, c := range []struct {
+		n      int
+		shared bool
+	}{{1, false}, {100, false}, {100, true}} {
+		n := c.n
+		b.Run(fmt.Sprintf("watchers=%d/postgresql=%v", n, c.shared), func(b *testing.B) {
+			dsn := ""
+			if c.shared {
+				dsn = postgres.Database(b)
+			}
+			w := newWorldOn(b, dsn, control.Config{}, fake.Config{})
+			profile := w.newProfile("watched", `{}`)
+			told := make(chan time.Time, n)
+			var ready sync.WaitGroup
+			ready.Add(n)
+			ctx, cancel := context.WithCancel(w.ctx())
+			defer cancel()
+			for range n {
+				go func() {
+					events, err := w.svc.Watch(ctx, w.user, control.WatchQuery{Kinds: []string{string(store.KindProfile)}})
+					if err != nil {
+						b.Error(err)
+						return
+					}
+					for e, err := range events {
+						if err != nil {
+							b.Error(err)
+							return
+						}
+						if e.Mark {
+							ready.Done()
+						} else {
+							told <- time.Now()
+						}
+					}
+				}()
+			}
+			ready.Wait()
+			delays := make([]time.Duration, 0, b.N)
+			b.ResetTimer()
+			for i := range b.N {
+				_, _, err := w.svc.UpdateProfile(w.ctx(), w.admin, profile.ID, control.ProfilePatch{
+					Mask: []string{"description"}, Profile: control.ProfileInput{Description: fmt.Sprint(i)},
+				})
+				if err != nil {
+					b.Fatal(err)
+				}
+				acknowledged := time.Now()
+				for range n {
+					delays = append(delays, (<-told).Sub(acknowledged))
+				}
+			}
+			slices.Sort(delays)
+			b.ReportMetric(float64(delays[len(delays)/2].Microseconds())/1000, "ms-p50")
+			b.ReportMetric(float64(delays[len(delays)*99/100].Microseconds())/1000, "ms-p99")
+		})
+	}
 }

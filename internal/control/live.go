@@ -57,12 +57,14 @@ type liveTable struct {
 	byID map[string]*liveSandbox
 	// coming has, for each time that a sandbox is being read to be entered, the latest revision that the change log told of meanwhile.
 	coming map[string][]*int64
+	// touched is told of states that are not written.
+	touched func(orgID, id string)
 	// open counts what is under way of each sandbox that counts as traffic, also of those that are not entered yet.
 	open map[string]int
 }
 
-func newLiveTable() *liveTable {
-	return &liveTable{byID: map[string]*liveSandbox{}, coming: map[string][]*int64{}, open: map[string]int{}}
+func newLiveTable(touched func(orgID, id string)) *liveTable {
+	return &liveTable{touched: touched, byID: map[string]*liveSandbox{}, coming: map[string][]*int64{}, open: map[string]int{}}
 }
 
 // expect says that a sandbox is about to be read and entered. arrived says that this is over, and reports whether it changed since it
@@ -126,11 +128,16 @@ func (t *liveTable) update(id string, fn func(*liveSandbox)) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	e, ok := t.byID[id]
-	if ok {
-		fn(e)
-		close(e.changed)
-		e.changed = make(chan struct{})
+	if !ok {
+		return
 	}
+	before := statusNow(e.row.Status, e)
+	fn(e)
+	if now := statusNow(e.row.Status, e); now != before && now != e.row.Status {
+		t.touched(e.row.OrgID, id)
+	}
+	close(e.changed)
+	e.changed = make(chan struct{})
 }
 
 // look reads an entry under the lock.

@@ -69,15 +69,27 @@ func (c scope) page(p Page, defaultSize int) (store.Page, error) {
 	if p.Token == "" {
 		return out, nil
 	}
-	raw, err := base64.RawURLEncoding.DecodeString(p.Token)
-	size := len(c.sum(""))
-	if err != nil || len(p.Token) > maxPageToken || len(raw) <= size || !hmac.Equal(raw[:size], c.sum(string(raw[size:]))) {
+	after, ok := c.open(p.Token)
+	if !ok {
 		return out, fault.Invalidf(fault.ReasonPageTokenInvalid, "the page token is not one of this list").
 			WithField("page_token", "must be the next_page_token of the page before, asked for with the same filters").
 			WithHint("start again without page_token")
 	}
-	out.After = string(raw[size:])
+	out.After = after
 	return out, nil
+}
+
+// open returns the position of a token, if it is one of this list.
+func (c scope) open(token string) (string, bool) {
+	if len(token) > maxPageToken {
+		return "", false
+	}
+	raw, err := base64.RawURLEncoding.DecodeString(token)
+	size := len(c.sum(""))
+	if err != nil || len(raw) <= size || !hmac.Equal(raw[:size], c.sum(string(raw[size:]))) {
+		return "", false
+	}
+	return string(raw[size:]), true
 }
 
 // filterText joins filters into the text that a token is bound to.

@@ -96,6 +96,7 @@ type Service struct {
 	status   statusQueue
 	audits   auditQueue
 	cleanUps chan struct{}
+	feed     *feed
 	live     *liveTable
 	contacts *contacts
 	servers  *servers
@@ -153,7 +154,8 @@ func New(ctx context.Context, cfg Config) *Service {
 	s.tokens = newTokenCache()
 	s.configs = newConfigCache()
 	s.used = newUsedAmounts()
-	s.live = newLiveTable()
+	s.feed = newFeed(s.now)
+	s.live = newLiveTable(s.feed.touched)
 	s.contacts = newContacts()
 	s.servers = newServers()
 	s.audits.turn = make(chan struct{}, 1)

@@ -55,6 +55,7 @@ const (
 	ReasonTokenInvalid        = "TOKEN_INVALID"
 	ReasonRoleMissing         = "ROLE_MISSING"
 	ReasonLimitExceeded       = "LIMIT_EXCEEDED"
+	ReasonChangesUnknown      = "CHANGES_UNKNOWN"
 	ReasonUsageExceeded       = "USAGE_EXCEEDED"
 	ReasonDigestMismatch      = "DIGEST_MISMATCH"
 	ReasonBackendUnsupported  = "BACKEND_UNSUPPORTED"

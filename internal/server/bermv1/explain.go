@@ -30,15 +30,10 @@ func (s *explainService) GetSandbox(ctx context.Context, r *bermv1.GetSandboxReq
 	if err != nil {
 		return nil, err
 	}
-	sb := v.Sandbox
-	return &bermv1.Sandbox{
-		SandboxId: sb.ID, Status: string(sb.Status), Reason: sb.StatusReason, ExitCode: sb.ExitCode, Observation: string(sb.Observation),
-		RunnerId: sb.RunnerID, ProfileName: sb.ProfileName, ProfileId: sb.ProfileID, ProfileRevision: sb.ProfileRevision, Tags: sb.Tags,
-		CreatedBy: sb.CreatedBy, CreatedAt: wire.Time(sb.CreatedAt), StartedAt: wire.Time(sb.StartedAt), EndedAt: wire.Time(sb.EndedAt),
-		ExpiresAt: wire.Time(sb.ExpiresAt), Timeline: timeline(sb.Timeline), Request: startreq.Request(sb.Launch),
-		Isolation: v.Isolation, Digest: sb.Digest, Submitted: wire.Struct(submitted), Network: s.networkState(ctx, r.GetSandboxId()),
-		Usage: usage(v.Usage), ForkedFrom: sb.Launch.GetForkOf(), Service: service(sb.Service),
-	}, nil
+	out := sandbox(v.Sandbox)
+	out.Request, out.ForkedFrom = startreq.Request(v.Sandbox.Launch), v.Sandbox.Launch.GetForkOf()
+	out.Isolation, out.Submitted, out.Network, out.Usage = v.Isolation, wire.Struct(submitted), s.networkState(ctx, r.GetSandboxId()), usage(v.Usage)
+	return out, nil
 }
 
 func service(s *core.Service) *bermv1.Service {

@@ -66,6 +66,7 @@ func (f *Front) Register(register func(*grpc.ServiceDesc, any)) {
 	register(&bermv1rpc.ImageService_ServiceDesc, &imageService{Front: f})
 	register(&bermv1rpc.EnrolmentService_ServiceDesc, &enrolmentService{Front: f})
 	register(&bermv1rpc.MaintenanceService_ServiceDesc, &maintenanceService{Front: f})
+	register(&bermv1rpc.WatchService_ServiceDesc, &watchService{Front: f})
 }
 
 // Route adds the part of the REST form that is written by hand.

@@ -95,7 +95,7 @@ func (s *Store) checkCursor(ctx context.Context, after int64) error {
 			return err
 		}
 		if after > last {
-			return fault.New(fault.OutOfRange, "REVISION_UNKNOWN", "the change log has not reached %d; it comes from another store", after).
+			return fault.New(fault.OutOfRange, fault.ReasonChangesUnknown, "the change log has not reached %d; it comes from another store", after).
 				WithHint("list again, and watch from there")
 		}
 		return nil
