@@ -79,8 +79,12 @@ fields of what is there: --clear states that the field has no value, --inherit t
 }
 
 func stateFlags(c *cobra.Command, reason, etag *string) {
-	c.Flags().StringVar(reason, "reason", "", "why, kept with the revision")
+	reasonFlag(c, reason)
 	c.Flags().StringVar(etag, "etag", "", "refuse when the runner has changed since this etag")
+}
+
+func reasonFlag(c *cobra.Command, reason *string) {
+	c.Flags().StringVar(reason, "reason", "", "why, kept with the revision")
 }
 
 // bindingOf returns a binding of a runner by its name, nil when there is none, and the state that the runner is in.

@@ -97,7 +97,7 @@ they count from when they pass.`,
 	})
 	c.Flags().StringVarP(&name, "file", "f", "", "file of tests, - for standard input; without it those that are attached stay")
 	c.Flags().StringVar(&mode, "mode", "", "enforce (of the first tests the default) or warn")
-	c.Flags().StringVar(&reason, "reason", "", "why, kept with the revision")
+	reasonFlag(c, &reason)
 	c.Flags().StringVar(&etag, "etag", "", "refuse when the tests have changed since this etag")
 	return c
 }
@@ -113,7 +113,7 @@ func (s *session) profileTestsDeleteCmd() *cobra.Command {
 			return s.report(map[string]string{"profile": a[0]}, "profile %s has no policy tests any more", a[0])
 		}),
 	})
-	c.Flags().StringVar(&reason, "reason", "", "why, kept with the revision")
+	reasonFlag(c, &reason)
 	return c
 }
 

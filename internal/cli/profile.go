@@ -192,7 +192,8 @@ func dropped(old json.RawMessage, n *tree.Node) []string {
 }
 
 func (s *session) profileDeleteCmd() *cobra.Command {
-	return s.editing(s.outputFlag(&cobra.Command{
+	var reason string
+	c := s.editing(s.outputFlag(&cobra.Command{
 		Use: "delete NAME", Aliases: []string{"rm"}, Short: "Delete a profile that no runner binds", Args: args(1, 1, "the name or id of a profile"),
 		RunE: s.with(func(ctx context.Context, c *client.Client, a []string) error {
 			raw, err := getProfile(ctx, c, a[0])
@@ -203,12 +204,14 @@ func (s *session) profileDeleteCmd() *cobra.Command {
 			if err := json.Unmarshal(raw, &p); err != nil {
 				return fault.Internalf(err, "the answer is not JSON")
 			}
-			if _, err := s.write(ctx, c, "DELETE", profilesPath+"/"+pick(p, "id"), nil); err != nil {
+			if _, err := s.write(ctx, c, "DELETE", profilesPath+"/"+pick(p, "id"), nil, reasonHeader(reason)...); err != nil {
 				return err
 			}
 			return s.report(map[string]string{"id": pick(p, "id"), "displayName": pick(p, "displayName")}, "profile %s deleted", pick(p, "displayName"))
 		}),
 	}))
+	reasonFlag(c, &reason)
+	return c
 }
 
 func (s *session) emitProfiles(raw json.RawMessage, one bool) error {
@@ -262,7 +265,7 @@ func getProfile(ctx context.Context, c *client.Client, name string) (json.RawMes
 
 func editFlags(c *cobra.Command, name, reason, etag *string, yes *bool) {
 	c.Flags().StringVarP(name, "file", "f", "", "YAML or JSON file with the fields to change, - for standard input; without it an editor opens")
-	c.Flags().StringVar(reason, "reason", "", "why, kept with the revision")
+	reasonFlag(c, reason)
 	c.Flags().StringVar(etag, "etag", "", "refuse when the object has changed since this etag")
 	c.Flags().BoolVar(yes, "yes", false, "do not ask before something is dropped")
 }

@@ -201,6 +201,7 @@ func (s *session) runnerListCmd() *cobra.Command {
 
 func (s *session) runnerDeleteCmd() *cobra.Command {
 	var force bool
+	var reason string
 	c := s.editing(s.outputFlag(&cobra.Command{
 		Use: "delete RUNNER-ID", Aliases: []string{"rm"}, Short: "Delete a runner", Args: args(1, 1, "the id of a runner"),
 		RunE: s.with(func(ctx context.Context, c *client.Client, a []string) error {
@@ -208,13 +209,14 @@ func (s *session) runnerDeleteCmd() *cobra.Command {
 			if force {
 				path += "?force=true"
 			}
-			if _, err := s.write(ctx, c, "DELETE", path, nil); err != nil {
+			if _, err := s.write(ctx, c, "DELETE", path, nil, reasonHeader(reason)...); err != nil {
 				return err
 			}
 			return s.report(map[string]string{"runnerId": a[0]}, "runner %s is being deleted", a[0])
 		}),
 	}))
 	c.Flags().BoolVar(&force, "force", false, "stop its sandboxes first")
+	reasonFlag(c, &reason)
 	return c
 }
 

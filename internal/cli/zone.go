@@ -69,20 +69,23 @@ func (s *session) zonePutCmd() *cobra.Command {
 		}),
 	}))
 	c.Flags().StringVarP(&name, "file", "f", "", "YAML or JSON file with `defaults`, - for standard input")
-	c.Flags().StringVar(&reason, "reason", "", "why, kept with the revision")
+	reasonFlag(c, &reason)
 	return c
 }
 
 func (s *session) zoneDeleteCmd() *cobra.Command {
-	return s.editing(s.outputFlag(&cobra.Command{
+	var reason string
+	c := s.editing(s.outputFlag(&cobra.Command{
 		Use: "delete NAME", Aliases: []string{"rm"}, Short: "Delete a zone that no runner names", Args: args(1, 1, "the name of a zone"),
 		RunE: s.with(func(ctx context.Context, c *client.Client, a []string) error {
-			if _, err := s.write(ctx, c, "DELETE", client.Path(zonesPath+"/%s", a[0]), nil); err != nil {
+			if _, err := s.write(ctx, c, "DELETE", client.Path(zonesPath+"/%s", a[0]), nil, reasonHeader(reason)...); err != nil {
 				return err
 			}
 			return s.report(map[string]string{"name": a[0]}, "zone %s deleted", a[0])
 		}),
 	}))
+	reasonFlag(c, &reason)
+	return c
 }
 
 func (s *session) emitZones(raw json.RawMessage, one bool) error {

@@ -203,12 +203,12 @@ func (a *applier) remove(ctx context.Context, o ApplyObject, current *store.Obje
 	}
 	switch o.Kind {
 	case store.KindZone:
-		return a.service.DeleteZone(ctx, a.p, o.Name, "")
+		return a.service.DeleteZone(ctx, a.p, o.Name, DeleteOptions{Reason: a.Reason})
 	case store.KindProfile:
-		return a.service.DeleteProfile(ctx, a.p, current.ID, "")
+		return a.service.DeleteProfile(ctx, a.p, current.ID, DeleteOptions{Reason: a.Reason})
 	case store.KindRunner, store.KindTests: // which checkApplication refuses
 	}
-	return a.service.DeleteRunner(ctx, a.p, current.ID, DeleteRunnerOptions{})
+	return a.service.DeleteRunner(ctx, a.p, current.ID, DeleteOptions{Reason: a.Reason})
 }
 
 // checkSeen refuses what was planned for another state.

@@ -84,11 +84,17 @@ func TestAuditOfCalls(t *testing.T) {
 			_, err := w.svc.CreateProfile(ctx, w.admin, control.ProfileInput{DisplayName: "agent", Spec: w.layer(`{}`)})
 			return err
 		},
-		func(ctx context.Context) error { return w.svc.DeleteProfile(ctx, w.user, "agent", "") },
-		func(ctx context.Context) error { return w.svc.DeleteProfile(ctx, w.admin, "agent", "stale") },
+		func(ctx context.Context) error {
+			return w.svc.DeleteProfile(ctx, w.user, "agent", control.DeleteOptions{})
+		},
+		func(ctx context.Context) error {
+			return w.svc.DeleteProfile(ctx, w.admin, "agent", control.DeleteOptions{Etag: "stale"})
+		},
 		func(ctx context.Context) error { _, err := w.svc.GetProfile(ctx, w.user, "none"); return err },
 		func(ctx context.Context) error {
-			_, err := w.svc.Preview(ctx, w.admin, 1, func(ctx context.Context) error { return w.svc.DeleteProfile(ctx, w.admin, "none", "") })
+			_, err := w.svc.Preview(ctx, w.admin, 1, func(ctx context.Context) error {
+				return w.svc.DeleteProfile(ctx, w.admin, "none", control.DeleteOptions{})
+			})
 			return err
 		},
 		func(ctx context.Context) (err error) {
@@ -170,7 +176,7 @@ func TestAuditOfFloods(t *testing.T) {
 		w := newWorldWith(t, control.Config{}, fake.Config{})
 		before := len(w.auditOf(control.AuditChain{}))
 		refused := func(p core.Principal) {
-			if err := w.called(func(ctx context.Context) error { return w.svc.DeleteProfile(ctx, p, "none", "") }); err == nil {
+			if err := w.called(func(ctx context.Context) error { return w.svc.DeleteProfile(ctx, p, "none", control.DeleteOptions{}) }); err == nil {
 				t.Error("no error")
 			}
 		}

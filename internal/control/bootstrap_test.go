@@ -62,9 +62,9 @@ func TestBootstrapAgain(t *testing.T) {
 	}
 	// Without the profile a new runner gets a new one.
 	for _, r := range []string{"a", "b", "c"} {
-		w.must(w.svc.DeleteRunner(w.ctx(), w.admin, r, control.DeleteRunnerOptions{}))
+		w.must(w.svc.DeleteRunner(w.ctx(), w.admin, r, control.DeleteOptions{}))
 	}
-	w.must(w.svc.DeleteProfile(w.ctx(), w.admin, "default", ""))
+	w.must(w.svc.DeleteProfile(w.ctx(), w.admin, "default", control.DeleteOptions{}))
 	if back := boot(second.AdminSecret, control.LocalRunner{Name: "a"}); back.Runners[0].Bindings[0].ProfileID == p.ID {
 		t.Error("a deleted profile is bound")
 	}

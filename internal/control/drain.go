@@ -15,18 +15,29 @@ import (
 // DrainGrace is what each sandbox of a runner that is deleted gets.
 const DrainGrace = 10 * time.Second
 
-// DeleteRunnerOptions shape a deletion.
-type DeleteRunnerOptions struct {
+// DeleteOptions shape a deletion.
+type DeleteOptions struct {
 	// Force stops live sandboxes first.
 	Force bool
 	// Etag, when not empty, is the state that the caller has seen.
 	Etag string
+	// Reason is kept with the last revision.
+	Reason string
+}
+
+func (o DeleteOptions) check() error {
+	e := fault.Invalidf(fault.ReasonFieldInvalid, "invalid deletion")
+	checkText(e, "reason", o.Reason, MaxReason)
+	return orNil(e)
 }
 
 // DeleteRunner deletes a runner. One with live sandboxes is refused with their number, unless forced: then it takes no new
 // ones, those there are stopped, and it is gone when the last has ended. Its ended sandboxes and its revisions stay.
-func (s *Service) DeleteRunner(ctx context.Context, p core.Principal, ref string, opts DeleteRunnerOptions) error {
+func (s *Service) DeleteRunner(ctx context.Context, p core.Principal, ref string, opts DeleteOptions) error {
 	if err := s.allow(ctx, p, "DeleteRunner", audit.Target{Kind: string(store.KindRunner), Ref: ref}); err != nil {
+		return err
+	}
+	if err := opts.check(); err != nil {
 		return err
 	}
 	var runner *core.Runner
@@ -40,7 +51,7 @@ func (s *Service) DeleteRunner(ctx context.Context, p core.Principal, ref string
 		if err := checkEtag(opts.Etag, "runner "+runner.RunnerID, runner.Meta); err != nil {
 			return err
 		}
-		draining, err = s.beginDelete(ctx, tx, p, runner, opts.Force)
+		draining, err = s.beginDelete(ctx, tx, p, runner, opts)
 		return err
 	})
 	if err != nil {
@@ -63,7 +74,7 @@ func (s *Service) deleting(runner *core.Runner, draining bool) {
 }
 
 // beginDelete deletes a runner on which nothing lives, or marks it as being deleted and reports that.
-func (s *Service) beginDelete(ctx context.Context, tx store.Tx, p core.Principal, r *core.Runner, force bool) (draining bool, err error) {
+func (s *Service) beginDelete(ctx context.Context, tx store.Tx, p core.Principal, r *core.Runner, opts DeleteOptions) (draining bool, err error) {
 	live, err := tx.CountLive(ctx, r.ID)
 	if err != nil {
 		return false, err
@@ -71,12 +82,12 @@ func (s *Service) beginDelete(ctx context.Context, tx store.Tx, p core.Principal
 	if live > 0 && r.DeletingSince != nil {
 		return true, nil
 	}
-	if live > 0 && !force {
+	if live > 0 && !opts.Force {
 		return false, fault.Preconditionf(fault.ReasonRunnerHasSandboxes, "runner %s has %s that must end first", r.RunnerID, counted(int(live), "sandbox")).
 			WithMeta("sandboxes", strconv.FormatInt(live, 10)).
 			WithHint("stop what runs there first, or force it: berm runner delete --force")
 	}
-	s.revise(&r.Meta, p, "")
+	s.revise(&r.Meta, p, opts.Reason)
 	if live > 0 {
 		now := s.now()
 		r.DeletingSince = &now

@@ -18,19 +18,19 @@ func TestDeleteRunner(t *testing.T) {
 	if busy == idle {
 		idle = "r2"
 	}
-	wantFault(t, w.svc.DeleteRunner(w.ctx(), w.admin, idle, control.DeleteRunnerOptions{Etag: "stale"}), fault.Conflict, fault.ReasonEtagMismatch)
-	w.must(w.svc.DeleteRunner(w.ctx(), w.admin, idle, control.DeleteRunnerOptions{}))
+	wantFault(t, w.svc.DeleteRunner(w.ctx(), w.admin, idle, control.DeleteOptions{Etag: "stale"}), fault.Conflict, fault.ReasonEtagMismatch)
+	w.must(w.svc.DeleteRunner(w.ctx(), w.admin, idle, control.DeleteOptions{}))
 	_, err := w.svc.GetRunner(w.ctx(), w.user, idle)
 	wantFault(t, err, fault.NotFound, fault.ReasonRunnerNotFound)
-	err = w.svc.DeleteRunner(w.ctx(), w.admin, busy, control.DeleteRunnerOptions{})
+	err = w.svc.DeleteRunner(w.ctx(), w.admin, busy, control.DeleteOptions{})
 	wantFault(t, err, fault.Precondition, fault.ReasonRunnerHasSandboxes, "1 sandbox")
 	if fault.From(err).Meta["sandboxes"] != "1" {
 		t.Errorf("metadata: %v", fault.From(err).Meta)
 	}
-	wantFault(t, w.svc.DeleteRunner(w.ctx(), w.admin, "nobody", control.DeleteRunnerOptions{Force: true}), fault.NotFound, fault.ReasonRunnerNotFound)
+	wantFault(t, w.svc.DeleteRunner(w.ctx(), w.admin, "nobody", control.DeleteOptions{Force: true}), fault.NotFound, fault.ReasonRunnerNotFound)
 	// Ended sandboxes and revisions stay when the runner goes.
 	w.must(w.svc.Delete(w.ctx(), w.user, sb.ID))
-	w.must(w.svc.DeleteRunner(w.ctx(), w.admin, busy, control.DeleteRunnerOptions{}))
+	w.must(w.svc.DeleteRunner(w.ctx(), w.admin, busy, control.DeleteOptions{}))
 	if got := w.get(sb.ID); got.RunnerID != busy || got.Status != core.StatusCompleted {
 		t.Errorf("%+v", got)
 	}
@@ -51,7 +51,7 @@ func TestForcedDeleteDrains(t *testing.T) {
 		w := newWorld(t)
 		w.fakes["r1"].IgnoreTerm(true)
 		ids := []string{w.running(nil).ID, w.running(nil).ID, w.running(nil).ID}
-		w.must(w.svc.DeleteRunner(w.ctx(), w.admin, "r1", control.DeleteRunnerOptions{Force: true}))
+		w.must(w.svc.DeleteRunner(w.ctx(), w.admin, "r1", control.DeleteOptions{Force: true}))
 		synctest.Wait()
 		v, err := w.svc.GetRunner(w.ctx(), w.user, "r1")
 		w.must(err)
@@ -64,7 +64,7 @@ func TestForcedDeleteDrains(t *testing.T) {
 		if err := w.bind("r1", core.Binding{ProfileID: w.profile.ID, Default: true, Alias: "x"}); !fault.Is(err, fault.Precondition) {
 			t.Errorf("an edit of it: %v", err)
 		}
-		w.must(w.svc.DeleteRunner(w.ctx(), w.admin, "r1", control.DeleteRunnerOptions{})) // again
+		w.must(w.svc.DeleteRunner(w.ctx(), w.admin, "r1", control.DeleteOptions{})) // again
 		for _, id := range ids {
 			if got := w.get(id); got.Status != core.StatusTerminating {
 				t.Errorf("%s", got.Status)
@@ -89,7 +89,7 @@ func TestDrainSurvivesARestart(t *testing.T) {
 			w := newWorldWith(t, control.Config{LostAfter: time.Minute}, fake.Config{})
 			sb := w.running(nil)
 			w.svc.Detach(w.runners["r1"].ID)
-			w.must(w.svc.DeleteRunner(w.ctx(), w.admin, "r1", control.DeleteRunnerOptions{Force: true}))
+			w.must(w.svc.DeleteRunner(w.ctx(), w.admin, "r1", control.DeleteOptions{Force: true}))
 			w.restart()
 			if back {
 				w.attach("r1")
@@ -116,7 +116,7 @@ func TestLastEndWhileTheServerWasAway(t *testing.T) {
 	w := newWorld(t)
 	sb := w.running(nil)
 	w.fakes["r1"].IgnoreTerm(true)
-	w.must(w.svc.DeleteRunner(w.ctx(), w.admin, "r1", control.DeleteRunnerOptions{Force: true}))
+	w.must(w.svc.DeleteRunner(w.ctx(), w.admin, "r1", control.DeleteOptions{Force: true}))
 	w.close()
 	w.fakes["r1"].Exit(sb.ID, 0)
 	w.open()

@@ -196,8 +196,8 @@ func TestExplainIsOfTheLaunch(t *testing.T) {
 	_, _, err = w.svc.PutZone(w.ctx(), w.admin, "us", control.ZoneInput{})
 	w.must(err)
 	w.must(w.svc.Delete(w.ctx(), w.user, sb.ID))
-	w.must(w.svc.DeleteRunner(w.ctx(), w.admin, "r1", control.DeleteRunnerOptions{}))
-	w.must(w.svc.DeleteProfile(w.ctx(), w.admin, "agent", ""))
+	w.must(w.svc.DeleteRunner(w.ctx(), w.admin, "r1", control.DeleteOptions{}))
+	w.must(w.svc.DeleteProfile(w.ctx(), w.admin, "agent", control.DeleteOptions{}))
 	after, err := w.svc.Explain(w.ctx(), w.user, sb.ID, "")
 	w.must(err)
 	if diff := cmp.Diff(before.Fields, after.Fields); diff != "" {

@@ -60,7 +60,7 @@ func TestDiffOfRunnerAndZone(t *testing.T) {
 	agent := w.newProfile("agent", `{}`)
 	w.must(w.bind("r1", core.Binding{ProfileID: w.profile.ID}, core.Binding{ProfileID: agent.ID, Default: true, Warm: 2, Overrides: w.layer(`{"tags":["x"]}`)}))
 	w.must(w.bind("r1", core.Binding{ProfileID: w.profile.ID, Default: true, Alias: "plain"}))
-	w.must(w.svc.DeleteProfile(w.ctx(), w.admin, "agent", ""))
+	w.must(w.svc.DeleteProfile(w.ctx(), w.admin, "agent", control.DeleteOptions{}))
 	d, err := w.svc.DiffRunners(w.ctx(), w.user, control.DiffQuery{ID: "r1"})
 	w.must(err)
 	want := `profile_bindings[agent].is_default: true ->  (removed)
@@ -123,7 +123,7 @@ func TestRollback(t *testing.T) {
 	w.must(err)
 	bound := v.Runner.Revision
 	w.must(w.bind("r1", core.Binding{ProfileID: w.profile.ID, Default: true}))
-	w.must(w.svc.DeleteProfile(w.ctx(), w.admin, "agent", ""))
+	w.must(w.svc.DeleteProfile(w.ctx(), w.admin, "agent", control.DeleteOptions{}))
 	_, _, err = w.svc.RollbackRunner(w.ctx(), w.admin, "r1", bound, control.EditState{})
 	wantFault(t, err, fault.Invalid, fault.ReasonBindingsInvalid, agent.ID+" does not exist")
 	v, _, err = w.svc.RollbackRunner(w.ctx(), w.admin, "r1", 1, control.EditState{Reason: "as it was"})

@@ -299,7 +299,7 @@ func TestNothingOfAnotherOrganization(t *testing.T) {
 		"profile by name": func() error { _, err := w.svc.GetProfile(w.ctx(), acme, "default"); return err },
 		"runner":          func() error { _, err := w.svc.GetRunner(w.ctx(), acme, w.runners["r1"].ID); return err },
 		"delete runner": func() error {
-			return w.svc.DeleteRunner(w.ctx(), acme, w.runners["r1"].ID, control.DeleteRunnerOptions{Force: true})
+			return w.svc.DeleteRunner(w.ctx(), acme, w.runners["r1"].ID, control.DeleteOptions{Force: true})
 		},
 		"zone":             func() error { _, err := w.svc.GetZone(w.ctx(), acme, "local"); return err },
 		"available runner": func() error { _, err := w.svc.AvailableRunner(w.ctx(), acme, "r1"); return err },

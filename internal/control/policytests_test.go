@@ -189,8 +189,8 @@ func (w *world) configuration() string {
 // TestDeleteRunnerOfTest: a runner that a test names cannot be deleted, one that it does not can.
 func TestDeleteRunnerOfTest(t *testing.T) {
 	w, _ := testedWorld(t, control.EnforceTests)
-	w.must(w.svc.DeleteRunner(w.ctx(), w.admin, "east", control.DeleteRunnerOptions{}))
-	err := w.svc.DeleteRunner(w.ctx(), w.admin, "west", control.DeleteRunnerOptions{})
+	w.must(w.svc.DeleteRunner(w.ctx(), w.admin, "east", control.DeleteOptions{}))
+	err := w.svc.DeleteRunner(w.ctx(), w.admin, "west", control.DeleteOptions{})
 	wantFault(t, err, fault.Precondition, fault.ReasonTestsFail, "default of west")
 	if _, err := w.svc.GetRunner(w.ctx(), w.admin, "west"); err != nil {
 		t.Error(err)
@@ -301,12 +301,14 @@ func TestTestsGoWithTheirProfile(t *testing.T) {
 	w := newWorld(t)
 	w.newProfile("agent", agentSpec)
 	w.put(agentTests, "")
-	seen, err := w.svc.Preview(w.ctx(), w.admin, 0, func(ctx context.Context) error { return w.svc.DeleteProfile(ctx, w.admin, "agent", "") })
+	seen, err := w.svc.Preview(w.ctx(), w.admin, 0, func(ctx context.Context) error {
+		return w.svc.DeleteProfile(ctx, w.admin, "agent", control.DeleteOptions{})
+	})
 	w.must(err)
 	if !slices.ContainsFunc(changePaths(seen), func(p string) bool { return p == "tests agent: mode" }) {
 		t.Errorf("%q", changePaths(seen))
 	}
-	w.must(w.svc.DeleteProfile(w.ctx(), w.admin, "agent", ""))
+	w.must(w.svc.DeleteProfile(w.ctx(), w.admin, "agent", control.DeleteOptions{}))
 	w.newProfile("agent", agentSpec)
 	_, err = w.svc.GetPolicyTests(w.ctx(), w.user, "agent", 0)
 	wantFault(t, err, fault.NotFound, fault.ReasonTestsNotFound)

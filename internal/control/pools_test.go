@@ -118,7 +118,7 @@ func TestWarmPoolsEnd(t *testing.T) {
 			if force {
 				w.running(nil)
 			}
-			w.must(w.svc.DeleteRunner(w.ctx(), w.admin, "r1", control.DeleteRunnerOptions{Force: force}))
+			w.must(w.svc.DeleteRunner(w.ctx(), w.admin, "r1", control.DeleteOptions{Force: force}))
 			synctest.Wait()
 			if now := w.fakes["r1"].Pools(); len(now) != 0 {
 				t.Errorf("%+v", now)

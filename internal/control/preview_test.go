@@ -138,8 +138,12 @@ func TestPreviewOfEveryEdit(t *testing.T) {
 			_, err := w.svc.CreateProfile(ctx, w.admin, control.ProfileInput{DisplayName: "new", Spec: w.layer(`{}`)})
 			return err
 		}},
-		"a profile that nobody binds goes": {edit: func(ctx context.Context) error { return w.svc.DeleteProfile(ctx, w.admin, "agent", "") }},
-		"a profile that is bound":          {edit: func(ctx context.Context) error { return w.svc.DeleteProfile(ctx, w.admin, "default", "") }, refused: true},
+		"a profile that nobody binds goes": {edit: func(ctx context.Context) error {
+			return w.svc.DeleteProfile(ctx, w.admin, "agent", control.DeleteOptions{})
+		}},
+		"a profile that is bound": {edit: func(ctx context.Context) error {
+			return w.svc.DeleteProfile(ctx, w.admin, "default", control.DeleteOptions{})
+		}, refused: true},
 		"a binding more": {edit: func(ctx context.Context) error {
 			_, _, err := w.svc.AddBinding(ctx, w.admin, "r1", core.Binding{ProfileID: agent.ID}, none)
 			return err
@@ -157,9 +161,11 @@ func TestPreviewOfEveryEdit(t *testing.T) {
 			return err
 		}, nothingNew: true},
 		"a runner goes": {edit: func(ctx context.Context) error {
-			return w.svc.DeleteRunner(ctx, w.admin, "r1", control.DeleteRunnerOptions{Force: true})
+			return w.svc.DeleteRunner(ctx, w.admin, "r1", control.DeleteOptions{Force: true})
 		}},
-		"by a user": {edit: func(ctx context.Context) error { return w.svc.DeleteProfile(ctx, w.user, "agent", "") }, refused: true},
+		"by a user": {edit: func(ctx context.Context) error {
+			return w.svc.DeleteProfile(ctx, w.user, "agent", control.DeleteOptions{})
+		}, refused: true},
 	} {
 		got, err := w.svc.Preview(w.ctx(), w.admin, 10, tt.edit)
 		if tt.refused {

@@ -187,8 +187,11 @@ func (s *Service) updateProfile(
 }
 
 // DeleteProfile deletes a profile that no runner binds. Its revisions stay; its name is free again.
-func (s *Service) DeleteProfile(ctx context.Context, p core.Principal, ref, etag string) error {
+func (s *Service) DeleteProfile(ctx context.Context, p core.Principal, ref string, opts DeleteOptions) error {
 	if err := s.allow(ctx, p, "DeleteProfile", audit.Target{Kind: string(store.KindProfile), Ref: ref}); err != nil {
+		return err
+	}
+	if err := opts.check(); err != nil {
 		return err
 	}
 	failpoint.Hit(fpProfileDelete)
@@ -197,10 +200,10 @@ func (s *Service) DeleteProfile(ctx context.Context, p core.Principal, ref, etag
 		if err != nil {
 			return err
 		}
-		if err := checkEtag(etag, "profile "+profile.DisplayName, profile.Meta); err != nil {
+		if err := checkEtag(opts.Etag, "profile "+profile.DisplayName, profile.Meta); err != nil {
 			return err
 		}
-		return s.deleteProfile(ctx, tx, p, profile, "")
+		return s.deleteProfile(ctx, tx, p, profile, opts.Reason)
 	})
 }
 

@@ -153,8 +153,8 @@ func TestProfileEtag(t *testing.T) {
 	w.must(err)
 	_, err = describe(control.Etag(p.Meta), "two")
 	wantFault(t, err, fault.Conflict, fault.ReasonEtagMismatch, "revision 2")
-	wantFault(t, w.svc.DeleteProfile(w.ctx(), w.admin, p.ID, control.Etag(p.Meta)), fault.Conflict, fault.ReasonEtagMismatch)
-	w.must(w.svc.DeleteProfile(w.ctx(), w.admin, p.ID, control.Etag(next.Meta)))
+	wantFault(t, w.svc.DeleteProfile(w.ctx(), w.admin, p.ID, control.DeleteOptions{Etag: control.Etag(p.Meta)}), fault.Conflict, fault.ReasonEtagMismatch)
+	w.must(w.svc.DeleteProfile(w.ctx(), w.admin, p.ID, control.DeleteOptions{Etag: control.Etag(next.Meta)}))
 }
 
 func TestDeleteProfile(t *testing.T) {
@@ -163,7 +163,7 @@ func TestDeleteProfile(t *testing.T) {
 	for _, r := range []string{"r1", "r3"} {
 		w.must(w.bind(r, core.Binding{ProfileID: w.profile.ID, Default: true}, core.Binding{ProfileID: p.ID}))
 	}
-	err := w.svc.DeleteProfile(w.ctx(), w.admin, "agent", "")
+	err := w.svc.DeleteProfile(w.ctx(), w.admin, "agent", control.DeleteOptions{})
 	wantFault(t, err, fault.Precondition, fault.ReasonProfileBound, "2 runners", "r1", "r3")
 	if got := fault.From(err).Meta["runners"]; got != "r1,r3" {
 		t.Errorf("metadata: %q", got)
@@ -171,7 +171,7 @@ func TestDeleteProfile(t *testing.T) {
 	for _, r := range []string{"r1", "r3"} {
 		w.must(w.bind(r, core.Binding{ProfileID: w.profile.ID, Default: true}))
 	}
-	w.must(w.svc.DeleteProfile(w.ctx(), w.admin, "agent", ""))
+	w.must(w.svc.DeleteProfile(w.ctx(), w.admin, "agent", control.DeleteOptions{}))
 	_, err = w.svc.GetProfile(w.ctx(), w.user, p.ID)
 	wantFault(t, err, fault.NotFound, fault.ReasonProfileNotFound)
 	revisions, _, err := w.svc.ProfileRevisions(w.ctx(), w.user, p.ID, control.Page{})

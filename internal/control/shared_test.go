@@ -201,7 +201,7 @@ func TestRunnerDeletedThroughAnotherServer(t *testing.T) {
 	p := newPair(t, 10)
 	p.must(p.second.Attach(p.ctx(), p.runners["lab"].ID, p.agent(p.fakes["lab"])))
 	sb := p.onLab(p.second)
-	p.must(p.svc.DeleteRunner(p.ctx(), p.admin, "lab", control.DeleteRunnerOptions{Force: true}))
+	p.must(p.svc.DeleteRunner(p.ctx(), p.admin, "lab", control.DeleteOptions{Force: true}))
 	p.endedOnce(sb.ID)
 	p.eventually("it is gone", func() bool {
 		_, err := p.second.GetRunner(p.ctx(), p.admin, "lab")

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"iter"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -139,9 +140,10 @@ func TestWatchOfConfiguration(t *testing.T) {
 	if e.Object.Revision != 2 || e.Object.Reason != "to be clear" || e.Object.UpdatedBy != w.admin.Actor || e.Object.Deleted {
 		t.Errorf("the edit: %+v", e.Object)
 	}
-	w.must(w.svc.DeleteProfile(w.ctx(), w.admin, "agent", ""))
+	w.must(w.svc.DeleteProfile(w.ctx(), w.admin, "agent", control.DeleteOptions{Reason: "nobody uses it"}))
+	wantFault(t, w.svc.DeleteProfile(w.ctx(), w.admin, "default", control.DeleteOptions{Reason: strings.Repeat("r", control.MaxReason+1)}), fault.Invalid, fault.ReasonFieldInvalid, "reason")
 	e, _ = s.until("the deletion", func(e control.WatchEvent) bool { return e.Object != nil && e.Object.Deleted })
-	if e.Object.Name != "agent" {
+	if e.Object.Name != "agent" || e.Object.Reason != "nobody uses it" {
 		t.Errorf("the deletion: %+v", e.Object)
 	}
 }

@@ -118,8 +118,11 @@ func (s *Service) ListZones(ctx context.Context, p core.Principal, page Page) ([
 }
 
 // DeleteZone deletes a zone that no runner names.
-func (s *Service) DeleteZone(ctx context.Context, p core.Principal, name, etag string) error {
+func (s *Service) DeleteZone(ctx context.Context, p core.Principal, name string, opts DeleteOptions) error {
 	if err := s.allow(ctx, p, "DeleteZone", audit.Target{Kind: string(store.KindZone), Ref: name}); err != nil {
+		return err
+	}
+	if err := opts.check(); err != nil {
 		return err
 	}
 	failpoint.Hit(fpZoneDelete)
@@ -128,7 +131,7 @@ func (s *Service) DeleteZone(ctx context.Context, p core.Principal, name, etag s
 		if err != nil {
 			return err
 		}
-		if err := checkEtag(etag, "zone "+name, zone.Meta); err != nil {
+		if err := checkEtag(opts.Etag, "zone "+name, zone.Meta); err != nil {
 			return err
 		}
 		var in []string
@@ -147,7 +150,7 @@ func (s *Service) DeleteZone(ctx context.Context, p core.Principal, name, etag s
 				WithMeta("runners", strings.Join(in, ",")).
 				WithHint("move the runners to another zone first, or put empty defaults")
 		}
-		s.revise(&zone.Meta, p, "")
+		s.revise(&zone.Meta, p, opts.Reason)
 		o, err := zoneObject(zone)
 		if err != nil {
 			return err

@@ -36,11 +36,11 @@ func TestZones(t *testing.T) {
 			t.Errorf("name %q: %v", name, err)
 		}
 	}
-	wantFault(t, w.svc.DeleteZone(w.ctx(), w.admin, "us", ""), fault.Precondition, fault.ReasonZoneInUse, "r1")
+	wantFault(t, w.svc.DeleteZone(w.ctx(), w.admin, "us", control.DeleteOptions{}), fault.Precondition, fault.ReasonZoneInUse, "r1")
 	_, _, err = w.svc.PutZone(w.ctx(), w.admin, "eu", control.ZoneInput{})
 	w.must(err)
-	wantFault(t, w.svc.DeleteZone(w.ctx(), w.admin, "eu", "stale"), fault.Conflict, fault.ReasonEtagMismatch)
-	w.must(w.svc.DeleteZone(w.ctx(), w.admin, "eu", ""))
+	wantFault(t, w.svc.DeleteZone(w.ctx(), w.admin, "eu", control.DeleteOptions{Etag: "stale"}), fault.Conflict, fault.ReasonEtagMismatch)
+	w.must(w.svc.DeleteZone(w.ctx(), w.admin, "eu", control.DeleteOptions{}))
 	_, err = w.svc.GetZone(w.ctx(), w.user, "eu")
 	wantFault(t, err, fault.NotFound, fault.ReasonZoneNotFound)
 	all, _, err := w.svc.ListZones(w.ctx(), w.user, control.Page{})

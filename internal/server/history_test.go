@@ -39,3 +39,14 @@ func TestHistory(t *testing.T) {
 	w.call(w.user, http.MethodGet, "/berm/v1/runners/r1/diff", nil).want(http.StatusOK)
 	w.call(w.user, http.MethodGet, "/berm/v1/profiles/default/diff", nil).want(http.StatusOK)
 }
+
+// TestDeletionsHaveReasons: why something was deleted is in its history, whichever way it was said.
+func TestDeletionsHaveReasons(t *testing.T) {
+	w := newWorld(t)
+	profile := w.newProfile("agent", `{}`).text("id")
+	w.call(w.admin, http.MethodDelete, profilesPath+"/"+profile, nil, "X-Berm-Reason", "nobody+uses+it").want(http.StatusOK)
+	w.call(w.admin, http.MethodGet, "/berm/v1/profiles/"+profile+"/revisions", nil).want(http.StatusOK, "nobody uses it")
+	w.call(w.admin, http.MethodPut, zonesPath+"/mars", `{"zone": {"defaults": {}}}`).want(http.StatusOK)
+	w.call(w.admin, http.MethodDelete, zonesPath+"/mars", nil, "X-Berm-Reason", "too+far").want(http.StatusOK)
+	w.call(w.admin, http.MethodGet, "/berm/v1/audit", nil).want(http.StatusOK, "too far", "nobody uses it")
+}

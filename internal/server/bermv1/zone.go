@@ -60,7 +60,7 @@ func (s *zoneService) PutZone(ctx context.Context, r *bermv1.PutZoneRequest) (*b
 }
 
 func (s *zoneService) DeleteZone(ctx context.Context, r *bermv1.DeleteZoneRequest) (*bermv1.DeleteZoneResponse, error) {
-	if err := s.control.DeleteZone(ctx, edge.Principal(ctx), r.GetName(), r.GetEtag()); err != nil {
+	if err := s.control.DeleteZone(ctx, edge.Principal(ctx), r.GetName(), control.DeleteOptions{Etag: r.GetEtag(), Reason: rest.ReasonOf(ctx)}); err != nil {
 		return nil, err
 	}
 	return &bermv1.DeleteZoneResponse{}, nil

@@ -87,7 +87,11 @@ func (f *Front) deleteZone(w http.ResponseWriter, r *http.Request, name string) 
 	if err != nil {
 		return err
 	}
-	if err := f.control.DeleteZone(r.Context(), edge.Principal(r.Context()), name, etag); err != nil {
+	reason, err := rest.Reason(r)
+	if err != nil {
+		return err
+	}
+	if err := f.control.DeleteZone(r.Context(), edge.Principal(r.Context()), name, control.DeleteOptions{Etag: etag, Reason: reason}); err != nil {
 		return err
 	}
 	rest.WriteJSON(w, []byte("{}"))

@@ -85,7 +85,7 @@ func (s *profileService) UpdateProfileTemplate(ctx context.Context, r *v1beta2pb
 }
 
 func (s *profileService) DeleteProfileTemplate(ctx context.Context, r *v1beta2pb.DeleteProfileTemplateRequest) (*v1beta2pb.DeleteProfileTemplateResponse, error) {
-	if err := s.front.control.DeleteProfile(ctx, edge.Principal(ctx), r.GetId(), r.GetEtag()); err != nil {
+	if err := s.front.control.DeleteProfile(ctx, edge.Principal(ctx), r.GetId(), control.DeleteOptions{Etag: r.GetEtag(), Reason: rest.ReasonOf(ctx)}); err != nil {
 		return nil, err
 	}
 	return &v1beta2pb.DeleteProfileTemplateResponse{}, nil

@@ -128,11 +128,11 @@ func (f *Front) deleteProfile(w http.ResponseWriter, r *http.Request, id string)
 	if err := rest.NoBody(r); err != nil {
 		return err
 	}
-	etag, err := rest.Etag(r, query["etag"])
+	st, err := stateOf(r, query["etag"])
 	if err != nil {
 		return err
 	}
-	if err := f.control.DeleteProfile(r.Context(), edge.Principal(r.Context()), id, etag); err != nil {
+	if err := f.control.DeleteProfile(r.Context(), edge.Principal(r.Context()), id, control.DeleteOptions{Etag: st.etag, Reason: st.reason}); err != nil {
 		return err
 	}
 	rest.WriteJSON(w, []byte("{}"))

@@ -83,7 +83,7 @@ func (s *runnerService) UpdateManagedRunner(ctx context.Context, r *v1beta2pb.Up
 
 func (s *runnerService) DeleteManagedRunner(ctx context.Context, r *v1beta2pb.DeleteManagedRunnerRequest) (*v1beta2pb.DeleteManagedRunnerResponse, error) {
 	if err := s.front.control.DeleteRunner(ctx, edge.Principal(ctx), r.GetId(),
-		control.DeleteRunnerOptions{Etag: r.GetEtag(), Force: r.GetForce()}); err != nil {
+		control.DeleteOptions{Etag: r.GetEtag(), Force: r.GetForce(), Reason: rest.ReasonOf(ctx)}); err != nil {
 		return nil, err
 	}
 	return &v1beta2pb.DeleteManagedRunnerResponse{}, nil

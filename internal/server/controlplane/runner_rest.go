@@ -133,11 +133,11 @@ func (f *Front) deleteRunner(w http.ResponseWriter, r *http.Request, id string) 
 			return fault.Invalidf(fault.ReasonFieldInvalid, "invalid query parameters").WithField("force", "%.40q is neither true nor false", text)
 		}
 	}
-	etag, err := rest.Etag(r, query["etag"])
+	st, err := stateOf(r, query["etag"])
 	if err != nil {
 		return err
 	}
-	if err := f.control.DeleteRunner(r.Context(), edge.Principal(r.Context()), id, control.DeleteRunnerOptions{Etag: etag, Force: force}); err != nil {
+	if err := f.control.DeleteRunner(r.Context(), edge.Principal(r.Context()), id, control.DeleteOptions{Etag: st.etag, Force: force, Reason: st.reason}); err != nil {
 		return err
 	}
 	rest.WriteJSON(w, []byte("{}"))
