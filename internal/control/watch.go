@@ -4,7 +4,6 @@ import (
 	"context"
 	"iter"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/bermhq/berm/internal/core"
@@ -160,58 +159,6 @@ func (w *watch) catchUp(ctx context.Context, upTo int64) error {
 	return nil
 }
 
-// existing yields what is there.
-func (w *watch) existing(ctx context.Context) error {
-	for _, kind := range w.query.Kinds {
-		if kind == store.ChangeSandbox {
-			if err := w.existingSandboxes(ctx); err != nil {
-				return err
-			}
-			continue
-		}
-		for page := (store.Page{Size: store.MaxPage}); !w.over; {
-			var objects []*store.Object
-			err := w.store.View(ctx, func(r store.Reader) (err error) {
-				objects, page.After, err = r.Objects(ctx, store.Kind(kind), w.orgID, page)
-				return err
-			})
-			if err != nil {
-				return err
-			}
-			for _, o := range objects {
-				w.send(WatchEvent{Object: o})
-			}
-			if page.After == "" {
-				break
-			}
-		}
-	}
-	return nil
-}
-
-func (w *watch) existingSandboxes(ctx context.Context) error {
-	f := store.SandboxFilter{OrgID: w.orgID, Tags: w.query.Tags, RunnerIDs: w.query.RunnerIDs}
-	for page := (store.Page{Size: store.MaxPage}); !w.over; {
-		var rows []*core.Sandbox
-		err := w.store.View(ctx, func(r store.Reader) (err error) {
-			rows, page.After, err = r.Sandboxes(ctx, f, page)
-			return err
-		})
-		if err != nil {
-			return err
-		}
-		for _, row := range rows {
-			if w.selects(row) {
-				w.send(WatchEvent{Sandbox: w.overlay(row)})
-			}
-		}
-		if page.After == "" {
-			return nil
-		}
-	}
-	return nil
-}
-
 // tell yields an entry of the feed, if it is asked for.
 func (w *watch) tell(ctx context.Context, e *feedEntry) error {
 	if !e.live {
@@ -272,31 +219,4 @@ func (q *WatchQuery) complete() error {
 		}
 	}
 	return orNil(e)
-}
-
-// scope binds tokens to the organization, as those of pages are.
-func (w *watch) scope() scope { return scope{orgID: w.orgID, kind: "watch"} }
-
-func (w *watch) token() string {
-	return w.scope().token(strconv.FormatInt(w.seq, 10))
-}
-
-// position reads a token. One of a position that the log has not reached comes from another database.
-func (w *watch) position(ctx context.Context, token string) (int64, error) {
-	text, ok := w.scope().open(token)
-	seq, err := strconv.ParseInt(text, 10, 64)
-	if !ok || err != nil {
-		return 0, fault.Invalidf(fault.ReasonPageTokenInvalid, "the resume token is not one of a watch of this organization").
-			WithField("resume_token", "must be what an event came with").WithHint("watch without resume_token, with include_existing")
-	}
-	var last int64
-	err = w.store.View(ctx, func(r store.Reader) (err error) {
-		last, err = r.LastChange(ctx)
-		return err
-	})
-	if err == nil && seq > last {
-		err = fault.New(fault.OutOfRange, fault.ReasonChangesUnknown, "the change log has not reached this position; it comes from another database, or from a later state of this one").
-			WithField("resume_token", "is ahead of the change log").WithHint("watch without resume_token, with include_existing")
-	}
-	return seq, err
 }
