@@ -270,7 +270,7 @@ func TestCommitThatComesLate(t *testing.T) {
 			late.armed.Store(true)
 			_, _, err := w.svc.Launch(w.ctx(), w.user, &specpb.Launch{})
 			wantFault(t, err, fault.Unavailable, "STORE_AWAY")
-			time.Sleep(10 * time.Second)
+			time.Sleep(11 * time.Second) // Not when the server looks, every five: it would end the sandbox before the test sees it.
 			w.must(w.store.Update(w.ctx(), late.write))
 			all, _, err := w.svc.List(w.ctx(), w.user, control.SandboxQuery{})
 			w.must(err)
