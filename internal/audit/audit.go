@@ -29,6 +29,8 @@ const (
 	Failed = "failed"
 	// Omitted: Count refused attempts have no rows of their own.
 	Omitted = "omitted"
+	// Lost: Count rows, of what was done or refused, found no room while the store could not be written.
+	Lost = "lost"
 	// Pruned: the rows up to Count were dropped, having been kept for long enough. Before is the hash of the last.
 	Pruned = "pruned"
 )
@@ -73,7 +75,7 @@ type Row struct {
 	// Address is where the connection came from, UserAgent what the program called itself.
 	Address   string `json:"address,omitempty"`
 	UserAgent string `json:"user_agent,omitempty"`
-	// Count is how many rows Omitted and Pruned stand for.
+	// Count is how many rows Omitted and Lost stand for, and the last that Pruned does.
 	Count int64 `json:"count,omitempty"`
 }
 

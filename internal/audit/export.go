@@ -2,6 +2,7 @@ package audit
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -55,9 +56,17 @@ func (e *Exporter) Row(hash, record string) error {
 // Flush writes what is buffered.
 func (e *Exporter) Flush() error { return e.out.Flush() }
 
-func (e *Exporter) line(v any) error {
-	enc := json.NewEncoder(e.out)
-	return enc.Encode(v)
+func (e *Exporter) line(v any) error { return json.NewEncoder(e.out).Encode(v) }
+
+// readLine reads what line wrote. exact is whether it is that byte for byte: a line that says something twice, or in another case, is read
+// in one way here and in another by somebody else.
+func readLine(text []byte, v any) (exact bool, err error) {
+	if err := json.Unmarshal(text, v); err != nil {
+		return false, err
+	}
+	var again bytes.Buffer
+	err = json.NewEncoder(&again).Encode(v)
+	return bytes.Equal(bytes.TrimSuffix(again.Bytes(), []byte("\n")), text), err
 }
 
 // VerifyExport verifies what an Exporter wrote. An export that does not go to its head is cut off.
@@ -65,12 +74,17 @@ func VerifyExport(in io.Reader, want *Head) (Result, error) {
 	lines := bufio.NewScanner(in)
 	lines.Buffer(nil, maxLine)
 	var head exportHead
-	if !lines.Scan() || json.Unmarshal(lines.Bytes(), &head) != nil || head.Format != exportFormat {
+	begun := lines.Scan()
+	exact, err := readLine(lines.Bytes(), &head)
+	if !begun || err != nil || head.Format != exportFormat {
 		return Result{}, errors.Join(lines.Err(), fault.Invalidf(fault.ReasonFieldInvalid, "this is no export of an audit: its first line does not say %q", exportFormat).
 			WithHint("berm audit export writes one"))
 	}
+	if !exact {
+		return Result{}, fault.Invalidf(fault.ReasonFieldInvalid, "the first line of the export is not as berm audit export writes it").
+			WithHint("fields that are there twice, in another order or case, or formatted anew, mean different things to different readers")
+	}
 	c := Chain{Name: head.Chain}
-	var err error
 	for _, end := range []struct {
 		text string
 		to   *Head
@@ -85,8 +99,12 @@ func VerifyExport(in io.Reader, want *Head) (Result, error) {
 	v := NewVerifier(c, want)
 	for n := 2; lines.Scan(); n++ {
 		var row exportRow
-		if err := json.Unmarshal(lines.Bytes(), &row); err != nil {
+		exact, err := readLine(lines.Bytes(), &row)
+		if err != nil {
 			return Result{}, fault.Invalidf(fault.ReasonFieldInvalid, "line %d of the export is not JSON", n).WithCause(err)
+		}
+		if !exact {
+			return Result{Rows: v.rows, Head: v.last, BadSeq: v.last.Seq + 1, Bad: fmt.Sprintf("line %d of the export is not as berm audit export writes it", n)}, nil
 		}
 		seq := struct{ Seq int64 }{}
 		_ = json.Unmarshal(row.Record, &seq) // what is no row is told by the verifier

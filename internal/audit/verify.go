@@ -61,7 +61,8 @@ type Verifier struct {
 	seen bool
 	last Head
 	rows int64
-	// told is up to where a row of the chain says that rows are dropped. Some of those may be there still.
+	// told is up to where rows of the chain say that rows are dropped: the farthest, as two servers may say so in any order. Some of those
+	// may be there still.
 	told Head
 	bad  string
 	at   int64
@@ -120,7 +121,7 @@ func (v *Verifier) wrong(s Sealed) string {
 	if s.Index != nil && *s.Index != IndexOf(r) {
 		return "what it is found by is not what its text says"
 	}
-	if r.Outcome == Pruned {
+	if r.Outcome == Pruned && r.Count > v.told.Seq {
 		v.told = Head{Seq: r.Count, Hash: r.Before}
 	}
 	return ""

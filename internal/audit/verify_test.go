@@ -81,6 +81,28 @@ func TestExport(t *testing.T) {
 	}
 }
 
+// TestExportOfTwoMeanings: a line that another reader could take for something else than what was hashed does not verify.
+func TestExportOfTwoMeanings(t *testing.T) {
+	for name, change := range map[string]func(line string) string{
+		"a record twice":           func(l string) string { return strings.Replace(l, `"record":`, `"record":{"seq":4},"record":`, 1) },
+		"a record in another case": func(l string) string { return strings.Replace(l, `"record":`, `"record":{"seq":4},"Record":`, 1) },
+		"a hash twice":             func(l string) string { return strings.Replace(l, `{"hash":`, `{"hash":"x","HASH":`, 1) },
+		"something more":           func(l string) string { return strings.Replace(l, `{"hash":`, `{"note":"x","hash":`, 1) },
+		"formatted anew":           func(l string) string { return strings.Replace(l, `,"record":`, `, "record":`, 1) },
+	} {
+		lines, _ := export(t)
+		lines[4] = change(lines[4])
+		if got, err := verify(lines, nil); err != nil || got.BadSeq != 4 || got.Rows != 3 || !strings.Contains(got.Bad, "line 5") {
+			t.Errorf("%s: %+v, %v", name, got, err)
+		}
+	}
+	lines, _ := export(t)
+	lines[0] = strings.Replace(lines[0], `"chain":`, `"chain":"another","Chain":`, 1)
+	if got, err := verify(lines, nil); !fault.Is(err, fault.Invalid) {
+		t.Errorf("the first line: %+v, %v", got, err)
+	}
+}
+
 // TestHash: what the documentation says is enough to make it.
 func TestHash(t *testing.T) {
 	sum := sha256.Sum256([]byte("berm audit 1\norg\nbefore\n{}\n"))

@@ -70,7 +70,7 @@ func (s *session) auditListCmd() *cobra.Command {
 	f.StringVar(&req.Actor, "actor", "", "of this actor alone: token:NAME")
 	f.StringVar(&req.Method, "method", "", "of this method alone: UpdateProfile")
 	f.StringVar(&req.ObjectId, "object", "", "about the object with this id alone")
-	f.StringVar(&req.Outcome, "outcome", "", "with this outcome alone: done, refused, failed, omitted or pruned")
+	f.StringVar(&req.Outcome, "outcome", "", "with this outcome alone: done, refused, failed, omitted, lost or pruned")
 	f.IntVarP(&limit, "limit", "n", 100, "how many at most")
 	return c
 }

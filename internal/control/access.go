@@ -40,7 +40,7 @@ func roleOf(method string) (core.Role, bool) {
 func mutates(method string) bool {
 	switch method {
 	case "CreateProfile", "UpdateProfile", "DeleteProfile", "RollbackProfile", "ConsolidateProfiles", "PromoteOverride",
-		"CreateRunner", "UpdateRunner", "DeleteRunner", "ApplyRunnerUpdate", "RollbackRunner", "CordonRunner", "UncordonRunner", "DrainRunner", "JoinRunner",
+		"CreateRunner", "UpdateRunner", "DeleteRunner", "ApplyRunnerUpdate", "RollbackRunner", "CordonRunner", "UncordonRunner", "JoinRunner",
 		"AddBinding", "UpdateBinding", "RemoveBinding", "SetDefaultBinding",
 		"PutPolicyTests", "DeletePolicyTests",
 		"PutZone", "DeleteZone", "RollbackZone", "Apply",
@@ -55,7 +55,7 @@ func mutates(method string) bool {
 func reachesOut(method string) bool {
 	switch method {
 	case "Stop", "Delete", "Pause", "Suspend", "Resume", "Exec", "WriteFile", "WriteFileFrom", "WriteArchive", "PortLink",
-		"PullImage", "RemoveImage", "ImportImage":
+		"DrainRunner", "PullImage", "RemoveImage", "ImportImage":
 		return true
 	}
 	return false
@@ -68,7 +68,9 @@ func (s *Service) allow(ctx context.Context, p core.Principal, method string, ta
 			WithHint("send the header Authorization: Bearer TOKEN")
 	}
 	if mutates(method) && !isPreview(ctx) {
-		audit.Of(ctx).Begin(p, method, append(target, audit.Target{})[0])
+		t := append(target, audit.Target{})[0]
+		t.Ref, t.Reason = withoutTokens(t.Ref), withoutTokens(t.Reason)
+		audit.Of(ctx).Begin(p, method, t)
 	}
 	need, known := roleOf(method)
 	if !known {

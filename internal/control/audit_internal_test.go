@@ -3,6 +3,9 @@ package control
 import (
 	"reflect"
 	"testing"
+	"time"
+
+	"github.com/bermhq/berm/internal/audit"
 )
 
 // reads are the use cases that change nothing, or only what nobody is asked about: the traffic of a connection.
@@ -32,5 +35,22 @@ func TestEveryUseCaseIsAuditedOrReads(t *testing.T) {
 		if !known[name] {
 			t.Errorf("%s is no use case any more", name)
 		}
+	}
+}
+
+// TestLostRows: rows of what was done that find no room are counted as what they are, not as attempts that were refused.
+func TestLostRows(t *testing.T) {
+	q := &auditQueue{}
+	for range maxAuditQueue + 100 {
+		q.put(auditRow{"org", audit.Row{Method: "Exec", Actor: "token:x", Outcome: audit.Done}}, func() {})
+	}
+	by := map[string]int64{}
+	for batch := q.take(time.Now()); len(batch) > 0; batch = q.take(time.Now()) {
+		for _, r := range batch {
+			by[r.row.Outcome] += max(1, r.row.Count)
+		}
+	}
+	if len(by) != 2 || by[audit.Done] != maxAuditQueue || by[audit.Lost] != 100 {
+		t.Errorf("rows by outcome: %v", by)
 	}
 }

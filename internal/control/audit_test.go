@@ -20,10 +20,14 @@ import (
 
 // called makes a call as the edge does, and returns its error.
 func (w *world) called(fn func(ctx context.Context) error) error {
-	c := &audit.Call{RequestID: "req", Address: "192.0.2.7:1", UserAgent: "test"}
+	c := newCall()
 	err := fn(audit.With(w.ctx(), c))
 	w.svc.AuditCall(c, "POST /x", err)
 	return err
+}
+
+func newCall() *audit.Call {
+	return &audit.Call{RequestID: "req", Address: "192.0.2.7:1", UserAgent: "test"}
 }
 
 // auditOf returns the rows of a chain, oldest first, and holds the chain.

@@ -58,7 +58,7 @@ func (s *Service) AuditCall(c *audit.Call, name string, err error) {
 	switch {
 	case method == "" && fault.Is(err, fault.Unauthenticated):
 		_, row := c.Failure(err)
-		row.Kind, row.Name = callKind, name
+		row.Kind, row.Name = callKind, withoutTokens(name)
 		s.refused(audit.Installation, row)
 	case !mutates(method), c.Told():
 	case err != nil:
@@ -129,7 +129,7 @@ func (s *Service) endRefusals() {
 	}
 }
 
-// put adds a row and starts a writer where none is at work. A row for which there is no room is counted.
+// put adds a row and starts a writer where none is at work. A row for which there is no room, of whatever was done, is counted as lost.
 func (q *auditQueue) put(r auditRow, start func()) {
 	q.mu.Lock()
 	if len(q.rows) >= maxAuditQueue {
@@ -157,7 +157,7 @@ func (q *auditQueue) take(now time.Time) []auditRow {
 	batch := append([]auditRow(nil), q.rows[:n]...)
 	q.rows = append(q.rows[:0], q.rows[n:]...)
 	for chain, lost := range q.lost {
-		batch = append(batch, auditRow{chain, audit.Row{At: now, Outcome: audit.Omitted, Count: lost}})
+		batch = append(batch, auditRow{chain, audit.Row{At: now, Outcome: audit.Lost, Count: lost}})
 	}
 	q.lost = nil
 	q.running = len(batch) > 0

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"hash/crc32"
 	"io"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -209,6 +210,19 @@ func secretWellFormed(secret string) bool {
 		return false
 	}
 	return slices.Equal(appendSum(slices.Clone(raw[:tokenRandom])), raw)
+}
+
+// tokenLike finds what may be a token in a text.
+var tokenLike = regexp.MustCompile(tokenPrefix + `[A-Za-z0-9_-]{48}`)
+
+// withoutTokens returns a text without the tokens in it. What a caller takes for a name may be one, and rows of the audit stay.
+func withoutTokens(text string) string {
+	return tokenLike.ReplaceAllStringFunc(text, func(s string) string {
+		if secretWellFormed(s) {
+			return "(a token)"
+		}
+		return s
+	})
 }
 
 func hashSecret(secret string) string {

@@ -46,7 +46,7 @@ type AuditRow struct {
 	// The revision that was written, of an object that has them.
 	Revision int64 `protobuf:"varint,11,opt,name=revision,proto3" json:"revision,omitempty"`
 	// "done"; "refused": nothing was done; "failed": it is not known whether it was; "omitted": count refused attempts have no rows of their
-	// own; "pruned": the rows up to count were dropped.
+	// own; "lost": count rows, of what was done or refused, found no room; "pruned": the rows up to count were dropped.
 	Outcome string `protobuf:"bytes,12,opt,name=outcome,proto3" json:"outcome,omitempty"`
 	// Why it was refused: the kind of the error, and its reason.
 	Code        string `protobuf:"bytes,13,opt,name=code,proto3" json:"code,omitempty"`

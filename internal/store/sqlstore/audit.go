@@ -125,6 +125,12 @@ func (r *reader) AuditRows(ctx context.Context, chain string, f store.AuditFilte
 	if err := checkPage(p); err != nil {
 		return nil, "", err
 	}
+	c := checks{fault: fault.Invalidf(fault.ReasonFieldInvalid, "invalid filter of the audit")}
+	c.times("since", f.Since)
+	c.times("until", f.Until)
+	if err := c.err(); err != nil {
+		return nil, "", err
+	}
 	before := int64(1) << 62
 	if p.After != "" {
 		n, err := strconv.ParseInt(p.After, 10, 64)
@@ -149,20 +155,21 @@ func (r *reader) AuditRows(ctx context.Context, chain string, f store.AuditFilte
 		rows = rows[:p.Size]
 		return rows, strconv.FormatInt(rows[p.Size-1].Seq, 10), nil
 	}
-	return rows, r.auditRest(ctx, chain, floor, f), nil
+	next, err := r.auditRest(ctx, chain, floor, f)
+	return rows, next, err
 }
 
 // auditRest returns where a list goes on behind a window, "" where nothing is left that could be asked for.
-func (r *reader) auditRest(ctx context.Context, chain string, floor int64, f store.AuditFilter) string {
+func (r *reader) auditRest(ctx context.Context, chain string, floor int64, f store.AuditFilter) (string, error) {
 	var left int64
 	query, args := `SELECT coalesce(max(seq), 0) FROM audit_rows WHERE chain = $1 AND seq < $2`, []any{chain, floor}
 	if !f.Since.IsZero() {
 		query, args = query+` AND at >= $3`, append(args, nanos(f.Since))
 	}
 	if _, err := r.one(ctx, query, args, &left); err != nil || left == 0 {
-		return ""
+		return "", err
 	}
-	return strconv.FormatInt(left+1, 10)
+	return strconv.FormatInt(left+1, 10), nil
 }
 
 // auditWhere is the condition of a filter; its arguments follow those given.

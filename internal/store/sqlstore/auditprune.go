@@ -52,10 +52,13 @@ func (s *Store) lastToDrop(ctx context.Context, chain string, before time.Time, 
 	return last, err
 }
 
-// tellPruned appends the row that says that the rows up to one are dropped.
+// tellPruned appends the row that says that the rows up to one are dropped, unless another server has dropped them meanwhile.
 func (t *tx) tellPruned(ctx context.Context, chain string, last audit.Head) error {
 	if err := t.engine.lockAudit(ctx, t.conn); err != nil {
 		return t.fail(err)
+	}
+	if c, err := t.AuditChain(ctx, chain); err != nil || c.Anchor.Seq >= last.Seq {
+		return err
 	}
 	return t.extend(ctx, chain, []*audit.Row{{At: t.store.now().UTC(), Outcome: audit.Pruned, Count: last.Seq, Before: last.Hash}})
 }

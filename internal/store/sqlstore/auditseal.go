@@ -3,6 +3,9 @@ package sqlstore
 import (
 	"context"
 	"database/sql"
+	"errors"
+	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -76,9 +79,43 @@ func (s *Store) SealAudit(ctx context.Context) error {
 		pending, err = r.(*reader).one(ctx, `SELECT id FROM audit_pending ORDER BY id LIMIT 1`, nil, new(int64))
 		return err
 	})
-	for n := sealBatch; err == nil && pending && n == sealBatch; {
+	if err != nil || !pending {
+		return err
+	}
+	if err = s.sealAll(ctx, ``); err == nil || ctx.Err() != nil {
+		return err
+	}
+	return s.sealEach(ctx, err)
+}
+
+// sealEach seals chain by chain, so that one that somebody spoilt holds up no other. together is why they could not be sealed at once.
+func (s *Store) sealEach(ctx context.Context, together error) error {
+	var chains []string
+	if err := s.View(ctx, func(r store.Reader) error {
+		chains = nil
+		return r.(*reader).each(ctx, func(rows *sql.Rows) error {
+			var chain string
+			err := rows.Scan(&chain)
+			chains = append(chains, chain)
+			return err
+		}, `SELECT DISTINCT chain FROM audit_pending ORDER BY chain`)
+	}); err != nil {
+		return errors.Join(together, err)
+	}
+	var all error
+	for _, chain := range chains {
+		if err := s.sealAll(ctx, `WHERE chain = $1`, chain); err != nil {
+			all = errors.Join(all, fmt.Errorf("chain %q: %w", chain, err))
+		}
+	}
+	return all
+}
+
+// sealAll seals the pending rows that a condition names, some at a time.
+func (s *Store) sealAll(ctx context.Context, where string, args ...any) (err error) {
+	for n := sealBatch; err == nil && n == sealBatch; {
 		err = s.Update(ctx, func(t store.Tx) (err error) {
-			n, err = t.(*tx).seal(ctx)
+			n, err = t.(*tx).seal(ctx, where, args...)
 			return err
 		})
 	}
@@ -86,7 +123,7 @@ func (s *Store) SealAudit(ctx context.Context) error {
 }
 
 // seal moves pending rows to their chains and returns how many. Servers that share the database do so one after the other.
-func (t *tx) seal(ctx context.Context) (int, error) {
+func (t *tx) seal(ctx context.Context, where string, args ...any) (int, error) {
 	if err := t.engine.lockAudit(ctx, t.conn); err != nil {
 		return 0, t.fail(err)
 	}
@@ -113,7 +150,7 @@ func (t *tx) seal(ctx context.Context) (int, error) {
 		}
 		ids, byChain[chain] = append(ids, id), append(byChain[chain], r)
 		return nil
-	}, `SELECT id, chain, record FROM audit_pending ORDER BY id LIMIT $1`, sealBatch)
+	}, `SELECT id, chain, record FROM audit_pending `+where+` ORDER BY id LIMIT `+strconv.Itoa(sealBatch), args...)
 	if err != nil {
 		return 0, err
 	}
@@ -127,7 +164,7 @@ func (t *tx) seal(ctx context.Context) (int, error) {
 
 // extend appends rows to a chain. The caller holds the lock of the audit.
 func (t *tx) extend(ctx context.Context, chain string, rows []*audit.Row) error {
-	c, err := t.AuditChain(ctx, chain)
+	c, err := t.endOfChain(ctx, chain)
 	if err != nil {
 		return err
 	}
@@ -148,6 +185,26 @@ func (t *tx) extend(ctx context.Context, chain string, rows []*audit.Row) error 
 	_, err = t.write(ctx, fpSeal, `INSERT INTO audit_chains (chain, head_seq, head_hash, anchor_seq, anchor_hash) VALUES ($1, $2, $3, 0, '')
 		ON CONFLICT (chain) DO UPDATE SET head_seq = $2, head_hash = $3`, chain, c.Head.Seq, c.Head.Hash)
 	return err
+}
+
+// endOfChain returns a chain whose head is where the next row follows. Rows beyond the head are somebody's work: what follows them has the
+// next free place, but as the row before it one that never was, so that the chain does not verify from there on, whatever they put there.
+func (t *tx) endOfChain(ctx context.Context, chain string) (audit.Chain, error) {
+	c, err := t.AuditChain(ctx, chain)
+	if err != nil {
+		return c, err
+	}
+	var last int64
+	if _, err := t.one(ctx, `SELECT coalesce(max(seq), 0) FROM audit_rows WHERE chain = $1`, []any{chain}, &last); err != nil {
+		return c, err
+	}
+	if last == math.MaxInt64 {
+		return c, fault.New(fault.Internal, fault.ReasonStoreCorrupt, "the audit chain %q has a row at the last place there can be: no row can follow", chain)
+	}
+	if last > c.Head.Seq {
+		c.Head = audit.Head{Seq: last, Hash: "not " + c.Head.String()}
+	}
+	return c, nil
 }
 
 // inChunks runs a statement for every so many arguments, width of them together. There are two texts of it: full chunks, and single rows.
