@@ -107,7 +107,7 @@ func (s *session) apply(ctx context.Context, c *client.Client, docs []*objectDoc
 	request.Preview, request.Prune, request.Launches = false, false, 0
 	for i, o := range plan.Objects {
 		if i >= len(docs) {
-			request.Objects = append(request.Objects, applyObject{Kind: o.Kind, Name: o.Name})
+			request.Objects = append(request.Objects, applyObject{Kind: o.Kind, Name: o.Name, Delete: true})
 		}
 		request.Objects[i].Etag = &o.Etag
 	}

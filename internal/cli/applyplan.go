@@ -19,10 +19,11 @@ type (
 		Launches int32         `json:"launches,omitempty"`
 	}
 	applyObject struct {
-		Kind string  `json:"kind"`
-		Name string  `json:"name"`
-		Body string  `json:"body,omitempty"`
-		Etag *string `json:"etag,omitempty"`
+		Kind   string  `json:"kind"`
+		Name   string  `json:"name"`
+		Body   string  `json:"body,omitempty"`
+		Etag   *string `json:"etag,omitempty"`
+		Delete bool    `json:"delete,omitempty"`
 	}
 	applyAnswer struct {
 		Objects  []appliedObject

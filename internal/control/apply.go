@@ -47,7 +47,8 @@ func (o *ApplyObject) described() bool {
 type Application struct {
 	Objects []ApplyObject
 	// Owner, when not empty, is the set that the objects belong to from then on. One that belongs to another set is refused, unless
-	// TakeOver; without an Owner, when it would be changed. Prune deletes what belongs to Owner and is not among Objects.
+	// TakeOver and it is not to be deleted; without an Owner, when it would be changed. Prune deletes what belongs to Owner and is not among
+	// Objects.
 	Owner           string
 	TakeOver, Prune bool
 	Reason          string

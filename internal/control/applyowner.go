@@ -19,15 +19,20 @@ func (a *applier) readOwners(ctx context.Context, tx store.Tx) error {
 	return nil
 }
 
-// checkOwner refuses an object of another set, unless it is taken over.
+// checkOwner refuses an object of another set, unless it is taken over. Nothing is taken over to be deleted: what a plan found to belong to
+// this set, and another took since, stays.
 func (a *applier) checkOwner(o ApplyObject, current *store.Object) error {
 	owner, owned := a.owners[current.ID]
-	if !owned || owner.Owner == a.Owner || a.TakeOver {
+	if !owned || owner.Owner == a.Owner || a.TakeOver && !o.Delete {
 		return nil
+	}
+	hint := "change it where it comes from, or take it over: berm apply --take-over"
+	if o.Delete {
+		hint = "delete it where it comes from; taking over never deletes"
 	}
 	return fault.Preconditionf(fault.ReasonOwnedByAnother, "%s %s belongs to %q, since %s, by %s", o.Kind, o.Name, owner.Owner, owner.At.UTC().Format("2006-01-02 15:04:05 MST"), owner.By).
 		WithMeta("owner", owner.Owner).
-		WithHint("change it where it comes from, or take it over: berm apply --take-over")
+		WithHint("%s", hint)
 }
 
 // own gives an object to the set.

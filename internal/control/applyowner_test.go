@@ -51,6 +51,29 @@ func TestOwners(t *testing.T) {
 	w.wantApplied(control.Application{Owner: "two", Objects: []control.ApplyObject{w.profileObject("other", `{}`)}}, "profile other own")
 }
 
+// TestNothingIsTakenOverToBeDeleted: what a plan would prune, and another set took before it was done, stays.
+func TestNothingIsTakenOverToBeDeleted(t *testing.T) {
+	w := newWorld(t)
+	w.wantApplied(control.Application{Owner: "one", Objects: []control.ApplyObject{w.profileObject("agent", `{}`)}}, "profile agent create")
+	var plan []control.Applied
+	_, err := w.svc.Preview(w.ctx(), w.admin, 0, func(ctx context.Context) (err error) {
+		plan, _, err = w.svc.Apply(ctx, w.admin, control.Application{Owner: "one", Prune: true, TakeOver: true})
+		return err
+	})
+	w.must(err)
+	if len(plan) != 1 || plan[0].Action != control.ActionDelete {
+		t.Fatalf("planned %+v", plan)
+	}
+	w.wantApplied(control.Application{Owner: "two", TakeOver: true, Objects: []control.ApplyObject{w.profileObject("agent", `{}`)}}, "profile agent own (from one)")
+	planned := gone(store.KindProfile, "agent")
+	planned.Etag = &plan[0].Etag
+	for _, owner := range []string{"one", ""} {
+		_, err = w.applied(control.Application{Owner: owner, TakeOver: true, Objects: []control.ApplyObject{planned}})
+		wantFault(t, err, fault.Precondition, fault.ReasonOwnedByAnother, `profile agent belongs to "two", since`, "taking over never deletes")
+	}
+	w.wantApplied(control.Application{Owner: "two", Objects: []control.ApplyObject{planned}}, "profile agent delete")
+}
+
 // TestPruneIsRefused: what others need is not deleted, nor a runner with sandboxes.
 func TestPruneIsRefused(t *testing.T) {
 	w := newWorld(t)

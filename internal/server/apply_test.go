@@ -81,6 +81,8 @@ func TestApplyIsRefused(t *testing.T) {
 		"what is made":    {w.admin, w.apply(nil, [2]string{"profile x", `{"id": "x", "spec": {}}`}), 400, []string{"objects[0].profile_template.id", "made by the server"}},
 		"another name":    {w.admin, w.apply(nil, [2]string{"profile x", `{"displayName": "y", "spec": {}}`}), 400, []string{"objects[0].profile_template.display_name"}},
 		"another id":      {w.admin, w.apply(nil, [2]string{"runner x", `{"identity": {"runnerId": "y"}}`}), 400, []string{"objects[0].runner.identity.runner_id"}},
+		"no body":         {w.admin, `{"objects": [{"kind": "runner", "name": "r1"}]}`, 400, []string{"objects[0].body", "must be given, unless delete is"}},
+		"delete and body": {w.admin, `{"objects": [{"kind": "runner", "name": "r1", "body": "{}", "delete": true}]}`, 400, []string{"objects[0].body", "is to be deleted"}},
 		"too many looked": {w.admin, `{"launches": 10001}`, 400, []string{"launches"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -93,10 +95,10 @@ func TestApplyIsRefused(t *testing.T) {
 		})
 	}
 	c := bermv1rpc.NewApplyServiceClient(w.dial(w.addr, w.admin))
-	if _, err := c.Apply(w.ctx(), &bermv1.ApplyRequest{Objects: []*bermv1.ApplyObject{{Kind: "runner", Name: "r1"}}, Preview: true}); err != nil {
+	if _, err := c.Apply(w.ctx(), &bermv1.ApplyRequest{Objects: []*bermv1.ApplyObject{{Kind: "runner", Name: "r1", Delete: true}}, Preview: true}); err != nil {
 		t.Error(err)
 	}
-	if _, err := c.Apply(w.ctx(), &bermv1.ApplyRequest{Objects: []*bermv1.ApplyObject{{Kind: "profile", Name: "default"}}}); status.Code(err) != codes.FailedPrecondition {
+	if _, err := c.Apply(w.ctx(), &bermv1.ApplyRequest{Objects: []*bermv1.ApplyObject{{Kind: "profile", Name: "default", Delete: true}}}); status.Code(err) != codes.FailedPrecondition {
 		t.Errorf("a profile that is bound: %v", err)
 	}
 }

@@ -31,7 +31,7 @@ type ApplyRequest struct {
 	Objects []*ApplyObject `protobuf:"bytes,1,rep,name=objects,proto3" json:"objects,omitempty"`
 	// Set that the objects belong to from then on. An object of another set is refused (OWNED_BY_ANOTHER). Empty: none, and owners stay.
 	Owner string `protobuf:"bytes,2,opt,name=owner,proto3" json:"owner,omitempty"`
-	// Take objects of other sets.
+	// Take objects of other sets. It deletes none of them.
 	TakeOver bool `protobuf:"varint,3,opt,name=take_over,json=takeOver,proto3" json:"take_over,omitempty"`
 	// Delete what belongs to `owner` and is not among `objects`.
 	Prune bool `protobuf:"varint,4,opt,name=prune,proto3" json:"prune,omitempty"`
@@ -123,10 +123,12 @@ type ApplyObject struct {
 	// Name of a zone, display name of a profile, runner_id of a runner.
 	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
 	// JSON text of its REST resource, without what the server makes. The profile_template_id of a binding may be the display name of a
-	// profile. Empty: the object is to be deleted.
+	// profile. Must be given, unless `delete` is.
 	Body string `protobuf:"bytes,3,opt,name=body,proto3" json:"body,omitempty"`
 	// State that the caller has seen; another is refused with ABORTED. Present and empty: that there is no such object. Absent: any.
-	Etag          *string `protobuf:"bytes,4,opt,name=etag,proto3,oneof" json:"etag,omitempty"`
+	Etag *string `protobuf:"bytes,4,opt,name=etag,proto3,oneof" json:"etag,omitempty"`
+	// The object is to be deleted; a `body` beside it is refused.
+	Delete        bool `protobuf:"varint,5,opt,name=delete,proto3" json:"delete,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -187,6 +189,13 @@ func (x *ApplyObject) GetEtag() string {
 		return *x.Etag
 	}
 	return ""
+}
+
+func (x *ApplyObject) GetDelete() bool {
+	if x != nil {
+		return x.Delete
+	}
+	return false
 }
 
 // ApplyResponse is what was done, or would be.
@@ -361,12 +370,13 @@ const file_berm_v1_apply_proto_rawDesc = "" +
 	"\ttake_over\x18\x03 \x01(\bB\x03\xe0A\x01R\btakeOver\x12\x19\n" +
 	"\x05prune\x18\x04 \x01(\bB\x03\xe0A\x01R\x05prune\x12\x1d\n" +
 	"\apreview\x18\x05 \x01(\bB\x03\xe0A\x01R\apreview\x12\x1f\n" +
-	"\blaunches\x18\x06 \x01(\x05B\x03\xe0A\x01R\blaunches\"\x7f\n" +
+	"\blaunches\x18\x06 \x01(\x05B\x03\xe0A\x01R\blaunches\"\x9c\x01\n" +
 	"\vApplyObject\x12\x17\n" +
 	"\x04kind\x18\x01 \x01(\tB\x03\xe0A\x02R\x04kind\x12\x17\n" +
 	"\x04name\x18\x02 \x01(\tB\x03\xe0A\x02R\x04name\x12\x17\n" +
 	"\x04body\x18\x03 \x01(\tB\x03\xe0A\x01R\x04body\x12\x1c\n" +
-	"\x04etag\x18\x04 \x01(\tB\x03\xe0A\x01H\x00R\x04etag\x88\x01\x01B\a\n" +
+	"\x04etag\x18\x04 \x01(\tB\x03\xe0A\x01H\x00R\x04etag\x88\x01\x01\x12\x1b\n" +
+	"\x06delete\x18\x05 \x01(\bB\x03\xe0A\x01R\x06deleteB\a\n" +
 	"\x05_etag\"\x93\x01\n" +
 	"\rApplyResponse\x120\n" +
 	"\aobjects\x18\x01 \x03(\v2\x16.berm.v1.AppliedObjectR\aobjects\x12\x1a\n" +

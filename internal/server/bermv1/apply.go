@@ -58,11 +58,9 @@ func applyObjects(list []*bermv1.ApplyObject) ([]control.ApplyObject, error) {
 	wrong := &rest.Problems{}
 	out := make([]control.ApplyObject, len(list))
 	for i, m := range list {
-		o := control.ApplyObject{Kind: store.Kind(m.GetKind()), Name: m.GetName(), Etag: m.Etag, Delete: m.GetBody() == ""}
-		if !o.Delete {
-			if err := applyBody(&o, m.GetBody()); err != nil {
-				wrong.Merge(below(fmt.Sprintf("objects[%d]", i), err))
-			}
+		o := control.ApplyObject{Kind: store.Kind(m.GetKind()), Name: m.GetName(), Etag: m.Etag, Delete: m.GetDelete()}
+		if err := applyBody(&o, m.GetBody()); err != nil {
+			wrong.Merge(below(fmt.Sprintf("objects[%d]", i), err))
 		}
 		out[i] = o
 	}
@@ -75,6 +73,14 @@ func applyObjects(list []*bermv1.ApplyObject) ([]control.ApplyObject, error) {
 }
 
 func applyBody(o *control.ApplyObject, text string) error {
+	switch {
+	case o.Delete && text != "":
+		return fault.Invalidf(fault.ReasonFieldInvalid, "invalid apply").WithField("body", "is given, and the object is to be deleted")
+	case o.Delete:
+		return nil
+	case text == "":
+		return fault.Invalidf(fault.ReasonFieldInvalid, "invalid apply").WithField("body", "must be given, unless delete is")
+	}
 	n, err := tree.ParseJSON([]byte(text))
 	if err != nil {
 		return err
