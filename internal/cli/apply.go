@@ -60,7 +60,9 @@ in one transaction, or nothing: when something was changed meanwhile it is refus
 			if err != nil {
 				return err
 			}
-			f.owner = first(f.owner, r.owner)
+			if f.owner, err = r.whose(f.owner); err != nil {
+				return err
+			}
 			return s.with(func(ctx context.Context, c *client.Client, _ []string) error { return s.apply(ctx, c, docs, &f) })(cmd, a)
 		},
 	})
@@ -73,8 +75,8 @@ in one transaction, or nothing: when something was changed meanwhile it is refus
 // apply plans, asks and does.
 func (s *session) apply(ctx context.Context, c *client.Client, docs []*objectDoc, f *applyFlags) error {
 	sorted(docs)
-	if len(docs) == 0 && !f.prune {
-		return fault.Invalidf("USAGE", "there is nothing to apply: no file was found in %s", strings.Join(f.files, ", ")).WithHint("It reads *.yaml, *.yml and *.json.")
+	if len(docs) == 0 {
+		return nothingToApply(f)
 	}
 	request := applyRequest{Owner: f.owner, TakeOver: f.takeOver, Prune: f.prune, Preview: true, Launches: s.launches}
 	for _, d := range docs {
@@ -99,6 +101,9 @@ func (s *session) apply(ctx context.Context, c *client.Client, docs []*objectDoc
 	}
 	if !f.yes {
 		s.showApply(s.Err, &plan)
+		if err := plan.refusal(); err != nil {
+			return err
+		}
 		if err := s.confirm(plan.question()); err != nil {
 			return err
 		}
@@ -121,6 +126,19 @@ func (s *session) apply(ctx context.Context, c *client.Client, docs []*objectDoc
 	return s.emitApplied(raw, &done)
 }
 
+// nothingToApply refuses an apply without a document. To prune would be to delete everything of the owner, which is rather a wrong directory.
+func nothingToApply(f *applyFlags) error {
+	from := "them"
+	if len(f.files) > 0 {
+		from = strings.Join(f.files, ", ")
+	}
+	if f.prune {
+		return fault.Invalidf("USAGE", "--prune would delete everything that belongs to the owner: no document was found in %s", from).
+			WithHint("Name the right directory; *.yaml, *.yml and *.json are read. If all of it is to go, delete it by the commands of its kinds.")
+	}
+	return fault.Invalidf("USAGE", "there is nothing to apply: no file was found in %s", from).WithHint("It reads *.yaml, *.yml and *.json.")
+}
+
 func (s *session) sendApply(ctx context.Context, c *client.Client, request applyRequest, reason string) (json.RawMessage, error) {
 	body, err := json.Marshal(request)
 	if err != nil {
@@ -140,6 +158,9 @@ func (s *session) emitPlan(raw json.RawMessage, plan *applyAnswer, f *applyFlags
 		if plan.changes() > 0 {
 			fmt.Fprintln(s.Err, "\nNothing was written.")
 		}
+	}
+	if err := plan.refusal(); err != nil {
+		return err
 	}
 	if f.exitCode && plan.changes() > 0 {
 		return &exitError{exitChanges}

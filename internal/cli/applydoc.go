@@ -40,15 +40,15 @@ var objectFields = map[string]struct {
 func readDocument(f *file) (*objectDoc, error) {
 	n := f.root
 	if n.Kind != tree.Object {
-		return nil, f.show(misplaced(n, "kind", "expected an object, got %s", n.Kind))
+		return nil, misplaced(n, "kind", "expected an object, got %s", n.Kind)
 	}
 	d := &objectDoc{file: f, kind: textAt(n, "kind")}
 	known, ok := objectFields[d.kind]
 	if !ok {
-		return nil, f.show(wrongKind(n))
+		return nil, wrongKind(n)
 	}
 	if p := unknownKeys(n, "", known.fields); p.Len() > 0 {
-		return nil, f.show(p.Err("the %s cannot be used", d.kind))
+		return nil, p.Err("the %s cannot be used", d.kind)
 	}
 	at := n
 	for step := range strings.SplitSeq(known.name, ".") {
@@ -60,12 +60,12 @@ func readDocument(f *file) (*objectDoc, error) {
 		if at == nil {
 			at = n
 		}
-		return nil, f.show(misplaced(at, known.name, "must be the name of the %s", d.kind))
+		return nil, misplaced(at, known.name, "must be the name of the %s", d.kind)
 	}
 	d.name = at.Text
 	var err error
 	if d.body, err = objectBody(d.kind, n); err != nil {
-		return nil, f.show(err)
+		return nil, err
 	}
 	return d, nil
 }
@@ -119,7 +119,7 @@ func misplaced(n *tree.Node, path, format string, args ...any) error {
 
 // again refuses a second document of one object.
 func (d *objectDoc) again(other *objectDoc) error {
-	return d.file.show(misplaced(d.file.root, "", "%s is described at %s already", d.what(), other.place()))
+	return misplaced(d.file.root, "", "%s is described at %s already", d.what(), other.place())
 }
 
 // named puts the name of the file before an error that has no place in it.
@@ -131,6 +131,15 @@ func named(name string, err error) error {
 	f = f.Clone()
 	f.Message = name + ": " + f.Message
 	return f
+}
+
+// among shows an error that comes after others in its file, unless there are more of them already than are shown: each takes a look at
+// the whole file.
+func (f *file) among(others []error, err error) error {
+	if len(others) >= maxObjectErrors {
+		return err
+	}
+	return f.show(err)
 }
 
 // together makes one error of those of several documents.

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -34,13 +35,18 @@ type objectReader struct {
 	session *session
 	files   []*file
 	bytes   int64
-	owner   string
+	// sources are what was named to be read, in that order.
+	sources []objectSource
 }
+
+// objectSource is a file, a directory or standard input, and whose its objects are, "" when it does not say.
+type objectSource struct{ name, owner string }
 
 // readObjects reads files, directories and standard input, in the order given.
 func (s *session) readObjects(names []string) (*objectReader, error) {
 	r := &objectReader{session: s}
 	for _, name := range names {
+		r.sources = append(r.sources, objectSource{name: name})
 		if err := r.read(name); err != nil {
 			return nil, err
 		}
@@ -173,12 +179,29 @@ func (r *objectReader) set(name string, from io.Reader) error {
 	if p := unknownKeys(f.root, "", []string{"owner"}); p.Len() > 0 {
 		return f.show(p.Err("%s cannot be used", name))
 	}
-	owner := textAt(f.root, "owner")
-	if r.owner != "" && owner != "" && owner != r.owner {
-		return fault.Invalidf("USAGE", "%s says that the owner is %q, another directory %q", name, owner, r.owner).WithHint("Apply them one by one, or say --owner.")
-	}
-	r.owner = first(owner, r.owner)
+	r.sources[len(r.sources)-1].owner = textAt(f.root, "owner")
 	return nil
+}
+
+// whose returns the owner of all objects: the one that is said, else the one that every source names. What one directory says of itself
+// says nothing of another.
+func (r *objectReader) whose(said string) (string, error) {
+	if said != "" {
+		return said, nil
+	}
+	for _, o := range r.sources[1:] {
+		if one := r.sources[0]; o.owner != one.owner {
+			return "", fault.Invalidf("USAGE", "%s, and %s", one.says(), o.says()).WithHint("Apply them one by one, or say --owner.")
+		}
+	}
+	return r.sources[0].owner, nil
+}
+
+func (o objectSource) says() string {
+	if o.owner == "" {
+		return o.name + " names no owner"
+	}
+	return fmt.Sprintf("%s names the owner %q", o.name, o.owner)
 }
 
 // documents reads what is in the files. What is wrong with any of them is shown together.
@@ -189,20 +212,20 @@ func (r *objectReader) documents() ([]*objectDoc, error) {
 	for _, f := range r.files {
 		list, err := specfile.ParseAll(f.data, maxObjects)
 		if err != nil {
-			broken = append(broken, f.show(named(f.name, err)))
+			broken = append(broken, f.among(broken, named(f.name, err)))
 			continue
 		}
 		if len(list) == 0 {
 			broken = append(broken, fault.Invalidf(fault.ReasonSyntax, "%s has no document in it", f.name))
 		}
 		for _, n := range list {
-			d, err := readDocument(&file{name: f.name, data: f.data, root: n})
-			if err != nil {
-				broken = append(broken, err)
-				continue
+			one := &file{name: f.name, data: f.data, root: n}
+			d, err := readDocument(one)
+			if err == nil && seen[d.what()] != nil {
+				err = d.again(seen[d.what()])
 			}
-			if other := seen[d.what()]; other != nil {
-				broken = append(broken, d.again(other))
+			if err != nil {
+				broken = append(broken, one.among(broken, err))
 				continue
 			}
 			seen[d.what()] = d

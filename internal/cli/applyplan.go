@@ -54,6 +54,14 @@ func (a *applyAnswer) count(action string) int {
 
 func (a *applyAnswer) changes() int { return len(a.Objects) - a.count("none") }
 
+// refusal is the error of a plan that policy tests refuse, nil for any other.
+func (a *applyAnswer) refusal() error {
+	if a.Effect != nil && a.Effect.RefusedByTests {
+		return refusedByTests("apply")
+	}
+	return nil
+}
+
 // summary is such as "1 to create, 2 to change, 3 unchanged".
 func (a *applyAnswer) summary(done bool) string {
 	var parts []string

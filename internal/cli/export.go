@@ -5,11 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"slices"
-	"strings"
 
 	"github.com/spf13/cobra"
 	"go.yaml.in/yaml/v3"
@@ -20,9 +16,6 @@ import (
 	"github.com/bermhq/berm/internal/core/fault"
 	"github.com/bermhq/berm/internal/core/tree"
 )
-
-// objectFolders are the folders of the files of each kind.
-var objectFolders = map[string]string{"zone": "zones", "profile": "profiles", "runner": "runners"}
 
 // exported is one object as a file has it: nothing in it differs from server to server.
 type exported struct {
@@ -35,8 +28,9 @@ func (s *session) exportCmd() *cobra.Command {
 	c := s.outputFlagOf(&cobra.Command{
 		Use: "export [--dir DIR]", Short: "Write all zones, profiles and runners as files that apply takes",
 		Long: `Write all zones, profiles and runners as documents that apply takes: on standard output, or a file each below a directory. They hold what is
-configured and nothing else: no ids, no revisions, no state of processes, no secrets. Bindings name their profiles. Applied where it
-came from it changes nothing, and applied to an empty server it makes the same.`,
+configured and nothing else: no ids, no revisions, no state of processes, no secrets of the server. What somebody wrote out in a pod fragment,
+such as the value of a variable of env, is configured, and is written as it is. Bindings name their profiles. Applied where it came from it
+changes nothing, and applied to an empty server it makes the same.`,
 		Example: `  berm export --dir fleet
   berm export | berm --context staging apply -f - --plan`,
 		Args: args(0, 0, "no arguments"),
@@ -200,49 +194,4 @@ func (o exported) text() ([]byte, error) {
 		return nil, fault.Internalf(err, "cannot show %s %s", o.kind, o.name)
 	}
 	return b.Bytes(), enc.Close()
-}
-
-// exportTo writes a file for each object. A file that is there and is no longer of an object is named: whoever applies the directory
-// would make the object again.
-func (s *session) exportTo(dir string, all []exported) error {
-	if err := os.MkdirAll(dir, 0o777); err != nil {
-		return unwritable(dir, err)
-	}
-	written := map[string]bool{}
-	for _, o := range all {
-		text, err := o.text()
-		if err != nil {
-			return err
-		}
-		path := filepath.Join(dir, objectFolders[o.kind], o.name+".yaml")
-		if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
-			return unwritable(filepath.Dir(path), err)
-		}
-		if err := os.WriteFile(path, text, 0o666); err != nil {
-			return unwritable(path, err)
-		}
-		written[path] = true
-	}
-	var others []string
-	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
-		if err == nil && !e.IsDir() && isObjectFile(path) && !written[path] && path != filepath.Join(dir, setFile) {
-			others = append(others, path)
-		}
-		return err
-	})
-	if err != nil {
-		return unreadable(dir, err)
-	}
-	for _, path := range others[:min(len(others), 20)] {
-		fmt.Fprintln(s.Err, clean("note: "+path+" is not of this export; apply would read it too"))
-	}
-	if more := len(others) - 20; more > 0 {
-		fmt.Fprintf(s.Err, "note: and %d more files\n", more)
-	}
-	return s.report(nil, "%s written below %s", counted(len(all), "object"), dir)
-}
-
-// isObjectFile reports whether a directory that is applied is read for a file of this name.
-func isObjectFile(name string) bool {
-	return slices.Contains([]string{".yaml", ".yml", ".json"}, strings.ToLower(filepath.Ext(name)))
 }

@@ -110,3 +110,58 @@ func TestExportOfWhatChanges(t *testing.T) {
 		t.Errorf("exit %d, stdout %q, stderr %q", got.code, got.out, got.err)
 	}
 }
+
+// TestExportStaysInItsDirectory: no name that a server says, and no link that is there, leads a file out of the directory.
+func TestExportStaysInItsDirectory(t *testing.T) {
+	named := func(name string) map[string][]string {
+		return map[string][]string{"runners": {`{"identity": {"runnerId": "` + name + `", "zone": "us"}, "profileBindings": []}`}}
+	}
+	for name, c := range map[string]struct {
+		lists map[string][]string
+		make  func(base, dir string) error
+		says  string
+	}{
+		"a name that climbs": {named("../../victim"), nil, `"../../victim" may hold`},
+		"an absolute name":   {named("/victim"), nil, `"/victim" may hold`},
+		"a hidden name":      {named(".victim"), nil, `".victim" may hold`},
+		"a name twice":       {map[string][]string{"zones": {exportZone, exportZone}}, nil, "zone us is there twice"},
+		"a linked file": {named("east"), func(base, dir string) error {
+			return os.Symlink(filepath.Join(base, "victim.yaml"), filepath.Join(dir, "runners", "east.yaml"))
+		}, "runners/east.yaml is there, and is not a file"},
+		"a file linked within": {named("east"), func(_, dir string) error {
+			return os.Symlink("../berm.yaml", filepath.Join(dir, "runners", "east.yaml"))
+		}, "runners/east.yaml is there, and is not a file"},
+		"a linked folder": {named("victim"), func(base, dir string) error {
+			if err := os.Remove(filepath.Join(dir, "runners")); err != nil {
+				return err
+			}
+			return os.Symlink(base, filepath.Join(dir, "runners"))
+		}, "runners is there, and is not a directory"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			base := t.TempDir()
+			dir, victim := filepath.Join(base, "a"), filepath.Join(base, "victim.yaml")
+			if err := os.MkdirAll(filepath.Join(dir, "runners"), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			for _, path := range []string{victim, filepath.Join(dir, "berm.yaml")} {
+				if err := os.WriteFile(path, []byte("owner: fleet\n"), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if c.make != nil {
+				if err := c.make(base, dir); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if got := run(t, configured(t, c.lists), "", "export", "--dir", dir); got.code != 2 || !strings.Contains(got.err, c.says) {
+				t.Errorf("exit %d, stderr %q", got.code, got.err)
+			}
+			for _, path := range []string{victim, filepath.Join(dir, "berm.yaml")} {
+				if text, err := os.ReadFile(path); err != nil || string(text) != "owner: fleet\n" {
+					t.Errorf("%s: %q %v", path, text, err)
+				}
+			}
+		})
+	}
+}

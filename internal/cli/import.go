@@ -71,7 +71,7 @@ func (s *session) imported(names []string) (*importer, error) {
 	if err != nil {
 		return nil, err
 	}
-	im := &importer{names: map[string]string{}, taken: map[string]bool{}, pages: map[string]bool{}}
+	im := &importer{names: map[string]string{}, taken: map[string]bool{}, seen: map[string]string{}, pages: map[string]bool{}}
 	var all []source
 	files := map[string]*file{}
 	var broken []error
@@ -79,12 +79,12 @@ func (s *session) imported(names []string) (*importer, error) {
 		files[f.name] = f
 		list, err := specfile.ParseAll(f.data, maxObjects)
 		if err != nil {
-			broken = append(broken, f.show(named(f.name, err)))
+			broken = append(broken, f.among(broken, named(f.name, err)))
 		}
 		for _, n := range list {
 			found, err := im.sources(f.name, n)
 			if err != nil {
-				broken = append(broken, f.show(err))
+				broken = append(broken, f.among(broken, err))
 			}
 			all = append(all, found...)
 		}
@@ -100,7 +100,7 @@ func (s *session) imported(names []string) (*importer, error) {
 				read = im.runner
 			}
 			if err := read(src.n); err != nil {
-				broken = append(broken, files[src.file].show(err))
+				broken = append(broken, files[src.file].among(broken, err))
 			}
 		}
 	}
@@ -165,7 +165,7 @@ func (im *importer) documents() ([]*objectDoc, error) {
 		}
 		d, err := readDocument(f)
 		if err != nil {
-			return nil, err
+			return nil, f.show(err)
 		}
 		docs = append(docs, d)
 	}

@@ -113,3 +113,28 @@ func TestImportOfPages(t *testing.T) {
 		}
 	}
 }
+
+// TestImportStaysInItsDirectory: the id of a runner is the name of a file, and of one file.
+func TestImportStaysInItsDirectory(t *testing.T) {
+	runners := func(ids ...string) string {
+		var text strings.Builder
+		for _, id := range ids {
+			text.WriteString(`{"identity": {"runnerId": "` + id + `", "zone": "z"}, "profileBindings": []}` + "\n---\n")
+		}
+		return text.String()
+	}
+	for name, c := range map[string]struct{ text, says string }{
+		"an id that climbs": {runners("../../escaped"), `standard input:1:27: identity.runner_id: "../../escaped" may hold`},
+		"a runner twice":    {runners("r", "s", "r"), "standard input:5:1: identity.runner_id: runner r is described at standard input:1 already"},
+		"a profile twice":   {`{"profileTemplates": [{"id": "p", "displayName": "a"},` + "\n" + `{"id": "p", "displayName": "b"}]}`, "standard input:2:1: id: profile p is described at standard input:1 already"},
+	} {
+		base := t.TempDir()
+		dir := filepath.Join(base, "a", "out")
+		if got := run(t, map[string]string{}, c.text, "import", "-", "--dir", dir); got.code != 2 || !strings.Contains(got.err, c.says) {
+			t.Errorf("%s: exit code %d: %s", name, got.code, got.err)
+		}
+		if list, err := os.ReadDir(base); err != nil || len(list) > 0 {
+			t.Errorf("%s: %v was written, %v", name, list, err)
+		}
+	}
+}

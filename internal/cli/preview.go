@@ -47,9 +47,14 @@ func (s *session) write(ctx context.Context, c *client.Client, method, path stri
 		return nil, err
 	}
 	if n, err := answer(raw); err == nil && textAt(n, "refusedByTests") == "true" {
-		return nil, fault.Preconditionf(fault.ReasonTestsFail, "the edit would be refused: it breaks policy tests")
+		return nil, refusedByTests("edit")
 	}
 	return nil, errPreviewed
+}
+
+// refusedByTests is the error of what was only looked at, and would be refused.
+func refusedByTests(what string) error {
+	return fault.Preconditionf(fault.ReasonTestsFail, "the %s would be refused: it breaks policy tests", what)
 }
 
 // The answer to a preview.
@@ -61,6 +66,7 @@ type (
 		MoreSandboxes                 bool
 		Tests                         []testEffect
 		TestsSeen                     int
+		RefusedByTests                bool
 	}
 	testEffect struct {
 		ProfileName, Mode string

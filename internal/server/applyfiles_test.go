@@ -142,6 +142,41 @@ func TestApplyDoesWhatWasPlanned(t *testing.T) {
 	}
 }
 
+// TestPlanThatTestsRefuse: it is shown, and ends as the apply does, before anybody is asked.
+func TestPlanThatTestsRefuse(t *testing.T) {
+	w := newWorld(t)
+	p := w.newProfile("agent", `{"container_image": "host", "resource_defaults": {"memory_limit": "1Gi"}}`)
+	w.call(w.admin, http.MethodPost, "/berm/v1/runners/r1/bindings", `{"binding": {"profileTemplateId": "`+p.text("id")+`"}}`).want(http.StatusOK)
+	tests := "tests:\n- name: memory\n  expect: {verdict: admitted, values: {resource_defaults.memory_limit: 1Gi}}\n"
+	w.berm(w.admin, tests, "profile", "tests", "put", "agent", "-f", "-").want(t, 0)
+	text := "kind: profile\ndisplay_name: agent\nspec: {container_image: host, resource_defaults: {memory_limit: 2Gi}}\n"
+	for _, args := range [][]string{{"--plan"}, {"--plan", "--exit-code"}, {"--plan", "-o", "json"}, nil} {
+		got := w.berm(w.admin, text, append([]string{"apply", "-f", "-"}, args...)...).want(t, 6)
+		if !strings.Contains(got.out+got.err, "resource_defaults.memory_limit") || !strings.Contains(got.err, "the apply would be refused: it breaks policy tests") {
+			t.Errorf("%q: %s%s", args, got.out, got.err)
+		}
+	}
+	w.berm(w.admin, text, "apply", "-f", "-", "--yes").want(t, 6)
+}
+
+// TestOwnersOfSeveralDirectories: none is given what another says of itself; --owner is of all.
+func TestOwnersOfSeveralDirectories(t *testing.T) {
+	w := newWorld(t)
+	dir := put(t, t.TempDir(), "a/berm.yaml", "owner: fleet\n", "a/a.yaml", "kind: zone\nname: ours\n", "b/b.yaml", "kind: zone\nname: theirs\n",
+		"c/berm.yaml", "owner: fleet\n", "c/c.yaml", "kind: zone\nname: more\n")
+	a, b, c := filepath.Join(dir, "a"), filepath.Join(dir, "b"), filepath.Join(dir, "c")
+	w.berm(w.admin, "", "apply", "-f", a, "-f", b, "--yes").want(t, 2)
+	w.berm(w.admin, "", "apply", "-f", b, "--yes").want(t, 0)
+	w.berm(w.admin, "", "apply", "-f", a, "-f", c, "--yes").want(t, 0)
+	if got := w.berm(w.admin, "", "apply", "-f", a, "--prune", "--yes").want(t, 0); got.out != "zone more deleted\n" {
+		t.Errorf("pruned %q", got.out)
+	}
+	w.berm(w.admin, "", "apply", "-f", a, "-f", b, "--owner", "all", "--take-over", "--yes").want(t, 0)
+	if got := w.berm(w.admin, "", "apply", "-f", b, "--owner", "all", "--prune", "--yes").want(t, 0); got.out != "zone ours deleted\n" {
+		t.Errorf("pruned %q", got.out)
+	}
+}
+
 // interposed is the address of the server with something that happens before each apply that is no plan.
 func (w *world) interposed(t *testing.T, meanwhile func()) string {
 	to, err := url.Parse(w.url)
