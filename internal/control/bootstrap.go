@@ -67,8 +67,10 @@ func (s *Service) Bootstrap(ctx context.Context, in Bootstrap) (*Bootstrapped, e
 		}
 	}
 	failpoint.Hit(fpBootstrap)
+	var broken []string
 	err = s.store.Update(ctx, func(tx store.Tx) error {
-		b := bootstrapper{Service: s, tx: tx, place: in.Place}
+		noted := &notingTx{Tx: tx}
+		b := bootstrapper{Service: s, tx: noted, place: in.Place}
 		if err := b.org(ctx); err != nil {
 			return err
 		}
@@ -85,10 +87,15 @@ func (s *Service) Bootstrap(ctx context.Context, in Bootstrap) (*Bootstrapped, e
 			}
 			out.Runners = append(out.Runners, runner)
 		}
-		return nil
+		list, err := s.brokenByStart(ctx, tx, b.found.ID, noted.written)
+		broken = list
+		return err
 	})
 	if err != nil {
 		return nil, err
+	}
+	for _, b := range broken {
+		s.log.ErrorContext(ctx, "what the command line says of runners breaks a policy test; the server starts nevertheless", "test", b)
 	}
 	s.here.Store(in.Place)
 	s.configs.invalidate(out.Org.ID)

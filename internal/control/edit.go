@@ -38,7 +38,9 @@ func isPreview(ctx context.Context) bool { return ctx.Value(previewKey{}) != nil
 func (s *Service) edit(ctx context.Context, orgID string, fn func(store.Tx) error) error {
 	warnings, err := s.editWarned(ctx, orgID, fn)
 	for _, w := range warnings {
-		s.log.WarnContext(ctx, "an edit was made although a policy test fails", "test", w)
+		if !isPreview(ctx) {
+			s.log.WarnContext(ctx, "an edit was made although a policy test fails or was not run", "test", w)
+		}
 	}
 	return err
 }
@@ -52,7 +54,7 @@ func (s *Service) editWarned(ctx context.Context, orgID string, fn func(store.Tx
 	}
 	p, ok := ctx.Value(previewKey{}).(*preview)
 	if ok {
-		return nil, s.previewEdit(ctx, orgID, p, fn)
+		return s.previewEdit(ctx, orgID, p, fn)
 	}
 	err = s.store.Update(ctx, func(tx store.Tx) error {
 		noted := &notingTx{Tx: tx}
@@ -73,10 +75,10 @@ func (s *Service) editWarned(ctx context.Context, orgID string, fn func(store.Tx
 	return warnings, nil
 }
 
-// previewEdit notes what an edit would write.
-func (s *Service) previewEdit(ctx context.Context, orgID string, p *preview, fn func(store.Tx) error) error {
+// previewEdit notes what an edit would write. It returns which tests were not run; the others are shown with what becomes of them.
+func (s *Service) previewEdit(ctx context.Context, orgID string, p *preview, fn func(store.Tx) error) ([]string, error) {
 	if p.done {
-		return fault.Internalf(nil, "a preview of two edits")
+		return nil, fault.Internalf(nil, "a preview of two edits")
 	}
 	err := s.store.Update(ctx, func(tx store.Tx) error {
 		noted := &notingTx{Tx: tx}
@@ -96,9 +98,22 @@ func (s *Service) previewEdit(ctx context.Context, orgID string, p *preview, fn 
 		return errPreviewed
 	})
 	if errors.Is(err, errPreviewed) {
-		return nil
+		return p.tests.notRun, nil
 	}
-	return err
+	return nil, err
+}
+
+// brokenByStart returns which policy tests the edits of a start break. It is no place to refuse them: a server that does not start helps
+// nobody.
+func (s *Service) brokenByStart(ctx context.Context, tx store.Tx, orgID string, written []*store.Object) ([]string, error) {
+	tests, err := s.gateEdit(ctx, tx, orgID, written, false)
+	if fault.HasReason(err, fault.ReasonLimitExceeded) {
+		return []string{fault.From(err).Message}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return tests.broken(), nil
 }
 
 // notingTx notes the objects that are written through it.

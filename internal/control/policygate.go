@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"strings"
 
@@ -81,8 +82,8 @@ func (g *gate) readBefore(ctx context.Context, tx store.Tx) error {
 	return nil
 }
 
-// concerned returns the tests of the profiles that the edit touches: the profile itself, a runner that binds it or did, or the zone of
-// such a runner.
+// concerned returns the tests of the profiles that the edit touches: the profile itself, a runner that binds it or did, the zone of such a
+// runner, or the profile that launches get there which name none.
 func (g *gate) concerned(ctx context.Context, tx store.Tx, all map[string]*PolicyTests) (map[string]*PolicyTests, error) {
 	out := map[string]*PolicyTests{}
 	bound := func(r *core.Runner) {
@@ -92,13 +93,14 @@ func (g *gate) concerned(ctx context.Context, tx store.Tx, all map[string]*Polic
 			}
 		}
 	}
-	zones := false
+	zones, defaults := false, false
 	for i, o := range g.written {
 		switch o.Kind {
 		case store.KindProfile:
 			if t := all[o.ID]; t != nil {
 				out[o.ID] = t
 			}
+			defaults = slices.ContainsFunc(slices.Collect(maps.Values(all)), (*PolicyTests).unnamed)
 		case store.KindRunner:
 			for _, state := range []*store.Object{g.before[i], o} {
 				r, err := runnerFrom(state)
@@ -113,16 +115,33 @@ func (g *gate) concerned(ctx context.Context, tx store.Tx, all map[string]*Polic
 		case store.KindTests: // gateEdit left them out
 		}
 	}
-	if !zones {
+	if !zones && !defaults {
 		return out, nil
 	}
 	err := g.s.ground(tx, g.orgID, nil).runners(ctx, func(r *core.Runner) error {
 		if g.wrote(store.KindZone, "", r.Zone) {
 			bound(r)
 		}
+		if defaults && g.wroteDefault(r) {
+			for _, b := range r.Bindings {
+				if t := all[b.ProfileID]; t != nil && t.unnamed() {
+					out[b.ProfileID] = t
+				}
+			}
+		}
 		return nil
 	})
 	return out, err
+}
+
+// wroteDefault reports whether the edit writes the profile that launches get on a runner which name none.
+func (g *gate) wroteDefault(r *core.Runner) bool {
+	return slices.ContainsFunc(r.Bindings, func(b core.Binding) bool { return b.Default && g.wrote(store.KindProfile, b.ProfileID, "") })
+}
+
+// unnamed reports whether any of the tests is of a launch that names no profile.
+func (t *PolicyTests) unnamed() bool {
+	return slices.ContainsFunc(t.Tests, func(t policy.Test) bool { return t.Unnamed })
 }
 
 // named adds the tests that name a runner: one that did not bind the profile may do so now.
@@ -144,7 +163,8 @@ func (g *gate) wrote(kind store.Kind, id, name string) bool {
 // touches reports whether a case may come to something else by the edit.
 func (g *gate) touches(t *PolicyTests, c *policy.Case) bool {
 	r := c.Host()
-	return r == nil || g.wrote(store.KindProfile, t.ProfileID, "") || g.wrote(store.KindRunner, r.ID, "") || g.wrote(store.KindZone, "", r.Zone)
+	return r == nil || g.wrote(store.KindProfile, t.ProfileID, "") || g.wrote(store.KindRunner, r.ID, "") || g.wrote(store.KindZone, "", r.Zone) ||
+		c.Test.Unnamed && g.wroteDefault(r)
 }
 
 func byName(tested map[string]*PolicyTests) []*PolicyTests {

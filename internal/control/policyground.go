@@ -145,12 +145,6 @@ func (g *ground) bind(ctx context.Context, c *runnerConfig, i int, b core.Bindin
 	return err
 }
 
-// tooManyCases refuses to begin what would take too long.
-func tooManyCases(name string, n int) error {
-	return fault.Preconditionf(fault.ReasonLimitExceeded, "the tests of profile %s are to be tried at %d places, the limit is %d", name, n, policy.MaxCases).
-		WithHint("name a runner in tests that need not hold at every one")
-}
-
 // runCases decides cases on all cores. The results are in their order.
 func runCases(ctx context.Context, fleet *policy.Fleet, cases []policy.Case) ([]policy.Result, error) {
 	out := make([]policy.Result, len(cases))

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/bermhq/berm/internal/core"
+	"github.com/bermhq/berm/internal/core/fault"
 	"github.com/bermhq/berm/internal/core/policy"
 	"github.com/bermhq/berm/internal/core/spec"
 	"github.com/bermhq/berm/internal/store"
@@ -63,9 +64,13 @@ func (s *Service) editOf(ctx context.Context, p core.Principal, ref string, laye
 	return noted.written, err
 }
 
-// failingNow returns which tests of a profile fail as things are.
+// failingNow returns which tests of a profile fail as things are. Tests that only warn may be attached when there are too many places to
+// run them: to warn is the way out for those that are enforced.
 func (s *Service) failingNow(ctx context.Context, r store.Reader, t *PolicyTests) ([]string, error) {
 	results, err := s.runOn(ctx, s.ground(r, t.OrgID, nil), t, "")
+	if t.Mode == WarnTests && fault.HasReason(err, fault.ReasonLimitExceeded) {
+		return []string{notRun(t, err)}, nil
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -90,8 +95,8 @@ func (s *Service) runOn(ctx context.Context, g *ground, t *PolicyTests, runnerID
 	if runnerID != "" {
 		cases = slices.DeleteFunc(cases, func(c policy.Case) bool { return c.Runner != runnerID })
 	}
-	if len(cases) > policy.MaxCases {
-		return nil, tooManyCases(t.ProfileName, len(cases))
+	if n := fleet.Places(cases); n > policy.MaxPlaces {
+		return nil, tooManyPlaces(t.ProfileName, n)
 	}
 	return runCases(ctx, fleet, cases)
 }

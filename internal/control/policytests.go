@@ -266,19 +266,6 @@ func testsOf(ctx context.Context, r store.Reader, profile *core.Profile) (*Polic
 	return testsFrom(o)
 }
 
-// deleteTests deletes the tests of a profile together with it.
-func (s *Service) deleteTests(ctx context.Context, tx store.Tx, p core.Principal, profile *core.Profile, reason string) error {
-	o, err := tx.ObjectByName(ctx, store.KindTests, profile.OrgID, profile.DisplayName)
-	if fault.Is(err, fault.NotFound) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	o.UpdatedAt, o.UpdatedBy, o.Reason = s.now(), p.Actor, reason
-	return tx.Delete(ctx, o)
-}
-
 func noTests(profile *core.Profile) error {
 	return fault.NotFoundf(fault.ReasonTestsNotFound, "profile %s has no policy tests", profile.DisplayName).
 		WithHint("attach some: berm profile tests put %s -f FILE", profile.DisplayName)

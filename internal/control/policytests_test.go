@@ -128,14 +128,6 @@ func breakers() map[string]struct {
 			_, warnings, err := w.svc.RollbackZone(ctx, w.admin, "eu", 1, none)
 			return warnings, err
 		}, `by layer zone`},
-		"a consolidation": {func(w *world, _ *core.Profile) { w.newProfile("agent2", agentSpec) },
-			func(ctx context.Context, w *world, _ *core.Profile) ([]string, error) {
-				out, err := w.svc.ConsolidateProfiles(ctx, w.admin, control.Consolidation{Keep: "agent2", Others: []string{"agent"}}, none)
-				if err != nil {
-					return nil, err
-				}
-				return out.Warnings, nil
-			}, `no runner of that id binds the profile`},
 	}
 }
 
@@ -300,7 +292,7 @@ func TestHistoryOfTests(t *testing.T) {
 func TestTestsGoWithTheirProfile(t *testing.T) {
 	w := newWorld(t)
 	w.newProfile("agent", agentSpec)
-	w.put(agentTests, "")
+	w.put(agentTests, control.WarnTests)
 	seen, err := w.svc.Preview(w.ctx(), w.admin, 0, func(ctx context.Context) error {
 		return w.svc.DeleteProfile(ctx, w.admin, "agent", control.DeleteOptions{})
 	})

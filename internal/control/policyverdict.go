@@ -38,6 +38,8 @@ type testImpact struct {
 	seen int
 	// effects are those that fail after the edit, by profile and test. all has those that came to something else before, too.
 	effects []TestEffect
+	// notRun says whose tests, of those that only warn, were not run: there are too many places.
+	notRun []string
 }
 
 // refusal refuses an edit that breaks tests which are enforced, nil for none.
@@ -58,9 +60,9 @@ func (i *testImpact) refusal() error {
 	return orNil(e)
 }
 
-// warnings are about tests that fail and do not refuse the edit.
+// warnings are about tests that fail and do not refuse the edit, or were not run.
 func (i *testImpact) warnings() []string {
-	var out []string
+	out := slices.Clone(i.notRun)
 	for n := range i.effects {
 		t := &i.effects[n]
 		switch {
@@ -74,6 +76,17 @@ func (i *testImpact) warnings() []string {
 	return out[:min(len(out), maxListed)]
 }
 
+// broken lists what the edit breaks, in whatever mode.
+func (i *testImpact) broken() []string {
+	out := slices.Clone(i.notRun)
+	for n := range i.effects {
+		if t := &i.effects[n]; t.Breaks() {
+			out = append(out, t.label()+": "+t.After.Why())
+		}
+	}
+	return out[:min(len(out), maxListed)]
+}
+
 // run runs the tests that the edit touches, after it and, where that fails, before it. all runs everything on both sides, and tells of
 // what came to something else, too.
 func (g *gate) run(ctx context.Context, tx store.Tx, tested map[string]*PolicyTests, all bool) (*testImpact, error) {
@@ -82,7 +95,11 @@ func (g *gate) run(ctx context.Context, tx store.Tx, tested map[string]*PolicyTe
 		return nil, err
 	}
 	out := &testImpact{}
-	for _, t := range byName(tested) {
+	todo, err := g.budget(ctx, tx, is, tested, out)
+	if err != nil {
+		return nil, err
+	}
+	for _, t := range byName(todo) {
 		results, err := g.side(ctx, policy.NewFleet(is, t.ProfileID), t, func(*policy.Case) bool { return true })
 		if err != nil {
 			return nil, err
@@ -97,7 +114,7 @@ func (g *gate) run(ctx context.Context, tx store.Tx, tested map[string]*PolicyTe
 	if len(out.effects) == 0 {
 		return out, nil
 	}
-	if err := g.runBefore(ctx, tx, tested, out); err != nil {
+	if err := g.runBefore(ctx, tx, todo, out); err != nil {
 		return nil, err
 	}
 	out.effects = slices.DeleteFunc(out.effects, func(e TestEffect) bool {
@@ -132,9 +149,5 @@ func (g *gate) runBefore(ctx context.Context, tx store.Tx, tested map[string]*Po
 
 // side runs the tests of one profile that the edit touches, where they are asked for.
 func (g *gate) side(ctx context.Context, fleet *policy.Fleet, t *PolicyTests, asked func(*policy.Case) bool) ([]policy.Result, error) {
-	cases := slices.DeleteFunc(fleet.Cases(t.Tests), func(c policy.Case) bool { return !g.touches(t, &c) || !asked(&c) })
-	if len(cases) > policy.MaxCases {
-		return nil, tooManyCases(t.ProfileName, len(cases))
-	}
-	return runCases(ctx, fleet, cases)
+	return runCases(ctx, fleet, slices.DeleteFunc(g.cases(fleet, t), func(c policy.Case) bool { return !asked(&c) }))
 }

@@ -75,6 +75,11 @@ func (s *Service) ConsolidateProfiles(ctx context.Context, p core.Principal, c C
 		if err != nil {
 			return err
 		}
+		for _, other := range others {
+			if err := refuseTested(ctx, tx, other); err != nil {
+				return err
+			}
+		}
 		r := &rebaser{service: s, p: p, reason: cmp.Or(st.Reason, "consolidated into profile "+keep.DisplayName), tx: tx, to: keep, out: &Rebase{Profile: keep}}
 		r.moves = func(b core.Binding) *core.Profile { return others[b.ProfileID] }
 		if err := r.run(ctx); err != nil {

@@ -47,6 +47,7 @@ const (
 	ReasonRevisionNotFound    = "REVISION_NOT_FOUND"
 	ReasonTestsFail           = "POLICY_TESTS_FAIL"
 	ReasonTestsNotFound       = "POLICY_TESTS_NOT_FOUND"
+	ReasonTestsAttached       = "POLICY_TESTS_ATTACHED"
 	ReasonZoneInUse           = "ZONE_IN_USE"
 	ReasonZoneNotFound        = "ZONE_NOT_FOUND"
 	ReasonEtagMismatch        = "ETAG_MISMATCH"

@@ -25,6 +25,8 @@ type Options struct {
 	Explain bool
 	// Terse leaves out of a refusal what would pass: it takes most of the time. Code and reasons are the same.
 	Terse bool
+	// Whole lists every candidate of a plan, not only MaxCandidates of them.
+	Whole bool
 }
 
 // Make decides a launch. The error is a fault: Invalid or Unimplemented for a malformed or unsupported request; otherwise
@@ -205,7 +207,7 @@ func (m *maker) candidates(winner *state) (list []Candidate, omitted int) {
 		}
 		return cmp.Compare(b.Score, a.Score)
 	})
-	if len(list) > MaxCandidates {
+	if len(list) > MaxCandidates && !m.options.Whole {
 		omitted = len(list) - MaxCandidates
 		list = list[:MaxCandidates:MaxCandidates]
 	}

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 
 	specpb "github.com/bermhq/berm/gen/berm/spec"
 	"github.com/bermhq/berm/internal/core/fault"
@@ -84,7 +85,7 @@ func (d *decoder) text(n *tree.Node, at, key string) string {
 		return ""
 	case v.Kind != tree.String:
 		d.problems.Add(v, at, "expected text, got %s", v.Kind)
-	case v.Text == "" || len(v.Text) > MaxName || strings.ContainsFunc(v.Text, func(r rune) bool { return r < ' ' || r == 0x7f }):
+	case v.Text == "" || len(v.Text) > MaxName || strings.ContainsFunc(v.Text, unicode.IsControl):
 		d.problems.Add(v, at, "must be one line of 1 to %d bytes", MaxName)
 	default:
 		return v.Text

@@ -24,8 +24,8 @@ const (
 	MaxName = 128
 	// MaxExpected is how many values, origins or places one test expects.
 	MaxExpected = 64
-	// MaxCases is how many places all tests of one run are tried at.
-	MaxCases = 20_000
+	// MaxPlaces is how many places all tests of one run, or of one edit, are tried at.
+	MaxPlaces = 20_000
 	// MaxFailures is how many differences are told of one case.
 	MaxFailures = 16
 )

@@ -97,6 +97,20 @@ func (f *Fleet) Cases(tests []Test) []Case {
 	return out
 }
 
+// Places counts the runners at which cases are decided: one for each, and for a launch whose runner the server chooses all that bind the
+// profile.
+func (f *Fleet) Places(cases []Case) int {
+	n := 0
+	for i := range cases {
+		if cases[i].Test.Runner == AnyRunner {
+			n += len(f.hosts)
+		} else {
+			n++
+		}
+	}
+	return n
+}
+
 func (h *host) cases(t *Test) []Case {
 	id := h.runner.Runner.RunnerID
 	if t.Unnamed {
@@ -160,7 +174,9 @@ func (f *Fleet) any(c *Case, r *Result) {
 		r.fail(Failure{Aspect: "runner", Expected: "a runner with the profile", Actual: "no runner binds the profile"})
 		return
 	}
-	p, err := plan.Make(f.snapshot, l, options())
+	opts := options()
+	opts.Whole = true
+	p, err := plan.Make(f.snapshot, l, opts)
 	if !r.verdict(c.Test, p, err) {
 		return
 	}
@@ -175,7 +191,7 @@ func (f *Fleet) any(c *Case, r *Result) {
 	}
 }
 
-// placesOf returns the runners that a draw may choose, by id; at most as many as a plan lists.
+// placesOf returns the runners that a draw may choose, by id.
 func placesOf(p *plan.Plan) []string {
 	var out []string
 	for _, c := range p.Candidates {
