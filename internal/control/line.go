@@ -105,7 +105,10 @@ func (s *Service) giveUp(ctx context.Context, runnerUUID string) {
 
 // wakeRunner wakes those who wait for a sandbox of a runner: what they see of it has changed.
 func (s *Service) wakeRunner(runnerUUID string) {
+	if k, ok := s.contacts.get(runnerUUID); ok {
+		s.feed.touched(changeContact, k.orgID, runnerUUID)
+	}
 	for _, id := range s.live.on(runnerUUID, func(*liveSandbox) bool { return true }) {
-		s.live.update(id, func(e *liveSandbox) { s.feed.touched(e.row.OrgID, id) })
+		s.live.update(id, func(*liveSandbox) {})
 	}
 }

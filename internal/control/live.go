@@ -7,6 +7,7 @@ import (
 
 	"github.com/bermhq/berm/internal/backend"
 	"github.com/bermhq/berm/internal/core"
+	"github.com/bermhq/berm/internal/store"
 )
 
 // applyState is how far the hand-over of a sandbox to its runner is.
@@ -57,13 +58,13 @@ type liveTable struct {
 	byID map[string]*liveSandbox
 	// coming has, for each time that a sandbox is being read to be entered, the latest revision that the change log told of meanwhile.
 	coming map[string][]*int64
-	// touched is told of states that are not written.
-	touched func(orgID, id string)
+	// touched is told of states that memory knows first: not all are written.
+	touched func(kind, orgID, id string)
 	// open counts what is under way of each sandbox that counts as traffic, also of those that are not entered yet.
 	open map[string]int
 }
 
-func newLiveTable(touched func(orgID, id string)) *liveTable {
+func newLiveTable(touched func(kind, orgID, id string)) *liveTable {
 	return &liveTable{touched: touched, byID: map[string]*liveSandbox{}, coming: map[string][]*int64{}, open: map[string]int{}}
 }
 
@@ -133,8 +134,8 @@ func (t *liveTable) update(id string, fn func(*liveSandbox)) {
 	}
 	before := statusNow(e.row.Status, e)
 	fn(e)
-	if now := statusNow(e.row.Status, e); now != before && now != e.row.Status {
-		t.touched(e.row.OrgID, id)
+	if statusNow(e.row.Status, e) != before {
+		t.touched(store.ChangeSandbox, e.row.OrgID, id)
 	}
 	close(e.changed)
 	e.changed = make(chan struct{})

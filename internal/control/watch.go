@@ -78,13 +78,14 @@ func (w *watch) run(ctx context.Context) error {
 		return err
 	}
 	defer leave()
-	index, seq := w.feed.end()
+	at, seq := w.feed.end()
 	w.seq = seq
 	if w.query.Token != "" {
-		if w.seq, err = w.position(ctx, w.query.Token); err != nil {
+		var last int64
+		if w.seq, last, err = w.position(ctx, w.query.Token); err != nil {
 			return err
 		}
-		if err := w.catchUp(ctx, seq); err != nil {
+		if err := w.catchUp(ctx, last); err != nil {
 			return err
 		}
 	}
@@ -94,25 +95,26 @@ func (w *watch) run(ctx context.Context) error {
 		}
 	}
 	w.send(WatchEvent{Mark: true})
-	return w.follow(ctx, index)
+	return w.follow(ctx, at)
 }
 
-// follow yields what comes from an index of the feed on.
-func (w *watch) follow(ctx context.Context, index int64) error {
+// follow yields what comes from a place in the feed on.
+func (w *watch) follow(ctx context.Context, at place) error {
 	mark := time.NewTicker(markEvery)
 	defer mark.Stop()
 	for !w.over {
-		entries, woken, ok := w.feed.from(index)
-		if !ok { // Too slow a reader. It goes on from the log, which has everything that was written.
-			next, seq := w.feed.end()
-			if err := w.catchUp(ctx, seq); err != nil {
+		entries, woken, ok, err := w.feed.from(at)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			if at, err = w.overtaken(ctx); err != nil {
 				return err
 			}
-			index = next
 			continue
 		}
 		for _, e := range entries {
-			if index++; w.over {
+			if at.index++; w.over {
 				return nil
 			}
 			if err := w.tell(ctx, e); err != nil {
@@ -133,10 +135,29 @@ func (w *watch) follow(ctx context.Context, index int64) error {
 	return nil
 }
 
+// overtaken goes on from the log, which has everything that was written, and tells again of what lives, because of that memory may know
+// more than was written.
+func (w *watch) overtaken(ctx context.Context) (place, error) {
+	at, seq := w.feed.end()
+	if err := w.catchUp(ctx, seq); err != nil {
+		return at, err
+	}
+	if slices.Contains(w.query.Kinds, store.ChangeSandbox) {
+		return at, w.existingSandboxes(ctx, "", w.now())
+	}
+	return at, nil
+}
+
 // catchUp yields the changes behind w.seq up to one that the log has: of what changed several times close together, the last.
 func (w *watch) catchUp(ctx context.Context, upTo int64) error {
 	if w.seq >= upTo {
 		return nil
+	}
+	select {
+	case w.feed.catching <- struct{}{}:
+		defer func() { <-w.feed.catching }()
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 	var batch []store.Change
 	for c, err := range w.store.Changes(ctx, w.seq) {
@@ -148,7 +169,7 @@ func (w *watch) catchUp(ctx context.Context, upTo int64) error {
 			continue
 		}
 		for _, b := range batch {
-			if err := w.tell(ctx, &feedEntry{Change: b}); err != nil || w.over {
+			if err := w.tell(ctx, newEntry(b, false)); err != nil || w.over {
 				return err
 			}
 		}
@@ -167,7 +188,13 @@ func (w *watch) tell(ctx context.Context, e *feedEntry) error {
 		}
 		w.seq = e.Seq
 	}
-	if e.OrgID != w.orgID || !slices.Contains(w.query.Kinds, e.Kind) || len(w.query.SandboxIDs) > 0 && e.Kind == store.ChangeSandbox && !slices.Contains(w.query.SandboxIDs, e.ID) {
+	if e.OrgID != w.orgID {
+		return nil
+	}
+	if e.Kind == changeContact && slices.Contains(w.query.Kinds, store.ChangeSandbox) {
+		return w.existingSandboxes(ctx, e.ID, e.At)
+	}
+	if !slices.Contains(w.query.Kinds, e.Kind) || len(w.query.SandboxIDs) > 0 && e.Kind == store.ChangeSandbox && !slices.Contains(w.query.SandboxIDs, e.ID) {
 		return nil
 	}
 	if err := w.load(ctx, e); err != nil {
@@ -203,6 +230,8 @@ func (q *WatchQuery) complete() error {
 	if len(q.Kinds) == 0 {
 		q.Kinds = []string{store.ChangeSandbox}
 	}
+	slices.Sort(q.Kinds)
+	q.Kinds = slices.Compact(q.Kinds)
 	e := fault.Invalidf(fault.ReasonInvalidRequest, "invalid request to watch")
 	if q.Existing && q.Token != "" {
 		e.WithField("include_existing", "excludes resume_token: who goes on has seen it")

@@ -6,6 +6,7 @@ import (
 	"iter"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -197,4 +198,135 @@ func TestWatchesHaveALimit(t *testing.T) {
 	w.watch(w.svc, w.otherOrg("acme"), control.WatchQuery{}).until("a mark of another organization", marked)
 	open[0].end()
 	w.watch(w.svc, w.user, control.WatchQuery{}).until("a mark", marked)
+}
+
+// slowStore is a store whose reads and writes wait while it is held.
+type slowStore struct {
+	store.Store
+	reads, writes atomic.Bool
+	hold          chan struct{}
+}
+
+func (o *slowStore) wait(ctx context.Context, held *atomic.Bool) error {
+	if !held.Load() {
+		return nil
+	}
+	select {
+	case <-o.hold:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (o *slowStore) View(ctx context.Context, fn func(store.Reader) error) error {
+	if err := o.wait(ctx, &o.reads); err != nil {
+		return err
+	}
+	return o.Store.View(ctx, fn)
+}
+
+func (o *slowStore) Update(ctx context.Context, fn func(store.Tx) error) error {
+	if err := o.wait(ctx, &o.writes); err != nil {
+		return err
+	}
+	return o.Store.Update(ctx, fn)
+}
+
+// newSlowWorld is a world whose store can be held.
+func newSlowWorld(t *testing.T) (*world, *slowStore) {
+	w := newWorld(t)
+	w.close()
+	w.open()
+	w.svc.Close()
+	o := &slowStore{Store: w.store, hold: make(chan struct{})}
+	w.svc = w.serverAt(o, "")
+	w.attach("r1")
+	return w, o
+}
+
+// TestWatchHoldsUpNobody: who watches while the store hangs waits alone, and for no longer than he wants to.
+func TestWatchHoldsUpNobody(t *testing.T) {
+	w, o := newSlowWorld(t)
+	sb := w.running(&specpb.Launch{})
+	o.reads.Store(true)
+	ctx, cancel := context.WithCancel(w.ctx())
+	events, err := w.svc.Watch(ctx, w.user, control.WatchQuery{})
+	w.must(err)
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		for range events {
+		}
+	}()
+	w.must(w.svc.Stop(w.ctx(), w.user, sb.ID, 0))
+	cancel()
+	<-over
+	close(o.hold)
+}
+
+// TestWatchTellsWhatIsTakenBack: a state that memory alone had is not the last word when another follows it that is never written either.
+func TestWatchTellsWhatIsTakenBack(t *testing.T) {
+	w, o := newSlowWorld(t)
+	sb, other := w.running(&specpb.Launch{}), w.running(&specpb.Launch{})
+	s := w.watch(w.svc, w.user, control.WatchQuery{SandboxIDs: []string{sb.ID}})
+	s.until("the first mark", marked)
+	o.writes.Store(true)
+	w.must(w.svc.Pause(w.ctx(), w.user, other.ID)) // the writer is busy with this one
+	w.must(w.svc.Pause(w.ctx(), w.user, sb.ID))
+	s.until("that it is paused", has(sb.ID, core.StatusPaused))
+	w.must(w.svc.Resume(w.ctx(), w.user, sb.ID))
+	close(o.hold)
+	s.until("that it runs again", has(sb.ID, core.StatusRunning))
+}
+
+// TestWatchTellsOfContact: that a runner is out of contact, and that it is back, is told of each of its sandboxes, also to a reader that
+// is slow.
+func TestWatchTellsOfContact(t *testing.T) {
+	w := newWorld(t)
+	control.ShrinkFeed(w.svc, 2)
+	const n = 20
+	for range n {
+		w.running(&specpb.Launch{})
+	}
+	s := w.watch(w.svc, w.user, control.WatchQuery{})
+	s.until("the first mark", marked)
+	told := map[string]core.Observation{}
+	all := func(want core.Observation) func(control.WatchEvent) bool {
+		return func(e control.WatchEvent) bool {
+			if e.Sandbox != nil {
+				told[e.Sandbox.ID] = e.Sandbox.Observation
+			}
+			got := 0
+			for _, o := range told {
+				if o == want {
+					got++
+				}
+			}
+			return got == n
+		}
+	}
+	w.svc.Detach(w.runners["r1"].ID)
+	s.until("that all are out of contact", all(core.ObservationUnknown))
+	w.attach("r1")
+	s.until("that all are back", all(core.ObservationCurrent))
+}
+
+// TestWatchBeginsBehindItsToken: what was acknowledged before a stream is opened is told before its first mark, and kinds that are named
+// many times are told once.
+func TestWatchBeginsBehindItsToken(t *testing.T) {
+	w := newWorld(t)
+	zones := slices.Repeat([]string{string(store.KindZone)}, 1000)
+	start, _ := w.watch(w.svc, w.user, control.WatchQuery{Kinds: zones}).until("the first mark", marked)
+	acme := w.otherOrg("acme")
+	for i := range 20 {
+		for _, p := range []core.Principal{acme, w.admin} {
+			_, _, err := w.svc.PutZone(w.ctx(), p, fmt.Sprint("z", i), control.ZoneInput{Defaults: w.layer(`{}`)})
+			w.must(err)
+		}
+		_, seen := w.watch(w.svc, w.user, control.WatchQuery{Kinds: zones, Token: start.Token}).until("the mark behind the zones", marked)
+		if len(seen) != i+2 {
+			t.Fatalf("%d zones are told as %d events and a mark", i+1, len(seen)-1)
+		}
+	}
 }

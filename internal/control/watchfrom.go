@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"strconv"
+	"time"
 
 	"github.com/bermhq/berm/internal/core"
 	"github.com/bermhq/berm/internal/core/fault"
@@ -15,7 +16,7 @@ import (
 func (w *watch) existing(ctx context.Context) error {
 	for _, kind := range w.query.Kinds {
 		if kind == store.ChangeSandbox {
-			if err := w.existingSandboxes(ctx); err != nil {
+			if err := w.existingSandboxes(ctx, "", time.Time{}); err != nil {
 				return err
 			}
 			continue
@@ -40,8 +41,9 @@ func (w *watch) existing(ctx context.Context) error {
 	return nil
 }
 
-func (w *watch) existingSandboxes(ctx context.Context) error {
-	f := store.SandboxFilter{OrgID: w.orgID, Tags: w.query.Tags, RunnerIDs: w.query.RunnerIDs}
+// existingSandboxes yields those that have not ended, on one runner or on all, as they are since at.
+func (w *watch) existingSandboxes(ctx context.Context, runnerUUID string, at time.Time) error {
+	f := store.SandboxFilter{OrgID: w.orgID, Tags: w.query.Tags, RunnerIDs: w.query.RunnerIDs, RunnerUUID: runnerUUID}
 	for page := (store.Page{Size: store.MaxPage}); !w.over; {
 		var rows []*core.Sandbox
 		err := w.store.View(ctx, func(r store.Reader) (err error) {
@@ -53,7 +55,7 @@ func (w *watch) existingSandboxes(ctx context.Context) error {
 		}
 		for _, row := range rows {
 			if w.selects(row) {
-				w.send(WatchEvent{Sandbox: w.overlay(row)})
+				w.send(WatchEvent{At: at, Sandbox: w.overlay(row)})
 			}
 		}
 		if page.After == "" {
@@ -70,22 +72,19 @@ func (w *watch) token() string {
 	return w.scope().token(strconv.FormatInt(w.seq, 10))
 }
 
-// position reads a token. One of a position that the log has not reached comes from another database.
-func (w *watch) position(ctx context.Context, token string) (int64, error) {
+// position reads a token, and returns the last change that there is, too. A position that the log has not reached comes from another
+// database.
+func (w *watch) position(ctx context.Context, token string) (seq, last int64, err error) {
 	text, ok := w.scope().open(token)
-	seq, err := strconv.ParseInt(text, 10, 64)
+	seq, err = strconv.ParseInt(text, 10, 64)
 	if !ok || err != nil {
-		return 0, fault.Invalidf(fault.ReasonPageTokenInvalid, "the resume token is not one of a watch of this organization").
+		return 0, 0, fault.Invalidf(fault.ReasonPageTokenInvalid, "the resume token is not one of a watch of this organization").
 			WithField("resume_token", "must be what an event came with").WithHint("watch without resume_token, with include_existing")
 	}
-	var last int64
-	err = w.store.View(ctx, func(r store.Reader) (err error) {
-		last, err = r.LastChange(ctx)
-		return err
-	})
+	last, err = w.logEnd(ctx)
 	if err == nil && seq > last {
 		err = fault.New(fault.OutOfRange, fault.ReasonChangesUnknown, "the change log has not reached this position; it comes from another database, or from a later state of this one").
 			WithField("resume_token", "is ahead of the change log").WithHint("watch without resume_token, with include_existing")
 	}
-	return seq, err
+	return seq, last, err
 }
