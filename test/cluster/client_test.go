@@ -91,6 +91,10 @@ func (o object) path(t *testing.T) string {
 		return "/apis/networking.k8s.io/v1/namespaces/" + o.meta("namespace") + "/networkpolicies/" + o.meta("name")
 	case "Ingress":
 		return "/apis/networking.k8s.io/v1/namespaces/" + o.meta("namespace") + "/ingresses/" + o.meta("name")
+	case "HTTPRoute":
+		return "/apis/gateway.networking.k8s.io/v1/namespaces/" + o.meta("namespace") + "/httproutes/" + o.meta("name")
+	case "CustomResourceDefinition":
+		return "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/" + o.meta("name")
 	case "RuntimeClass":
 		return "/apis/node.k8s.io/v1/runtimeclasses/" + o.meta("name")
 	case "PriorityClass":
@@ -135,6 +139,22 @@ func (c *client) apply(t *testing.T, o object, dry bool) (object, error) {
 		return nil, &refusal{resp.StatusCode, fmt.Sprint(out["message"])}
 	}
 	return out, nil
+}
+
+// serves reports whether there is something at a path.
+func (c *client) serves(t *testing.T, path string) bool {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, c.url+path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+c.token)
+	resp, err := c.http.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	return resp.StatusCode == http.StatusOK
 }
 
 // refusal is an answer other than success.

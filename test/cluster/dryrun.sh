@@ -4,12 +4,15 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 export BERM_CLUSTER=dryrun-$$
+root=$(cd ../.. && pwd)
+. ./lib.sh
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/berm-dryrun.XXXXXX")
 finish() { local code=$?; ./cluster down; rm -rf "$work"; exit $code; }
 trap finish EXIT
 
 # Compiled outside: inside the namespace there is no network, not even for a module that is missing.
+BERM_GATEWAY_API=$(gateway_api) && export BERM_GATEWAY_API
 go test -c -tags cluster -o "$work/dryrun" .
 ./cluster up
 code=0

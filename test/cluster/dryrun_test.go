@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
 	"path/filepath"
 	"reflect"
 	"strings"
@@ -32,6 +33,7 @@ func TestDryRun(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	gatewayAPI(t, c)
 	pods := 0
 	for _, path := range paths {
 		archive, err := txtar.ParseFile(path)
@@ -47,6 +49,30 @@ func TestDryRun(t *testing.T) {
 	}
 	if pods < enough {
 		t.Errorf("%d goldens end in a pod, want at least %d", pods, enough)
+	}
+}
+
+// gatewayAPI makes the server know HTTPRoutes.
+func gatewayAPI(t *testing.T, c *client) {
+	t.Helper()
+	dir := os.Getenv("BERM_GATEWAY_API")
+	if dir == "" {
+		t.Fatal("BERM_GATEWAY_API is not set: test/cluster/dryrun.sh says where the resources of the Gateway API are")
+	}
+	text, err := os.ReadFile(filepath.Join(dir, "gateway.networking.k8s.io_httproutes.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, o := range documents(t, text) {
+		if _, err := c.apply(t, o, false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// It is served a moment after it is there.
+	for end := time.Now().Add(time.Minute); !c.serves(t, "/apis/gateway.networking.k8s.io/v1/httproutes"); time.Sleep(100 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("the server does not serve HTTPRoutes")
+		}
 	}
 }
 
