@@ -87,6 +87,8 @@ type contact struct {
 	since time.Time
 	// lost fires when the line was down for too long.
 	lost *time.Timer
+	// word is what servers say of their contact with it.
+	word word
 	// adopting bounds what is looked up for the runner at a time.
 	adopting chan struct{}
 }

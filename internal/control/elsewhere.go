@@ -24,7 +24,7 @@ func (s *Service) place() string {
 	return place
 }
 
-// tellContacts writes which runners this server is in contact with, until ctx ends.
+// tellContacts writes which runners this server is in contact with, and reads what others write of those that it misses, until ctx ends.
 func (s *Service) tellContacts(ctx context.Context) {
 	for sleep(ctx, s.lostAfter/contactsPerBound) {
 		var ids []string
@@ -32,6 +32,7 @@ func (s *Service) tellContacts(ctx context.Context) {
 			ids = append(ids, k.runnerUUID)
 		}
 		s.tellContact(ctx, ids...)
+		s.lookAround(ctx)
 	}
 }
 
@@ -41,18 +42,24 @@ func (s *Service) tellContact(ctx context.Context, ids ...string) {
 		return
 	}
 	now := s.now()
-	if err := s.store.Update(ctx, func(tx store.Tx) error { return tx.Heard(ctx, ids, now) }); err != nil && ctx.Err() == nil {
-		s.log.WarnContext(ctx, "other servers could not be told which runners are in contact", "runners", len(ids), "error", err)
+	if err := s.store.Update(ctx, func(tx store.Tx) error { return tx.Heard(ctx, ids, now) }); err != nil {
+		if ctx.Err() == nil {
+			s.log.WarnContext(ctx, "other servers could not be told which runners are in contact", "runners", len(ids), "error", err)
+		}
+		return
+	}
+	for _, id := range ids {
+		s.contacts.word(id, now, now)
 	}
 }
 
-// lostIn returns how long a runner that is out of contact here has left before its sandboxes are LOST, counted from heard: when any
-// server was in contact with it, as far as that is known. A store that cannot be read decides nothing: it is asked again.
+// lostIn returns how long a runner that is out of contact here has left before its sandboxes are LOST, counted from heard: when it was seen
+// here last that another server is in contact with it, zero where none ever was. A store that cannot be read decides nothing: it is asked again.
 func (s *Service) lostIn(ctx context.Context, runnerUUID string) (left time.Duration, heard time.Time) {
 	if !s.shares() {
 		return 0, heard
 	}
-	heard, err := s.catchUp(ctx, runnerUUID)
+	said, err := s.catchUp(ctx, runnerUUID)
 	period := s.lostAfter / contactsPerBound
 	switch {
 	case err != nil:
@@ -61,22 +68,23 @@ func (s *Service) lostIn(ctx context.Context, runnerUUID string) (left time.Dura
 			s.log.WarnContext(ctx, "it cannot be read whether another server is in contact with a runner", "runner", runnerUUID, "error", err)
 		}
 		return period, heard
-	case heard.IsZero():
+	case said.IsZero():
 		return 0, heard
 	}
-	// A clock of another server that is ahead does not keep them for longer.
-	left = max(0, min(s.lostAfter, s.lostAfter-s.now().Sub(heard)))
+	now := s.now()
+	heard = s.contacts.word(runnerUUID, said, now)
+	left = max(0, s.lostAfter-now.Sub(heard))
 	if left == 0 { // or they could not say so: the store was away for them, too
-		left = s.servers.told(s.now(), period)
+		left = s.servers.told(now, period)
 	}
 	return left, heard
 }
 
-// catchUp makes memory know what other servers launched and ended on a runner, and returns when any was in contact with it. It comes
-// before anything is missed on the runner.
-func (s *Service) catchUp(ctx context.Context, runnerUUID string) (heard time.Time, err error) {
+// catchUp makes memory know what other servers launched and ended on a runner, and returns what any wrote last of its contact with it. It
+// comes before anything is missed on the runner.
+func (s *Service) catchUp(ctx context.Context, runnerUUID string) (said time.Time, err error) {
 	if !s.shares() {
-		return heard, nil
+		return said, nil
 	}
 	// What memory knows now was committed before the store is read: if it is not there, it has ended.
 	known := s.live.on(runnerUUID, func(e *liveSandbox) bool { return e.apply != applying })
@@ -86,13 +94,13 @@ func (s *Service) catchUp(ctx context.Context, runnerUUID string) (heard time.Ti
 		if all, err = r.Servers(ctx); err != nil {
 			return err
 		}
-		if heard, err = r.HeardAt(ctx, runnerUUID); err == nil {
+		if said, err = r.HeardAt(ctx, runnerUUID); err == nil {
 			rows, err = r.Unfinished(ctx, runnerUUID)
 		}
 		return err
 	})
 	if err != nil {
-		return heard, err
+		return said, err
 	}
 	s.servers.see(all, s.self, s.now()) // whoever has launched one of rows is among them, or gone
 	unfinished := map[string]bool{}
@@ -107,5 +115,5 @@ func (s *Service) catchUp(ctx context.Context, runnerUUID string) (heard time.Ti
 			s.live.remove(id)
 		}
 	}
-	return heard, nil
+	return said, nil
 }

@@ -113,3 +113,40 @@ func TestRunnerThatMovesToAnotherServer(t *testing.T) {
 		}
 	})
 }
+
+// TestClockOfAnotherServer: what a server whose clock is wrong reaches is not called lost by another, nor is what comes from it to a server
+// whose clock is right; and once nobody reaches it, it is LOST in time.
+func TestClockOfAnotherServer(t *testing.T) {
+	for _, wrong := range []time.Duration{-15 * time.Minute, 15 * time.Minute} {
+		synctest.Test(t, func(t *testing.T) {
+			w, o := sharing(t, 10*time.Minute)
+			lab := w.runners["lab"].ID
+			w.svc.Close()
+			w.cfg.Now = func() time.Time { return time.Now().Add(wrong) }
+			w.svc = w.serverAt(o, "1111111111111111")
+			w.cfg.Now = nil
+			second := w.serverAt(o.Store, "2222222222222222")
+			w.must(w.svc.Attach(w.ctx(), lab, w.agent(w.fakes["lab"])))
+			sb := w.running(&specpb.Launch{RunnerIds: []string{"lab"}})
+			third := w.serverAt(o.Store, "3333333333333333") // It takes over what has not ended.
+			fourth := w.serverAt(o.Store, "4444444444444444")
+			time.Sleep(5 * time.Minute)
+			fourth.Close() // The second takes up what that may have left.
+			time.Sleep(40 * time.Minute)
+			synctest.Wait()
+			w.statusAt(third, sb.ID, core.StatusRunning)
+			w.firstDies(second)
+			w.must(second.Attach(w.ctx(), lab, w.agent(w.fakes["lab"])))
+			time.Sleep(40 * time.Minute)
+			synctest.Wait()
+			w.statusAt(third, sb.ID, core.StatusRunning)
+			w.firstDies(third)
+			time.Sleep(9 * time.Minute)
+			synctest.Wait()
+			w.statusAt(third, sb.ID, core.StatusRunning)
+			time.Sleep(3 * time.Minute)
+			synctest.Wait()
+			w.statusAt(third, sb.ID, core.StatusFailed)
+		})
+	}
+}

@@ -58,6 +58,7 @@ func (s *Service) Recover(ctx context.Context) error {
 	for _, run := range runners {
 		s.expectRunner(run, s.born)
 	}
+	s.lookAround(ctx)
 	follow()
 	if len(rows) > 0 {
 		s.log.InfoContext(ctx, "sandboxes of an earlier process taken over", "sandboxes", len(rows), "runners", len(runners))
@@ -107,6 +108,7 @@ func (s *Service) takeUp(ctx context.Context) error {
 			s.expectRunner(run, s.now())
 		}
 	}
+	s.lookAround(ctx)
 	return err
 }
 

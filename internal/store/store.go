@@ -167,7 +167,7 @@ type Reader interface {
 	CountLive(ctx context.Context, runnerUUID string) (int64, error)
 	// Reserved returns what is counted as used on a runner: Reserve minus Release, nothing for an unknown runner.
 	Reserved(ctx context.Context, runnerUUID string) (core.Amounts, error)
-	// HeardAt returns the latest time that Heard wrote for a runner, zero for none.
+	// HeardAt returns what Heard wrote last for a runner, zero for none.
 	HeardAt(ctx context.Context, runnerUUID string) (time.Time, error)
 	// BusyAt returns the latest time that Busy wrote for a sandbox, zero for none.
 	BusyAt(ctx context.Context, sandboxID string) (time.Time, error)
@@ -240,7 +240,8 @@ type Tx interface {
 	Reserve(ctx context.Context, runnerUUID string, a core.Amounts) (bool, error)
 	Release(ctx context.Context, runnerUUID string, a core.Amounts) error
 
-	// Heard notes that somebody was in contact with runners at a time. An earlier time than the one that is there changes nothing.
+	// Heard notes that somebody was in contact with runners at a time. One that is not later than what is there counts as just after that: who
+	// looks sees that it is news, whoever's clock is behind.
 	Heard(ctx context.Context, runnerUUIDs []string, at time.Time) error
 
 	// ForgetContacts removes what Heard and HoldLine wrote of runners that are no more.

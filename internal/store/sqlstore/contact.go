@@ -44,7 +44,7 @@ func (t *tx) Heard(ctx context.Context, runnerUUIDs []string, at time.Time) erro
 			return err
 		}
 		_, err := t.write(ctx, fpHeard, `INSERT INTO contacts (runner_uuid, heard_at) VALUES ($1, $2)
-			ON CONFLICT (runner_uuid) DO UPDATE SET heard_at = $2 WHERE contacts.heard_at < $2`, id, nanos(at))
+			ON CONFLICT (runner_uuid) DO UPDATE SET heard_at = CASE WHEN contacts.heard_at < $2 THEN $2 ELSE contacts.heard_at + 1 END`, id, nanos(at))
 		if err != nil {
 			return err
 		}

@@ -41,8 +41,8 @@ func (e *env) contactLatest(t *testing.T) {
 	later := start.Add(time.Nanosecond)
 	e.heard(t, later, two, one)
 	e.heard(t, start, one, two)
-	e.wantHeard(t, one, later)
-	e.wantHeard(t, two, later)
+	e.wantHeard(t, one, later.Add(time.Nanosecond)) // news, by a clock that is behind
+	e.wantHeard(t, two, later.Add(time.Nanosecond))
 	e.heard(t, later)
 	wantCode(t, e.try(t, func(ctx context.Context, tx store.Tx) error { return tx.Heard(ctx, []string{""}, start) }), fault.Invalid)
 }
