@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -25,8 +26,10 @@ const (
 	// answer, say. The API server has better to do, and launches go before.
 	hopelessQPS = 20
 	// maxConnecting is how many links are made at a time: a runner that starts anew makes those of all that run, and neither it nor the API
-	// server has the processors to do so at once.
-	maxConnecting = 32
+	// server has the processors to do so at once. An attempt counts for turnTime at the most: of inits that do not answer, many wait at a
+	// time and hold up nobody. More are let go on in a second than hopelessQPS lets come.
+	maxConnecting = 64
+	turnTime      = 2 * time.Second
 	// verdictTimeout is how long the node's word on an end is waited for when the init's leaves open why.
 	verdictTimeout = 30 * time.Second
 	// maxAutopsies is how often the journal of a pod that has ended is asked for.
@@ -198,15 +201,34 @@ func (s *sandbox) podNow() *corev1.Pod {
 	return pod
 }
 
+// turn waits until a link may be made. A sandbox that ends meanwhile needs none: not ok.
+func (b *Backend) turn(s *sandbox) (giveBack func(), ok bool) {
+	for {
+		pod, gone, changed := s.look()
+		if gone || mainState(pod).Terminated != nil {
+			return nil, false
+		}
+		select {
+		case b.connecting <- struct{}{}:
+			var once sync.Once
+			back := func() { once.Do(func() { <-b.connecting }) }
+			timer := time.AfterFunc(turnTime, back)
+			return func() { timer.Stop(); back() }, true
+		case <-changed:
+		case <-b.ctx.Done():
+			return nil, false
+		}
+	}
+}
+
 // converse makes a link and takes what the main process prints, until the end, or until the link breaks.
 func (b *Backend) converse(s *sandbox) (*podwire.End, error) {
-	select {
-	case b.connecting <- struct{}{}:
-	case <-b.ctx.Done():
+	giveBack, ok := b.turn(s)
+	if !ok {
 		return nil, b.ctx.Err()
 	}
 	l, err := b.connect(b.ctx, s, s.journal)
-	<-b.connecting
+	giveBack()
 	if err != nil {
 		return nil, err
 	}
