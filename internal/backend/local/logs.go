@@ -73,15 +73,14 @@ type whereabouts struct {
 	session string
 }
 
-// find looks for it. A sandbox that is being deleted is in one of two places at any time.
+// find looks for it. What is kept is kept for good: the records of a sandbox that is being deleted go away piece by piece.
 func (l *logs) find() (whereabouts, error) {
+	if o, ok := l.b.kept.get(l.id); ok {
+		return whereabouts{dir: l.b.place.output(l.id), end: &o.ending, session: o.Session}, nil
+	}
 	s, err := l.b.get(l.id)
 	if err != nil {
-		o, ok := l.b.kept.get(l.id)
-		if !ok {
-			return whereabouts{}, unknown(l.id)
-		}
-		return whereabouts{dir: l.b.place.output(l.id), end: &o.ending, session: o.Session}, nil
+		return whereabouts{}, unknown(l.id)
 	}
 	state := l.b.place.shimState(s.slot)
 	s.mu.Lock()
@@ -98,9 +97,30 @@ func (l *logs) find() (whereabouts, error) {
 	return whereabouts{dir: shim.OutputDir(state), end: &e, session: e.Session}, nil
 }
 
+// moving reports whether output that is not in dir was moved just now to where it is kept, and is about to be known there.
+func (l *logs) moving(dir string) bool {
+	to := l.b.place.output(l.id)
+	return dir != to && exists(to)
+}
+
+// settled is find once the output is in its place.
+func (l *logs) settled() (whereabouts, error) {
+	for n := 0; ; n++ {
+		w, err := l.find()
+		if err != nil || n >= maxReopens || exists(w.dir) || !l.moving(w.dir) {
+			return w, err
+		}
+		select {
+		case <-time.After(reopenPause):
+		case <-l.ctx.Done():
+			return w, context.Cause(l.ctx)
+		}
+	}
+}
+
 // begin finds the offset to begin at.
 func (l *logs) begin(q backend.LogQuery) error {
-	w, err := l.find()
+	w, err := l.settled()
 	if err != nil {
 		return err
 	}
@@ -340,7 +360,7 @@ func (l *logs) openDisk(dir string) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		w, found := l.find()
-		if found == nil && w.dir != dir {
+		if found == nil && w.dir != dir || l.moving(dir) {
 			return l.again(err) // It was moved just now.
 		}
 		return l.finish() // Nothing was printed.

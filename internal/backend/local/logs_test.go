@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/bermhq/berm/internal/backend"
 	"github.com/bermhq/berm/internal/core"
 	"github.com/bermhq/berm/internal/core/fault"
@@ -218,6 +220,45 @@ func TestOutputRetention(t *testing.T) {
 	if left, err := os.ReadDir(b.place.outputs()); err != nil || len(left) > 0 {
 		t.Errorf("left: %v %v", left, err)
 	}
+}
+
+// TestLogsWhileASandboxIsDeleted: at each step of a deletion the output is where it was, or where it is kept, and never nowhere.
+func TestLogsWhileASandboxIsDeleted(t *testing.T) {
+	b := open(t, withRuntime("crun"))
+	id := b.launch(work("echo", "kept"))
+	b.ended(id)
+	s, err := b.get(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := func(when string) {
+		t.Helper()
+		for _, q := range []backend.LogQuery{{}, {Tail: proto.Int64(1)}} {
+			if got := until(t, b.logReader(id, q), theEnd); got.bytes != 5 || got.lost != 0 || !errors.Is(got.err, io.EOF) {
+				t.Errorf("%s: %+v", when, got)
+			}
+		}
+	}
+	all("before")
+	// It has been moved, and nobody knows yet; who reads waits for that.
+	from := shim.OutputDir(b.place.shimState(s.slot))
+	if err := os.Rename(from, b.place.output(id)); err != nil {
+		t.Fatal(err)
+	}
+	kept := make(chan error, 1)
+	go func() {
+		time.Sleep(2 * reopenPause)
+		kept <- b.keepOutput(s)
+	}()
+	all("while it is moved")
+	if err := <-kept; err != nil {
+		t.Fatal(err)
+	}
+	all("when it is kept")
+	if err := os.RemoveAll(b.place.shimState(s.slot)); err != nil {
+		t.Fatal(err)
+	}
+	all("when the records are gone")
 }
 
 // TestKeptOutputIsBounded: the oldest goes first.
