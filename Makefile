@@ -51,6 +51,7 @@ scenarios: deps-test build ## the mission's statements, the tutorial, files that
 	test/scenarios/servers.sh
 	test/scenarios/copy.sh
 	test/scenarios/audit.sh
+	test/scenarios/bench.sh
 	test/scenarios/terminal.sh
 
 clients: deps-clients build ## the published Python client, as it is, against a server
