@@ -3,6 +3,7 @@ package backend
 import (
 	"context"
 	"iter"
+	"maps"
 	"slices"
 	"sync"
 
@@ -51,8 +52,8 @@ func Merge(earlier, later *Observation) *Observation {
 	return &out
 }
 
-// Publish makes o the last observation of its sandbox.
-func (h *Observers) Publish(o Observation) {
+// Publish makes o the last observation of its sandbox, and returns the one that it keeps, which nobody may change.
+func (h *Observers) Publish(o Observation) *Observation {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.last == nil {
@@ -62,6 +63,7 @@ func (h *Observers) Publish(o Observation) {
 	for w := range h.all {
 		w.add(&o)
 	}
+	return &o
 }
 
 // Forget drops a sandbox that is gone.
@@ -104,10 +106,14 @@ func (h *Observers) Observe(ctx context.Context) iter.Seq[*Observation] {
 			return
 		}
 		defer h.leave(w)
-		for _, o := range append(first, nil) {
-			if ctx.Err() != nil || !yield(o) {
+		for _, o := range first {
+			own := *o // One at a time: there may be tens of thousands.
+			if ctx.Err() != nil || !yield(&own) {
 				return
 			}
+		}
+		if ctx.Err() != nil || !yield(nil) {
+			return
 		}
 		for {
 			select {
@@ -133,11 +139,7 @@ func (h *Observers) enter(w *observer) ([]*Observation, bool) {
 	if h.closed {
 		return nil, false
 	}
-	first := make([]*Observation, 0, len(h.last)+1)
-	for _, o := range h.last {
-		own := *o
-		first = append(first, &own)
-	}
+	first := slices.Collect(maps.Values(h.last))
 	if h.all == nil {
 		h.all = map[*observer]struct{}{}
 	}

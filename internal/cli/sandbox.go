@@ -170,7 +170,10 @@ func serviceText(v *bermv1.Service) string {
 		}
 		ports = append(ports, text)
 	}
-	out += " (" + v.GetMode() + "): " + strings.Join(ports, ", ")
+	out += " (" + v.GetMode() + ")"
+	if len(ports) > 0 {
+		out += ": " + strings.Join(ports, ", ")
+	}
 	if v.GetProblem() != "" {
 		out += "; " + v.GetProblem()
 	}

@@ -11,7 +11,6 @@ import (
 	"sync"
 	"time"
 
-	"k8s.io/client-go/util/flowcontrol"
 	"k8s.io/klog/v2"
 
 	"github.com/bermhq/berm/internal/backend"
@@ -43,10 +42,10 @@ type Backend struct {
 	exposed, routes, httpRoutes, gateways *watched
 	// gatewayAPI says whether the cluster has that.
 	gatewayAPI gatewayAPI
-	// hopeless bounds attempts to reach inits that could not be reached for long.
-	hopeless flowcontrol.RateLimiter
-	// connecting holds who makes a link just now.
-	connecting chan struct{}
+	// rota has sandboxes attended to.
+	rota *rota
+	// likenesses are what was submitted of pods.
+	likenesses likenesses
 	// ready is closed once what is on the cluster is known.
 	ready  chan struct{}
 	ctx    context.Context //nolint:containedctx // of everything that goes on in the background
@@ -56,7 +55,7 @@ type Backend struct {
 	mu        sync.Mutex
 	sandboxes map[string]*sandbox
 	creating  map[string]chan struct{}
-	// deleted are pods, by id, that were deleted and may still be told of.
+	// deleted are pods, by id, that were deleted and may still be told of, and whether the cluster has told of them before.
 	deleted map[string]bool
 	// namespaces are those that were made, or found.
 	namespaces map[string]placed
@@ -92,8 +91,8 @@ func New(ctx context.Context, cfg Config) (*Backend, error) {
 		cfg: cfg, log: cfg.Logger, cluster: c, key: key,
 		sandboxes: map[string]*sandbox{}, creating: map[string]chan struct{}{}, deleted: map[string]bool{}, namespaces: map[string]placed{},
 		troubles: troubles{attempts: map[string]attempt{}}, lookAgain: make(chan struct{}, 1), ready: make(chan struct{}),
-		hopeless: flowcontrol.NewTokenBucketRateLimiter(hopelessQPS, hopelessQPS), connecting: make(chan struct{}, maxConnecting),
 	}
+	b.rota = newRota(b.attend)
 	b.cfg.Options.RunnerKey = podwire.EncodeKey(key.Public().(ed25519.PublicKey)) //nolint:forcetypeassert // by definition
 	b.ctx, b.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	b.events = newPodEvents(c)
@@ -128,6 +127,7 @@ func (c *Config) defaults() {
 // start begins to follow the cluster, and gives it a while to say what is on it. One that does not is waited for in the background.
 func (b *Backend) start(ctx context.Context) {
 	b.watchAll()
+	b.work.Go(func() { b.rota.run(b.ctx, &b.work) })
 	b.told.Tell(b.describe())
 	b.work.Go(b.keepInfo)
 	b.work.Go(func() {
@@ -238,7 +238,7 @@ func (b *Backend) Resume(_ context.Context, id string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.ended() {
-		return notRunning(s.last)
+		return notRunning(s.observed())
 	}
 	return nil
 }

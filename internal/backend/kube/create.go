@@ -210,13 +210,17 @@ func (b *Backend) submitPod(ctx context.Context, w *backend.Work, o *Objects, ma
 	if err := json.Unmarshal(answer, held); err != nil {
 		return fmt.Errorf("the API server's answer: %w", err)
 	}
-	trimmed, _ := trim(held)
-	b.answered(trimmed)
+	seen, err := sight(held)
+	if err != nil {
+		return err
+	}
+	b.answered(seen)
 	b.mu.Lock()
 	s := b.sandboxes[w.SandboxID]
 	b.mu.Unlock()
 	if s != nil {
-		s.change(func() { s.packed = packed }) // whatever somebody has made of the annotation
+		submitted := b.likenesses.keep(w.ProfileName, unpackSubmitted(packed))
+		s.change(func() { s.submitted = submitted }) // whatever somebody has made of the annotation
 		b.tellAddress(s, made)
 	}
 	return nil

@@ -20,6 +20,7 @@ import (
 // eventServer is an API server that takes events, and tells what it got as "METHOD path: type reason message of NAMESPACE/POD UID".
 func eventServer(t *testing.T) (*cluster, <-chan string) {
 	t.Helper()
+	quiet() // as any backend does before its events
 	scheme := runtime.NewScheme()
 	if err := corev1.AddToScheme(scheme); err != nil {
 		t.Fatal(err)

@@ -47,7 +47,7 @@ func (b *Backend) explain(id string, err error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.ended() {
-		return notRunning(s.last)
+		return notRunning(s.observed())
 	}
 	return err
 }
@@ -132,16 +132,19 @@ func (b *Backend) Usage(ctx context.Context, id string) (core.Usage, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	before := s.usage
+	var before shim.Stats
+	if s.usage != nil {
+		before = *s.usage
+	}
 	if before.At.IsZero() {
-		before.At = s.last.StartedAt
+		before.At = s.observed().StartedAt
 	}
 	u := core.Usage{MemoryBytes: now.MemoryBytes, PIDs: now.PIDs, OutputBytes: now.OutputBytes}
 	if over := now.At.Sub(before.At); over > 0 && now.CPU >= before.CPU {
 		u.CPUMillis = int64(now.CPU-before.CPU) * 1000 / int64(over)
 	}
 	if now.At.Sub(before.At) >= usageWindow {
-		s.usage = now
+		s.usage = &now
 	}
 	return u, nil
 }

@@ -30,6 +30,8 @@ type gatewayAPI struct {
 	there bool
 	err   error
 	until time.Time
+	// asking, when not nil, is closed once the question is answered that somebody asks now.
+	asking chan struct{}
 }
 
 // refuseGateway refuses a mode that names a Gateway where the cluster has no HTTPRoutes. The error says that it could not be asked.
@@ -51,15 +53,28 @@ func (b *Backend) refuseGateway(e *fault.Error, w *backend.Work) error {
 	return nil
 }
 
+// hasGatewayAPI returns what the cluster says, or has just said. Those who ask while somebody does wait for the same answer.
 func (b *Backend) hasGatewayAPI() (bool, error) {
 	g := &b.gatewayAPI
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if now := b.cfg.Now(); !g.there && !now.Before(g.until) {
-		g.there, g.err = b.cluster.serves(b.ctx, gatewayapi.HTTPRoutes)
-		g.until = now.Add(gatewayAPIAgain)
+	if g.there || b.cfg.Now().Before(g.until) {
+		return g.there, g.err
 	}
-	return g.there, g.err
+	if asking := g.asking; asking != nil {
+		g.mu.Unlock()
+		<-asking
+		g.mu.Lock()
+		return g.there, g.err
+	}
+	asking := make(chan struct{})
+	g.asking = asking
+	g.mu.Unlock()
+	there, err := b.cluster.serves(b.ctx, gatewayapi.HTTPRoutes)
+	g.mu.Lock()
+	g.there, g.err, g.until, g.asking = there, err, b.cfg.Now().Add(gatewayAPIAgain), nil
+	close(asking)
+	return there, err
 }
 
 // forgetGatewayAPI makes sure that it is asked for again once an HTTPRoute was not taken because there is no such thing.

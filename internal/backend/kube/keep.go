@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
-	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -20,86 +18,63 @@ import (
 )
 
 const (
-	// firstPause and longestPause are between two attempts to reach an init.
-	firstPause, longestPause = 50 * time.Millisecond, 5 * time.Second
-	// hopelessQPS is how many inits a second are tried again, of all that have not been reached for long: those of a node that does not
-	// answer, say. The API server has better to do, and launches go before.
-	hopelessQPS = 20
-	// maxConnecting is how many links are made at a time: a runner that starts anew makes those of all that run, and neither it nor the API
-	// server has the processors to do so at once. An attempt counts for turnTime at the most: of inits that do not answer, many wait at a
-	// time and hold up nobody. More are let go on in a second than hopelessQPS lets come.
-	maxConnecting = 64
-	turnTime      = 2 * time.Second
 	// verdictTimeout is how long the node's word on an end is waited for when the init's leaves open why.
 	verdictTimeout = 30 * time.Second
 	// maxAutopsies is how often the journal of a pod that has ended is asked for.
 	maxAutopsies = 5
 )
 
-// keep follows one sandbox from its first sight to its end.
-func (b *Backend) keep(s *sandbox) {
-	end, err := b.follow(s)
+// attend does for a sandbox what is to be done now, from its first sight to its end. While it runs and is reached, that lasts.
+func (b *Backend) attend(s *sandbox, giveBack func()) respite {
+	if !s.started {
+		started, after := b.awaitStart(s)
+		if !started {
+			return after
+		}
+		s.started = true
+	}
+	over, end, err := b.follow(s, giveBack)
 	if b.ctx.Err() != nil {
-		return
+		return respite{over: true}
 	}
 	if err != nil {
-		b.log.Debug("the journal of a sandbox is not known", "sandbox", s.id, "error", err)
+		b.log.Debug("a sandbox cannot be reached", "sandbox", s.id, "error", err)
 	}
-	b.finish(s, end)
+	if over {
+		b.finish(s, end)
+		return respite{over: true}
+	}
+	pause := min(firstPause<<s.failures, longestPause)
+	if pause < longestPause {
+		s.failures++
+	}
+	// Unless its init has just not begun to write, it is one of many whose node, or API server, does not answer.
+	return respite{pause: pause, crowd: pause == longestPause || !errors.Is(err, errNoJournal)}
 }
 
-// follow waits for a sandbox to start, keeps in contact while it runs, and returns how it ended if its init told. A start that
-// cannot succeed is ended by itself.
-func (b *Backend) follow(s *sandbox) (*podwire.End, error) {
-	if !b.awaitStart(s) {
-		return nil, nil
+// follow makes contact with a sandbox that has started, and keeps it while it can. It returns whether it is over, and then how it ended if its
+// init told.
+func (b *Backend) follow(s *sandbox, giveBack func()) (over bool, end *podwire.End, err error) {
+	pod, gone := s.look()
+	if gone {
+		return true, s.journalEnd(), nil
 	}
-	pause, autopsies := firstPause, 0
-	for b.ctx.Err() == nil {
-		pod, gone, changed := s.look()
-		over := mainState(pod).Terminated != nil
-		if gone {
-			return s.journalEnd(), nil
-		}
-		err := b.read(s)
-		switch {
-		case err == nil && (s.journal.Failed != nil || over && s.journal.End != nil):
-			return s.journal.End, nil //nolint:nilerr // err is nil here
-		case over:
-			if autopsies++; autopsies >= maxAutopsies {
-				return s.journalEnd(), err
-			}
-		case err == nil:
-			var end *podwire.End
-			if end, err = b.converse(s); end != nil {
-				return end, nil
-			}
-			pause = firstPause
-		}
-		if err != nil {
-			b.log.Debug("a sandbox cannot be reached", "sandbox", s.id, "error", err)
-		}
-		b.tryLater(changed, pause)
-		pause = min(2*pause, longestPause)
+	ended := mainState(pod).Terminated != nil
+	if ended && s.autopsies == 0 {
+		s.failures = 0 // There is news of it.
 	}
-	return nil, b.ctx.Err()
-}
-
-// tryLater returns when an init is to be tried again: after a pause, or when something has changed. At the longest pause it waits for one
-// more as often as others are tried already.
-func (b *Backend) tryLater(changed <-chan struct{}, pause time.Duration) {
-	for {
-		select {
-		case <-changed:
-			return
-		case <-time.After(pause/2 + rand.N(pause)): //nolint:gosec // no secret
-			if pause < longestPause || b.hopeless.TryAccept() {
-				return
-			}
-		case <-b.ctx.Done():
-			return
-		}
+	err = b.read(s)
+	switch {
+	case err == nil && (s.journal.Failed != nil || ended && s.journal.End != nil):
+		return true, s.journal.End, err
+	case ended:
+		s.autopsies++
+		return s.autopsies >= maxAutopsies, s.journalEnd(), err
+	case err != nil:
+		return false, nil, err
 	}
+	end, err = b.converse(s, giveBack)
+	return end != nil, end, err
 }
 
 func (s *sandbox) journalEnd() *podwire.End {
@@ -109,45 +84,43 @@ func (s *sandbox) journalEnd() *podwire.End {
 	return s.journal.End
 }
 
-// awaitStart waits until the main container was started, and is false when the sandbox has ended instead.
-func (b *Backend) awaitStart(s *sandbox) bool {
-	var since time.Time
-	var was, said string
-	for {
-		pod, gone, changed := s.look()
-		state := mainState(pod)
-		if state.Running != nil || state.Terminated != nil {
-			b.initImageWorked()
-			return true
-		}
-		if gone {
-			return false
-		}
-		var limit <-chan time.Time
-		if o := b.cfg.patience().hindrance(pod); o != nil {
-			if o.reason != was {
-				was, since = o.reason, b.cfg.Now()
-			}
-			left := o.after - b.cfg.Now().Sub(since)
-			if left <= 0 {
-				b.giveUp(s, o)
-				return false
-			}
-			if o.message != said {
-				said = o.message
-				b.publish(s, backend.Observation{Phase: backend.PhaseCreating, At: b.cfg.Now(), Message: said})
-			}
-			limit = time.After(left)
-		} else {
-			was = ""
-		}
-		select {
-		case <-changed:
-		case <-limit:
-		case <-b.ctx.Done():
-			return false
-		}
+// awaitStart finds out whether the main container was started. Where it was not, it says when to look again: at the latest when that has taken
+// too long, for which it ends the sandbox.
+func (b *Backend) awaitStart(s *sandbox) (started bool, after respite) {
+	pod, gone := s.look()
+	if state := mainState(pod); state.Running != nil || state.Terminated != nil {
+		b.initImageWorked()
+		s.hindered = nil
+		return true, respite{}
 	}
+	if gone {
+		b.finish(s, nil)
+		return false, respite{over: true}
+	}
+	o := b.cfg.patience().hindrance(pod)
+	if o == nil {
+		s.hindered = nil
+		return false, respite{}
+	}
+	if s.hindered == nil || o.reason != s.hindered.reason {
+		s.hindered = &hindered{reason: o.reason, since: b.cfg.Now()}
+	}
+	left := o.after - b.cfg.Now().Sub(s.hindered.since)
+	if left <= 0 {
+		b.giveUp(s, o)
+		return false, respite{over: true}
+	}
+	if o.message != s.hindered.said {
+		s.hindered.said = o.message
+		b.publish(s, backend.Observation{Phase: backend.PhaseCreating, At: b.cfg.Now(), Message: o.message})
+	}
+	return false, respite{pause: left, exact: true}
+}
+
+// hindered is why a sandbox does not start, since when, and what was said of it.
+type hindered struct {
+	reason, said string
+	since        time.Time
 }
 
 // giveUp ends a sandbox that does not start, and removes its pod: the node would go on trying.
@@ -196,37 +169,8 @@ func (b *Backend) read(s *sandbox) error {
 	return nil
 }
 
-func (s *sandbox) podNow() *corev1.Pod {
-	pod, _, _ := s.look()
-	return pod
-}
-
-// turn waits until a link may be made. A sandbox that ends meanwhile needs none: not ok.
-func (b *Backend) turn(s *sandbox) (giveBack func(), ok bool) {
-	for {
-		pod, gone, changed := s.look()
-		if gone || mainState(pod).Terminated != nil {
-			return nil, false
-		}
-		select {
-		case b.connecting <- struct{}{}:
-			var once sync.Once
-			back := func() { once.Do(func() { <-b.connecting }) }
-			timer := time.AfterFunc(turnTime, back)
-			return func() { timer.Stop(); back() }, true
-		case <-changed:
-		case <-b.ctx.Done():
-			return nil, false
-		}
-	}
-}
-
 // converse makes a link and takes what the main process prints, until the end, or until the link breaks.
-func (b *Backend) converse(s *sandbox) (*podwire.End, error) {
-	giveBack, ok := b.turn(s)
-	if !ok {
-		return nil, b.ctx.Err()
-	}
+func (b *Backend) converse(s *sandbox, giveBack func()) (*podwire.End, error) {
 	l, err := b.connect(b.ctx, s, s.journal)
 	giveBack()
 	if err != nil {
@@ -264,7 +208,8 @@ func (b *Backend) takeOutput(s *sandbox, l *link) (*podwire.End, error) {
 			return nil, err
 		}
 		switch f.Type {
-		case wire.TypeOK:
+		case wire.TypeOK: // Only now it is clear that the init answers.
+			s.failures = 0
 		case wire.TypeOutput:
 			o, err := wire.ParseOutput(f.Payload)
 			if err != nil {
@@ -304,9 +249,8 @@ func (b *Backend) finish(s *sandbox, end *podwire.End) {
 	}
 	limit := time.After(verdictTimeout)
 	for waiting := true; waiting; {
-		pod, gone, changed := s.look()
 		s.mu.Lock()
-		stopped := s.stop != nil
+		pod, gone, stopped, changed := s.pod(), s.gone, s.stop != nil, s.nextChange()
 		s.mu.Unlock()
 		clear := end != nil && (stopped || pod.DeletionTimestamp == nil && end.Exit != nil && end.Exit.Signal == 0)
 		if clear || gone || mainState(pod).Terminated != nil || pod.Status.Phase == corev1.PodFailed {
@@ -322,11 +266,11 @@ func (b *Backend) finish(s *sandbox, end *podwire.End) {
 	}
 	failpoint.Hit(failEndSeen)
 	s.mu.Lock()
-	e := evidence{pod: s.pod, gone: s.gone, journal: s.journal, end: end, now: b.cfg.Now()}
+	e := evidence{pod: s.pod(), gone: s.gone, journal: s.journal, end: end, now: b.cfg.Now()}
 	if s.stop != nil {
 		e.why = s.stop.why
 	}
-	started := s.last.StartedAt
+	started := s.observed().StartedAt
 	s.mu.Unlock()
 	o := ending(e)
 	if e.journal == nil && mainState(e.pod).Terminated == nil && started.IsZero() && e.why != "" {

@@ -104,7 +104,7 @@ func (b *Backend) endOutput(s *sandbox, end *podwire.End) {
 		return
 	}
 	s.mu.Lock()
-	ran := s.journal != nil && !s.journal.StartedAt.IsZero() || !s.last.StartedAt.IsZero()
+	ran := s.journal != nil && !s.journal.StartedAt.IsZero() || !s.observed().StartedAt.IsZero()
 	s.mu.Unlock()
 	e := &outputEnd{EndedAt: b.cfg.Now(), Session: out.session, Known: !ran}
 	if end != nil {

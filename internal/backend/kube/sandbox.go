@@ -24,31 +24,41 @@ type stopping struct {
 	at  time.Time
 }
 
-// sandbox is one that the cluster has, or had.
+// sandbox is one that the cluster has, or had. There are tens of thousands: what most have no use of is behind a pointer.
 type sandbox struct {
 	id, namespace, name, uid string
-	// packed is what was submitted, as its annotation has it: it is unpacked for those who are told.
-	packed string
+
+	// turn is where it is on the rota. What follows belongs to who attends to it: whether its main container was started, how often in a row its
+	// init was not reached, how often the journal of its ended pod was asked for, and why it does not start.
+	turn                turn
+	started             bool
+	failures, autopsies uint8
+	hindered            *hindered
 
 	mu sync.Mutex
-	// changed is closed at every change of what follows.
+	// changed, when not nil, is closed at the next change of what follows.
 	changed chan struct{}
-	// pod is what was last seen of it, nil before; gone says that it is no more.
-	pod  *corev1.Pod
-	gone bool
+	// submitted is what was submitted of it.
+	submitted likeness
+	// state is what was last seen of its pod, "" before; see sighting. gone says that it is no more, listed that the cluster told of it by itself,
+	// routed that it has an HTTPRoute; settled that what its ports are reached by is either there, or was deleted.
+	state                         string
+	gone, listed, routed, settled bool
 	// journal is what the init wrote, as it was last read.
 	journal *podwire.Journal
 	// link reaches the init; nil while it cannot be reached.
 	link *link
 	stop *stopping
-	last backend.Observation
+	// last is what was observed last, nil before. It is the hub's, and not changed.
+	last *backend.Observation
 	// service is where its exposed ports are reached, nil while nothing is known of that.
 	service *core.Service
-	// told are the events that were told, toldAt is the time of the last.
-	told   []string
+	wording *wording
+	// told has a bit for each of eventNames that was told, toldAt is the time of the last.
+	told   uint8
 	toldAt time.Time
 	output *output
-	usage  shim.Stats
+	usage  *shim.Stats
 }
 
 // change changes s and wakes who waits.
@@ -56,47 +66,84 @@ func (s *sandbox) change(f func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	f()
-	close(s.changed)
-	s.changed = make(chan struct{})
+	if s.changed != nil {
+		close(s.changed)
+		s.changed = nil
+	}
 }
 
-// look returns what is known now, and what is closed when that changes.
-func (s *sandbox) look() (pod *corev1.Pod, gone bool, changed <-chan struct{}) {
+// look returns what was last seen of the pod, and whether it is gone.
+func (s *sandbox) look() (pod *corev1.Pod, gone bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.pod, s.gone, s.changed
+	return s.pod(), s.gone
 }
 
-func (s *sandbox) ended() bool { return s.last.Phase == backend.PhaseEnded }
+// podNow returns what was last seen of the pod.
+func (s *sandbox) podNow() *corev1.Pod {
+	pod, _ := s.look()
+	return pod
+}
+
+// pod returns the pod, nil before it was seen. It is called with mu held.
+func (s *sandbox) pod() *corev1.Pod {
+	if s.state == "" {
+		return nil
+	}
+	return unpackPod(s.namespace, s.name, s.state)
+}
+
+// nextChange returns what is closed at the next change. It is called with mu held.
+func (s *sandbox) nextChange() <-chan struct{} {
+	if s.changed == nil {
+		s.changed = make(chan struct{})
+	}
+	return s.changed
+}
+
+// observed returns what was observed last, without the events that it came with. It is called with mu held.
+func (s *sandbox) observed() backend.Observation {
+	if s.last == nil {
+		return backend.Observation{}
+	}
+	o := *s.last
+	o.Events = nil
+	return o
+}
+
+func (s *sandbox) ended() bool { return s.last != nil && s.last.Phase == backend.PhaseEnded }
+
+// eventNames are the events of a sandbox.
+var eventNames = []string{"created", "started", "stopping", "ended"}
 
 // event makes an event, unless it was told before. Times do not go back, whoever's clocks they are of. It is called with mu held.
 func (s *sandbox) event(list []core.Event, name string, at time.Time, message string) []core.Event {
-	if at.IsZero() || slices.Contains(s.told, name) {
+	told := uint8(1) << slices.Index(eventNames, name)
+	if at.IsZero() || s.told&told != 0 {
 		return list
 	}
 	if at.Before(s.toldAt) {
 		at = s.toldAt
 	}
-	s.told, s.toldAt = append(s.told, name), at
+	s.told, s.toldAt = s.told|told, at
 	return append(list, core.Event{Name: name, At: at, Message: message})
 }
 
 // publish makes o the sandbox's last observation. Phases do not go back.
 func (b *Backend) publish(s *sandbox, o backend.Observation, events ...core.Event) {
 	s.change(func() {
-		if s.ended() || phaseOrder(o.Phase) < phaseOrder(s.last.Phase) {
+		last := s.observed()
+		if s.ended() || phaseOrder(o.Phase) < phaseOrder(last.Phase) {
 			return
 		}
 		o.SandboxID, o.Service = s.id, s.service
 		if o.StartedAt.IsZero() {
-			o.StartedAt = s.last.StartedAt
+			o.StartedAt = last.StartedAt
 		}
 		for _, e := range events {
 			o.Events = s.event(o.Events, e.Name, e.At, e.Message)
 		}
-		s.last = o
-		s.last.Events = nil
-		b.hub.Publish(o)
+		s.last = b.hub.Publish(o)
 	})
 }
 
@@ -145,7 +192,7 @@ func (b *Backend) await(ctx context.Context, id string) (*shim.Client, error) {
 	var limit <-chan time.Time
 	for {
 		s.mu.Lock()
-		link, last, changed := s.link, s.last, s.changed
+		link, last, changed := s.link, s.observed(), s.nextChange()
 		s.mu.Unlock()
 		switch {
 		case last.Phase == backend.PhaseEnded:

@@ -1,57 +1,32 @@
 package kube
 
 import (
-	corev1 "k8s.io/api/core/v1"
-	"k8s.io/client-go/tools/cache"
-
 	"github.com/bermhq/berm/internal/backend"
 	"github.com/bermhq/berm/internal/core"
 )
 
-// see takes what the cluster says of a pod.
-func (b *Backend) see(object any, gone bool) { b.take(object, gone, false) }
+// take takes what the cluster says of a pod.
+func (b *Backend) take(g *sighting, gone bool) { b.learn(g, gone, false) }
 
 // answered takes the answer to the making of a pod. What was seen of it meanwhile is newer.
-func (b *Backend) answered(pod any) { b.take(pod, false, true) }
+func (b *Backend) answered(g *sighting) { b.learn(g, false, true) }
 
-func (b *Backend) take(object any, gone, answer bool) {
-	if u, ok := object.(cache.DeletedFinalStateUnknown); ok {
-		object = u.Obj
-	}
-	pod, ok := object.(*corev1.Pod)
-	if !ok {
+func (b *Backend) learn(g *sighting, gone, answer bool) {
+	if g.id == "" {
 		return
 	}
-	id := sandboxOf(pod)
-	if id == "" {
+	s := b.whose(g, gone, answer)
+	if s == nil {
 		return
 	}
-	b.mu.Lock()
-	if b.deleted[string(pod.UID)] || b.closed {
-		if gone {
-			delete(b.deleted, string(pod.UID))
-		}
-		b.mu.Unlock()
-		return
-	}
-	s := b.sandboxes[id]
-	first := s == nil
-	if first && gone {
-		b.mu.Unlock()
-		return
-	}
-	if first {
-		s = newSandbox(id, pod)
-		b.sandboxes[id] = s
-	}
-	delete(pod.Annotations, AnnotationSubmitted) // The sandbox has it. The pod is ours: trim made it.
-	b.mu.Unlock()
+	pod := g.pod()
 	taken, begin := false, false
 	s.change(func() {
-		begin = s.pod == nil
+		begin = s.state == ""
 		// A pod of this name may have been made before; the events of the old one come late.
-		if taken = (s.uid == "" || s.uid == string(pod.UID)) && (begin || !answer); taken {
-			s.pod, s.gone = pod, gone
+		if taken = (s.uid == "" || s.uid == g.uid) && (begin || !answer); taken {
+			s.state, s.gone, s.routed = g.state, gone, pod.Annotations[AnnotationHTTPRoute] != ""
+			s.listed, s.settled = s.listed || !answer, s.settled || begin && g.found
 		}
 	})
 	if !taken {
@@ -65,22 +40,61 @@ func (b *Backend) take(object any, gone, answer bool) {
 		b.tellAddress(s, exposure{})
 	}
 	if begin {
-		b.publish(s, backend.Observation{Phase: backend.PhaseCreating, At: submittedAt(pod)}, core.Event{Name: "created", At: submittedAt(pod)})
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		if !b.closed {
-			b.work.Go(func() { b.keep(s) })
-		}
+		at := g.submittedAt
+		b.publish(s, backend.Observation{Phase: backend.PhaseCreating, At: at}, core.Event{Name: "created", At: at})
 	}
-	if pod.DeletionTimestamp != nil && mainState(pod).Running != nil {
+	main := mainState(pod)
+	over := gone || main.Terminated != nil
+	b.rota.wake(s, begin && (over || main.Running != nil), over && !begin) // What runs at first sight, or has ended, is there since an earlier runner.
+	if pod.DeletionTimestamp != nil && main.Running != nil {
 		at := pod.DeletionTimestamp.Time
 		b.publish(s, backend.Observation{Phase: backend.PhaseStopping, At: at}, core.Event{Name: "stopping", At: at, Message: "the pod is being deleted"})
 	}
 }
 
-func newSandbox(id string, pod *corev1.Pod) *sandbox {
-	return &sandbox{
-		id: id, namespace: pod.Namespace, name: pod.Name, uid: string(pod.UID), packed: pod.Annotations[AnnotationSubmitted],
-		changed: make(chan struct{}),
+// whose returns the sandbox of a pod, which is new unless it is known; nil for one that nothing is to be learned of.
+func (b *Backend) whose(g *sighting, gone, answer bool) *sandbox {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if _, deleted := b.deleted[g.uid]; deleted || b.closed {
+		if deleted && gone {
+			delete(b.deleted, g.uid)
+		} else if deleted && !answer {
+			b.deleted[g.uid] = true
+		}
+		return nil
 	}
+	s := b.sandboxes[g.id]
+	if s == nil && !gone {
+		s = &sandbox{id: g.id, namespace: g.namespace, name: g.name, uid: g.uid, submitted: g.submitted}
+		b.sandboxes[s.id] = s
+	}
+	return s
+}
+
+// missed returns the sandboxes whose pods were seen before, and are not among those that there are.
+func (b *Backend) missed(there map[string]bool) []*sandbox {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for uid, listed := range b.deleted {
+		if listed && !there[uid] {
+			delete(b.deleted, uid)
+		}
+	}
+	var out []*sandbox
+	for _, s := range b.sandboxes {
+		s.mu.Lock()
+		if s.listed && !s.gone && !there[s.uid] {
+			out = append(out, s)
+		}
+		s.mu.Unlock()
+	}
+	return out
+}
+
+// lose notes that the pod of a sandbox is gone, which nobody saw go.
+func (b *Backend) lose(s *sandbox) {
+	s.change(func() { s.gone = true })
+	s.hangUp()
+	b.rota.wake(s, false, true)
 }

@@ -31,13 +31,20 @@ func TestAnswerThatComesLate(t *testing.T) {
 	made := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "p", Namespace: "n", UID: "u", Annotations: map[string]string{LabelSandbox: "s"}}}
 	runs := made.DeepCopy()
 	runs.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: MainContainer, State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}}}
-	b.answered(made)
-	b.see(runs, false)
-	b.answered(made)
+	seen := func(pod *corev1.Pod) *sighting {
+		g, err := sight(pod)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return g
+	}
+	b.answered(seen(made))
+	b.take(seen(runs), false)
+	b.answered(seen(made))
 	if s := b.sandboxes["s"]; mainState(s.podNow()).Running == nil {
 		t.Error("the answer undid that it runs")
 	}
-	b.see(made, false)
+	b.take(seen(made), false)
 	if s := b.sandboxes["s"]; mainState(s.podNow()).Running != nil {
 		t.Error("what is seen later counts for nothing")
 	}

@@ -85,7 +85,7 @@ func TestNetworkExposed(t *testing.T) {
 	withdrawn(t, again, "exposed")
 }
 
-// TestNetworkLoadBalancer: the address of a load balancer is told when the cluster has one, and not before.
+// TestNetworkLoadBalancer: the address of a load balancer is told when the cluster has one, and not before, and not once its Service was deleted.
 func TestNetworkLoadBalancer(t *testing.T) {
 	b, _ := world(t, nil)
 	o := begin(t, b, exposing(t, "balanced", "LoadBalancer"))
@@ -94,7 +94,21 @@ func TestNetworkLoadBalancer(t *testing.T) {
 	}
 	kubectl(t, "", "-n", "org-ns-org-fault", "patch", "service", "sandbox-balanced", "--subresource=status", "--type=merge", "-p", `{"status":{"loadBalancer":{"ingress":[{"ip":"198.51.100.7"}]}}}`)
 	seen(t, b)("balanced", "its address is told", func(o *backend.Observation) bool { return o.Service.Address == "198.51.100.7:8080" && runs(o) })
+	was := kubectl(t, "", "-n", "org-ns-org-fault", "get", "service", "sandbox-balanced", "-o", "json")
+	kubectl(t, "", "-n", "org-ns-org-fault", "delete", "service", "sandbox-balanced")
+	seen(t, b)("balanced", "it is said that the Service is gone", withdrawnFor("Service"))
+	kubectl(t, was, "create", "-f", "-")
+	seen(t, b)("balanced", "the new one counts", func(o *backend.Observation) bool {
+		return o.Service.Problem == "" && len(o.Service.Ports) == 1 && runs(o)
+	})
 	withdrawn(t, b, "balanced")
+}
+
+// withdrawnFor is what is told once somebody deleted what led to a sandbox.
+func withdrawnFor(kind string) func(*backend.Observation) bool {
+	return func(o *backend.Observation) bool {
+		return o.Service.Address == "" && strings.Contains(o.Service.Problem, "the "+kind+" that led to it is gone") && runs(o)
+	}
 }
 
 // TestFaultServiceQuota: a Service that the cluster refuses is the end of the launch, and there is no pod.
@@ -115,7 +129,7 @@ func TestFaultServiceQuota(t *testing.T) {
 
 // TestNetworkIngress: the API server takes the Ingress as it was meant, and its host is told once the controller, here the test, has an address.
 func TestNetworkIngress(t *testing.T) {
-	b, _ := world(t, nil)
+	b, cfg := world(t, nil)
 	w := exposing(t, "routed", "ClusterIP")
 	mode := w.Spec.Network.Ingress.Modes["m"]
 	mode.ExpectsExternalAddress, mode.Ingress = true, &specpb.IngressRoute{ControllerName: "nobody", Template: "{{.SandboxID}}.sandboxes.example"}
@@ -130,5 +144,13 @@ func TestNetworkIngress(t *testing.T) {
 	}
 	kubectl(t, "", "-n", "org-ns-org-fault", "patch", "ingress", "sandbox-routed", "--subresource=status", "--type=merge", "-p", `{"status":{"loadBalancer":{"ingress":[{"ip":"198.51.100.8"}]}}}`)
 	seen(t, b)("routed", "its host is told", func(o *backend.Observation) bool { return o.Service.Address == "routed.sandboxes.example" && runs(o) })
-	withdrawn(t, b, "routed")
+	// It is told also when no runner saw it go.
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+	kubectl(t, "", "-n", "org-ns-org-fault", "delete", "ingress", "sandbox-routed")
+	again := open(t, cfg)
+	t.Cleanup(func() { _ = again.Close() })
+	seen(t, again)("routed", "it is said that the Ingress is gone", withdrawnFor("Ingress"))
+	withdrawn(t, again, "routed")
 }

@@ -85,22 +85,18 @@ func (b *Backend) Delete(ctx context.Context, id string) error {
 		return nil //nolint:nilerr // it is gone already
 	}
 	s.mu.Lock()
-	ended, gone, files, policy := s.ended(), s.gone, s.pod != nil && len(s.pod.Spec.Volumes) > 0, false
-	var exposed []beside
-	if s.pod != nil {
-		policy, exposed = s.pod.Annotations[AnnotationPolicy] != "", exposedOf(s.pod)
-	}
+	pod, ended, gone, listed := s.pod(), s.ended(), s.gone, s.listed
 	s.mu.Unlock()
 	if !ended {
 		return fault.Preconditionf(fault.ReasonSandboxNotRunning, "sandbox %s has not ended; stop it first", id).WithMeta("sandbox_id", id)
 	}
-	if files {
+	if len(pod.Spec.Volumes) > 0 {
 		err := b.cluster.delete(ctx, s.namespace, "secrets", s.name+filesSuffix, metav1.DeleteOptions{})
 		if err != nil {
 			return b.translate(err, "delete the files of sandbox "+id)
 		}
 	}
-	for _, x := range exposed {
+	for _, x := range exposedOf(pod) {
 		if err := b.cluster.delete(ctx, x.namespace, x.resource, x.name, metav1.DeleteOptions{}); err != nil {
 			return b.translate(err, "delete the "+x.kind+" of sandbox "+id)
 		}
@@ -111,7 +107,7 @@ func (b *Backend) Delete(ctx context.Context, id string) error {
 			return err
 		}
 	}
-	if policy { // Last: what is left of the pod is held to it.
+	if pod.Annotations[AnnotationPolicy] != "" { // Last: what is left of the pod is held to it.
 		if err := b.cluster.delete(ctx, s.namespace, policies, s.name, metav1.DeleteOptions{}); err != nil {
 			return b.translate(err, "delete the network policy of sandbox "+id)
 		}
@@ -119,7 +115,7 @@ func (b *Backend) Delete(ctx context.Context, id string) error {
 	failpoint.Hit(failPodDeleted)
 	b.mu.Lock()
 	if !gone {
-		b.deleted[s.uid] = true
+		b.deleted[s.uid] = listed
 	}
 	delete(b.sandboxes, id)
 	b.mu.Unlock()

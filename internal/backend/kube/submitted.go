@@ -37,15 +37,20 @@ func packSubmitted(w *backend.Work, pod *corev1.Pod) (packed string, err error) 
 		return "", err
 	}
 	var b bytes.Buffer
-	z := gzip.NewWriter(&b)
+	z, _ := packers.Get().(*gzip.Writer)
+	if z == nil {
+		z = new(gzip.Writer)
+	}
+	defer packers.Put(z)
+	z.Reset(&b)
 	if _, err = z.Write(shown); err == nil {
 		err = z.Close()
 	}
 	return base64.StdEncoding.EncodeToString(b.Bytes()), err
 }
 
-// unpackers are what else each unpacking would make: ten times what comes out.
-var unpackers sync.Pool //nolint:gochecknoglobals // a pool is for all
+// packers and unpackers are what else each packing would make, nearly a megabyte, and each unpacking, ten times what comes out.
+var packers, unpackers sync.Pool //nolint:gochecknoglobals // pools are for all
 
 // unpackSubmitted reads the annotation; nil for none, or one that somebody changed.
 func unpackSubmitted(packed string) json.RawMessage {
@@ -61,11 +66,11 @@ func unpackSubmitted(packed string) json.RawMessage {
 	if err := z.Reset(bytes.NewReader(raw)); err != nil {
 		return nil
 	}
-	shown, err := io.ReadAll(io.LimitReader(z, maxSubmitted))
-	if err != nil || !json.Valid(shown) {
+	shown := bytes.NewBuffer(make([]byte, 0, 2*len(packed))) // It is seldom more.
+	if _, err := shown.ReadFrom(io.LimitReader(z, maxSubmitted)); err != nil || !json.Valid(shown.Bytes()) {
 		return nil
 	}
-	return shown
+	return shown.Bytes()
 }
 
 // submittedOf returns what was submitted of a sandbox, nil when that is not known.
@@ -77,7 +82,6 @@ func (b *Backend) submittedOf(id string) json.RawMessage {
 		return nil
 	}
 	s.mu.Lock()
-	packed := s.packed
-	s.mu.Unlock()
-	return unpackSubmitted(packed)
+	defer s.mu.Unlock()
+	return s.submitted.object()
 }

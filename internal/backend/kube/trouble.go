@@ -205,7 +205,7 @@ func (b *Backend) awaitReady() bool {
 		blind := apierrors.IsForbidden(b.troubles.attempts[b.classes.resource].err)
 		b.mu.Unlock()
 		late := slices.ContainsFunc([]*watched{b.nodes, b.pods, b.classes}, func(w *watched) bool {
-			return !w.controller.HasSynced() && !(w == b.classes && blind)
+			return !w.hasSynced() && !(w == b.classes && blind)
 		})
 		if !late && b.isHome() {
 			return true

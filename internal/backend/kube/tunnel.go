@@ -23,8 +23,8 @@ const (
 	// pingInterval is how often an API server is asked whether a tunnel is still there, pingSilence how long it may not answer.
 	pingInterval = 20 * time.Second
 	pingSilence  = 65 * time.Second
-	// tunnelBuffer is what each tunnel reads into, in bytes.
-	tunnelBuffer = 4 << 10
+	// tunnelBuffer is what each tunnel reads the headers of messages into, in bytes: what is read of a message in larger pieces passes it by.
+	tunnelBuffer = 512
 	// tunnelMessage is the most that one message brings, in bytes. What is written needs room for all of a message, but only while it is:
 	// the API server takes each frame for a message, so that none may come in two.
 	tunnelMessage = 32 << 10

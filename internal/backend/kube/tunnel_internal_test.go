@@ -1,22 +1,17 @@
 package kube
 
 import (
-	"context"
 	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"strings"
-	"sync/atomic"
 	"testing"
-	"testing/synctest"
-	"time"
 
 	"github.com/gorilla/websocket"
 	frames "golang.org/x/net/websocket"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/util/flowcontrol"
 )
 
 // commands is an API server that serves the WebSocket of a command as serve says.
@@ -140,32 +135,4 @@ func TestTunnelRefused(t *testing.T) {
 	if _, err := c.dialTunnel(t.Context(), target, &words{}); err == nil || !strings.Contains(err.Error(), "401") {
 		t.Errorf("a stranger: %v", err)
 	}
-}
-
-// TestHopeless: of many inits that cannot be reached, few are tried at a time, and one of which there is news at once.
-func TestHopeless(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		ctx, cancel := context.WithCancel(t.Context())
-		b := &Backend{ctx: ctx, hopeless: flowcontrol.NewTokenBucketRateLimiter(hopelessQPS, hopelessQPS)}
-		var tried atomic.Int64
-		for range 5000 {
-			go func() {
-				for b.tryLater(nil, longestPause); ctx.Err() == nil; b.tryLater(nil, longestPause) {
-					tried.Add(1)
-				}
-			}()
-		}
-		time.Sleep(time.Minute)
-		if n := tried.Load(); n < 30*hopelessQPS || n > 61*hopelessQPS {
-			t.Errorf("%d attempts in a minute, the limit is %d a second", n, hopelessQPS)
-		}
-		news := make(chan struct{})
-		close(news)
-		before := time.Now()
-		if b.tryLater(news, longestPause); time.Since(before) != 0 {
-			t.Errorf("news waited for %s", time.Since(before))
-		}
-		cancel()
-		synctest.Wait()
-	})
 }

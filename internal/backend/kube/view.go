@@ -28,17 +28,11 @@ func submittedAt(pod *corev1.Pod) time.Time {
 	return pod.CreationTimestamp.Time
 }
 
-// trim keeps of a pod what is looked at. Thousands of them are in memory.
-func trim(object any) (any, error) {
-	pod, ok := object.(*corev1.Pod)
-	if !ok {
-		return object, nil
-	}
+// trim keeps of a pod what is looked at again. Its names, its id and its times are elsewhere.
+func trim(pod *corev1.Pod) *corev1.Pod {
 	out := &corev1.Pod{}
-	out.Name, out.Namespace, out.UID, out.ResourceVersion = pod.Name, pod.Namespace, pod.UID, pod.ResourceVersion
-	out.CreationTimestamp, out.DeletionTimestamp = pod.CreationTimestamp, pod.DeletionTimestamp
-	out.Labels = keep(pod.Labels, LabelSandbox)
-	out.Annotations = keep(pod.Annotations, LabelSandbox, AnnotationSubmitted, AnnotationSubmittedAt, AnnotationPolicy, AnnotationService, AnnotationRoute, AnnotationHTTPRoute, AnnotationIngress)
+	out.DeletionTimestamp = pod.DeletionTimestamp
+	out.Annotations = keep(pod.Annotations, AnnotationPolicy, AnnotationService, AnnotationRoute, AnnotationHTTPRoute, AnnotationIngress)
 	for i := range pod.Spec.Volumes {
 		if pod.Spec.Volumes[i].Name == filesVolume {
 			out.Spec.Volumes = []corev1.Volume{{Name: filesVolume}}
@@ -47,7 +41,7 @@ func trim(object any) (any, error) {
 	s := &pod.Status
 	out.Status = corev1.PodStatus{Phase: s.Phase, Reason: s.Reason, Message: s.Message, PodIP: s.PodIP, HostIP: s.HostIP}
 	for i := range s.Conditions {
-		if c := &s.Conditions[i]; c.Type == corev1.PodScheduled || c.Type == corev1.PodReadyToStartContainers {
+		if c := &s.Conditions[i]; c.Status == corev1.ConditionFalse && (c.Type == corev1.PodScheduled || c.Type == corev1.PodReadyToStartContainers) {
 			out.Status.Conditions = append(out.Status.Conditions, corev1.PodCondition{Type: c.Type, Status: c.Status, Reason: c.Reason, Message: c.Message})
 		}
 	}
@@ -60,7 +54,7 @@ func trim(object any) (any, error) {
 		c := &s.InitContainerStatuses[i]
 		out.Status.InitContainerStatuses = append(out.Status.InitContainerStatuses, corev1.ContainerStatus{Name: c.Name, State: c.State})
 	}
-	return out, nil
+	return out
 }
 
 func keep(from map[string]string, keys ...string) map[string]string {

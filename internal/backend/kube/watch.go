@@ -2,6 +2,7 @@ package kube
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -17,14 +18,42 @@ const infoPause = 500 * time.Millisecond
 
 // watched is one kind of objects, followed.
 type watched struct {
-	resource   string
-	store      cache.Store
-	controller cache.Controller
+	resource string
+	// store has the objects; nil for pods.
+	store cache.Store
+	// synced is closed once it is known which there are.
+	synced <-chan struct{}
 }
 
-// watch follows one kind of objects of all namespaces, from now until the backend is closed. What the API server says of the attempts is
-// noted in b.troubles.
+func (w *watched) hasSynced() bool {
+	select {
+	case <-w.synced:
+		return true
+	default:
+		return false
+	}
+}
+
+// watch follows one kind of objects of all namespaces, from now until the backend is closed.
 func (b *Backend) watch(c cache.Getter, resource, selector string, object runtime.Object, trim cache.TransformFunc, handler cache.ResourceEventHandler) *watched {
+	store, controller := cache.NewInformerWithOptions(cache.InformerOptions{
+		ListerWatcher: b.listerWatcher(c, resource, selector), ObjectType: object, Transform: trim, Handler: handler,
+	})
+	b.work.Go(func() { controller.RunWithContext(b.ctx) })
+	return &watched{resource: resource, store: store, synced: controller.HasSyncedChecker().Done()}
+}
+
+// watchPods follows the pods of the runner, which are kept as sandboxes and nowhere else.
+func (b *Backend) watchPods() *watched {
+	lw := b.listerWatcher(b.cluster.core, "pods", b.ownObjects())
+	synced := make(chan struct{})
+	reflector := cache.NewReflectorWithOptions(lw, &corev1.Pod{}, sightings{b, sync.OnceFunc(func() { close(synced) })}, cache.ReflectorOptions{})
+	b.work.Go(func() { reflector.RunWithContext(b.ctx) })
+	return &watched{resource: "pods", synced: synced}
+}
+
+// listerWatcher lists and watches a resource. What the API server says of the attempts is noted in b.troubles.
+func (b *Backend) listerWatcher(c cache.Getter, resource, selector string) *cache.ListWatch {
 	lw := cache.NewFilteredListWatchFromClient(c, resource, metav1.NamespaceAll, func(o *metav1.ListOptions) { o.LabelSelector = selector })
 	list, follow := lw.ListWithContextFunc, lw.WatchFuncWithContext
 	lw.ListWithContextFunc = func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
@@ -37,10 +66,7 @@ func (b *Backend) watch(c cache.Getter, resource, selector string, object runtim
 		b.attempted(ctx, resource, err)
 		return out, err
 	}
-	w := &watched{resource: resource}
-	w.store, w.controller = cache.NewInformerWithOptions(cache.InformerOptions{ListerWatcher: lw, ObjectType: object, Transform: trim, Handler: handler})
-	b.work.Go(func() { w.controller.RunWithContext(b.ctx) })
-	return w
+	return lw
 }
 
 func signal(c chan struct{}) {
@@ -62,11 +88,7 @@ func (b *Backend) watchAll() {
 	}
 	b.nodes = b.watch(b.cluster.core, "nodes", "", &corev1.Node{}, trimNode, again)
 	b.classes = b.watch(b.cluster.node, "runtimeclasses", "", &nodev1.RuntimeClass{}, trimClass, again)
-	b.pods = b.watch(b.cluster.core, "pods", b.ownObjects(), &corev1.Pod{}, trim, cache.ResourceEventHandlerFuncs{
-		AddFunc:    func(o any) { b.see(o, false) },
-		UpdateFunc: func(_, o any) { b.see(o, false) },
-		DeleteFunc: func(o any) { b.see(o, true) },
-	})
+	b.pods = b.watchPods()
 }
 
 // keepInfo says what can be run whenever that changes.

@@ -1,0 +1,126 @@
+package kube
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// onDuty is a rota at work, until the test ends.
+func onDuty(t *testing.T, attend func(*sandbox, func()) respite) *rota {
+	r := newRota(attend)
+	ctx, cancel := context.WithCancel(t.Context())
+	work := &sync.WaitGroup{}
+	work.Go(func() { r.run(ctx, work) })
+	t.Cleanup(func() { cancel(); work.Wait() })
+	return r
+}
+
+// TestCrowd: attempts that get no answer hold up others for a moment, and neither the end of a sandbox nor one that has just started at all.
+func TestCrowd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const stalled = 100
+		var mu sync.Mutex
+		seen := map[string]time.Time{}
+		r := onDuty(t, func(s *sandbox, giveBack func()) respite {
+			mu.Lock()
+			seen[s.id] = time.Now()
+			mu.Unlock()
+			if s.id == "" {
+				time.Sleep(linkTimeout)
+			}
+			giveBack()
+			return respite{over: true}
+		})
+		for range stalled {
+			r.wake(&sandbox{}, true, false)
+		}
+		synctest.Wait()
+		began := time.Now()
+		r.wake(&sandbox{id: "new"}, false, false)
+		ending := &sandbox{id: "ending"}
+		r.wake(ending, true, false)
+		r.wake(ending, false, true)
+		r.wake(&sandbox{id: "another"}, true, false)
+		time.Sleep(2 * linkTimeout)
+		mu.Lock()
+		defer mu.Unlock()
+		for _, id := range []string{"new", "ending"} {
+			if waited := seen[id].Sub(began); waited != 0 {
+				t.Errorf("the %s one waited %s for those that do not answer", id, waited)
+			}
+		}
+		if waited := seen["another"].Sub(began); waited <= 0 || waited > (stalled/maxCrowd+1)*turnTime {
+			t.Errorf("behind %d that do not answer it waited %s", stalled, waited)
+		}
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if r.inside != 0 {
+			t.Errorf("%d places are never given back", r.inside)
+		}
+	})
+}
+
+// TestHopeless: of many inits that cannot be reached, few are tried at a time, each in its turn, and one of which there is news at once.
+func TestHopeless(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const many, perMinute = 1000, int64(time.Minute / hopelessInterval)
+		var tried atomic.Int64
+		r := onDuty(t, func(s *sandbox, _ func()) respite {
+			tried.Add(1)
+			s.failures++
+			return respite{pause: longestPause, crowd: true}
+		})
+		all := make([]*sandbox, many)
+		for i := range all {
+			all[i] = &sandbox{}
+			r.wake(all[i], true, false)
+		}
+		synctest.Wait()
+		tried.Store(0)
+		time.Sleep(time.Minute)
+		if n := tried.Load(); n < perMinute/2 || n > perMinute {
+			t.Errorf("%d attempts in a minute, the limit is %d", n, perMinute)
+		}
+		before := tried.Load()
+		r.wake(all[0], false, false)
+		synctest.Wait()
+		if n := tried.Load() - before; n != 1 {
+			t.Errorf("news of one had %d tried", n)
+		}
+		time.Sleep(2 * many * hopelessInterval)
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		for _, s := range all {
+			if s.failures < 2 {
+				t.Fatal("one is never tried again")
+			}
+		}
+	})
+}
+
+// TestNewsMeanwhile: what happens while a sandbox is attended to is looked at afterwards, and the end is the end.
+func TestNewsMeanwhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		times := 0
+		r := onDuty(t, func(*sandbox, func()) respite {
+			times++
+			time.Sleep(time.Second)
+			return respite{over: times == 2}
+		})
+		s := &sandbox{}
+		for range 5 {
+			r.wake(s, false, false)
+			synctest.Wait()
+		}
+		time.Sleep(time.Minute)
+		r.wake(s, false, true)
+		synctest.Wait()
+		if times != 2 {
+			t.Errorf("it was attended to %d times, want twice", times)
+		}
+	})
+}
