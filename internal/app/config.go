@@ -36,6 +36,9 @@ type Config struct {
 	TLSCert, TLSKey string
 	// Database is a postgres:// URL; "" is SQLite in the data directory.
 	Database string
+	// SecretsKey is a file of the keys of secret stores, SecretsKMS the Unix socket of a plug-in that has them; at most one. "" is a file
+	// in the data directory, and with Database nothing.
+	SecretsKey, SecretsKMS string
 	// Advertise is the HOST:PORT where runners reach this server and no other of those on the same database; "" is nowhere.
 	Advertise string
 	// Runners are embedded in this process, one managed runner each.
@@ -120,6 +123,9 @@ func (c *Config) check() error {
 		}
 	}
 	if err := c.checkAdvertise(); err != nil {
+		return err
+	}
+	if err := c.checkKeys(); err != nil {
 		return err
 	}
 	if c.PortsURL != "" {

@@ -18,6 +18,7 @@ import (
 	"github.com/bermhq/berm/internal/core"
 	"github.com/bermhq/berm/internal/core/fault"
 	"github.com/bermhq/berm/internal/failpoint"
+	"github.com/bermhq/berm/internal/keyring/kms"
 	"github.com/bermhq/berm/internal/link/hub"
 	"github.com/bermhq/berm/internal/runner"
 	"github.com/bermhq/berm/internal/server"
@@ -77,6 +78,7 @@ type app struct {
 	late      sync.WaitGroup // runners whose clusters are not there yet
 	hub       *hub.Hub
 	server    *server.Server
+	kms       *kms.KMS // nil without a plug-in for keys
 	// running is the file that says so, locked while it is true.
 	running     string
 	runningLock *os.File
@@ -100,11 +102,15 @@ func (a *app) start(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	keys, err := a.openKeys(ctx)
+	if err != nil {
+		return err
+	}
 	metrics := telemetry.New()
 	a.control = control.New(context.WithoutCancel(ctx), control.Config{
 		Store: a.store, Logger: a.log, Retention: a.cfg.RetainEnded, AuditRetention: a.cfg.RetainAudit, CheckSpec: checkSpec, CheckCarried: kube.CheckCarried, Meter: metrics,
 		CredentialTTL: a.cfg.RunnerCredentialTTL, PortHost: ports.Hosts(), PortLink: ports.Link,
-		Advertise: a.cfg.Advertise,
+		Advertise: a.cfg.Advertise, Keys: keys,
 	})
 	runners, err := a.bootstrap(ctx)
 	if err != nil {
@@ -262,6 +268,9 @@ func (a *app) stop() error {
 	var errs []error
 	for _, b := range a.backends {
 		errs = append(errs, b.Close())
+	}
+	if a.kms != nil {
+		errs = append(errs, a.kms.Close())
 	}
 	if a.store != nil {
 		errs = append(errs, a.store.Close())

@@ -69,6 +69,8 @@ cluster.`,
 	f.StringVar(&cfg.TLSCert, "tls-cert", "", "PEM certificate; with --tls-key the port speaks TLS; both files are read again when they change")
 	f.StringVar(&cfg.TLSKey, "tls-key", "", "PEM key of the certificate")
 	f.StringVar(&cfg.Database, "db", "", "postgres://… URL (default: SQLite in the data directory)")
+	f.StringVar(&cfg.SecretsKey, "secrets-key", "", "file of the keys of secret stores, one of 32 bytes in base64 a line, the first wraps (default: DIR/secrets.key, made on first start; none with --db)")
+	f.StringVar(&cfg.SecretsKMS, "secrets-kms", "", "Unix socket of a Kubernetes KMS v2 plug-in that has the key, in place of --secrets-key")
 	f.StringVar(&cfg.Advertise, "advertise", "", "HOST:PORT where runners reach this server and no other of those on the same --db; they keep connections to each")
 	f.StringArrayVar(&runners, "runner", nil, "embedded runner NAME[=ZONE], repeatable (default local=local)")
 	f.BoolVar(&noRunner, "no-runner", false, "run no sandboxes here: they run on the machines and clusters of berm runner; needs no root")

@@ -177,6 +177,16 @@ func (c *Client) Watches() bermv1rpc.WatchServiceClient {
 	return bermv1rpc.NewWatchServiceClient(c.conn)
 }
 
+// SecretStores makes, lists and removes stores of secrets.
+func (c *Client) SecretStores() v1beta2rpc.SecretStoreServiceClient {
+	return v1beta2rpc.NewSecretStoreServiceClient(c.conn)
+}
+
+// Secrets writes, lists and removes the secrets of stores.
+func (c *Client) Secrets() bermv1rpc.SecretServiceClient {
+	return bermv1rpc.NewSecretServiceClient(c.conn)
+}
+
 // Orgs makes and lists organizations.
 func (c *Client) Orgs() bermv1rpc.OrgServiceClient { return bermv1rpc.NewOrgServiceClient(c.conn) }
 

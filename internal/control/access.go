@@ -15,6 +15,7 @@ func roleOf(method string) (core.Role, bool) {
 		"GetRunner", "ListRunners", "RunnerMaintenance", "CordonedRunners", "RunnerRevisions", "DiffRunners",
 		"GetPolicyTests", "PolicyTestRevisions",
 		"GetZone", "ListZones", "ZoneRevisions", "DiffZones",
+		"GetSecretStore", "ListSecretStores", "ListSecrets",
 		"WhoAmI", "ListOrgs",
 		"Launch", "Plan", "Get", "List", "Outdated", "Lint", "Stop", "Pause", "Suspend", "Resume", "Fork", "Delete", "Wait", "Exec", "Logs", "ReadArchive", "WriteArchive", "ReadFile", "WriteFile", "ReadFileFrom", "WriteFileFrom", "FileState", "Dial", "PortLink", "Watch", "Explain", "Submitted", "Network", "ExplainNetwork", "Drift", "PlanNetwork",
 		"AvailableRunners", "AvailableRunner", "AvailableProfiles", "AvailableProfile":
@@ -26,11 +27,12 @@ func roleOf(method string) (core.Role, bool) {
 		"AddBinding", "UpdateBinding", "RemoveBinding", "SetDefaultBinding", "ConsolidateProfiles", "PromoteOverride",
 		"PutPolicyTests", "DeletePolicyTests", "RunPolicyTests",
 		"PutZone", "DeleteZone",
+		"CreateSecretStore", "DeleteSecretStore", "PutSecret", "DeleteSecret",
 		"ListImages", "PullImage", "RemoveImage", "ImportImage",
 		"CreateToken", "ListTokens", "RevokeToken", "JoinRunner",
 		"ListAudit", "VerifyAudit", "ExportAudit":
 		return core.RoleAdmin, true
-	case "CreateOrg", "WarmPools", "RunnerHealth":
+	case "CreateOrg", "WarmPools", "RunnerHealth", "RewrapSecretStores":
 		return core.RoleOperator, true
 	}
 	return "", false
@@ -45,6 +47,7 @@ func mutates(method string) bool {
 		"PutPolicyTests", "DeletePolicyTests",
 		"PutZone", "DeleteZone", "RollbackZone", "Apply",
 		"CreateOrg", "CreateToken", "RevokeToken",
+		"CreateSecretStore", "DeleteSecretStore", "PutSecret", "DeleteSecret", "RewrapSecretStores",
 		"Launch", "Fork":
 		return true
 	}

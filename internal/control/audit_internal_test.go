@@ -17,6 +17,7 @@ var reads = map[string]bool{
 	"ReadFileFrom": true, "FileState": true, "Dial": true, "Explain": true, "Submitted": true, "Network": true, "ExplainNetwork": true, "Drift": true, "PlanNetwork": true,
 	"AvailableRunners": true, "AvailableRunner": true, "AvailableProfiles": true, "AvailableProfile": true, "WarmPools": true, "RunnerHealth": true,
 	"ListAudit": true, "VerifyAudit": true, "ExportAudit": true, "GetPolicyTests": true, "PolicyTestRevisions": true, "RunPolicyTests": true,
+	"GetSecretStore": true, "ListSecretStores": true, "ListSecrets": true,
 }
 
 // TestEveryUseCaseIsAuditedOrReads: a use case that is new says which it is.

@@ -53,6 +53,7 @@ const (
 	fpRunnerEnrolled    = "control.runner-after-enrol"
 	fpRunnerRenew       = "control.runner-before-renew"
 	fpRunnerRetire      = "control.runner-before-retire"
+	fpSecretWrite       = "control.before-secret-write"
 )
 
 // Failpoints lists the failpoints of this package.
@@ -63,6 +64,6 @@ func Failpoints() []string {
 		fpZonePut, fpZoneDelete, fpOrgInsert, fpTokenInsert, fpTokenRevoke, fpBootstrap, fpCapacity,
 		fpLaunchCommit, fpLaunchCommitted, fpApplied, fpStatusCommit, fpStatusCommitted, fpStop, fpStopped, fpPause, fpPaused, fpSuspend, fpSuspended, fpResume, fpResumed, fpCleanup, fpCleaned,
 		fpCollect, fpExec, fpLogs, fpReadArchive, fpWriteArchive, fpReadFile, fpWriteFile, fpReadFileFrom, fpWriteFileFrom, fpFileState, fpRecovered, fpSetPools, fpFirstPassObserved,
-		fpRunnerJoin, fpRunnerEnrol, fpRunnerEnrolled, fpRunnerRenew, fpRunnerRetire,
+		fpRunnerJoin, fpRunnerEnrol, fpRunnerEnrolled, fpRunnerRenew, fpRunnerRetire, fpSecretWrite,
 	}
 }

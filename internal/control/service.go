@@ -23,6 +23,7 @@ import (
 
 	specpb "github.com/bermhq/berm/gen/berm/spec"
 	"github.com/bermhq/berm/internal/core/guard"
+	"github.com/bermhq/berm/internal/keyring"
 	"github.com/bermhq/berm/internal/store"
 )
 
@@ -54,6 +55,8 @@ type Config struct {
 	// CheckCarried says what layers 1 to 3 of a binding carry that only runners with allow_privileged_profile_annotations take; nil
 	// checks nothing.
 	CheckCarried func(*specpb.ProfileSpec) []guard.Violation
+	// Keys wraps the keys of secret stores; nil: none can be made or read here.
+	Keys keyring.Ring
 	// Meter counts; nil counts nothing.
 	Meter Meter
 	// PortHost is the host that a port of a sandbox has at the gateway; nil: none has one.
@@ -71,6 +74,7 @@ type Service struct {
 	random io.Reader
 	log    *slog.Logger
 	meter  Meter
+	keys   keyring.Ring
 
 	portHost     func(string, int32) string
 	portLink     func(string, int32, string) (string, error)
@@ -113,7 +117,7 @@ type Service struct {
 func New(ctx context.Context, cfg Config) *Service {
 	s := &Service{
 		store: cfg.Store, now: cfg.Now, newID: cfg.NewID, seed: cfg.Seed, random: cfg.Random, log: cfg.Logger, lostAfter: cfg.LostAfter, portHost: cfg.PortHost, portLink: cfg.PortLink,
-		advertise: cfg.Advertise,
+		advertise: cfg.Advertise, keys: cfg.Keys,
 		checkSpec: cfg.CheckSpec, checkCarried: cfg.CheckCarried,
 	}
 	if s.meter = cfg.Meter; s.meter == nil {

@@ -283,14 +283,13 @@ func TestPause(t *testing.T) {
 func TestLater(t *testing.T) {
 	w := newWorld(t)
 	conn, ctx := w.dial(w.addr, w.user), t.Context()
-	g, s := v1beta2rpc.NewGatewayServiceClient(conn), v1beta2rpc.NewSecretStoreServiceClient(conn)
+	g := v1beta2rpc.NewGatewayServiceClient(conn)
 	calls := map[string]func() error{
 		"Raw": func() error { _, err := g.Raw(ctx, &v1beta2pb.RawSandboxRequest{}); return err },
 		"GetFileSystemSnapshot": func() error {
 			_, err := g.GetFileSystemSnapshot(ctx, &v1beta2pb.GetFileSystemSnapshotRequest{})
 			return err
 		},
-		"ListSecretStores": func() error { _, err := s.ListSecretStores(ctx, &v1beta2pb.ListSecretStoresRequest{}); return err },
 		"file system snapshots": func() error {
 			_, err := g.Stop(ctx, &v1beta2pb.StopSandboxRequest{FileSystemSnapshotOnStop: true})
 			return err
@@ -299,7 +298,6 @@ func TestLater(t *testing.T) {
 			_, err := g.List(ctx, &v1beta2pb.ListSandboxesRequest{VolumeIds: []string{"v"}})
 			return err
 		},
-		"DeleteSecretStore": func() error { _, err := s.DeleteSecretStore(ctx, &v1beta2pb.DeleteSecretStoreRequest{}); return err },
 		"ObjectStorageWIFConfig": func() error {
 			_, err := g.GetObjectStorageWIFConfig(ctx, &v1beta2pb.GetObjectStorageWIFConfigRequest{})
 			return err

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -26,6 +27,7 @@ import (
 	"github.com/bermhq/berm/internal/backend/fake"
 	"github.com/bermhq/berm/internal/control"
 	"github.com/bermhq/berm/internal/core"
+	"github.com/bermhq/berm/internal/keyring"
 	"github.com/bermhq/berm/internal/runner"
 	"github.com/bermhq/berm/internal/server"
 	"github.com/bermhq/berm/internal/store/sqlstore"
@@ -72,7 +74,11 @@ func newWorldOver(t testing.TB, cfg server.Config, over func(runner.Link) runner
 	w.must(err)
 	t.Cleanup(func() { w.must(store.Close()) })
 	var seed atomic.Uint64
-	controls := control.Config{Store: store, Seed: func() uint64 { return seed.Add(1) }, PortHost: cfg.Ports.Hosts(), PortLink: cfg.Ports.Link}
+	keys := filepath.Join(t.TempDir(), "keys")
+	w.must(os.WriteFile(keys, keyring.NewFile(), 0o600))
+	ring, err := keyring.ReadFile(keys)
+	w.must(err)
+	controls := control.Config{Store: store, Keys: ring, Seed: func() uint64 { return seed.Add(1) }, PortHost: cfg.Ports.Hosts(), PortLink: cfg.Ports.Link}
 	if cfg.Metrics != nil {
 		controls.Meter = cfg.Metrics
 	}

@@ -32,6 +32,12 @@ const (
 	ChangeToken   = "token"
 )
 
+// Kinds of rows of the audit that are in no change log: nobody keeps copies of what they tell of.
+const (
+	AuditSecretStore = "secret_store"
+	AuditSecret      = "secret"
+)
+
 // Limits of the store.
 const (
 	// MaxBody is the largest body of a configuration object, in bytes.
@@ -52,6 +58,9 @@ const (
 	MaxTags         = 256
 	MaxFilterTags   = 16
 	MaxAlternatives = 64
+	// MaxSecret is the largest secret as it is kept, encrypted, and MaxSecretFields the names of its fields together, in bytes.
+	MaxSecret       = 1 << 20
+	MaxSecretFields = 16 << 10
 )
 
 // Object is one configuration object at one revision. Body is canonical JSON, made and read by internal/control.
@@ -144,6 +153,36 @@ type Owner struct {
 	At    time.Time
 }
 
+// SecretStore is a store of secrets. What it knows is nothing that opens one.
+type SecretStore struct {
+	ID, OrgID string
+	// Name is unique in the organization.
+	Name     string
+	Provider string
+	// KeyID names the key that WrappedKey, the store's own, is wrapped by.
+	KeyID, WrappedKey    string
+	CreatedAt, UpdatedAt time.Time
+	CreatedBy            string
+}
+
+// Secret is what a store has at a path.
+type Secret struct {
+	OrgID, StoreID, Path string
+	// Version is one of the store's, see Tx.NextSecretVersion.
+	Version int64
+	Fields  []string
+	// Sealed is encrypted.
+	Sealed               []byte
+	CreatedAt, UpdatedAt time.Time
+	UpdatedBy            string
+}
+
+// SecretKey counts the stores that are under a key.
+type SecretKey struct {
+	ID     string
+	Stores int64
+}
+
 // Reader reads one consistent state. Missing things are fault.NotFound; so are those of another organization. What is
 // returned belongs to the caller.
 type Reader interface {
@@ -193,6 +232,16 @@ type Reader interface {
 	TokenByID(ctx context.Context, id string) (*core.Token, error)
 	// Tokens lists those of an organization by name, also the revoked.
 	Tokens(ctx context.Context, orgID string) ([]*core.Token, error)
+	// SecretStore returns a store by name. SecretStores lists them by name.
+	SecretStore(ctx context.Context, orgID, name string) (*SecretStore, error)
+	SecretStores(ctx context.Context, orgID string, p Page) ([]*SecretStore, string, error)
+	// Secret returns what is at a path, Secrets lists by path, without Sealed, and CountSecrets says how many there are.
+	Secret(ctx context.Context, orgID, storeID, path string) (*Secret, error)
+	Secrets(ctx context.Context, orgID, storeID string, p Page) ([]*Secret, string, error)
+	CountSecrets(ctx context.Context, orgID, storeID string) (int64, error)
+	// SecretKeys lists the keys that stores of any organization are under, SecretStoresUnder the stores of one.
+	SecretKeys(ctx context.Context) ([]SecretKey, error)
+	SecretStoresUnder(ctx context.Context, keyID string) ([]*SecretStore, error)
 	// LastChange is a sequence number such that Changes after it yields every change that this state does not have. It may
 	// yield some that it has. 0 is before the first change.
 	LastChange(ctx context.Context) (int64, error)
@@ -207,8 +256,8 @@ type Reader interface {
 }
 
 // Tx reads and writes in one transaction. Every write of an object, a sandbox, an organization or a token also appends to
-// the change log; the counts of capacity, owners, Heard, Busy and what is of servers are not in it. Every write of an object, an organization and
-// a token, and every new sandbox, also appends a row to the audit, which says of the call what ctx knows (audit.Of).
+// the change log; the counts of capacity, owners, secrets, Heard, Busy and what is of servers are not in it. Every write of an object, an organization, a
+// token, a secret store and a secret, and every new sandbox, also appends a row to the audit, which says of the call what ctx knows (audit.Of).
 //
 // Transactions are serializable as far as they read configuration or Usage: what they read cannot change before they
 // commit. A sandbox that was read is only written if its revision is still current. A refusal (a fault that is described
@@ -279,6 +328,19 @@ type Tx interface {
 	InsertToken(ctx context.Context, t *core.Token) error
 	// RevokeToken sets when a token was revoked; the first time stays. A token of another organization is NotFound.
 	RevokeToken(ctx context.Context, orgID, id string, at time.Time) error
+
+	// InsertSecretStore: a name or id in use is Exists, and more than most stores in the organization are Exhausted.
+	InsertSecretStore(ctx context.Context, s *SecretStore, most int64) error
+	// DeleteSecretStore removes a store with its secrets, of which nothing can be read any more then: its key goes with it.
+	DeleteSecretStore(ctx context.Context, orgID, name string) error
+	// NextSecretVersion returns the next version of a store, which comes once, and keeps others from writing to it until this
+	// transaction commits.
+	NextSecretVersion(ctx context.Context, orgID, storeID string, at time.Time) (int64, error)
+	// PutSecret writes a secret over what is at its path. CreatedAt stays, and is set.
+	PutSecret(ctx context.Context, s *Secret, storeName string) error
+	DeleteSecret(ctx context.Context, s *Secret, storeName string) error
+	// RewrapSecretStore replaces the wrapped key of a store, and reports whether it was still the one that s has.
+	RewrapSecretStore(ctx context.Context, s *SecretStore, keyID, wrapped string) (bool, error)
 
 	// Audit appends a row that tells of something else to a chain.
 	Audit(ctx context.Context, chain string, r audit.Row) error

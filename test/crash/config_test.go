@@ -111,7 +111,16 @@ func (c *config) change(i int) {
 		_, code := c.m.callAs(token.Token, "GET", berm+"whoami", nil)
 		return code == http.StatusOK
 	}}
+	const stores = "/v1beta2/secretstores"
+	secrets := c.at(stores + "/" + name)
 	steps := []func() bool{
+		func() bool {
+			return c.put(secrets, "POST", stores, map[string]any{"name": name, "providerType": "SECRET_STORE_PROVIDER_TYPE_BERM"}, nil)
+		},
+		func() bool {
+			return c.send("PUT", berm+"secretstores/"+name+"/secrets/p", map[string]any{"fields": map[string]any{"value": "eA=="}}, nil)
+		},
+		func() bool { return i%2 == 1 || c.remove(secrets, secrets.name) },
 		func() bool {
 			return c.put(runner, "POST", v1beta2+"managed-runners", map[string]any{"runnerId": name, "runner": fields}, nil)
 		},

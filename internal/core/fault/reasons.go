@@ -23,6 +23,7 @@ const (
 	ReasonInvalidRequest       = "CWSANDBOX_INVALID_REQUEST"
 	ReasonResourceNotFound     = "CWSANDBOX_RESOURCE_NOT_FOUND"
 	ReasonNotImplemented       = "CWSANDBOX_NOT_IMPLEMENTED"
+	ReasonSecretStoreUnknown   = "CWSANDBOX_SECRET_STORE_NOT_PROVISIONED"
 )
 
 // Reasons of our own.
@@ -83,4 +84,6 @@ const (
 	ReasonRunnerIdentity      = "RUNNER_IDENTITY"
 	ReasonRunnerCredential    = "RUNNER_CREDENTIAL_INVALID"
 	ReasonRunnerEmbedded      = "RUNNER_EMBEDDED"
+	ReasonSecretStoreExists   = "SECRET_STORE_EXISTS"
+	ReasonSecretNotFound      = "SECRET_NOT_FOUND"
 )

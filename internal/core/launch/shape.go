@@ -105,13 +105,11 @@ func (p *problems) argv(l *specpb.Launch) {
 		for _, name := range sorted(env) {
 			at := "environment_variables[" + name + "]"
 			total += len(name) + len(env[name])
-			switch {
-			case name == "":
-				p.add("environment_variables", "a variable has no name")
-			case len(name) > MaxEnvName:
-				p.add("environment_variables", "a name has %d bytes, the limit is %d", len(name), MaxEnvName)
-			case strings.ContainsFunc(name, func(c rune) bool { return c == '=' || c <= ' ' || c > '~' }):
-				p.add(at, "a name is of printable ASCII characters without spaces and without =")
+			if why := badVariable(name); why != "" {
+				if name == "" || len(name) > MaxEnvName {
+					at = "environment_variables"
+				}
+				p.add(at, "%s", why)
 			}
 			p.cString(at, env[name])
 		}

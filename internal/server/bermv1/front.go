@@ -66,6 +66,7 @@ func (f *Front) Register(register func(*grpc.ServiceDesc, any)) {
 	register(&bermv1rpc.ImageService_ServiceDesc, &imageService{Front: f})
 	register(&bermv1rpc.EnrolmentService_ServiceDesc, &enrolmentService{Front: f})
 	register(&bermv1rpc.MaintenanceService_ServiceDesc, &maintenanceService{Front: f})
+	register(&bermv1rpc.SecretService_ServiceDesc, &secretService{Front: f})
 	register(&bermv1rpc.WatchService_ServiceDesc, &watchService{Front: f})
 }
 
@@ -80,7 +81,7 @@ func (f *Front) Route(rt *rest.Router) {
 
 // Gateway returns the rest of the REST form.
 func (f *Front) Gateway(ctx context.Context) (http.Handler, error) {
-	mux, err := rest.NewGateway("berm.v1.ExplainService", "berm.v1.ImageService", "berm.v1.EnrolmentService", "berm.v1.MaintenanceService", "berm.v1.AbilityService", "berm.v1.ApplyService", "berm.v1.AuditService", "berm.v1.BindingService", "berm.v1.CheckpointService", "berm.v1.PortService", "berm.v1.OrgService", "berm.v1.TokenService", "berm.v1.RevisionService", "berm.v1.RebaseService", "berm.v1.PreviewService", "berm.v1.PolicyTestService", "berm.v1.LintService")
+	mux, err := rest.NewGateway("berm.v1.ExplainService", "berm.v1.ImageService", "berm.v1.EnrolmentService", "berm.v1.MaintenanceService", "berm.v1.AbilityService", "berm.v1.ApplyService", "berm.v1.AuditService", "berm.v1.BindingService", "berm.v1.CheckpointService", "berm.v1.PortService", "berm.v1.OrgService", "berm.v1.TokenService", "berm.v1.RevisionService", "berm.v1.RebaseService", "berm.v1.PreviewService", "berm.v1.PolicyTestService", "berm.v1.LintService", "berm.v1.SecretService")
 	if err != nil {
 		return nil, err
 	}
@@ -102,6 +103,7 @@ func (f *Front) Gateway(ctx context.Context) (http.Handler, error) {
 		serving(bermv1rpc.RegisterImageServiceHandlerServer)(&imageService{Front: f}),
 		serving(bermv1rpc.RegisterEnrolmentServiceHandlerServer)(&enrolmentService{Front: f}),
 		serving(bermv1rpc.RegisterMaintenanceServiceHandlerServer)(&maintenanceService{Front: f}),
+		serving(bermv1rpc.RegisterSecretServiceHandlerServer)(&secretService{Front: f}),
 	} {
 		if err := register(ctx, mux); err != nil {
 			return nil, err

@@ -46,7 +46,7 @@ func (f *Front) Register(register func(*grpc.ServiceDesc, any)) {
 	register(&v1beta2rpc.GatewayService_ServiceDesc, &gateway{Front: f})
 	register(&v1beta2rpc.GatewayStreamingService_ServiceDesc, &streaming{Front: f})
 	register(&v1beta2rpc.DiscoveryService_ServiceDesc, &discovery{Front: f})
-	register(&v1beta2rpc.SecretStoreService_ServiceDesc, &secrets{})
+	register(&v1beta2rpc.SecretStoreService_ServiceDesc, &secrets{Front: f})
 }
 
 // Gateway returns the REST form.
@@ -64,7 +64,7 @@ func (f *Front) Gateway(ctx context.Context) (http.Handler, error) {
 			return v1beta2rpc.RegisterDiscoveryServiceHandlerServer(ctx, mux, &discovery{Front: f})
 		},
 		func(ctx context.Context, mux *runtime.ServeMux) error {
-			return v1beta2rpc.RegisterSecretStoreServiceHandlerServer(ctx, mux, &secrets{})
+			return v1beta2rpc.RegisterSecretStoreServiceHandlerServer(ctx, mux, &secrets{Front: f})
 		},
 	} {
 		if err := register(ctx, mux); err != nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 
 	v1beta2pb "github.com/bermhq/berm/gen/coreweave/sandbox/v1beta2"
-	"github.com/bermhq/berm/gen/coreweave/sandbox/v1beta2rpc"
 )
 
 // The methods of the published interface that come later. Each says so with a typed reason.
@@ -47,27 +46,4 @@ func (s *gateway) GetFileSystemSnapshotBucketConfig(context.Context, *v1beta2pb.
 
 func (s *gateway) SetFileSystemSnapshotBucketConfig(context.Context, *v1beta2pb.SetFileSystemSnapshotBucketConfigRequest) (*v1beta2pb.FileSystemSnapshotBucketConfig, error) {
 	return nil, later("SetFileSystemSnapshotBucketConfig")
-}
-
-// secrets is the service of secret stores.
-type secrets struct {
-	v1beta2rpc.UnsafeSecretStoreServiceServer
-}
-
-var _ v1beta2rpc.SecretStoreServiceServer = (*secrets)(nil)
-
-func (s *secrets) CreateSecretStore(context.Context, *v1beta2pb.CreateSecretStoreRequest) (*v1beta2pb.CreateSecretStoreResponse, error) {
-	return nil, later("CreateSecretStore")
-}
-
-func (s *secrets) GetSecretStore(context.Context, *v1beta2pb.GetSecretStoreRequest) (*v1beta2pb.GetSecretStoreResponse, error) {
-	return nil, later("GetSecretStore")
-}
-
-func (s *secrets) ListSecretStores(context.Context, *v1beta2pb.ListSecretStoresRequest) (*v1beta2pb.ListSecretStoresResponse, error) {
-	return nil, later("ListSecretStores")
-}
-
-func (s *secrets) DeleteSecretStore(context.Context, *v1beta2pb.DeleteSecretStoreRequest) (*v1beta2pb.DeleteSecretStoreResponse, error) {
-	return nil, later("DeleteSecretStore")
 }

@@ -141,6 +141,11 @@ func (s *gateway) Delete(ctx context.Context, r *v1beta2pb.DeleteSandboxRequest)
 	return &v1beta2pb.DeleteSandboxResponse{Success: true}, nil
 }
 
+// notServed refuses what there is nothing for that this server could ask.
+func notServed(what string) *fault.Error {
+	return fault.New(fault.Unimplemented, fault.ReasonNotImplemented, "%s: not served by this server", what).WithMeta("feature", what)
+}
+
 // later refuses what this build has no backend for, by name.
 func later(what string) *fault.Error {
 	return fault.New(fault.Unimplemented, fault.ReasonNotImplemented, "%s: not implemented by this server yet; it comes in a later release", what).

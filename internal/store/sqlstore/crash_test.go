@@ -126,6 +126,14 @@ func steps() []step {
 			o.Revision = 2
 			return tx.Delete(ctx, o)
 		}, revision(3)},
+		{"secret", func(ctx context.Context, tx store.Tx, mark string) error {
+			home := &store.SecretStore{ID: "store-" + mark, OrgID: "org-" + mark, Name: mark, Provider: "berm", KeyID: "k"}
+			s := &store.Secret{OrgID: home.OrgID, StoreID: home.ID, Path: "p", Version: 1, Sealed: []byte("x")}
+			return errors.Join(tx.InsertSecretStore(ctx, home, 10), tx.PutSecret(ctx, s, mark))
+		}, func(ctx context.Context, r store.Reader, mark string) (bool, error) {
+			_, err := r.Secret(ctx, "org-"+mark, "store-"+mark, "p")
+			return found(err)
+		}},
 		{"capacity", func(ctx context.Context, tx store.Tx, mark string) error {
 			return errors.Join(tx.SetCapacity(ctx, "runner-"+mark, core.Amounts{CPUMillis: 100}), tx.InsertOrg(ctx, &core.Org{ID: "capacity-" + mark, Name: "capacity-" + mark}))
 		}, func(ctx context.Context, r store.Reader, mark string) (bool, error) {

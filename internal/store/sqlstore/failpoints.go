@@ -15,6 +15,8 @@ const (
 	fpHeard         = "store.heard"
 	fpServer        = "store.server"
 	fpOwner         = "store.owner"
+	fpSecretStore   = "store.secret-store"
+	fpSecret        = "store.secret"
 	fpInsertSandbox = "store.insert-sandbox"
 	fpInsertRecord  = "store.insert-record"
 	fpInsertTag     = "store.insert-tag"
@@ -38,7 +40,7 @@ const (
 func Failpoints() []string {
 	return []string{
 		fpMigrate, fpMigrated, fpInsertObject, fpInsertRev, fpUpdateObject, fpDeleteObject, fpSetCapacity, fpReserve, fpRelease,
-		fpInsertSandbox, fpInsertRecord, fpInsertTag, fpUpdateSandbox, fpSubmitted, fpInsertOrg, fpInsertToken, fpRevokeToken,
+		fpInsertSandbox, fpInsertRecord, fpInsertTag, fpUpdateSandbox, fpSubmitted, fpSecretStore, fpSecret, fpInsertOrg, fpInsertToken, fpRevokeToken,
 		fpAppendChange, fpAudit, fpSeal, fpBeforeCommit, fpAfterCommit,
 	}
 }

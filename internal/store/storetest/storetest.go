@@ -44,6 +44,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"concurrency", concurrency},
 		{"changes", changes},
 		{"audit", audits},
+		{"secrets", secrets},
 	} {
 		t.Run(group.name, func(t *testing.T) {
 			s := open(t)
