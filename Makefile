@@ -39,13 +39,14 @@ test-race: deps-test build ## the same under the race detector (needs the C comp
 fuzz: deps-test $(SHIM) ## FUZZ_TIME (10s) of each fuzz target, or of those whose package and name match FUZZ
 	@FUZZ_TIME=$(FUZZ_TIME) script/fuzz '$(FUZZ)'
 
-scenarios: deps-test build ## the mission's statements, the tutorial, files that are applied, bad input, streams, copies, the audit and terminals, by curl and the CLI alone
+scenarios: deps-test build ## the mission's statements, the tutorial, files that are applied, bad input, streams, copies, leases, the audit and terminals, by curl and the CLI alone
 	test/scenarios/mission.sh
 	test/scenarios/tutorial.sh
 	test/scenarios/policy_tests.sh
 	test/scenarios/apply.sh
 	test/scenarios/bad_input.sh
 	test/scenarios/streams.sh
+	test/scenarios/leases.sh
 	test/scenarios/ports.sh
 	test/scenarios/runner.sh
 	test/scenarios/servers.sh

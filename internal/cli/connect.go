@@ -10,8 +10,18 @@ import (
 	"github.com/bermhq/berm/internal/core/fault"
 )
 
-// connect finds the server: flags, then the environment, then the context, then a server that runs on this machine.
+// connect connects to the server.
 func (s *session) connect() (*client.Client, error) {
+	cfg, err := s.server()
+	if err != nil {
+		return nil, err
+	}
+	s.tokenless = cfg.Token == ""
+	return client.New(cfg)
+}
+
+// server finds the server: flags, then the environment, then the context, then a server that runs on this machine.
+func (s *session) server() (client.Config, error) {
 	cfg := client.Config{
 		URL:    first(s.url, s.Getenv("BERM_URL"), s.Getenv("CWSANDBOX_BASE_URL")),
 		Token:  first(s.token, s.Getenv("BERM_TOKEN"), s.Getenv("CWSANDBOX_API_KEY")),
@@ -20,7 +30,7 @@ func (s *session) connect() (*client.Client, error) {
 	if name := first(s.context, s.Getenv("BERM_CONTEXT")); cfg.URL == "" || (name != "" && s.url == "") {
 		file, err := s.loadContexts()
 		if err != nil {
-			return nil, err
+			return cfg, err
 		}
 		if name == "" {
 			name = file.Current
@@ -28,18 +38,17 @@ func (s *session) connect() (*client.Client, error) {
 		if name != "" {
 			ctx, ok := file.Contexts[name]
 			if !ok {
-				return nil, fault.NotFoundf("CONTEXT_NOT_FOUND", "there is no context %q", name).WithHint("`berm context list` shows them.")
+				return cfg, fault.NotFoundf("CONTEXT_NOT_FOUND", "there is no context %q", name).WithHint("`berm context list` shows them.")
 			}
 			cfg.URL, cfg.Token, cfg.CAFile = ctx.URL, first(cfg.Token, ctx.Token), first(cfg.CAFile, ctx.CAFile)
 		}
 	}
 	if cfg.URL == "" || cfg.Token == "" {
 		if err := s.localServer(&cfg); err != nil {
-			return nil, err
+			return cfg, err
 		}
 	}
-	s.tokenless = cfg.Token == ""
-	return client.New(cfg)
+	return cfg, nil
 }
 
 // localServer fills in what a server on this machine left for its user. A URL that was given is kept: only its token is looked up.

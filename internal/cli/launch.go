@@ -23,6 +23,7 @@ type launchFlags struct {
 	egress, ingress                                  string
 	expose                                           []string
 	lifetime                                         int32
+	lease, purpose                                   string
 }
 
 func (l *launchFlags) bind(c *cobra.Command) {
@@ -41,6 +42,8 @@ func (l *launchFlags) bind(c *cobra.Command) {
 	f.StringArrayVar(&l.files, "file", nil, "file to mount read-only, LOCAL:PATH; repeatable")
 	f.StringArrayVar(&l.tags, "tag", nil, "tag to find the sandbox by, repeatable")
 	f.StringArrayVar(&l.annotations, "annotation", nil, "pod annotation KEY=VALUE, repeatable")
+	f.StringVar(&l.lease, "in-lease", "", "id of a lease: the sandbox is stopped when that ends; default: BERM_LEASE, as in `berm lease hold`")
+	f.StringVar(&l.purpose, "purpose", "", "what it is for, in your words: `berm ls --orphans` shows it")
 	f.Int32Var(&l.lifetime, "lifetime", 0, "seconds until the sandbox is stopped; default: the profile's")
 }
 
@@ -58,6 +61,7 @@ func launchFlagNames() []string {
 func (l *launchFlags) request(s *session) (*v1beta2pb.StartSandboxRequest, error) {
 	req := &v1beta2pb.StartSandboxRequest{
 		ProfileNames: l.profiles, RunnerIds: l.runners, Tags: l.tags, ContainerImage: l.image, MaxLifetimeSeconds: l.lifetime,
+		LeaseId: l.lease, Purpose: l.purpose,
 	}
 	if l.cpu != "" || l.memory != "" {
 		req.ResourceLimits = &v1beta2pb.ResourceRequest{Cpu: l.cpu, Memory: l.memory}

@@ -30,6 +30,7 @@ func (s *session) runCmd() *cobra.Command {
 	var l launchFlags
 	var x execFlags
 	var detach, keep, rm bool
+	var ttl time.Duration
 	c := s.outputFlag(&cobra.Command{
 		Use:   "run [flags] -- COMMAND [ARG...]",
 		Short: "Launch a sandbox, run a command in it, stop it",
@@ -56,12 +57,21 @@ The detach keys leave a terminal: the command ends then, the sandbox stays, and 
 			if err != nil {
 				return err
 			}
+			if req.LeaseId == "" {
+				req.LeaseId = s.Getenv("BERM_LEASE")
+			}
 			return asRun(s.with(func(ctx context.Context, c *client.Client, _ []string) error {
 				if detach {
 					return s.detach(ctx, c, req, argv)
 				}
 				req.Idle = true
-				return s.launchAndExec(ctx, c, req, argv, x, keep, rm)
+				if ttl == 0 {
+					return s.launchAndExec(ctx, c, req, argv, x, keep, rm)
+				}
+				return s.underLease(ctx, c, ttl, req.GetPurpose(), func(ctx context.Context, lease string) error {
+					req.LeaseId = lease
+					return s.launchAndExec(ctx, c, req, argv, x, keep, rm)
+				})
 			})(cmd, a))
 		},
 	})
@@ -73,7 +83,9 @@ The detach keys leave a terminal: the command ends then, the sandbox stays, and 
 	f.BoolVar(&rm, "rm", false, "remove the sandbox's remains when the command has ended")
 	f.SetInterspersed(false)
 	exclusive(c, "detach", "timeout", "interactive", "tty", "detach-keys", "rm", "keep")
+	f.DurationVar(&ttl, "lease", 0, "stop the sandbox when this command was not heard of for so long, and as long again; it says by itself that it is there")
 	exclusive(c, "keep", "rm")
+	exclusive(c, "lease", "detach", "keep", "in-lease")
 	return c
 }
 

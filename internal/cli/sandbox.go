@@ -19,7 +19,8 @@ import (
 )
 
 func (s *session) lsCmd() *cobra.Command {
-	var all, outdated, follow bool
+	var all, outdated, follow, orphans bool
+	older := time.Hour
 	var tags, profiles, runners []string
 	var status string
 	c := s.outputFlag(&cobra.Command{
@@ -27,6 +28,9 @@ func (s *session) lsCmd() *cobra.Command {
 		RunE: s.with(func(ctx context.Context, c *client.Client, _ []string) error {
 			if outdated {
 				return s.listOutdated(ctx, c, tags, profiles, runners)
+			}
+			if orphans {
+				return s.listOrphans(ctx, c, older, tags, profiles, runners)
 			}
 			if follow {
 				return s.watch(ctx, c, &bermv1.WatchRequest{IncludeExisting: true, Tags: tags, ProfileNames: profiles, RunnerIds: runners}, s.eventWriter())
@@ -62,12 +66,15 @@ func (s *session) lsCmd() *cobra.Command {
 	f.BoolVarP(&all, "all", "a", false, "also those that have ended")
 	f.BoolVarP(&follow, "watch", "w", false, "those that have not ended, and then what becomes of them and of new ones, as berm watch --existing")
 	f.BoolVar(&outdated, "outdated", false, "only those whose launch would come to something else now, and what would differ")
+	f.BoolVar(&orphans, "orphans", false, "only those whose owner seems to be gone, and why: the lease is not renewed; or there is none, and the token is gone, or there was no contact for --older")
+	f.DurationVar(&older, "older", older, "how long without contact makes an orphan of a sandbox without a lease, with --orphans")
 	f.StringArrayVar(&tags, "tag", nil, "only those with this tag, repeatable: all must be there")
 	f.StringArrayVar(&profiles, "profile", nil, "only those of this profile, repeatable")
 	f.StringArrayVar(&runners, "runner", nil, "only those on this runner, repeatable")
 	f.StringVar(&status, "status", "", "only those with this status")
 	exclusive(c, "outdated", "all", "status")
 	exclusive(c, "watch", "all", "status", "outdated")
+	exclusive(c, "orphans", "all", "status", "outdated", "watch")
 	return c
 }
 

@@ -195,6 +195,11 @@ func (c *Client) Tokens() bermv1rpc.TokenServiceClient {
 	return bermv1rpc.NewTokenServiceClient(c.conn)
 }
 
+// Leases keeps sandboxes alive for as long as their holder is.
+func (c *Client) Leases() bermv1rpc.LeaseServiceClient {
+	return bermv1rpc.NewLeaseServiceClient(c.conn)
+}
+
 // Enrolments lets processes on other machines become runners.
 func (c *Client) Enrolments() bermv1rpc.EnrolmentServiceClient {
 	return bermv1rpc.NewEnrolmentServiceClient(c.conn)

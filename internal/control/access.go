@@ -17,6 +17,7 @@ func roleOf(method string) (core.Role, bool) {
 		"GetZone", "ListZones", "ZoneRevisions", "DiffZones",
 		"GetSecretStore", "ListSecretStores", "ListSecrets",
 		"WhoAmI", "ListOrgs",
+		"CreateLease", "GetLease", "ListLeases", "RenewLease", "ReleaseLease", "ListOrphans",
 		"Launch", "Plan", "Get", "List", "Outdated", "Lint", "Stop", "Pause", "Suspend", "Resume", "Fork", "Delete", "Wait", "Exec", "Logs", "ReadArchive", "WriteArchive", "ReadFile", "WriteFile", "ReadFileFrom", "WriteFileFrom", "FileState", "Dial", "PortLink", "Watch", "Explain", "Submitted", "Network", "ExplainNetwork", "Drift", "PlanNetwork",
 		"AvailableRunners", "AvailableRunner", "AvailableProfiles", "AvailableProfile":
 		return core.RoleUser, true
@@ -46,7 +47,7 @@ func mutates(method string) bool {
 		"AddBinding", "UpdateBinding", "RemoveBinding", "SetDefaultBinding",
 		"PutPolicyTests", "DeletePolicyTests",
 		"PutZone", "DeleteZone", "RollbackZone", "Apply",
-		"CreateOrg", "CreateToken", "RevokeToken",
+		"CreateOrg", "CreateToken", "RevokeToken", "CreateLease", "ReleaseLease",
 		"CreateSecretStore", "DeleteSecretStore", "PutSecret", "DeleteSecret", "RewrapSecretStores",
 		"Launch", "Fork":
 		return true

@@ -107,12 +107,12 @@ func deleteOn(ctx context.Context, link runner.Link, id string) error {
 	return link.Delete(ctx, id)
 }
 
-// enter puts a row that was committed into memory, with the end of its lifetime and the watch for traffic.
+// enter puts a row that was committed into memory, with the end of its lifetime, the watch for traffic and its lease.
 func (s *Service) enter(row *core.Sandbox, state applyState) {
 	s.live.add(row, state)
 	s.watchIdle(row)
-	if row.ExpiresAt.IsZero() {
-		return
+	if !row.ExpiresAt.IsZero() {
+		s.armExpiry(row.ID, row.ExpiresAt.Sub(s.now()), core.EndLifetimeExceeded)
 	}
-	s.armExpiry(row.ID, row.ExpiresAt.Sub(s.now()))
+	s.holdUnder(row)
 }

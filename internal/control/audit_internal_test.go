@@ -8,8 +8,9 @@ import (
 	"github.com/bermhq/berm/internal/audit"
 )
 
-// reads are the use cases that change nothing, or only what nobody is asked about: the traffic of a connection.
+// reads are the use cases that change nothing, or only what nobody is asked about: the traffic of a connection, the heartbeat of a holder.
 var reads = map[string]bool{
+	"GetLease": true, "ListLeases": true, "RenewLease": true, "ListOrphans": true,
 	"GetProfile": true, "ListProfiles": true, "ProfileRevisions": true, "DiffProfiles": true,
 	"GetRunner": true, "ListRunners": true, "RunnerMaintenance": true, "CordonedRunners": true, "RunnerRevisions": true, "DiffRunners": true,
 	"GetZone": true, "ListZones": true, "ZoneRevisions": true, "DiffZones": true, "WhoAmI": true, "ListOrgs": true, "ListTokens": true, "ListImages": true,

@@ -28,6 +28,9 @@ func (s *Service) collect(ctx context.Context) {
 	for {
 		failpoint.Hit(fpCollect)
 		n, err := s.collectAll(ctx)
+		if err == nil {
+			err = s.store.Update(ctx, func(tx store.Tx) error { return tx.ForgetLeases(ctx, s.now().Add(-s.retention)) })
+		}
 		if err == nil && s.shares() {
 			err = s.store.Update(ctx, func(tx store.Tx) error { return tx.ForgetContacts(ctx) })
 		}

@@ -32,6 +32,8 @@ const (
 	fpResumed           = "control.after-resume"
 	fpCleanup           = "control.before-cleanup"
 	fpCleaned           = "control.after-cleanup"
+	fpLeaseEnd          = "control.before-lease-end"
+	fpLeaseEnded        = "control.after-lease-end"
 	fpCollect           = "control.before-collect"
 	fpExec              = "control.before-exec"
 	fpLogs              = "control.before-logs"
@@ -63,7 +65,7 @@ func Failpoints() []string {
 		fpProfileInsert, fpProfileUpdate, fpProfileDelete, fpRunnerInsert, fpRunnerUpdate, fpRunnerDelete, fpRunnerDrained,
 		fpZonePut, fpZoneDelete, fpOrgInsert, fpTokenInsert, fpTokenRevoke, fpBootstrap, fpCapacity,
 		fpLaunchCommit, fpLaunchCommitted, fpApplied, fpStatusCommit, fpStatusCommitted, fpStop, fpStopped, fpPause, fpPaused, fpSuspend, fpSuspended, fpResume, fpResumed, fpCleanup, fpCleaned,
-		fpCollect, fpExec, fpLogs, fpReadArchive, fpWriteArchive, fpReadFile, fpWriteFile, fpReadFileFrom, fpWriteFileFrom, fpFileState, fpRecovered, fpSetPools, fpFirstPassObserved,
+		fpLeaseEnd, fpLeaseEnded, fpCollect, fpExec, fpLogs, fpReadArchive, fpWriteArchive, fpReadFile, fpWriteFile, fpReadFileFrom, fpWriteFileFrom, fpFileState, fpRecovered, fpSetPools, fpFirstPassObserved,
 		fpRunnerJoin, fpRunnerEnrol, fpRunnerEnrolled, fpRunnerRenew, fpRunnerRetire, fpSecretWrite,
 	}
 }

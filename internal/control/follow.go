@@ -40,6 +40,8 @@ func (s *Service) changedElsewhere(ctx context.Context, c store.Change) {
 		s.tokens.forget(c.ID)
 	case store.ChangeSandbox:
 		s.sandboxChanged(ctx, c)
+	case store.ChangeLease:
+		s.leaseChanged(ctx, c)
 	case string(store.KindRunner):
 		s.configs.invalidate(c.OrgID)
 		s.runnerChanged(ctx, c)

@@ -46,6 +46,7 @@ func (s *Service) Fork(ctx context.Context, p core.Principal, id string, lifetim
 		return nil, nil, fault.Internalf(nil, "sandbox %s has no request", id)
 	}
 	l.ForkOf, l.RunnerIds, l.ProfileIds, l.ProfileNames = id, []string{row.RunnerID}, nil, []string{row.ProfileName}
+	l.LeaseId = s.forkLease(ctx, p, l.GetLeaseId())
 	if lifetimeSeconds != 0 {
 		l.MaxLifetimeSeconds = lifetimeSeconds
 	}

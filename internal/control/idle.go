@@ -25,23 +25,17 @@ type idleWatch struct {
 	// after is the longest time without traffic, last when there was some.
 	after time.Duration
 	last  time.Time
-	// here is when traffic last passed through this server, told the latest of it that other servers were told of.
-	here, told time.Time
 	// passed is what the runner counted when it was asked last.
 	passed int64
 	timer  *time.Timer
 }
 
-// idleAttr adds to what a sandbox remembers how long it may be idle.
-func idleAttr(attrs map[string]string, seconds int32) map[string]string {
+// idleText is how a sandbox remembers for how long it may be idle, "" for ever.
+func idleText(seconds int32) string {
 	if seconds <= 0 {
-		return attrs
+		return ""
 	}
-	if attrs == nil {
-		attrs = map[string]string{}
-	}
-	attrs[attrIdle] = strconv.Itoa(int(seconds))
-	return attrs
+	return strconv.Itoa(int(seconds))
 }
 
 // idleAfter returns how long a sandbox may be idle, 0 for ever.
@@ -80,17 +74,17 @@ func (s *Service) busy(id string) (over func()) {
 	s.live.open[id]++
 	s.live.mu.Unlock()
 	now := s.now()
-	var tell *idleWatch
+	tell := false
 	s.live.look(id, func(e *liveSandbox) {
+		every := tellContactEvery
 		if w := e.idle; w != nil {
-			w.here = now
-			if now.Sub(w.told) >= w.after/idleLooks {
-				tell = w
-			}
+			every = min(every, w.after/idleLooks)
 		}
+		e.contact = now
+		tell = now.Sub(e.told) >= every
 	})
-	if tell != nil {
-		s.tasks.run(func(ctx context.Context) { s.tellTraffic(ctx, id, tell, now) })
+	if tell {
+		s.tasks.run(func(ctx context.Context) { s.tellTraffic(ctx, id, now) })
 	}
 	return sync.OnceFunc(func() {
 		s.live.mu.Lock()
@@ -98,9 +92,11 @@ func (s *Service) busy(id string) (over func()) {
 		if s.live.open[id]--; s.live.open[id] == 0 {
 			delete(s.live.open, id)
 		}
-		if e := s.live.byID[id]; e != nil && e.idle != nil {
-			e.idle.here = s.now()
-			e.idle.last = e.idle.here
+		if e := s.live.byID[id]; e != nil {
+			e.contact = s.now()
+			if e.idle != nil {
+				e.idle.last = e.contact
+			}
 		}
 	})
 }
@@ -143,7 +139,7 @@ func (s *Service) lookIdle(ctx context.Context, id string) {
 }
 
 // tellTraffic tells other servers of traffic here. What cannot be told now is told with the next.
-func (s *Service) tellTraffic(ctx context.Context, id string, w *idleWatch, at time.Time) {
+func (s *Service) tellTraffic(ctx context.Context, id string, at time.Time) {
 	if !s.shares() {
 		return
 	}
@@ -152,7 +148,7 @@ func (s *Service) tellTraffic(ctx context.Context, id string, w *idleWatch, at t
 		s.log.WarnContext(ctx, "other servers could not be told of the traffic of a sandbox", "sandbox", id, "error", err)
 		return
 	}
-	s.live.look(id, func(*liveSandbox) { w.told = at })
+	s.live.look(id, func(e *liveSandbox) { e.told = at })
 }
 
 // trafficElsewhere tells of traffic here and returns until when there was some at any server: what one of them has not told yet is
@@ -168,15 +164,15 @@ func (s *Service) trafficElsewhere(ctx context.Context, id string) (until time.T
 			return
 		}
 		if s.live.open[id] > 0 {
-			w.here = s.now()
+			e.contact = s.now()
 		}
-		here, told = w.here, w.told
+		here, told = e.contact, e.told
 	})
 	if w == nil {
 		return until, nil
 	}
 	if here.After(told) {
-		s.tellTraffic(ctx, id, w, here)
+		s.tellTraffic(ctx, id, here)
 	}
 	err = s.store.View(ctx, func(r store.Reader) (err error) {
 		until, err = r.BusyAt(ctx, id)

@@ -39,6 +39,9 @@ func (s *Service) launch(ctx context.Context, p core.Principal, l *specpb.Launch
 	ctx, span := tracing.Start(ctx, "launch")
 	defer func() { span.End(err) }()
 	accepted := s.now()
+	if l, err = s.leased(ctx, p, l); err != nil {
+		return nil, nil, err
+	}
 	fresh := false
 	room := &roomWait{service: s, orgID: p.OrgID}
 	for attempt := 0; attempt <= MaxReplans; attempt++ {
@@ -173,7 +176,7 @@ func (s *Service) sandboxFrom(p core.Principal, pl *plan.Plan, accepted time.Tim
 		Tags: pl.Launch.GetTags(), CreatedBy: p.Actor, UserID: p.TokenID, CreatedAt: now,
 		Reserved: pl.Reserve, Digest: pl.Digest, Decision: pl.Record(), Launch: pl.Launch,
 		Timeline: append(append([]core.Event{{Name: "accepted", At: accepted, Message: "by " + p.Actor}}, waits...),
-			core.Event{Name: eventPlanned, At: now, Message: "runner " + r.RunnerID + ", profile " + b.Name, Attrs: idleAttr(s.backendAttrs(r.ID, pl.Resolved), pl.IdleSeconds)},
+			core.Event{Name: eventPlanned, At: now, Message: "runner " + r.RunnerID + ", profile " + b.Name, Attrs: s.plannedAttrs(pl)},
 			core.Event{Name: "reserved", At: now}),
 	}
 	if limit, ok := pl.Resolved.Lookup("resource_defaults.cpu_limit"); ok {
@@ -199,7 +202,25 @@ const (
 	attrNote = "note:"
 	// attrIdle is after how many seconds without traffic the sandbox is stopped.
 	attrIdle = "idle_seconds"
+	// attrLease is the lease that the sandbox lives under, attrPurpose what it is for.
+	attrLease   = "lease_id"
+	attrPurpose = "purpose"
 )
+
+// plannedAttrs is what a sandbox remembers of its launch, besides the request itself.
+func (s *Service) plannedAttrs(pl *plan.Plan) map[string]string {
+	attrs := s.backendAttrs(pl.Runner.Runner.ID, pl.Resolved)
+	for key, value := range map[string]string{attrIdle: idleText(pl.IdleSeconds), attrLease: pl.Launch.GetLeaseId(), attrPurpose: pl.Launch.GetPurpose()} {
+		if value == "" {
+			continue
+		}
+		if attrs == nil {
+			attrs = map[string]string{}
+		}
+		attrs[key] = value
+	}
+	return attrs
+}
 
 func (s *Service) backendAttrs(runnerUUID string, resolved *resolve.Resolved) map[string]string {
 	k, ok := s.contacts.get(runnerUUID)

@@ -34,7 +34,7 @@ func (s *Service) lineUp(ctx context.Context, k *contact, a *attachment) {
 	now := s.now()
 	overdue := s.live.on(k.runnerUUID, func(e *liveSandbox) bool { return !e.row.ExpiresAt.IsZero() && !now.Before(e.row.ExpiresAt) })
 	for _, id := range overdue {
-		s.tasks.run(func(ctx context.Context) { s.expire(ctx, id) })
+		s.tasks.run(func(ctx context.Context) { s.expire(ctx, id, core.EndLifetimeExceeded) })
 	}
 	s.tasks.run(func(ctx context.Context) { s.drain(ctx, k.orgID, k.runnerUUID) })
 	s.tasks.run(func(ctx context.Context) { s.tellContact(ctx, k.runnerUUID) })

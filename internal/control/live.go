@@ -43,6 +43,10 @@ type liveSandbox struct {
 	expire *time.Timer
 	// warmAt is when the last verdict on the sandbox's pool was, that was counted.
 	warmAt time.Time
+	// lease is the one that it lives under, "" for none.
+	lease string
+	// contact is when somebody was last in contact with it through this server, told the latest of it that others were told of.
+	contact, told time.Time
 	// idle watches for traffic, nil where nothing asks for it.
 	idle *idleWatch
 	// trace names the span that the launch was, "" for none. It is not written: after a restart the trace has no more.
@@ -56,6 +60,8 @@ type liveSandbox struct {
 type liveTable struct {
 	mu   sync.Mutex
 	byID map[string]*liveSandbox
+	// byLease has the ids of those under each lease.
+	byLease map[string]map[string]struct{}
 	// coming has, for each time that a sandbox is being read to be entered, the latest revision that the change log told of meanwhile.
 	coming map[string][]*int64
 	// touched is told of states that memory knows first: not all are written.
@@ -65,7 +71,7 @@ type liveTable struct {
 }
 
 func newLiveTable(touched func(kind, orgID, id string)) *liveTable {
-	return &liveTable{touched: touched, byID: map[string]*liveSandbox{}, coming: map[string][]*int64{}, open: map[string]int{}}
+	return &liveTable{touched: touched, byID: map[string]*liveSandbox{}, byLease: map[string]map[string]struct{}{}, coming: map[string][]*int64{}, open: map[string]int{}}
 }
 
 // expect says that a sandbox is about to be read and entered. arrived says that this is over, and reports whether it changed since it
@@ -101,7 +107,7 @@ func (t *liveTable) behind(id string, revision int64) bool {
 func (t *liveTable) add(row *core.Sandbox, state applyState) {
 	slim := *row
 	slim.Decision, slim.Launch = nil, nil
-	e := &liveSandbox{row: &slim, apply: state, handed: make(chan struct{}), changed: make(chan struct{})}
+	e := &liveSandbox{row: &slim, apply: state, lease: leaseOf(row), handed: make(chan struct{}), changed: make(chan struct{})}
 	if state != applying {
 		close(e.handed)
 	}
@@ -114,6 +120,12 @@ func (t *liveTable) add(row *core.Sandbox, state applyState) {
 	if t.byID[row.ID] = e; ok {
 		old.stopTimers()
 		close(old.changed)
+	}
+	if e.lease != "" {
+		if t.byLease[e.lease] == nil {
+			t.byLease[e.lease] = map[string]struct{}{}
+		}
+		t.byLease[e.lease][row.ID] = struct{}{}
 	}
 }
 
@@ -162,6 +174,9 @@ func (t *liveTable) remove(id string) {
 	}
 	e.stopTimers()
 	delete(t.byID, id)
+	if delete(t.byLease[e.lease], id); len(t.byLease[e.lease]) == 0 {
+		delete(t.byLease, e.lease)
+	}
 	close(e.changed)
 }
 
@@ -203,8 +218,9 @@ func (s *Service) overlay(row *core.Sandbox) *core.Sandbox {
 	if row.Status.Terminal() {
 		return row
 	}
-	out := *row
+	out, lease := *row, ""
 	s.live.look(row.ID, func(e *liveSandbox) {
+		lease = e.lease
 		out.Status = statusNow(row.Status, e)
 		if e.unwritten != nil { // Who waits for an image sees how far it is.
 			out.Timeline = core.AppendEvents(row.Timeline, e.unwritten.Events)
@@ -214,6 +230,9 @@ func (s *Service) overlay(row *core.Sandbox) *core.Sandbox {
 		}
 	})
 	out.Service = s.addressed(row.ID, out.Service)
+	if note := s.leases.note(lease); note != "" {
+		out.StatusReason = note
+	}
 	if k, known := s.contacts.get(row.RunnerUUID); !known || !k.connected {
 		since := s.born
 		if known {

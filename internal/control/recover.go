@@ -47,6 +47,9 @@ func (s *Service) Recover(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := s.leasesElsewhere(ctx); err != nil {
+		return err
+	}
 	failpoint.Hit(fpRecovered)
 	s.tasks.run(s.collect)
 	if s.shares() {

@@ -149,6 +149,13 @@ func (o *servers) failed(now time.Time) {
 	o.away = now
 }
 
+// awayAt returns when the store could not be used last.
+func (o *servers) awayAt() time.Time {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.away
+}
+
 // told returns how long it takes from now until others have written what they could not while the store was away, at one word each period.
 func (o *servers) told(now time.Time, period time.Duration) time.Duration {
 	o.mu.Lock()
@@ -193,6 +200,9 @@ func (s *Service) joinServers(ctx context.Context) (follow func(), err error) {
 			err := s.beat(ctx)
 			if err == nil {
 				err = s.dropEnded(ctx)
+			}
+			if err == nil {
+				err = s.leasesElsewhere(ctx)
 			}
 			if err != nil && ctx.Err() == nil {
 				s.servers.failed(s.now())

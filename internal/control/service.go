@@ -111,6 +111,8 @@ type Service struct {
 	names profileNames
 	pools *poolTeller
 	room  *roomWaits
+	// leases are those that have not ended.
+	leases *leaseTable
 }
 
 // New returns a Service. ctx bounds its background work, which Close also ends.
@@ -165,6 +167,7 @@ func New(ctx context.Context, cfg Config) *Service {
 	s.audits.turn = make(chan struct{}, 1)
 	s.pools = newPoolTeller()
 	s.room = newRoomWaits()
+	s.leases = newLeaseTable()
 	s.configs.changed = s.pokePools
 	s.cleanUps = make(chan struct{}, maxCleanUps)
 	return s
@@ -181,6 +184,7 @@ func (s *Service) Close() {
 	s.StopWaiting()
 	s.live.stopTimers()
 	s.contacts.stopTimers()
+	s.leases.stopTimers()
 	s.tasks.close()
 	s.closeAudits()
 	s.leaveServers()

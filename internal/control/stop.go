@@ -14,7 +14,7 @@ import (
 const (
 	// MaxGrace is the longest time that a stop may leave a sandbox.
 	MaxGrace = time.Hour
-	// LifetimeGrace is what a sandbox gets when its lifetime ends.
+	// LifetimeGrace is what a sandbox gets when its lifetime or its lease ends.
 	LifetimeGrace = 10 * time.Second
 	// DeleteWait bounds how long Delete waits for the end that it asked for.
 	DeleteWait = 15 * time.Second
@@ -99,26 +99,26 @@ func (s *Service) unreachable(row *core.Sandbox, since time.Time) error {
 		row.RunnerID, row.ID, since.UTC().Format(time.RFC3339)).WithRetry(expiryRetry)
 }
 
-// armExpiry stops a sandbox after d.
-func (s *Service) armExpiry(id string, d time.Duration) {
+// armExpiry stops a sandbox after d, and says why. It replaces what was to come.
+func (s *Service) armExpiry(id string, d time.Duration, why string) {
 	s.live.look(id, func(e *liveSandbox) {
 		if e.expire != nil {
 			e.expire.Stop()
 		}
-		e.expire = time.AfterFunc(max(d, minExpiry), func() { s.tasks.run(func(ctx context.Context) { s.expire(ctx, id) }) })
+		e.expire = time.AfterFunc(max(d, minExpiry), func() { s.tasks.run(func(ctx context.Context) { s.expire(ctx, id, why) }) })
 	})
 }
 
-// expire stops a sandbox whose lifetime is over. Out of contact it waits for the line to come back.
-func (s *Service) expire(ctx context.Context, id string) {
+// expire stops a sandbox whose lifetime is over, or whose lease has ended. Out of contact it waits for the line to come back.
+func (s *Service) expire(ctx context.Context, id, why string) {
 	var orgID string
 	if !s.live.look(id, func(e *liveSandbox) { orgID = e.row.OrgID }) {
 		return
 	}
-	err := s.stop(ctx, orgID, id, LifetimeGrace, core.EndLifetimeExceeded)
+	err := s.stop(ctx, orgID, id, LifetimeGrace, why)
 	if err == nil || ctx.Err() != nil || fault.Is(err, fault.NotFound) {
 		return
 	}
-	s.log.WarnContext(ctx, "a sandbox could not be stopped at the end of its lifetime, trying again", "sandbox", id, "error", err)
-	s.armExpiry(id, expiryRetry)
+	s.log.WarnContext(ctx, "a sandbox could not be stopped when its time was over, trying again", "sandbox", id, "why", why, "error", err)
+	s.armExpiry(id, expiryRetry, why)
 }

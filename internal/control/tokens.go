@@ -31,6 +31,9 @@ const (
 	MaxTokenTTL = 10 * 365 * 24 * time.Hour
 )
 
+// leaseMark stands between a secret and a lease. It is in no secret, and may be in an Authorization header (RFC 6750).
+const leaseMark = "~"
+
 const reasonTokenNotFound = "TOKEN_NOT_FOUND"
 
 // TokenInput is what a caller says about a token.
@@ -142,7 +145,10 @@ func (s *Service) RevokeToken(ctx context.Context, p core.Principal, org, id str
 
 // Authenticate returns whom a secret stands for. Whatever is wrong with it, the answer is the same: Unauthenticated,
 // TOKEN_INVALID. A store that cannot be read is Unavailable, so that nobody throws a good token away.
+//
+// Behind the secret, after a ~, may stand the lease that the caller's launches live under. It is no secret, and grants nothing.
 func (s *Service) Authenticate(ctx context.Context, secret string) (core.Principal, error) {
+	secret, lease, _ := strings.Cut(secret, leaseMark)
 	// The hash is made before anything is looked at, so that timing says nothing about where a guess went wrong.
 	hash := hashSecret(secret[:min(len(secret), maxSecretLen)])
 	if !secretWellFormed(secret) {
@@ -168,7 +174,9 @@ func (s *Service) Authenticate(ctx context.Context, secret string) (core.Princip
 	if !tokenValid(token, now) {
 		return core.Principal{}, tokenInvalid()
 	}
-	return principalOf(token), nil
+	p := principalOf(token)
+	p.LeaseID = lease
+	return p, nil
 }
 
 func principalOf(t *core.Token) core.Principal {

@@ -164,6 +164,8 @@ type Principal struct {
 	// Actor names the caller in revisions and audit: "token:NAME".
 	Actor string
 	Role  Role
+	// LeaseID is the lease that the caller's launches live under unless they name another, "" for none.
+	LeaseID string
 }
 
 // Allows reports whether the principal has at least the role.

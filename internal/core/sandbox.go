@@ -31,12 +31,15 @@ const (
 	EndDeleted           = "DELETED"
 	EndLifetimeExceeded  = "MAX_LIFETIME_EXCEEDED"
 	EndIdle              = "IDLE_TIMEOUT_EXCEEDED"
+	EndLeaseExpired      = "LEASE_EXPIRED"
+	EndLeaseReleased     = "LEASE_RELEASED"
 	EndOutOfMemory       = "OUT_OF_MEMORY"
 	EndStartFailed       = "START_FAILED"
 	EndImageFailed       = "IMAGE_FAILED"
 	EndKilled            = "KILLED"
 	EndLost              = "LOST"
 	ReasonRunnerLostNote = "RUNNER_UNREACHABLE"
+	ReasonLeaseLostNote  = "LEASE_LOST"
 )
 
 // Observation says how far the status can be trusted.

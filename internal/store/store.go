@@ -30,6 +30,7 @@ const (
 	ChangeSandbox = "sandbox"
 	ChangeOrg     = "org"
 	ChangeToken   = "token"
+	ChangeLease   = "lease"
 )
 
 // Kinds of rows of the audit that are in no change log: nobody keeps copies of what they tell of.
@@ -242,6 +243,10 @@ type Reader interface {
 	// SecretKeys lists the keys that stores of any organization are under, SecretStoresUnder the stores of one.
 	SecretKeys(ctx context.Context) ([]SecretKey, error)
 	SecretStoresUnder(ctx context.Context, keyID string) ([]*SecretStore, error)
+	// Lease returns a lease, also one that has ended.
+	Lease(ctx context.Context, orgID, id string) (*core.Lease, error)
+	// Leases lists the leases of an organization, or with an empty OrgID of all, that have not ended, by id.
+	Leases(ctx context.Context, orgID string) ([]*core.Lease, error)
 	// LastChange is a sequence number such that Changes after it yields every change that this state does not have. It may
 	// yield some that it has. 0 is before the first change.
 	LastChange(ctx context.Context) (int64, error)
@@ -255,9 +260,10 @@ type Reader interface {
 	AuditAfter(ctx context.Context, chain string, seq int64, n int) ([]audit.Sealed, error)
 }
 
-// Tx reads and writes in one transaction. Every write of an object, a sandbox, an organization or a token also appends to
-// the change log; the counts of capacity, owners, secrets, Heard, Busy and what is of servers are not in it. Every write of an object, an organization, a
-// token, a secret store and a secret, and every new sandbox, also appends a row to the audit, which says of the call what ctx knows (audit.Of).
+// Tx reads and writes in one transaction. Every write of an object, a sandbox, an organization, a token or a lease also appends to
+// the change log; the counts of capacity, owners, secrets, Heard, Busy, renewals and what is of servers are not in it. Every write of an object, an
+// organization, a token, a secret store, a secret and a lease, and every new sandbox, also appends a row to the audit, which says of the call what
+// ctx knows (audit.Of).
 //
 // Transactions are serializable as far as they read configuration or Usage: what they read cannot change before they
 // commit. A sandbox that was read is only written if its revision is still current. A refusal (a fault that is described
@@ -342,6 +348,17 @@ type Tx interface {
 	// RewrapSecretStore replaces the wrapped key of a store, and reports whether it was still the one that s has.
 	RewrapSecretStore(ctx context.Context, s *SecretStore, keyID, wrapped string) (bool, error)
 
+	// InsertLease writes a lease, with a row of the audit. More than core.MaxLeases that have not ended: Exhausted.
+	InsertLease(ctx context.Context, l *core.Lease) error
+	// RenewLease counts a renewal, and reports false, doing nothing, for a lease that has ended or never was. It is in no change log and
+	// no audit.
+	RenewLease(ctx context.Context, orgID, id string) (bool, error)
+	// EndLease gives a lease a final state, with a row of the audit, unless it has one. With an expired one, l.Renewals must be current: who
+	// ends a lease has seen the last renewal. It reports whether it did.
+	EndLease(ctx context.Context, l *core.Lease, state core.LeaseState, at time.Time) (bool, error)
+	// ForgetLeases removes leases that ended before a time.
+	ForgetLeases(ctx context.Context, before time.Time) error
+
 	// Audit appends a row that tells of something else to a chain.
 	Audit(ctx context.Context, chain string, r audit.Row) error
 }
@@ -350,7 +367,7 @@ type Tx interface {
 type Change struct {
 	// Seq grows with every change; gaps mean nothing.
 	Seq int64
-	// Kind is a Kind, ChangeSandbox, ChangeOrg or ChangeToken. OrgID is that of the organization itself for ChangeOrg.
+	// Kind is a Kind, ChangeSandbox, ChangeOrg, ChangeToken or ChangeLease. OrgID is that of the organization itself for ChangeOrg.
 	Kind, OrgID, ID string
 	Revision        int64
 	Deleted         bool

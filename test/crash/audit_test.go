@@ -37,6 +37,12 @@ func (w *work) audit() {
 			want[written{kind, id, int64(n)}] = 1
 		}
 	}
+	for _, id := range w.leases {
+		var lease struct{ State string }
+		if w.m.read("/berm/v1/leases/"+id, &lease); lease.State == "LEASE_STATE_RELEASED" {
+			want[written{"lease", id, 2}] = 1 // its end, once
+		}
+	}
 	// Objects that were made and deleted are told of as well; here it is those that can be listed.
 	maps.DeleteFunc(told, func(r written, _ int) bool {
 		return r.kind == "profile" && r.object != w.config.profile.ID || r.kind == "runner" && r.object != "local" || r.kind == "zone"

@@ -4,6 +4,9 @@ package crash
 
 import (
 	"context"
+	"encoding/json"
+	"maps"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -24,7 +27,9 @@ type work struct {
 
 	mu    sync.Mutex
 	lives []*life
-	calls int
+	// leases are those that were made, by id.
+	leases []string
+	calls  int
 }
 
 func newWork(m *machine, hub *hub) *work { return &work{m: m, hub: hub, config: newConfig(m)} }
@@ -141,6 +146,7 @@ func (w *work) operate() {
 	worker(w.lifeOf)
 	worker(w.talk)
 	worker(w.config.change)
+	worker(w.leased)
 	if warms(w.m.failpoint) {
 		worker(w.warmLife)
 	}
@@ -185,6 +191,29 @@ func (w *work) lifeOf(i int) {
 	default:
 		w.delete(l)
 	}
+	w.m.until(func() bool { v := w.m.get(l.id); w.tell(l, v); return v == nil || v.ended() || w.m.hit() })
+}
+
+// leased takes one sandbox from launch to the end of its lease.
+func (w *work) leased(int) {
+	raw, code := w.m.call("POST", "/berm/v1/leases", map[string]any{"ttlSeconds": 600, "purpose": "crash"})
+	var lease struct{ LeaseID string }
+	if code != http.StatusOK || json.Unmarshal(raw, &lease) != nil {
+		return
+	}
+	w.note(func() { w.leases = append(w.leases, lease.LeaseID) })
+	under := *sleeps
+	under.request = maps.Clone(sleeps.request)
+	under.request["leaseId"] = lease.LeaseID
+	l := w.launch(&under, "local")
+	if l.id == "" {
+		return
+	}
+	w.m.call("POST", "/berm/v1/leases/"+lease.LeaseID+":renew", map[string]any{})
+	w.end(l, func(string) bool {
+		_, code := w.m.call("POST", "/berm/v1/leases/"+lease.LeaseID+":release", map[string]any{})
+		return code == http.StatusOK
+	})
 	w.m.until(func() bool { v := w.m.get(l.id); w.tell(l, v); return v == nil || v.ended() || w.m.hit() })
 }
 

@@ -58,7 +58,11 @@ type Launch struct {
 	Idle bool `protobuf:"varint,19,opt,name=idle,proto3" json:"idle,omitempty"`
 	// The sandbox begins as this one is, with its memory, processes and files: a fork. Empty: it begins anew. No front takes it from
 	// a launch; it is what a fork is asked for with. The rest of the request is that of the other sandbox.
-	ForkOf        string `protobuf:"bytes,20,opt,name=fork_of,json=forkOf,proto3" json:"fork_of,omitempty"`
+	ForkOf string `protobuf:"bytes,20,opt,name=fork_of,json=forkOf,proto3" json:"fork_of,omitempty"`
+	// The sandbox lives no longer than this lease. Empty: it needs none.
+	LeaseId string `protobuf:"bytes,21,opt,name=lease_id,json=leaseId,proto3" json:"lease_id,omitempty"`
+	// What it is for, in the words of who launched it.
+	Purpose       string `protobuf:"bytes,22,opt,name=purpose,proto3" json:"purpose,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -229,6 +233,20 @@ func (x *Launch) GetIdle() bool {
 func (x *Launch) GetForkOf() string {
 	if x != nil {
 		return x.ForkOf
+	}
+	return ""
+}
+
+func (x *Launch) GetLeaseId() string {
+	if x != nil {
+		return x.LeaseId
+	}
+	return ""
+}
+
+func (x *Launch) GetPurpose() string {
+	if x != nil {
+		return x.Purpose
 	}
 	return ""
 }
@@ -412,7 +430,7 @@ var File_berm_spec_launch_proto protoreflect.FileDescriptor
 
 const file_berm_spec_launch_proto_rawDesc = "" +
 	"\n" +
-	"\x16berm/spec/launch.proto\x12\tberm.spec\x1a\x17berm/spec/profile.proto\"\xf2\a\n" +
+	"\x16berm/spec/launch.proto\x12\tberm.spec\x1a\x17berm/spec/profile.proto\"\xa7\b\n" +
 	"\x06Launch\x12\x18\n" +
 	"\acommand\x18\x01 \x01(\tR\acommand\x12\x12\n" +
 	"\x04args\x18\x02 \x03(\tR\x04args\x12\x12\n" +
@@ -437,7 +455,9 @@ const file_berm_spec_launch_proto_rawDesc = "" +
 	"\x14max_lifetime_seconds\x18\x11 \x01(\x05R\x12maxLifetimeSeconds\x12 \n" +
 	"\vunsupported\x18\x12 \x03(\tR\vunsupported\x12\x12\n" +
 	"\x04idle\x18\x13 \x01(\bR\x04idle\x12\x17\n" +
-	"\afork_of\x18\x14 \x01(\tR\x06forkOf\x1aG\n" +
+	"\afork_of\x18\x14 \x01(\tR\x06forkOf\x12\x19\n" +
+	"\blease_id\x18\x15 \x01(\tR\aleaseId\x12\x18\n" +
+	"\apurpose\x18\x16 \x01(\tR\apurpose\x1aG\n" +
 	"\x19EnvironmentVariablesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1aA\n" +

@@ -52,6 +52,8 @@ const (
 	ReasonZoneInUse           = "ZONE_IN_USE"
 	ReasonZoneNotFound        = "ZONE_NOT_FOUND"
 	ReasonEtagMismatch        = "ETAG_MISMATCH"
+	ReasonLeaseNotFound       = "LEASE_NOT_FOUND"
+	ReasonLeaseEnded          = "LEASE_ENDED"
 	ReasonReplanExhausted     = "REPLAN_EXHAUSTED"
 	ReasonPageTokenInvalid    = "PAGE_TOKEN_INVALID"
 	ReasonTokenInvalid        = "TOKEN_INVALID"

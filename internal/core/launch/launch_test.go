@@ -42,6 +42,8 @@ func TestEveryFieldHasARow(t *testing.T) {
 		"profile_ids":              {&specpb.Launch{ProfileIds: []string{"a"}}, nil},
 		"runner_ids":               {&specpb.Launch{RunnerIds: []string{"a"}}, nil},
 		"max_lifetime_seconds":     {&specpb.Launch{MaxLifetimeSeconds: 1}, nil},
+		"lease_id":                 {&specpb.Launch{LeaseId: "lease"}, nil},
+		"purpose":                  {&specpb.Launch{Purpose: "a test"}, nil},
 		"fork_of":                  {&specpb.Launch{ForkOf: "sbx"}, nil},
 		"unsupported":              {&specpb.Launch{Unsupported: []string{"volumes"}}, nil},
 	}

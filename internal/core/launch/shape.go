@@ -8,6 +8,7 @@ import (
 	"unicode/utf8"
 
 	specpb "github.com/bermhq/berm/gen/berm/spec"
+	"github.com/bermhq/berm/internal/core"
 	"github.com/bermhq/berm/internal/core/fault"
 	"github.com/bermhq/berm/internal/core/spec"
 	"github.com/bermhq/berm/internal/core/tree"
@@ -43,6 +44,8 @@ const (
 	MaxPath = 4095
 	// MaxLifetimeSeconds is 30 days.
 	MaxLifetimeSeconds = 30 * 24 * 60 * 60
+	// MaxLeaseID is the longest id of a lease, in bytes.
+	MaxLeaseID = 128
 	// MaxNames is how many profile names, profile ids or runner ids a request may list.
 	MaxNames = 100
 	// MaxGPUs is the largest number of GPUs.
@@ -75,9 +78,21 @@ func (p *problems) shape(l *specpb.Launch) {
 	if s := l.GetMaxLifetimeSeconds(); s < 0 || s > MaxLifetimeSeconds {
 		p.add("max_lifetime_seconds", "%d is not between 0 and %d (30 days); 0 asks for the profile's default", s, MaxLifetimeSeconds)
 	}
+	p.note("lease_id", l.GetLeaseId(), MaxLeaseID)
+	p.note("purpose", l.GetPurpose(), core.MaxPurpose)
 	p.names("profile_names", l.GetProfileNames())
 	p.names("profile_ids", l.GetProfileIds())
 	p.names("runner_ids", l.GetRunnerIds())
+}
+
+// note checks a text that people or this server read.
+func (p *problems) note(at, text string, most int) {
+	switch {
+	case len(text) > most:
+		p.add(at, "has %d bytes, the limit is %d", len(text), most)
+	case !utf8.ValidString(text) || strings.ContainsFunc(text, unicode.IsControl):
+		p.add(at, "has a control character, such as a line break")
+	}
 }
 
 func (p *problems) count(at string, n, most int) bool {

@@ -12,7 +12,7 @@ func Request(l *specpb.Launch) *v1beta2pb.StartSandboxRequest {
 		Command: l.GetCommand(), Args: l.GetArgs(), Tags: l.GetTags(), ContainerImage: l.GetContainerImage(),
 		EnvironmentVariables: l.GetEnvironmentVariables(), PodAnnotations: l.GetPodAnnotations(),
 		ProfileIds: l.GetProfileIds(), ProfileNames: l.GetProfileNames(), RunnerIds: l.GetRunnerIds(),
-		MaxLifetimeSeconds: l.GetMaxLifetimeSeconds(), Idle: l.GetIdle(),
+		MaxLifetimeSeconds: l.GetMaxLifetimeSeconds(), Idle: l.GetIdle(), LeaseId: l.GetLeaseId(), Purpose: l.GetPurpose(),
 	}
 	if l.GetEgressMode() != "" || l.GetIngressMode() != "" || len(l.GetExposedPorts()) > 0 {
 		r.Network = &v1beta2pb.NetworkOptions{EgressMode: l.GetEgressMode(), IngressMode: l.GetIngressMode(), ExposedPorts: l.GetExposedPorts()}

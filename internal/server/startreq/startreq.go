@@ -82,6 +82,8 @@ func rows() []row {
 		}},
 		{"profile_names", placement, func(r *req, l *out) { l.ProfileNames = r.GetProfileNames() }},
 		{"volumes", unsupported, nil},
+		{"lease_id", sandbox, func(r *req, l *out) { l.LeaseId = r.GetLeaseId() }},
+		{"purpose", sandbox, func(r *req, l *out) { l.Purpose = r.GetPurpose() }},
 		{"idle", sandbox, func(r *req, l *out) { l.Idle = r.GetIdle() }},
 	}
 }

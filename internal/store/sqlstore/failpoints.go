@@ -17,6 +17,7 @@ const (
 	fpOwner         = "store.owner"
 	fpSecretStore   = "store.secret-store"
 	fpSecret        = "store.secret"
+	fpLease         = "store.lease"
 	fpInsertSandbox = "store.insert-sandbox"
 	fpInsertRecord  = "store.insert-record"
 	fpInsertTag     = "store.insert-tag"
@@ -36,7 +37,7 @@ const (
 
 // Failpoints lists the failpoints of this package that a server passes in its first day. store.delete-sandbox and store.prune-audit are not among
 // them, as nothing is kept for less, nor store.heard and store.server: a server that has its database to itself has nobody to tell;
-// nor store.owner, which takes somebody who applies files.
+// nor store.owner, which takes somebody who applies files, and store.lease, somebody who holds one.
 func Failpoints() []string {
 	return []string{
 		fpMigrate, fpMigrated, fpInsertObject, fpInsertRev, fpUpdateObject, fpDeleteObject, fpSetCapacity, fpReserve, fpRelease,

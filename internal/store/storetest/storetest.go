@@ -40,6 +40,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"servers", servers},
 		{"usage", usage},
 		{"orgs", orgs},
+		{"leases", leases},
 		{"transactions", transactions},
 		{"concurrency", concurrency},
 		{"changes", changes},

@@ -1603,7 +1603,12 @@ type StartSandboxRequest struct {
 	Volumes []*VolumeAttachment `protobuf:"bytes,34,rep,name=volumes,proto3" json:"volumes,omitempty"`
 	// Added by Berm: no main process at all. The sandbox idles until it is stopped, whatever command its image names, and
 	// needs nothing in the image. Refused together with `command` or `args`.
-	Idle          bool `protobuf:"varint,105,opt,name=idle,proto3" json:"idle,omitempty"`
+	Idle bool `protobuf:"varint,105,opt,name=idle,proto3" json:"idle,omitempty"`
+	// Added by Berm: the lease that keeps the sandbox alive. It is stopped when that is not renewed any more. Empty: that of the
+	// token, if it names one.
+	LeaseId string `protobuf:"bytes,107,opt,name=lease_id,json=leaseId,proto3" json:"lease_id,omitempty"`
+	// Added by Berm: what the sandbox is for, for people.
+	Purpose       string `protobuf:"bytes,108,opt,name=purpose,proto3" json:"purpose,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1804,6 +1809,20 @@ func (x *StartSandboxRequest) GetIdle() bool {
 		return x.Idle
 	}
 	return false
+}
+
+func (x *StartSandboxRequest) GetLeaseId() string {
+	if x != nil {
+		return x.LeaseId
+	}
+	return ""
+}
+
+func (x *StartSandboxRequest) GetPurpose() string {
+	if x != nil {
+		return x.Purpose
+	}
+	return ""
 }
 
 // StartSandboxResponse says what was accepted and where it runs. The sandbox may still be starting.
@@ -4584,7 +4603,7 @@ const file_coreweave_sandbox_v1beta2_gateway_proto_rawDesc = "" +
 	"\n" +
 	"permission\x18\x02 \x01(\x0e22.coreweave.sandbox.v1beta2.ObjectStoragePermissionR\n" +
 	"permission\x12(\n" +
-	"\robject_prefix\x18\x03 \x01(\tB\x03\xe0A\x01R\fobjectPrefix\"\x90\x0e\n" +
+	"\robject_prefix\x18\x03 \x01(\tB\x03\xe0A\x01R\fobjectPrefix\"\xcf\x0e\n" +
 	"\x13StartSandboxRequest\x12\x1d\n" +
 	"\acommand\x18\x01 \x01(\tB\x03\xe0A\x01R\acommand\x12\x17\n" +
 	"\x04args\x18\x02 \x03(\tB\x03\xe0A\x01R\x04args\x12\x17\n" +
@@ -4613,7 +4632,9 @@ const file_coreweave_sandbox_v1beta2_gateway_proto_rawDesc = "" +
 	"\x11resource_requests\x18  \x01(\v2*.coreweave.sandbox.v1beta2.ResourceRequestB\x03\xe0A\x01R\x10resourceRequests\x12(\n" +
 	"\rprofile_names\x18! \x03(\tB\x03\xe0A\x01R\fprofileNames\x12J\n" +
 	"\avolumes\x18\" \x03(\v2+.coreweave.sandbox.v1beta2.VolumeAttachmentB\x03\xe0A\x01R\avolumes\x12\x17\n" +
-	"\x04idle\x18i \x01(\bB\x03\xe0A\x01R\x04idle\x1aG\n" +
+	"\x04idle\x18i \x01(\bB\x03\xe0A\x01R\x04idle\x12\x1e\n" +
+	"\blease_id\x18k \x01(\tB\x03\xe0A\x01R\aleaseId\x12\x1d\n" +
+	"\apurpose\x18l \x01(\tB\x03\xe0A\x01R\apurpose\x1aG\n" +
 	"\x19EnvironmentVariablesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1aA\n" +
