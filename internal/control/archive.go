@@ -20,7 +20,7 @@ func (s *Service) ReadArchive(ctx context.Context, p core.Principal, id, path st
 	if err := s.allow(ctx, p, "ReadArchive"); err != nil {
 		return nil, err
 	}
-	if err := checkPath(path); err != nil {
+	if err := checkPath(id, path); err != nil {
 		return nil, err
 	}
 	if err := checkPart(part); err != nil {
@@ -35,7 +35,7 @@ func (s *Service) ReadArchive(ctx context.Context, p core.Principal, id, path st
 	r, err := link.ReadArchive(ctx, id, path, part)
 	if err != nil {
 		over()
-		return nil, withPath(s.linkFault(ctx, p.OrgID, id, err), path)
+		return nil, aboutFile(s.linkFault(ctx, p.OrgID, id, err), id, path)
 	}
 	return &busyReader{ReadCloser: r, over: over}, nil
 }
@@ -71,7 +71,7 @@ func (s *Service) WriteArchive(ctx context.Context, p core.Principal, id, path, 
 	if err := s.allow(ctx, p, "WriteArchive", audit.Target{Kind: store.ChangeSandbox, Ref: id}); err != nil {
 		return err
 	}
-	if err := checkPath(path); err != nil {
+	if err := checkPath(id, path); err != nil {
 		return err
 	}
 	link, err := s.reach(ctx, p.OrgID, id)
@@ -80,5 +80,5 @@ func (s *Service) WriteArchive(ctx context.Context, p core.Principal, id, path, 
 	}
 	failpoint.Hit(fpWriteArchive)
 	defer s.busy(id)()
-	return withPath(s.linkFault(ctx, p.OrgID, id, link.WriteArchive(ctx, id, path, name, r)), path)
+	return aboutFile(s.linkFault(ctx, p.OrgID, id, link.WriteArchive(ctx, id, path, name, r)), id, path)
 }

@@ -86,7 +86,7 @@ func (s *Service) ReadFile(ctx context.Context, p core.Principal, id, path strin
 	if err := s.allow(ctx, p, "ReadFile"); err != nil {
 		return nil, 0, err
 	}
-	if err := checkPath(path); err != nil {
+	if err := checkPath(id, path); err != nil {
 		return nil, 0, err
 	}
 	link, err := s.reach(ctx, p.OrgID, id)
@@ -98,7 +98,7 @@ func (s *Service) ReadFile(ctx context.Context, p core.Principal, id, path strin
 	r, size, err := link.ReadFile(ctx, id, path, limit)
 	if err != nil {
 		over()
-		return nil, 0, withPath(s.linkFault(ctx, p.OrgID, id, err), path)
+		return nil, 0, aboutFile(s.linkFault(ctx, p.OrgID, id, err), id, path)
 	}
 	return &busyReader{ReadCloser: r, over: over}, size, nil
 }
@@ -109,7 +109,7 @@ func (s *Service) WriteFile(ctx context.Context, p core.Principal, id, path stri
 	if err := s.allow(ctx, p, "WriteFile", audit.Target{Kind: store.ChangeSandbox, Ref: id}); err != nil {
 		return err
 	}
-	if err := checkPath(path); err != nil {
+	if err := checkPath(id, path); err != nil {
 		return err
 	}
 	link, err := s.reach(ctx, p.OrgID, id)
@@ -118,7 +118,7 @@ func (s *Service) WriteFile(ctx context.Context, p core.Principal, id, path stri
 	}
 	failpoint.Hit(fpWriteFile)
 	defer s.busy(id)()
-	return withPath(s.linkFault(ctx, p.OrgID, id, link.WriteFile(ctx, id, path, mode, r)), path)
+	return aboutFile(s.linkFault(ctx, p.OrgID, id, link.WriteFile(ctx, id, path, mode, r)), id, path)
 }
 
 // reach returns the link to the runner of a sandbox that has not ended.
@@ -171,8 +171,8 @@ func notRunning(row *core.Sandbox) error {
 	return e
 }
 
-func checkPath(path string) error {
-	f := fault.Invalidf(fault.ReasonInvalidRequest, "invalid path").WithMeta("filepath", clipPath(path))
+func checkPath(id, path string) error {
+	f := fault.Invalidf(fault.ReasonInvalidRequest, "invalid path").WithMeta("filepath", clipPath(path)).WithMeta("sandbox_id", id)
 	switch {
 	case path == "" || path[0] != '/':
 		f.WithField("filepath", "%.80q is not an absolute path", path)
@@ -188,10 +188,19 @@ func checkPath(path string) error {
 
 func clipPath(path string) string { return path[:min(len(path), MaxPath)] }
 
-// withPath adds to an error which file it is about; published clients look for it.
-func withPath(err error, path string) error {
-	if err == nil || fault.From(err).Meta["filepath"] != "" {
-		return err
+// aboutFile adds to an error which file of which sandbox it is about; published clients look for that. A directory is no dead end.
+func aboutFile(err error, id, path string) error {
+	if err == nil {
+		return nil
 	}
-	return fault.From(err).Clone().WithMeta("filepath", path)
+	f := fault.From(err).Clone()
+	for key, value := range map[string]string{"filepath": clipPath(path), "sandbox_id": id} {
+		if f.Meta[key] == "" {
+			f.WithMeta(key, value)
+		}
+	}
+	if f.Reason == fault.ReasonFileIsDirectory && f.Hint == "" {
+		f.WithHint("directories move as archives: ReadArchive and WriteArchive of berm.v1.FileService, or berm cp")
+	}
+	return f
 }

@@ -26,7 +26,7 @@ func (s *Service) ReadFileFrom(ctx context.Context, p core.Principal, id, path s
 	r, info, err := link.ReadFileFrom(ctx, id, path, offset, prefix)
 	if err != nil {
 		over()
-		return nil, backend.FileInfo{}, withPath(s.linkFault(ctx, p.OrgID, id, err), path)
+		return nil, backend.FileInfo{}, aboutFile(s.linkFault(ctx, p.OrgID, id, err), id, path)
 	}
 	return &busyReader{ReadCloser: r, over: over}, info, nil
 }
@@ -42,7 +42,7 @@ func (s *Service) WriteFileFrom(ctx context.Context, p core.Principal, id, path 
 	}
 	failpoint.Hit(fpWriteFileFrom)
 	defer s.busy(id)()
-	return withPath(s.linkFault(ctx, p.OrgID, id, link.WriteFileFrom(ctx, id, path, u, r)), path)
+	return aboutFile(s.linkFault(ctx, p.OrgID, id, link.WriteFileFrom(ctx, id, path, u, r)), id, path)
 }
 
 // FileState tells how far writing a file of a running sandbox came. Errors have the metadata filepath.
@@ -53,7 +53,7 @@ func (s *Service) FileState(ctx context.Context, p core.Principal, id, path, nam
 	}
 	failpoint.Hit(fpFileState)
 	state, err := link.FileState(ctx, id, path, name)
-	return state, withPath(s.linkFault(ctx, p.OrgID, id, err), path)
+	return state, aboutFile(s.linkFault(ctx, p.OrgID, id, err), id, path)
 }
 
 // transfer checks what all of them have in common, and returns the link to the sandbox's runner.
@@ -61,10 +61,10 @@ func (s *Service) transfer(ctx context.Context, p core.Principal, method, id, pa
 	if err := s.allow(ctx, p, method, audit.Target{Kind: store.ChangeSandbox, Ref: id}); err != nil {
 		return nil, err
 	}
-	if err := checkPath(path); err != nil {
+	if err := checkPath(id, path); err != nil {
 		return nil, err
 	}
-	switch bad := fault.Invalidf(fault.ReasonInvalidRequest, "invalid offset").WithMeta("filepath", clipPath(path)); {
+	switch bad := fault.Invalidf(fault.ReasonInvalidRequest, "invalid offset").WithMeta("filepath", clipPath(path)).WithMeta("sandbox_id", id); {
 	case offset < 0:
 		return nil, bad.WithField("offset", "%d is negative", offset)
 	case offset > 0 && len(prefix) != sha256.Size:

@@ -232,7 +232,7 @@ func TestFileErrors(t *testing.T) {
 		"write below /proc": {write("/proc/x", 1), codes.FailedPrecondition, "CWSANDBOX_FILE_PERMISSION_DENIED"},
 		"write too much":    {write("/tmp/big", backend.MaxUnaryFile+1), codes.FailedPrecondition, "CWSANDBOX_FILE_TOO_LARGE"},
 	} {
-		if status.Code(f.err) != f.code || reasonOf(f.err) != f.reason || metaOf(f.err)["filepath"] == "" {
+		if status.Code(f.err) != f.code || reasonOf(f.err) != f.reason || metaOf(f.err)["filepath"] == "" || metaOf(f.err)["sandbox_id"] != id {
 			t.Errorf("%s: %v %v", name, f.err, metaOf(f.err))
 		}
 	}
