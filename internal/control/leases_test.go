@@ -367,6 +367,9 @@ func TestLeaseOfAToken(t *testing.T) {
 			t.Errorf("it lives under %q, want %q", got.Launch.GetLeaseId(), want)
 		}
 	}
+	if !control.IsToken(secret+"~"+l.ID) || control.IsToken("~"+l.ID) {
+		t.Error("a token with a lease behind it would reach the sandbox's program as a header")
+	}
 	if _, err := w.svc.Authenticate(w.ctx(), "~"+l.ID); !fault.Is(err, fault.Unauthenticated) {
 		t.Errorf("a lease alone: %v", err)
 	}

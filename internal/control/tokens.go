@@ -205,8 +205,11 @@ func appendSum(raw []byte) []byte {
 	return append(raw, byte(sum>>24), byte(sum>>16), byte(sum>>8), byte(sum))
 }
 
-// IsToken reports whether a text has the form of a token: what never goes where a sandbox could read it.
-func IsToken(text string) bool { return secretWellFormed(text) }
+// IsToken reports whether a text has the form of a token, also with a lease behind it: what never goes where a sandbox could read it.
+func IsToken(text string) bool {
+	secret, _, _ := strings.Cut(text, leaseMark)
+	return secretWellFormed(secret)
+}
 
 func secretWellFormed(secret string) bool {
 	text, ok := strings.CutPrefix(secret, tokenPrefix)
