@@ -27,7 +27,6 @@ WRITE = [
     ("/tmp/pipe", "CWSANDBOX_FILE_IO_FAILED"),
     ("/dev/null", "CWSANDBOX_FILE_IO_FAILED"),
     ("/tmp/file/below", "CWSANDBOX_FILE_IO_FAILED"),
-    ("/usr/none-such", "CWSANDBOX_FILE_PERMISSION_DENIED"),
     ("/proc/none-such", "CWSANDBOX_FILE_IO_FAILED"),
     ("relative", "CWSANDBOX_INVALID_REQUEST"),
     ("/tmp/a\0b", "CWSANDBOX_INVALID_REQUEST"),
@@ -46,7 +45,7 @@ def strange(sandbox):
 def check(error, sandbox, path, reason):
     assert error.reason == reason, error
     assert error.metadata["sandbox_id"] == sandbox.sandbox_id
-    assert error.metadata["filepath"] == path[:4095]
+    assert error.metadata["filepath"][:1000] == path[:1000]  # long texts are cut, so that an error fits into a trailer
 
 
 @pytest.mark.parametrize("path, reason", READ, ids=lambda v: repr(v[:30]))
