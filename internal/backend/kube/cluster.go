@@ -2,11 +2,13 @@ package kube
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	authv1 "k8s.io/api/authorization/v1"
@@ -44,6 +46,11 @@ type cluster struct {
 	// gateway is the Gateway API, which a cluster need not have.
 	gateway *rest.RESTClient
 	codec   runtime.ParameterCodec
+
+	// trusted is what tunnels use, as it was at trustedAt.
+	trusting  sync.Mutex
+	trusted   *tls.Config
+	trustedAt time.Time
 }
 
 func newCluster(cfg *rest.Config) (*cluster, error) {

@@ -2,6 +2,7 @@ package kube
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -28,6 +29,8 @@ const (
 	// tunnelMessage is the most that one message brings, in bytes. What is written needs room for all of a message, but only while it is:
 	// the API server takes each frame for a message, so that none may come in two.
 	tunnelMessage = 32 << 10
+	// trustFor is how long what a configuration says of trust is not read again.
+	trustFor = 10 * time.Second
 	// maxAnswer is how much of a refusal is read, in bytes.
 	maxAnswer = 64 << 10
 )
@@ -88,7 +91,7 @@ func (c *cluster) dialTunnel(ctx context.Context, target *url.URL, words *words)
 		Proxy: proxy, Subprotocols: []string{remotecommand.StreamProtocolV5Name},
 		ReadBufferSize: tunnelBuffer, WriteBufferSize: 1 + tunnelMessage, WriteBufferPool: &tunnelWrites,
 	}}
-	if u.dialer.TLSClientConfig, err = transport.TLSConfigFor(cfg); err != nil {
+	if u.dialer.TLSClientConfig, err = c.trust(cfg); err != nil {
 		return nil, err
 	}
 	way, err := transport.HTTPWrappersForConfig(cfg, u)
@@ -109,6 +112,21 @@ func (c *cluster) dialTunnel(ctx context.Context, target *url.URL, words *words)
 		return nil, fmt.Errorf("the API server speaks %q of commands, want %s: it is older than Kubernetes 1.30", got, remotecommand.StreamProtocolV5Name)
 	}
 	return newTunnel(u.conn, words), nil
+}
+
+// trust returns whom tunnels trust, and how they say who they are. The authorities are read from the configuration once in trustFor: each tunnel
+// would have a copy of its own, and an account's may be others by and by.
+func (c *cluster) trust(cfg *transport.Config) (*tls.Config, error) {
+	c.trusting.Lock()
+	defer c.trusting.Unlock()
+	if c.trusted != nil && time.Since(c.trustedAt) < trustFor {
+		return c.trusted, nil
+	}
+	trusted, err := transport.TLSConfigFor(cfg)
+	if err == nil {
+		c.trusted, c.trustedAt = trusted, time.Now()
+	}
+	return trusted, err
 }
 
 func newTunnel(conn *websocket.Conn, words *words) *tunnel {

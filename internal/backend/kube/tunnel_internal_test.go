@@ -1,17 +1,24 @@
 package kube
 
 import (
+	"crypto/tls"
+	"encoding/pem"
 	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/gorilla/websocket"
 	frames "golang.org/x/net/websocket"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/transport"
 )
 
 // commands is an API server that serves the WebSocket of a command as serve says.
@@ -135,4 +142,40 @@ func TestTunnelRefused(t *testing.T) {
 	if _, err := c.dialTunnel(t.Context(), target, &words{}); err == nil || !strings.Contains(err.Error(), "401") {
 		t.Errorf("a stranger: %v", err)
 	}
+}
+
+// TestTrust: tunnels share what they trust, which is read again after a while, and at once where it could not be read.
+func TestTrust(t *testing.T) {
+	server := httptest.NewTLSServer(nil)
+	defer server.Close()
+	path := filepath.Join(t.TempDir(), "ca.pem")
+	write := func(text []byte) {
+		t.Helper()
+		if err := os.WriteFile(path, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	synctest.Test(t, func(t *testing.T) {
+		c := &cluster{}
+		read := func() *tls.Config {
+			got, err := c.trust(&transport.Config{TLS: transport.TLSConfig{CAFile: path}})
+			if (err == nil) != (got != nil) {
+				t.Errorf("%v %v", got, err)
+			}
+			return got
+		}
+		write([]byte("no certificate"))
+		if read() != nil {
+			t.Error("what is no certificate is trusted")
+		}
+		write(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}))
+		first := read()
+		if first == nil || read() != first {
+			t.Error("each tunnel has its own")
+		}
+		time.Sleep(trustFor)
+		if again := read(); again == nil || again == first {
+			t.Error("what changes is not read")
+		}
+	})
 }
