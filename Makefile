@@ -5,6 +5,8 @@ export CGO_ENABLED ?= 0
 GO      ?= go
 SHIM    := internal/backend/local/shimbin/berm-shim.gz
 LDFLAGS := -s -w
+# gRPC's trace pages would link templates, which call methods by name: the linker would keep every method of every type, 8 MB of them.
+TAGS    := grpcnotrace
 FUZZ_TIME ?= 10s
 IMAGE ?= berm:$(subst +,-dirty,$(shell script/version))
 ARCHS ?= $(shell $(GO) env GOARCH)
@@ -22,7 +24,7 @@ $(SHIM): FORCE
 	@gzip -nc bin/berm-shim >$@
 
 bin/berm: $(SHIM) FORCE
-	@$(GO) build -trimpath -ldflags "$(LDFLAGS) -X github.com/bermhq/berm/internal/cli.version=$$(script/version)" -o $@ ./cmd/berm
+	@$(GO) build -trimpath -tags $(TAGS) -ldflags "$(LDFLAGS) -X github.com/bermhq/berm/internal/cli.version=$$(script/version)" -o $@ ./cmd/berm
 
 image: build ## bin/image, an OCI layout of Berm's image named IMAGE, for each of ARCHS
 	@script/image bin/image "$(IMAGE)" $(ARCHS)
@@ -39,7 +41,7 @@ test-race: deps-test build ## the same under the race detector (needs the C comp
 fuzz: deps-test $(SHIM) ## FUZZ_TIME (10s) of each fuzz target, or of those whose package and name match FUZZ
 	@FUZZ_TIME=$(FUZZ_TIME) script/fuzz '$(FUZZ)'
 
-scenarios: deps-test build ## the mission's statements, the tutorial, files that are applied, bad input, streams, copies, leases, the audit and terminals, by curl and the CLI alone
+scenarios: deps-test build ## the mission's statements, the tutorial, files that are applied, bad input, streams, copies, leases, the audit, terminals and wizards, by curl and the CLI alone
 	test/scenarios/mission.sh
 	test/scenarios/tutorial.sh
 	test/scenarios/policy_tests.sh
@@ -54,6 +56,7 @@ scenarios: deps-test build ## the mission's statements, the tutorial, files that
 	test/scenarios/audit.sh
 	test/scenarios/bench.sh
 	test/scenarios/terminal.sh
+	test/scenarios/wizard.sh
 
 clients: deps-clients build ## the published Python client, as it is, against a server
 	test/clients/python.sh

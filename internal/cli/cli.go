@@ -38,6 +38,7 @@ type session struct {
 	// preview: edits are only looked at, and launches say how many of the last launches are decided again.
 	preview  bool
 	launches int32
+	asking   asking
 	// tokenless: no token was found for the server.
 	tokenless bool
 }
@@ -63,13 +64,20 @@ runner with overrides, and every field of every sandbox can say where it came fr
 
 Start a server with "berm serve"; on the same machine the other commands then find it by themselves. Elsewhere set BERM_URL and
 BERM_TOKEN (CWSANDBOX_BASE_URL and CWSANDBOX_API_KEY are read too), or make a context.`,
-		Version:           version,
 		SilenceUsage:      true,
 		SilenceErrors:     true,
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
 	nounArgs(root)
-	root.SetVersionTemplate("berm {{.Version}}\n")
+	// cobra's own would link templates, and with them every method of every type: 8 MB of the binary.
+	shown := root.Flags().BoolP("version", "v", false, "print the version")
+	root.RunE = func(c *cobra.Command, _ []string) error {
+		if *shown {
+			fmt.Fprintf(s.Out, "berm %s\n", version)
+			return nil
+		}
+		return c.Help()
+	}
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		e := fault.Invalidf("USAGE", "%s", err.Error())
 		if near := nearFlag(c, err.Error()); near != "" {

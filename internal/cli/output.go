@@ -2,7 +2,10 @@ package cli
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
+	"os"
 	"strings"
 	"unicode/utf8"
 
@@ -11,6 +14,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/structpb"
 
+	"github.com/bermhq/berm/internal/cli/visible"
 	"github.com/bermhq/berm/internal/core/fault"
 )
 
@@ -181,6 +185,18 @@ func short(s string) string {
 		return s
 	}
 	return string(r[:maxCell-1]) + "…"
+}
+
+// writeVisible writes text as it is; to a terminal, so that it does nothing there but be seen.
+func writeVisible(w io.Writer, text []byte) error {
+	f, ok := w.(*os.File)
+	if !ok || !isTerminal(f) {
+		_, err := w.Write(text)
+		return err
+	}
+	v := visible.New(f)
+	_, err := v.Write(text)
+	return errors.Join(err, v.Flush())
 }
 
 // pick returns a string at a path of decoded JSON, "" when there is none.

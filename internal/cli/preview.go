@@ -160,7 +160,11 @@ func (s *session) section(list []impactGroup, title, none string) {
 		}
 		fmt.Fprintln(s.Out, "  "+clean(line))
 		for _, f := range g.Fields {
-			fmt.Fprintln(s.Out, "    "+clean(f.line()))
+			text := f.line()
+			if g.Kind == "added" {
+				text = f.stated()
+			}
+			fmt.Fprintln(s.Out, "    "+clean(text))
 		}
 	}
 }
@@ -172,6 +176,15 @@ func (f impactField) line() string {
 		text += ", by " + f.NewOrigin.Object
 	}
 	return text + ")"
+}
+
+// stated is a field of what is new: its value, and who states it.
+func (f impactField) stated() string {
+	text := fmt.Sprintf("%s: %s", f.Path, jsonCell(f.New))
+	if f.NewOrigin != nil {
+		text += " (by " + f.NewOrigin.Object + ")"
+	}
+	return text
 }
 
 func (s *session) listOutdated(ctx context.Context, c *client.Client, tags, profiles, runners []string) error {

@@ -38,12 +38,28 @@ func (s *session) profileCmd() *cobra.Command {
 func (s *session) profileCreateCmd() *cobra.Command {
 	var name string
 	var template bool
+	var flags profileFlags
 	c := s.editing(s.outputFlag(&cobra.Command{
-		Use: "create -f FILE", Short: "Create a profile", Args: args(0, 0, "no arguments, only -f FILE"),
+		Use: "create [NAME] [-f FILE]", Short: "Create a profile",
+		Long: `Create a profile, of a file or of flags. At a terminal what they do not say is asked for, shown with what it would do, and made when that
+is agreed to; the command that would have said the same is printed. Nothing is asked where NAME and something about the profile are
+given, with --no-input, and without a terminal.`,
+		Example: `  berm profile create
+  berm profile create agent --set container_image=python:3.11 --set resource_defaults.memory_limit=1Gi
+  berm profile create -f agent.yaml`,
+		Args: args(0, 1, "the name of the new profile, or none"),
 		RunE: func(cmd *cobra.Command, a []string) error {
 			if template {
 				fmt.Fprint(s.Out, profileTemplate)
 				return nil
+			}
+			if name == "" {
+				return s.with(func(ctx context.Context, c *client.Client, a []string) error {
+					return s.createProfile(ctx, c, cmd, &flags, strings.Join(a, ""))
+				})(cmd, a)
+			}
+			if len(a) > 0 {
+				return fault.Invalidf("USAGE", "the file of -f has the name of the profile: leave %s out", a[0])
 			}
 			f, err := s.readKind("profile", name)
 			if err != nil {
@@ -63,6 +79,8 @@ func (s *session) profileCreateCmd() *cobra.Command {
 	}))
 	c.Flags().StringVarP(&name, "file", "f", "", "YAML or JSON file, - for standard input")
 	c.Flags().BoolVar(&template, "print-template", false, "print a commented example and stop")
+	flags.add(c)
+	s.askingFlags(c)
 	return c
 }
 
@@ -98,61 +116,74 @@ func (s *session) profileListCmd() *cobra.Command {
 
 func (s *session) profileEditCmd() *cobra.Command {
 	var name, reason, etag string
-	var yes bool
-	var fields fieldFlags
+	var yes, editor bool
+	var flags profileFlags
 	c := s.editing(s.outputFlag(&cobra.Command{
 		Use: "edit NAME [-f FILE]", Short: "Change a profile, for the next launch on every runner that binds it",
 		Long: `Change a profile, for the next launch on every runner that binds it. What the file names at its top level (description, labels, spec)
 is replaced by what the file says; a spec that drops fields is asked about first, unless an editor dropped them. --set, --clear and
---inherit change single fields of the spec.`,
-		Example: `  berm profile edit agent --set resource_defaults.memory_limit=2Gi --preview
+--inherit change single fields of the spec.
+
+Without any of them it is asked, at a terminal, what is to change; what that would do is shown before it is made. --editor opens the
+profile as a file in an editor instead, as it is elsewhere.`,
+		Example: `  berm profile edit agent
+  berm profile edit agent --set resource_defaults.memory_limit=2Gi --preview
   berm profile edit agent -f agent.yaml --reason "more room for compilers"`,
 		Args: args(1, 1, "the name or id of a profile"),
-		RunE: s.with(func(ctx context.Context, c *client.Client, a []string) (err error) {
-			old, err := getProfile(ctx, c, a[0])
-			if err != nil {
-				return err
-			}
-			if fields.given() {
-				return s.editFields(ctx, c, old, &fields, reason, etag)
-			}
-			f, err := s.readEdit(ctx, "profile", name, a[0], func() ([]byte, error) { return profileDocument(old) })
-			if err != nil {
-				return err
-			}
-			defer s.done(f, &err)
-			if err := checkProfile(f); err != nil {
-				return f.show(err)
-			}
-			var have map[string]any
-			if err := json.Unmarshal(old, &have); err != nil {
-				return fault.Internalf(err, "the answer is not JSON")
-			}
-			if etag == "" && f.root.Get("etag") == nil { // what was compared, or shown in the editor, is what is changed
-				etag = pick(have, "etag")
-			}
-			if err := sameIdentity(f.root, have, "id"); err != nil {
-				return f.show(err)
-			}
-			if err := sameIdentity(f.root, have, "display_name"); err != nil {
-				return f.show(err)
-			}
-			if gone := dropped(old, f.root); len(gone) > 0 && name != "" && !yes {
-				if err := s.confirm(fmt.Sprintf("This drops %d field(s) from the spec of profile %s: %s.", len(gone), a[0], strings.Join(gone, ", "))); err != nil {
-					return err
-				}
-			}
-			raw, err := s.patch(ctx, c, profilesPath+"/"+pick(have, "id"), "profileTemplate", without(f.root, "id", "display_name", "displayName"), reason, etag, wholeFields(f.root))
-			if err != nil {
-				return f.show(err)
-			}
-			s.warnings(raw)
-			return s.emitProfiles(raw, true)
-		}),
 	}))
+	c.RunE = s.with(func(ctx context.Context, cl *client.Client, a []string) (err error) {
+		old, err := getProfile(ctx, cl, a[0])
+		if err != nil {
+			return err
+		}
+		ask, err := s.asks(name != "" || editor || flags.given(c))
+		if err != nil {
+			return err
+		}
+		if !ask && name == "" && !editor && !flags.given(c) && s.asking.never {
+			return fault.Invalidf("USAGE", "say what is to change: --set, --description and the like, or -f FILE")
+		}
+		if ask || flags.given(c) {
+			return s.editProfile(ctx, cl, c, &flags, old, ask, reason, etag)
+		}
+		f, err := s.readEdit(ctx, "profile", name, a[0], func() ([]byte, error) { return profileDocument(old) })
+		if err != nil {
+			return err
+		}
+		defer s.done(f, &err)
+		if err := checkProfile(f); err != nil {
+			return f.show(err)
+		}
+		var have map[string]any
+		if err := json.Unmarshal(old, &have); err != nil {
+			return fault.Internalf(err, "the answer is not JSON")
+		}
+		if etag == "" && f.root.Get("etag") == nil { // what was compared, or shown in the editor, is what is changed
+			etag = pick(have, "etag")
+		}
+		if err := sameIdentity(f.root, have, "id"); err != nil {
+			return f.show(err)
+		}
+		if err := sameIdentity(f.root, have, "display_name"); err != nil {
+			return f.show(err)
+		}
+		if gone := dropped(old, f.root); len(gone) > 0 && name != "" && !yes {
+			if err := s.confirm(fmt.Sprintf("This drops %d field(s) from the spec of profile %s: %s.", len(gone), a[0], strings.Join(gone, ", "))); err != nil {
+				return err
+			}
+		}
+		raw, err := s.patch(ctx, cl, profilesPath+"/"+pick(have, "id"), "profileTemplate", without(f.root, "id", "display_name", "displayName"), reason, etag, wholeFields(f.root))
+		if err != nil {
+			return f.show(err)
+		}
+		s.warnings(raw)
+		return s.emitProfiles(raw, true)
+	})
 	editFlags(c, &name, &reason, &etag, &yes)
-	fields.add(c, "the spec")
-	exclusive(c, "file", "set", "clear", "inherit")
+	c.Flags().BoolVar(&editor, "editor", false, "open the profile in an editor")
+	flags.add(c)
+	s.askingFlags(c)
+	exclusive(c, "editor", "file", "description", "label", "set", "clear", "inherit", "ask", "interactive")
 	return c
 }
 
@@ -264,7 +295,7 @@ func getProfile(ctx context.Context, c *client.Client, name string) (json.RawMes
 }
 
 func editFlags(c *cobra.Command, name, reason, etag *string, yes *bool) {
-	c.Flags().StringVarP(name, "file", "f", "", "YAML or JSON file with the fields to change, - for standard input; without it an editor opens")
+	c.Flags().StringVarP(name, "file", "f", "", "YAML or JSON file with the fields to change, - for standard input")
 	reasonFlag(c, reason)
 	c.Flags().StringVar(etag, "etag", "", "refuse when the object has changed since this etag")
 	c.Flags().BoolVar(yes, "yes", false, "do not ask before something is dropped")

@@ -161,8 +161,7 @@ func (s *session) showObject(raw json.RawMessage, doc func() ([]byte, error)) er
 	if err != nil {
 		return err
 	}
-	_, err = s.Out.Write(text)
-	return err
+	return writeVisible(s.Out, text)
 }
 
 // wireKeys are the fields of a spec that are JSON strings on the wire, by their names in files.

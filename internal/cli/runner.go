@@ -24,40 +24,38 @@ func (s *session) runnerCmd() *cobra.Command {
 }
 
 func (s *session) runnerCreateCmd() *cobra.Command {
-	var name, zone, cluster string
-	var profiles []string
+	var name string
+	var flags runnerSetFlags
 	c := s.editing(s.outputFlag(&cobra.Command{
-		Use: "create RUNNER-ID (-f FILE | --zone ZONE --cluster NAME --profile NAME...)", Short: "Create a runner", Args: args(1, 1, "the id of the new runner"),
-		RunE: s.with(func(ctx context.Context, c *client.Client, a []string) error {
-			var f *file
-			var body *tree.Node
-			var err error
-			if name != "" {
-				if f, err = s.readKind("runner", name); err != nil {
-					return err
-				}
-				body = f.root
-			} else if body, err = runnerFromFlags(zone, cluster, profiles); err != nil {
-				return err
-			}
-			if body, err = wireRunner(ctx, c, body); err != nil {
-				return show(f, err)
-			}
-			request := append([]byte(`{"runnerId":`), tree.AppendString(nil, a[0])...)
-			request = append(request, `,"runner":`...)
-			request = append(body.AppendJSON(request), '}')
-			raw, err := s.write(ctx, c, "POST", runnersPath, request)
-			if err != nil {
-				return show(f, err)
-			}
-			return s.emitRunners(raw, true, nil)
-		}),
+		Use: "create [RUNNER-ID] [-f FILE | --zone ZONE --cluster NAME --profile NAME...]", Short: "Create a runner",
+		Long: `Create a runner, of a file or of flags. At a terminal what is missing is asked for, shown with what it would do, and made when that is
+agreed to; the command that would have said the same is printed.`,
+		Example: `  berm runner create
+  berm runner create east --zone eu --cluster prod-1 --profile agent --profile big
+  berm runner create east -f east.yaml`,
+		Args: args(0, 1, "the id of the new runner, or none"),
 	}))
+	c.RunE = s.with(func(ctx context.Context, cl *client.Client, a []string) error {
+		id := strings.Join(a, "")
+		if name == "" {
+			return s.createRunner(ctx, cl, c, &flags, id)
+		}
+		if id == "" {
+			return fault.Invalidf("USAGE", "%s needs the id of the new runner beside -f", c.CommandPath()).WithHint("Usage: %s", c.UseLine())
+		}
+		f, err := s.readKind("runner", name)
+		if err != nil {
+			return err
+		}
+		raw, err := s.postRunner(ctx, cl, id, f.root)
+		if err != nil {
+			return f.show(err)
+		}
+		return s.emitRunners(raw, true, nil)
+	})
 	c.Flags().StringVarP(&name, "file", "f", "", "YAML or JSON file, - for standard input")
-	c.Flags().StringVar(&zone, "zone", "", "zone of the runner")
-	c.Flags().StringVar(&cluster, "cluster", "", "name of its cluster")
-	c.Flags().StringArrayVar(&profiles, "profile", nil, "profile to bind, repeatable; the first is the default")
-	exclusive(c, "file", "zone", "cluster", "profile")
+	flags.add(c, true)
+	s.askingFlags(c)
 	return c
 }
 
@@ -66,23 +64,6 @@ func show(f *file, err error) error {
 		return err
 	}
 	return f.show(err)
-}
-
-func runnerFromFlags(zone, cluster string, profiles []string) (*tree.Node, error) {
-	if zone == "" || cluster == "" || len(profiles) == 0 {
-		return nil, fault.Invalidf("USAGE", "a new runner needs --zone, --cluster and at least one --profile, or -f FILE")
-	}
-	str := func(v string) *tree.Node { return &tree.Node{Kind: tree.String, Text: v} }
-	obj := func(keys ...tree.Key) *tree.Node { return &tree.Node{Kind: tree.Object, Keys: keys} }
-	list := &tree.Node{Kind: tree.List}
-	for i, p := range profiles {
-		list.Items = append(list.Items, obj(
-			tree.Key{Name: "profile", Value: str(p)},
-			tree.Key{Name: "is_default", Value: &tree.Node{Kind: tree.Bool, Text: fmt.Sprint(i == 0)}}))
-	}
-	return obj(
-		tree.Key{Name: "identity", Value: obj(tree.Key{Name: "zone", Value: str(zone)}, tree.Key{Name: "cluster_name", Value: str(cluster)})},
-		tree.Key{Name: "profile_bindings", Value: list}), nil
 }
 
 // wireRunner returns a runner in the form of the wire: in its bindings `profile: NAME` becomes the id of that profile, `overrides:

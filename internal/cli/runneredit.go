@@ -12,56 +12,78 @@ import (
 
 	v1beta2pb "github.com/bermhq/berm/gen/coreweave/sandbox/v1beta2"
 	"github.com/bermhq/berm/internal/client"
+	"github.com/bermhq/berm/internal/core/fault"
 	"github.com/bermhq/berm/internal/core/tree"
 )
 
 func (s *session) runnerEditCmd() *cobra.Command {
 	var name, reason, etag string
-	var yes bool
+	var yes, editor bool
+	var flags runnerSetFlags
 	c := s.editing(s.outputFlag(&cobra.Command{
 		Use: "edit RUNNER-ID [-f FILE]", Short: "Change a runner; the list of bindings is replaced as a whole",
 		Long: `Change a runner. What the file names at its top level (display_name, identity, managed_spec, profile_bindings) is replaced by what the
-file says. What that drops, bindings above all, is asked about first; fields that an editor dropped are not.`,
+file says. What that drops, bindings above all, is asked about first; fields that an editor dropped are not. Flags change single things.
+
+Without any of them it is asked, at a terminal, what is to change; what that would do is shown before it is made. --editor opens the
+runner as a file in an editor instead, as it is elsewhere.`,
+		Example: `  berm runner edit east
+  berm runner edit east --group onprem --bind big --default big --preview
+  berm runner edit east -f east.yaml`,
 		Args: args(1, 1, "the id of a runner"),
-		RunE: s.with(func(ctx context.Context, c *client.Client, a []string) (err error) {
-			path := client.Path(runnersPath+"/%s", a[0])
-			raw, err := c.REST(ctx, "GET", path, nil)
-			if err != nil {
-				return err
-			}
-			old, err := answer(raw)
-			if err != nil {
-				return err
-			}
-			f, err := s.readEdit(ctx, "runner", name, a[0], func() ([]byte, error) { return s.runnerFile(ctx, c, raw) })
-			if err != nil {
-				return err
-			}
-			defer s.done(f, &err)
-			if etag == "" && f.root.Get("etag") == nil { // what was compared, or shown in the editor, is what is changed
-				etag = textAt(old, "etag")
-			}
-			if p := unknownKeys(f.root, "", []string{"display_name", "identity", "managed_spec", "profile_bindings", "etag"}); p.Len() > 0 {
-				return f.show(p.Err("the runner cannot be used"))
-			}
-			body, err := wireRunner(ctx, c, f.root)
-			if err != nil {
-				return f.show(err)
-			}
-			if !yes {
-				if err := s.confirmRunner(a[0], raw, old, body, name == ""); err != nil {
-					return err
-				}
-			}
-			raw, err = s.patch(ctx, c, path, "runner", body, reason, etag, runnerMask(body, old, name == ""))
-			if err != nil {
-				return f.show(err)
-			}
-			s.warnings(raw)
-			return s.emitRunners(raw, true, nil)
-		}),
 	}))
+	c.RunE = s.with(func(ctx context.Context, cl *client.Client, a []string) (err error) {
+		path := client.Path(runnersPath+"/%s", a[0])
+		raw, err := cl.REST(ctx, "GET", path, nil)
+		if err != nil {
+			return err
+		}
+		old, err := answer(raw)
+		if err != nil {
+			return err
+		}
+		ask, err := s.asks(name != "" || editor || flags.given(c))
+		if err != nil {
+			return err
+		}
+		if !ask && name == "" && !editor && !flags.given(c) && s.asking.never {
+			return fault.Invalidf("USAGE", "say what is to change: --bind, --group and the like, or -f FILE")
+		}
+		if ask || flags.given(c) {
+			return s.editRunner(ctx, cl, c, &flags, old, ask, reason, etag)
+		}
+		f, err := s.readEdit(ctx, "runner", name, a[0], func() ([]byte, error) { return s.runnerFile(ctx, cl, raw) })
+		if err != nil {
+			return err
+		}
+		defer s.done(f, &err)
+		if etag == "" && f.root.Get("etag") == nil { // what was compared, or shown in the editor, is what is changed
+			etag = textAt(old, "etag")
+		}
+		if p := unknownKeys(f.root, "", []string{"display_name", "identity", "managed_spec", "profile_bindings", "etag"}); p.Len() > 0 {
+			return f.show(p.Err("the runner cannot be used"))
+		}
+		body, err := wireRunner(ctx, cl, f.root)
+		if err != nil {
+			return f.show(err)
+		}
+		if !yes {
+			if err := s.confirmRunner(a[0], raw, old, body, name == ""); err != nil {
+				return err
+			}
+		}
+		raw, err = s.patch(ctx, cl, path, "runner", body, reason, etag, runnerMask(body, old, name == ""))
+		if err != nil {
+			return f.show(err)
+		}
+		s.warnings(raw)
+		return s.emitRunners(raw, true, nil)
+	})
 	editFlags(c, &name, &reason, &etag, &yes)
+	c.Flags().BoolVar(&editor, "editor", false, "open the runner in an editor")
+	flags.add(c, false)
+	s.askingFlags(c)
+	exclusive(c, "editor", "file", "interactive")
 	return c
 }
 

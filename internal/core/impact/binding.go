@@ -38,7 +38,8 @@ func runnerEffects(before, after *plan.Runner) []Effect {
 		about := id + "/" + b.Name
 		a := find(was, b.Name)
 		if a == nil {
-			out = append(out, Effect{About: about, Kind: Added, Message: "of profile " + b.Profile.DisplayName, key: b.Profile.ID})
+			fields := merge(nil, bindingSides(b)) // what its sandboxes start with
+			out = append(out, Effect{About: about, Kind: Added, Message: "of profile " + b.Profile.DisplayName, Fields: fields, key: b.Profile.ID + "\x00" + keyOf(fields)})
 			continue
 		}
 		if fields := CompareBindings(a, b); len(fields) > 0 {

@@ -9,10 +9,10 @@ import (
 	"github.com/bermhq/berm/internal/core/tree"
 )
 
-// Edit returns base (nil is the empty layer) with single statements changed: each of set is PATH=VALUE, the paths of clear are then
-// stated to have no value, those of inherit are stated no more. A path may name a field, a key of an open object or an entry of a
-// map, in brackets. VALUE is JSON; what is no JSON, or not of the field's kind, is tried as text. The error is an Invalid fault with
-// every violation.
+// Edit returns base (nil is the empty layer) with single statements changed: the paths of inherit are stated no more, each of set is
+// then PATH=VALUE, and the paths of clear are stated to have no value. A path may name a field, a key of an open object or an entry of a
+// map, in brackets. VALUE is JSON; what is no JSON, or not of the field's kind, is tried as text. What fields say of each other is
+// checked of the whole, so their order does not matter. The error is an Invalid fault with every violation.
 func Edit(base *Layer, set, clear, inherit []string) (*Layer, error) {
 	return profile().Edit(base, set, clear, inherit)
 }
@@ -23,6 +23,9 @@ func (r *Registry) Edit(base *Layer, set, clear, inherit []string) (*Layer, erro
 		base = &Layer{registry: r}
 	}
 	e := &editor{registry: r, layer: base}
+	for _, path := range inherit {
+		e.state(path, Absent)
+	}
 	for _, s := range set {
 		path, value, ok := strings.Cut(s, "=")
 		if !ok {
@@ -34,13 +37,14 @@ func (r *Registry) Edit(base *Layer, set, clear, inherit []string) (*Layer, erro
 	for _, path := range clear {
 		e.state(path, Cleared)
 	}
-	for _, path := range inherit {
-		e.state(path, Absent)
+	if e.problems.Len() == 0 {
+		whole, err := r.ParseLayer(e.layer.JSON())
+		if err == nil {
+			return whole, nil
+		}
+		e.refuse(err)
 	}
-	if err := e.problems.Err("invalid change of a spec"); err != nil {
-		return nil, err
-	}
-	return e.layer, nil
+	return nil, e.problems.Err("invalid change of a spec")
 }
 
 type editor struct {
@@ -86,7 +90,7 @@ func (e *editor) set(path, value string) {
 	e.refuse(firstErr)
 }
 
-// with returns the layer with one value, checked as what people write is.
+// with returns the layer with one value of the field's kind.
 func (e *editor) with(f *Field, key, path string, text json.RawMessage) (*Layer, error) {
 	if key != "" && !f.Open { // an entry of a map, which is one value
 		entries := map[string]json.RawMessage{}
@@ -102,7 +106,7 @@ func (e *editor) with(f *Field, key, path string, text json.RawMessage) (*Layer,
 		}
 		path, text = f.Path, whole
 	}
-	return e.change(Change{Path: path, New: text, NewState: Set})
+	return e.registry.Apply(e.layer, []Change{{Path: path, New: text, NewState: Set}})
 }
 
 func (e *editor) state(path string, to State) {
@@ -118,20 +122,12 @@ func (e *editor) state(path string, to State) {
 		e.problems.Add(nil, path, "is not stated there")
 		return
 	}
-	next, err := e.change(Change{Path: path, NewState: to})
+	next, err := e.registry.Apply(e.layer, []Change{{Path: path, NewState: to}})
 	if err != nil {
 		e.refuse(err)
 		return
 	}
 	e.layer = next
-}
-
-func (e *editor) change(c Change) (*Layer, error) {
-	next, err := e.registry.Apply(e.layer, []Change{c})
-	if err != nil {
-		return nil, err
-	}
-	return e.registry.ParseLayer(next.JSON())
 }
 
 func (e *editor) refuse(err error) {

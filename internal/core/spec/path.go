@@ -77,3 +77,11 @@ func (r *Registry) SuggestPath(path string) string {
 	}
 	return ""
 }
+
+// DocOf returns what the message at a path means, "" for none.
+func (r *Registry) DocOf(path string) string {
+	if g := r.groups[path]; g != nil {
+		return g.doc
+	}
+	return ""
+}
