@@ -16,7 +16,7 @@ sandbox() { api GET "/berm/v1/sandboxes/$1" | head -n -1 | jq -r "$2"; }
 ended() { # prints how a sandbox ended
   local i
   for ((i = 0; i < 300; i++)); do [ "$(sandbox "$1" .status)" = COMPLETED ] && break; sleep 0.2; done
-  sandbox "$1" '.status + " " + .reason'
+  sandbox "$1" '.status + " " + (.reason | split(":")[0])' # a reason may say more: that it was stopped before it ran
 }
 
 serve || exit 1
@@ -47,8 +47,8 @@ kill -KILL "$started"; wait "$started" 2>/dev/null
 [ -n "$child" ] && kill "$child"
 kill -KILL "$SERVER_PID"; wait "$SERVER_PID" 2>/dev/null
 sleep 16
-serve || exit 1
 since=$(date +%s)
+serve || exit 1
 check "no time in which the server was away counts" "RUNNING" "$(sandbox "$id" .status)"
 for ((i = 0; i < 60; i++)); do [ "$("$BERM" ls --orphans -o json | jq length)" = 1 ] && break; sleep 0.5; done
 check "it is an orphan" "$id ORPHAN_REASON_LEASE_LOST" "$("$BERM" ls --orphans -o json | jq -r '.[] | .sandboxId + " " + .reasons[0]')"
