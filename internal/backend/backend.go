@@ -35,12 +35,18 @@ type Work struct {
 	Digest string
 	// Launch holds what concerns the sandbox alone: command, environment, mounted files.
 	Launch *specpb.Launch
+	// Secrets are environment variables beside those of the launch, one for each name in its secret_stores. Whoever creates the sandbox
+	// passes them to it, and neither keeps nor shows them; where the launch is only looked at there are none.
+	Secrets []core.Secret
 	// LifetimeSeconds is how long the sandbox may live, by the request and the guardrails of all layers; 0 is for ever.
 	LifetimeSeconds int32
 	// Privileged is the runner's allow_privileged_profile_annotations: the gateway's word that what layers 1 to 3 carry may exceed what
 	// a sandbox has by default. On Kubernetes the owner of the cluster must have said so, too; elsewhere it means nothing.
 	Privileged bool
 }
+
+// FeatureSecrets is the feature of a runner that takes Work.Secrets. One without it must not be given a launch that has some.
+const FeatureSecrets = "launch:secrets"
 
 // KindKube is the kind of backends that make pods.
 const KindKube = "kube"

@@ -13,7 +13,7 @@ func (l *launchFlags) flagNames() map[string]string {
 	names := map[string]string{
 		"profile_names": "--profile", "runner_ids": "--runner", "container_image": "--image", "network.egress_mode": "--egress",
 		"network.ingress_mode": "--ingress", "network.exposed_ports": "--expose", "ports": "--expose",
-		"environment_variables": "--env", "mounted_files": "--file", "tags": "--tag", "pod_annotations": "--annotation",
+		"environment_variables": "--env", "mounted_files": "--file", "secret_stores": "--secret", "tags": "--tag", "pod_annotations": "--annotation",
 		"max_lifetime_seconds": "--lifetime",
 		"resource_limits.cpu":  "--cpu", "resource_limits.memory": "--memory",
 		"resource_requests.cpu": "--cpu-request", "resource_requests.memory": "--memory-request",

@@ -18,12 +18,12 @@ const maxFlagFile = 8 << 20
 
 // launchFlags are the flags that make a launch request.
 type launchFlags struct {
-	profiles, runners, tags, env, files, annotations []string
-	image, cpu, memory, cpuRequest, memoryRequest    string
-	egress, ingress                                  string
-	expose                                           []string
-	lifetime                                         int32
-	lease, purpose                                   string
+	profiles, runners, tags, env, files, secrets, annotations []string
+	image, cpu, memory, cpuRequest, memoryRequest             string
+	egress, ingress                                           string
+	expose                                                    []string
+	lifetime                                                  int32
+	lease, purpose                                            string
 }
 
 func (l *launchFlags) bind(c *cobra.Command) {
@@ -39,6 +39,7 @@ func (l *launchFlags) bind(c *cobra.Command) {
 	f.StringVar(&l.ingress, "ingress", "", "ingress mode that the profile declares, for --expose; default: the profile's")
 	f.StringArrayVar(&l.expose, "expose", nil, "port to expose, PORT or PORT/PROTOCOL (TCP, UDP), repeatable")
 	f.StringArrayVarP(&l.env, "env", "e", nil, "environment variable NAME=VALUE, or NAME to pass one on; repeatable")
+	f.StringArrayVar(&l.secrets, "secret", nil, "environment variable from a secret store, ENV=STORE/PATH[#FIELD]; repeatable")
 	f.StringArrayVar(&l.files, "file", nil, "file to mount read-only, LOCAL:PATH; repeatable")
 	f.StringArrayVar(&l.tags, "tag", nil, "tag to find the sandbox by, repeatable")
 	f.StringArrayVar(&l.annotations, "annotation", nil, "pod annotation KEY=VALUE, repeatable")
@@ -89,6 +90,9 @@ func (l *launchFlags) request(s *session) (*v1beta2pb.StartSandboxRequest, error
 	}
 	var err error
 	if req.EnvironmentVariables, err = pairs("--env", l.env, s.Getenv); err != nil {
+		return nil, err
+	}
+	if req.SecretStores, err = secretRefs(l.secrets); err != nil {
 		return nil, err
 	}
 	if req.PodAnnotations, err = pairs("--annotation", l.annotations, nil); err != nil {

@@ -50,8 +50,13 @@ func (s *Service) applyAgain(ctx context.Context, id string) {
 		s.handed(ctx, full, fault.New(fault.Unavailable, fault.ReasonStoreUnavailable, "what runner %s allows could not be read", row.RunnerID).WithCause(err))
 		return
 	}
+	secrets, err := s.secretsAgain(ctx, full)
+	if err != nil {
+		s.handed(ctx, full, err)
+		return
+	}
 	r := cfg.find(row.RunnerUUID)
-	s.hand(ctx, full, resolved, record.Layers, r != nil && r.runner.Managed.AllowPrivilegedProfileAnnotation)
+	s.hand(ctx, full, resolved, record.Layers, secrets, r != nil && r.runner.Managed.AllowPrivilegedProfileAnnotation)
 }
 
 // doubt follows a launch whose commit failed in a way that leaves open whether it took effect. If it did, the sandbox is one

@@ -140,6 +140,9 @@ func (s *Service) Plan(ctx context.Context, p core.Principal, l *specpb.Launch) 
 		}
 		return nil, err
 	}
+	if _, err := s.pickSecrets(ctx, p.OrgID, l); err != nil {
+		return nil, err
+	}
 	attrs := s.backendAttrs(pl.Runner.Runner.ID, pl.Resolved)
 	return &Planned{Plan: pl, Explanation: &Explanation{
 		RunnerID: pl.Runner.Runner.RunnerID, ProfileName: pl.Binding.Name, ProfileID: pl.Binding.Profile.ID, ProfileRevision: pl.Binding.Profile.Revision,

@@ -43,6 +43,7 @@ func (s *Service) launch(ctx context.Context, p core.Principal, l *specpb.Launch
 		return nil, nil, err
 	}
 	fresh := false
+	var secrets *given
 	room := &roomWait{service: s, orgID: p.OrgID}
 	for attempt := 0; attempt <= MaxReplans; attempt++ {
 		began, waited := time.Now(), room.total
@@ -51,7 +52,13 @@ func (s *Service) launch(ctx context.Context, p core.Principal, l *specpb.Launch
 			return nil, nil, err
 		}
 		s.meter.Took(PhasePlan, time.Since(began)-(room.total-waited))
+		if secrets == nil { // Nothing is made before all of them are there.
+			if secrets, err = s.secretsOf(ctx, p.OrgID, l); err != nil {
+				return nil, nil, err
+			}
+		}
 		sb := s.sandboxFrom(p, pl, accepted, room.events()...)
+		sb.Timeline = append(sb.Timeline, secrets.event(sb.CreatedAt)...)
 		failpoint.Hit(fpLaunchCommit)
 		began = time.Now()
 		err = s.commitTraced(ctx, p, pl, sb)
@@ -62,7 +69,7 @@ func (s *Service) launch(ctx context.Context, p core.Principal, l *specpb.Launch
 			span.Set("berm.sandbox", sb.ID)
 			span.Set("berm.runner", sb.RunnerID)
 			span.Set("berm.profile", sb.ProfileName)
-			return s.start(ctx, pl, sb), pl, nil
+			return s.start(ctx, pl, sb, secrets), pl, nil
 		case errors.Is(err, errFull), fault.Is(err, fault.Conflict):
 			fresh = true // what the plan was made from is not there any more
 			if room.total > waited && errors.Is(err, errFull) {
@@ -261,7 +268,7 @@ func rememberedAttrs(sb *core.Sandbox) map[string]string {
 }
 
 // start hands a committed sandbox to its runner and returns it as it then is.
-func (s *Service) start(ctx context.Context, pl *plan.Plan, sb *core.Sandbox) *core.Sandbox {
+func (s *Service) start(ctx context.Context, pl *plan.Plan, sb *core.Sandbox, secrets *given) *core.Sandbox {
 	s.enter(sb, applying)
 	s.live.belongsTo(sb.ID, tracing.Parent(ctx))
 	failpoint.Hit(fpLaunchCommitted)
@@ -269,7 +276,7 @@ func (s *Service) start(ctx context.Context, pl *plan.Plan, sb *core.Sandbox) *c
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), ApplyTimeout)
 	defer cancel()
 	began := time.Now()
-	s.hand(ctx, sb, pl.Resolved.Message(), pl.Layers(), pl.Runner.Runner.Managed.AllowPrivilegedProfileAnnotation)
+	s.hand(ctx, sb, pl.Resolved.Message(), pl.Layers(), secrets, pl.Runner.Runner.Managed.AllowPrivilegedProfileAnnotation)
 	s.tookSince(PhaseSubmit, began)
 	if row, err := s.peek(ctx, sb.OrgID, sb.ID); err == nil {
 		now := *row
@@ -289,7 +296,7 @@ func told(err error) string {
 }
 
 // hand gives a sandbox to its runner and notes the outcome. privileged is the runner's word about what its profiles carry.
-func (s *Service) hand(ctx context.Context, sb *core.Sandbox, resolved *specpb.ProfileSpec, layers []resolve.Input, privileged bool) {
+func (s *Service) hand(ctx context.Context, sb *core.Sandbox, resolved *specpb.ProfileSpec, layers []resolve.Input, secrets *given, privileged bool) {
 	link, since := s.contacts.linkOf(sb.RunnerUUID)
 	if link == nil {
 		s.handed(ctx, sb, s.unreachable(sb, since))
@@ -299,7 +306,7 @@ func (s *Service) hand(ctx context.Context, sb *core.Sandbox, resolved *specpb.P
 	err := link.Apply(ctx, &runner.Assignment{
 		Work: backend.Work{
 			SandboxID: sb.ID, OrgID: sb.OrgID, UserID: sb.UserID, RunnerID: sb.RunnerID, ProfileName: sb.ProfileName, ZoneName: sb.ZoneName,
-			Spec: resolved, Digest: sb.Digest, Launch: sb.Launch, Privileged: privileged,
+			Spec: resolved, Digest: sb.Digest, Launch: sb.Launch, Secrets: secrets.secrets, Privileged: privileged,
 		},
 		Layers: layers,
 	})

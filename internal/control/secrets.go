@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"time"
+	"unicode/utf8"
 
 	"github.com/bermhq/berm/internal/audit"
 	"github.com/bermhq/berm/internal/core"
@@ -134,6 +135,8 @@ func checkSecret(path string, fields map[string][]byte) error {
 			e.WithField(at, "%d bytes, the limit is %d", len(value), MaxSecretValue)
 		case slices.Contains(value, 0):
 			e.WithField(at, "has a zero byte, which no environment variable can hold")
+		case !utf8.Valid(value):
+			e.WithField(at, "is no UTF-8 text, which not every environment can hold: encode it, with base64 for example")
 		}
 	}
 	if total > MaxSecretBytes {

@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"slices"
 	"sync"
 
 	specpb "github.com/bermhq/berm/gen/berm/spec"
@@ -258,6 +259,11 @@ func cordoned(r *core.Runner) (bool, string) {
 // refuses asks a backend what it cannot honour.
 func refuses(link runner.Link, privileged bool) func(*specpb.ProfileSpec, *specpb.Launch) []guard.Violation {
 	return func(spec *specpb.ProfileSpec, launch *specpb.Launch) []guard.Violation {
+		if len(launch.GetSecretStores()) > 0 && !slices.Contains(link.Info().Features, backend.FeatureSecrets) {
+			return []guard.Violation{{
+				Reason: fault.ReasonBackendUnsupported, Path: "secret_stores", Message: "secret_stores: the runner is of a release that takes no secrets; upgrade it",
+			}}
+		}
 		err := link.Check(&backend.Work{Spec: spec, Launch: launch, Privileged: privileged})
 		if err == nil {
 			return nil

@@ -92,19 +92,27 @@ func LayersOf(list []*linkv1.Layer) ([]resolve.Input, error) {
 
 // WorkMessage returns a work.
 func WorkMessage(w *backend.Work) *linkv1.Work {
-	return &linkv1.Work{
+	out := &linkv1.Work{
 		SandboxId: w.SandboxID, OrgId: w.OrgID, UserId: w.UserID, RunnerId: w.RunnerID, ProfileName: w.ProfileName, ZoneName: w.ZoneName,
 		Spec: w.Spec, Digest: w.Digest, Launch: w.Launch, LifetimeSeconds: w.LifetimeSeconds, Privileged: w.Privileged,
 	}
+	for _, s := range w.Secrets {
+		out.Secrets = append(out.Secrets, &linkv1.ResolvedSecret{EnvVar: s.EnvVar, Value: []byte(s.Value)})
+	}
+	return out
 }
 
 // WorkOf is the reverse.
 func WorkOf(m *linkv1.Work) *backend.Work {
-	return &backend.Work{
+	out := &backend.Work{
 		SandboxID: m.GetSandboxId(), OrgID: m.GetOrgId(), UserID: m.GetUserId(), RunnerID: m.GetRunnerId(), ProfileName: m.GetProfileName(),
 		ZoneName: m.GetZoneName(), Spec: m.GetSpec(), Digest: m.GetDigest(), Launch: m.GetLaunch(), LifetimeSeconds: m.GetLifetimeSeconds(),
 		Privileged: m.GetPrivileged(),
 	}
+	for _, s := range m.GetSecrets() {
+		out.Secrets = append(out.Secrets, core.Secret{EnvVar: s.GetEnvVar(), Value: core.SecretValue(s.GetValue())})
+	}
+	return out
 }
 
 // PoolMessage returns a pool with its layers.

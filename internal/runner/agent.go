@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"io"
 	"iter"
+	"strconv"
 	"time"
 
 	"github.com/bermhq/berm/internal/backend"
@@ -50,6 +51,9 @@ func (a *Agent) Apply(ctx context.Context, as *Assignment) (err error) {
 	span.Set("berm.sandbox", as.Work.SandboxID)
 	resolved, lifetime, err := a.verify(as)
 	if err != nil {
+		return err
+	}
+	if err := verifySecrets(as); err != nil {
 		return err
 	}
 	w := as.Work
@@ -117,6 +121,27 @@ func (a *Agent) withinOwners(as *Assignment, request *launch.Request, limits *gu
 		e.WithField(v.Path, "%s", v.Message)
 	}
 	return e
+}
+
+// verifySecrets holds what a gateway gives against what the launch asks for: neither more nor less.
+func verifySecrets(as *Assignment) error {
+	asked := map[string]bool{}
+	for _, use := range as.Work.Launch.GetSecretStores() {
+		for _, s := range use.GetSecrets() {
+			asked[s.GetEnvVar()] = true
+		}
+	}
+	n := len(asked)
+	for _, s := range as.Work.Secrets {
+		if !asked[s.EnvVar] {
+			return mismatch(as, "it has a secret that the launch does not ask for")
+		}
+		delete(asked, s.EnvVar)
+	}
+	if len(asked) > 0 {
+		return mismatch(as, strconv.Itoa(len(asked))+" of its "+strconv.Itoa(n)+" secrets are missing")
+	}
+	return nil
 }
 
 func mismatch(as *Assignment, why string) error {

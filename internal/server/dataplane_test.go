@@ -310,8 +310,8 @@ func TestLater(t *testing.T) {
 	}
 	w.call(w.user, http.MethodPost, "/v1beta2/sandboxes/x/raw", nil).want(http.StatusNotImplemented, "CWSANDBOX_NOT_IMPLEMENTED", "Raw")
 	refused := w.call(w.user, http.MethodPost, "/v1beta2/sandboxes", object{
-		"s3Mount": object{"bucket": "b"}, "volumes": []object{{"volumeId": "v"}}, "secretStores": []object{{"storeName": "s"}},
-	}).want(http.StatusNotImplemented, "s3_mount", "volumes", "secret_stores")
+		"s3Mount": object{"bucket": "b"}, "volumes": []object{{"volumeId": "v"}},
+	}).want(http.StatusNotImplemented, "s3_mount", "volumes")
 	if refused.reason() != "CWSANDBOX_NOT_IMPLEMENTED" {
 		t.Errorf("reason %s", refused.reason())
 	}

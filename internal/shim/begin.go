@@ -45,6 +45,8 @@ type Begin struct {
 	WorkDir string   `json:"work_dir,omitempty"`
 	Main    []string `json:"main,omitempty"`
 	Files   []File   `json:"files,omitempty"`
+	// Secrets are more of Env that is on no disk: they come with the request.
+	Secrets []string `json:"-"`
 	// Binds are mounted before the main process starts.
 	Binds []Bind `json:"binds,omitempty"`
 }
@@ -78,10 +80,10 @@ func (b *Begin) check() error {
 			return fmt.Errorf("mount of %q at %q for %d: want absolute paths, and an owner that is not the host's root", f.Source, f.Target, f.Owner)
 		}
 	}
-	if err := checkEnv(b.Env); err != nil {
+	if err := checkEnv(slices.Concat(b.Env, b.Secrets)); err != nil {
 		return err
 	}
-	return checkStrings(slices.Concat(b.Main, b.Env, []string{b.WorkDir, b.Hostname}))
+	return checkStrings(slices.Concat(b.Main, b.Env, b.Secrets, []string{b.WorkDir, b.Hostname}))
 }
 
 // Begin gives a prepared sandbox its main process, and returns once that runs. It happens once, however often it is asked for:
@@ -96,7 +98,7 @@ func (c *Client) Begin(ctx context.Context, b Begin) error {
 		return unstarted(err)
 	}
 	failpoint.Hit(failBeginWritten)
-	err := c.call(ctx, wire.Request{Op: wire.OpBegin}, nil)
+	err := c.call(ctx, wire.Request{Op: wire.OpBegin, Env: b.Secrets}, nil)
 	failpoint.Hit(failBegun)
 	return err
 }

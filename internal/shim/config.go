@@ -94,6 +94,10 @@ type Config struct {
 
 	// Env is the base environment of the main process and of every exec, NAME=value. PATH and HOME have defaults.
 	Env []string `json:"env,omitempty"`
+	// Secrets are more of Env, NAME=value, that is on no disk: Start passes it to the shim in memory. HasSecrets says that there is some; set
+	// by Start.
+	Secrets    []string `json:"-"`
+	HasSecrets bool     `json:"has_secrets,omitempty"`
 	// WorkDir is the default working directory; "" is "/".
 	WorkDir string `json:"work_dir,omitempty"`
 	// Main is the main process; looked up in Env's PATH. None: the sandbox idles until stopped.
@@ -166,10 +170,10 @@ func (c *Config) check() error {
 	if err := c.Cgroup.Check(); err != nil {
 		return err
 	}
-	if err := checkEnv(c.Env); err != nil {
+	if err := checkEnv(slices.Concat(c.Env, c.Secrets)); err != nil {
 		return err
 	}
-	return checkStrings(slices.Concat(c.Main, c.Env, c.RuntimeFlags, []string{c.WorkDir}))
+	return checkStrings(slices.Concat(c.Main, c.Env, c.Secrets, c.RuntimeFlags, []string{c.WorkDir}))
 }
 
 const idBytes = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-."

@@ -49,7 +49,7 @@ var ErrDied = errors.New("it died without a word")
 // CWSANDBOX_COMMAND_NOT_FOUND and the like for the main command), exit.json has the same, and nothing is left running. When
 // ctx ends first, the start goes on without the caller, who can Connect, Stop or Inspect.
 func Start(ctx context.Context, binary string, cfg Config) (*Client, error) {
-	cfg.Version, cfg.Sealed = ConfigVersion, cfg.Program != nil
+	cfg.Version, cfg.Sealed, cfg.HasSecrets = ConfigVersion, cfg.Program != nil, len(cfg.Secrets) > 0
 	if err := checkStart(&cfg); err != nil {
 		return nil, fault.Invalidf(fault.ReasonInvalidRequest, "shim configuration: %v", err)
 	}
@@ -114,6 +114,15 @@ func fork(binary string, cfg *Config, lock *os.File) (*os.File, error) {
 	cmd.ExtraFiles = []*os.File{report, lock}
 	if cfg.Sealed {
 		cmd.ExtraFiles = append(cmd.ExtraFiles, cfg.Program)
+	}
+	if cfg.HasSecrets {
+		secrets, err := secretFile(cfg.Secrets)
+		if err != nil {
+			status.Close()
+			return nil, err
+		}
+		defer secrets.Close()
+		cmd.ExtraFiles = append(cmd.ExtraFiles, secrets)
 	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	failpoint.Hit(failBeforeFork)

@@ -62,7 +62,9 @@ type Launch struct {
 	// The sandbox lives no longer than this lease. Empty: it needs none.
 	LeaseId string `protobuf:"bytes,21,opt,name=lease_id,json=leaseId,proto3" json:"lease_id,omitempty"`
 	// What it is for, in the words of who launched it.
-	Purpose       string `protobuf:"bytes,22,opt,name=purpose,proto3" json:"purpose,omitempty"`
+	Purpose string `protobuf:"bytes,22,opt,name=purpose,proto3" json:"purpose,omitempty"`
+	// Which secrets go into which environment variables: where they are, never what they are.
+	SecretStores  []*SecretStoreUse `protobuf:"bytes,23,rep,name=secret_stores,json=secretStores,proto3" json:"secret_stores,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -251,6 +253,127 @@ func (x *Launch) GetPurpose() string {
 	return ""
 }
 
+func (x *Launch) GetSecretStores() []*SecretStoreUse {
+	if x != nil {
+		return x.SecretStores
+	}
+	return nil
+}
+
+// SecretStoreUse picks secrets of one store.
+type SecretStoreUse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	StoreName     string                 `protobuf:"bytes,1,opt,name=store_name,json=storeName,proto3" json:"store_name,omitempty"`
+	Secrets       []*SecretUse           `protobuf:"bytes,2,rep,name=secrets,proto3" json:"secrets,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SecretStoreUse) Reset() {
+	*x = SecretStoreUse{}
+	mi := &file_berm_spec_launch_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SecretStoreUse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SecretStoreUse) ProtoMessage() {}
+
+func (x *SecretStoreUse) ProtoReflect() protoreflect.Message {
+	mi := &file_berm_spec_launch_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SecretStoreUse.ProtoReflect.Descriptor instead.
+func (*SecretStoreUse) Descriptor() ([]byte, []int) {
+	return file_berm_spec_launch_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *SecretStoreUse) GetStoreName() string {
+	if x != nil {
+		return x.StoreName
+	}
+	return ""
+}
+
+func (x *SecretStoreUse) GetSecrets() []*SecretUse {
+	if x != nil {
+		return x.Secrets
+	}
+	return nil
+}
+
+// SecretUse puts a field of a secret into an environment variable. An empty field is the only one, or "value".
+type SecretUse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Path          string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
+	Field         string                 `protobuf:"bytes,2,opt,name=field,proto3" json:"field,omitempty"`
+	EnvVar        string                 `protobuf:"bytes,3,opt,name=env_var,json=envVar,proto3" json:"env_var,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SecretUse) Reset() {
+	*x = SecretUse{}
+	mi := &file_berm_spec_launch_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SecretUse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SecretUse) ProtoMessage() {}
+
+func (x *SecretUse) ProtoReflect() protoreflect.Message {
+	mi := &file_berm_spec_launch_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SecretUse.ProtoReflect.Descriptor instead.
+func (*SecretUse) Descriptor() ([]byte, []int) {
+	return file_berm_spec_launch_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *SecretUse) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *SecretUse) GetField() string {
+	if x != nil {
+		return x.Field
+	}
+	return ""
+}
+
+func (x *SecretUse) GetEnvVar() string {
+	if x != nil {
+		return x.EnvVar
+	}
+	return ""
+}
+
 // ResourceAmounts are what one sandbox asks for.
 type ResourceAmounts struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -263,7 +386,7 @@ type ResourceAmounts struct {
 
 func (x *ResourceAmounts) Reset() {
 	*x = ResourceAmounts{}
-	mi := &file_berm_spec_launch_proto_msgTypes[1]
+	mi := &file_berm_spec_launch_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -275,7 +398,7 @@ func (x *ResourceAmounts) String() string {
 func (*ResourceAmounts) ProtoMessage() {}
 
 func (x *ResourceAmounts) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_spec_launch_proto_msgTypes[1]
+	mi := &file_berm_spec_launch_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -288,7 +411,7 @@ func (x *ResourceAmounts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResourceAmounts.ProtoReflect.Descriptor instead.
 func (*ResourceAmounts) Descriptor() ([]byte, []int) {
-	return file_berm_spec_launch_proto_rawDescGZIP(), []int{1}
+	return file_berm_spec_launch_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *ResourceAmounts) GetCpu() string {
@@ -323,7 +446,7 @@ type MountedFile struct {
 
 func (x *MountedFile) Reset() {
 	*x = MountedFile{}
-	mi := &file_berm_spec_launch_proto_msgTypes[2]
+	mi := &file_berm_spec_launch_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -335,7 +458,7 @@ func (x *MountedFile) String() string {
 func (*MountedFile) ProtoMessage() {}
 
 func (x *MountedFile) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_spec_launch_proto_msgTypes[2]
+	mi := &file_berm_spec_launch_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -348,7 +471,7 @@ func (x *MountedFile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MountedFile.ProtoReflect.Descriptor instead.
 func (*MountedFile) Descriptor() ([]byte, []int) {
-	return file_berm_spec_launch_proto_rawDescGZIP(), []int{2}
+	return file_berm_spec_launch_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *MountedFile) GetPath() string {
@@ -377,7 +500,7 @@ type Port struct {
 
 func (x *Port) Reset() {
 	*x = Port{}
-	mi := &file_berm_spec_launch_proto_msgTypes[3]
+	mi := &file_berm_spec_launch_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -389,7 +512,7 @@ func (x *Port) String() string {
 func (*Port) ProtoMessage() {}
 
 func (x *Port) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_spec_launch_proto_msgTypes[3]
+	mi := &file_berm_spec_launch_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -402,7 +525,7 @@ func (x *Port) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Port.ProtoReflect.Descriptor instead.
 func (*Port) Descriptor() ([]byte, []int) {
-	return file_berm_spec_launch_proto_rawDescGZIP(), []int{3}
+	return file_berm_spec_launch_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Port) GetContainerPort() int32 {
@@ -430,7 +553,7 @@ var File_berm_spec_launch_proto protoreflect.FileDescriptor
 
 const file_berm_spec_launch_proto_rawDesc = "" +
 	"\n" +
-	"\x16berm/spec/launch.proto\x12\tberm.spec\x1a\x17berm/spec/profile.proto\"\xa7\b\n" +
+	"\x16berm/spec/launch.proto\x12\tberm.spec\x1a\x17berm/spec/profile.proto\"\xe7\b\n" +
 	"\x06Launch\x12\x18\n" +
 	"\acommand\x18\x01 \x01(\tR\acommand\x12\x12\n" +
 	"\x04args\x18\x02 \x03(\tR\x04args\x12\x12\n" +
@@ -457,13 +580,22 @@ const file_berm_spec_launch_proto_rawDesc = "" +
 	"\x04idle\x18\x13 \x01(\bR\x04idle\x12\x17\n" +
 	"\afork_of\x18\x14 \x01(\tR\x06forkOf\x12\x19\n" +
 	"\blease_id\x18\x15 \x01(\tR\aleaseId\x12\x18\n" +
-	"\apurpose\x18\x16 \x01(\tR\apurpose\x1aG\n" +
+	"\apurpose\x18\x16 \x01(\tR\apurpose\x12>\n" +
+	"\rsecret_stores\x18\x17 \x03(\v2\x19.berm.spec.SecretStoreUseR\fsecretStores\x1aG\n" +
 	"\x19EnvironmentVariablesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1aA\n" +
 	"\x13PodAnnotationsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"]\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"_\n" +
+	"\x0eSecretStoreUse\x12\x1d\n" +
+	"\n" +
+	"store_name\x18\x01 \x01(\tR\tstoreName\x12.\n" +
+	"\asecrets\x18\x02 \x03(\v2\x14.berm.spec.SecretUseR\asecrets\"N\n" +
+	"\tSecretUse\x12\x12\n" +
+	"\x04path\x18\x01 \x01(\tR\x04path\x12\x14\n" +
+	"\x05field\x18\x02 \x01(\tR\x05field\x12\x17\n" +
+	"\aenv_var\x18\x03 \x01(\tR\x06envVar\"]\n" +
 	"\x0fResourceAmounts\x12\x10\n" +
 	"\x03cpu\x18\x01 \x01(\tR\x03cpu\x12\x16\n" +
 	"\x06memory\x18\x02 \x01(\tR\x06memory\x12 \n" +
@@ -488,29 +620,33 @@ func file_berm_spec_launch_proto_rawDescGZIP() []byte {
 	return file_berm_spec_launch_proto_rawDescData
 }
 
-var file_berm_spec_launch_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_berm_spec_launch_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_berm_spec_launch_proto_goTypes = []any{
 	(*Launch)(nil),          // 0: berm.spec.Launch
-	(*ResourceAmounts)(nil), // 1: berm.spec.ResourceAmounts
-	(*MountedFile)(nil),     // 2: berm.spec.MountedFile
-	(*Port)(nil),            // 3: berm.spec.Port
-	nil,                     // 4: berm.spec.Launch.EnvironmentVariablesEntry
-	nil,                     // 5: berm.spec.Launch.PodAnnotationsEntry
-	(*Gpu)(nil),             // 6: berm.spec.Gpu
+	(*SecretStoreUse)(nil),  // 1: berm.spec.SecretStoreUse
+	(*SecretUse)(nil),       // 2: berm.spec.SecretUse
+	(*ResourceAmounts)(nil), // 3: berm.spec.ResourceAmounts
+	(*MountedFile)(nil),     // 4: berm.spec.MountedFile
+	(*Port)(nil),            // 5: berm.spec.Port
+	nil,                     // 6: berm.spec.Launch.EnvironmentVariablesEntry
+	nil,                     // 7: berm.spec.Launch.PodAnnotationsEntry
+	(*Gpu)(nil),             // 8: berm.spec.Gpu
 }
 var file_berm_spec_launch_proto_depIdxs = []int32{
-	1, // 0: berm.spec.Launch.resource_requests:type_name -> berm.spec.ResourceAmounts
-	1, // 1: berm.spec.Launch.resource_limits:type_name -> berm.spec.ResourceAmounts
-	4, // 2: berm.spec.Launch.environment_variables:type_name -> berm.spec.Launch.EnvironmentVariablesEntry
-	2, // 3: berm.spec.Launch.mounted_files:type_name -> berm.spec.MountedFile
-	3, // 4: berm.spec.Launch.ports:type_name -> berm.spec.Port
-	5, // 5: berm.spec.Launch.pod_annotations:type_name -> berm.spec.Launch.PodAnnotationsEntry
-	6, // 6: berm.spec.ResourceAmounts.gpu:type_name -> berm.spec.Gpu
-	7, // [7:7] is the sub-list for method output_type
-	7, // [7:7] is the sub-list for method input_type
-	7, // [7:7] is the sub-list for extension type_name
-	7, // [7:7] is the sub-list for extension extendee
-	0, // [0:7] is the sub-list for field type_name
+	3, // 0: berm.spec.Launch.resource_requests:type_name -> berm.spec.ResourceAmounts
+	3, // 1: berm.spec.Launch.resource_limits:type_name -> berm.spec.ResourceAmounts
+	6, // 2: berm.spec.Launch.environment_variables:type_name -> berm.spec.Launch.EnvironmentVariablesEntry
+	4, // 3: berm.spec.Launch.mounted_files:type_name -> berm.spec.MountedFile
+	5, // 4: berm.spec.Launch.ports:type_name -> berm.spec.Port
+	7, // 5: berm.spec.Launch.pod_annotations:type_name -> berm.spec.Launch.PodAnnotationsEntry
+	1, // 6: berm.spec.Launch.secret_stores:type_name -> berm.spec.SecretStoreUse
+	2, // 7: berm.spec.SecretStoreUse.secrets:type_name -> berm.spec.SecretUse
+	8, // 8: berm.spec.ResourceAmounts.gpu:type_name -> berm.spec.Gpu
+	9, // [9:9] is the sub-list for method output_type
+	9, // [9:9] is the sub-list for method input_type
+	9, // [9:9] is the sub-list for extension type_name
+	9, // [9:9] is the sub-list for extension extendee
+	0, // [0:9] is the sub-list for field type_name
 }
 
 func init() { file_berm_spec_launch_proto_init() }
@@ -525,7 +661,7 @@ func file_berm_spec_launch_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_berm_spec_launch_proto_rawDesc), len(file_berm_spec_launch_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   6,
+			NumMessages:   8,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

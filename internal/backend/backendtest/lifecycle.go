@@ -106,6 +106,16 @@ func (s *suite) testLifecycle() {
 			t.Errorf("the main process did not find them: exit %v, %s %s", o.ExitCode, o.Reason, o.Message)
 		}
 	})
+	s.sub("secrets are in the environment of all that runs", func(t *testing.T) {
+		w := withSecret(s.work("printenv", "TOKEN"), "TOKEN", "of a store")
+		if o := s.ended(t, s.create(t, w)); o.ExitCode == nil || *o.ExitCode != 0 {
+			t.Errorf("the main process did not find it: exit %v, %s %s", o.ExitCode, o.Reason, o.Message)
+		}
+		id := s.create(t, withSecret(s.work(), "TOKEN", "of a store"))
+		if r := s.exec(t, id, backend.Exec{Argv: []string{"printenv", "TOKEN"}}); r.out != "of a store\n" {
+			t.Errorf("a command found %+v", r)
+		}
+	})
 	s.sub("usage", func(t *testing.T) {
 		id := s.idle(t)
 		if _, err := s.b.Usage(s.ctx, id); err != nil {
@@ -114,6 +124,13 @@ func (s *suite) testLifecycle() {
 		_, err := s.b.Usage(s.ctx, "sbx-unknown")
 		wantFault(t, err, fault.NotFound, fault.ReasonSandboxNotFound)
 	})
+}
+
+// withSecret adds a secret to a work.
+func withSecret(w *backend.Work, name, value string) *backend.Work {
+	w.Launch.SecretStores = []*specpb.SecretStoreUse{{StoreName: "team", Secrets: []*specpb.SecretUse{{Path: "p", EnvVar: name}}}}
+	w.Secrets = []core.Secret{{EnvVar: name, Value: core.SecretValue(value)}}
+	return w
 }
 
 // createOnce creates one id many times at once: it runs once, and later creates change nothing.

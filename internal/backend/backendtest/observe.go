@@ -72,7 +72,7 @@ func (s *suite) testObserve() {
 		w := s.work()
 		w.Launch.EnvironmentVariables = map[string]string{"TOKEN": secret}
 		w.Launch.MountedFiles = []*specpb.MountedFile{{Path: "/tmp/key", Content: []byte(secret)}}
-		id := s.create(t, w)
+		id := s.create(t, withSecret(w, "STORED", secret))
 		running := s.await(t, id, "it runs", func(o *backend.Observation) bool { return o.Phase == backend.PhaseRunning })
 		var object map[string]any
 		if err := json.Unmarshal(running.Submitted, &object); err != nil || len(object) == 0 {

@@ -89,7 +89,7 @@ func (s *suite) testWarm() {
 	s.sub("a launch of the same digest takes one, and it is filled again", func(t *testing.T) {
 		s.setPools(t, pool(w, 2))
 		for range 3 {
-			launched := s.work("sh", "-c", "exit 7")
+			launched := withSecret(s.work("sh", "-c", "printenv STORED && exit 7"), "STORED", "x")
 			launched.Launch.EnvironmentVariables = map[string]string{"A": "b"}
 			s.wantWarmEnd(t, s.create(t, launched))
 			s.full(t)

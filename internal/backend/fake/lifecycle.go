@@ -3,6 +3,7 @@ package fake
 import (
 	"context"
 	"encoding/json"
+	"maps"
 	"slices"
 	"time"
 
@@ -83,12 +84,24 @@ func (b *Backend) start(s *sandbox) {
 		return
 	}
 	s.main = newProcess(b.cfg.Now)
-	e := backend.Exec{Argv: argv, Env: s.work.Launch.GetEnvironmentVariables(), Dir: "/"}
+	e := backend.Exec{Argv: argv, Env: s.env(), Dir: "/"}
 	s.main.log = s.output
 	s.main.listen = func(port uint16, address string) { b.Listen(s.work.SandboxID, port, address) }
 	s.main.run(program, e, s.files, func(code int32) {
 		b.locked(func() { b.exited(s, code) })
 	})
+}
+
+// env is the environment of the main process.
+func (s *sandbox) env() map[string]string {
+	out := maps.Clone(s.work.Launch.GetEnvironmentVariables())
+	if out == nil {
+		out = map[string]string{}
+	}
+	for _, secret := range s.work.Secrets {
+		out[secret.EnvVar] = string(secret.Value)
+	}
+	return out
 }
 
 // submission is what the fake has in place of a runtime's configuration.

@@ -3,6 +3,7 @@ package fake
 import (
 	"context"
 	"io"
+	"maps"
 	"sync"
 	"time"
 
@@ -176,6 +177,9 @@ func (b *Backend) Exec(ctx context.Context, id string, e backend.Exec) (backend.
 	if !s.files.isDir(e.Dir) {
 		return nil, fault.Preconditionf(fault.ReasonExecFailed, "working directory %q does not exist", e.Dir)
 	}
+	env := s.env()
+	maps.Copy(env, e.Env)
+	e.Env = env
 	program := lookup(e.Argv)
 	if program == nil {
 		return nil, fault.Preconditionf(fault.ReasonCommandNotFound, "command %q does not exist in the sandbox", e.Argv[0])

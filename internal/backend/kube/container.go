@@ -27,7 +27,7 @@ func mainContainer(in PodInput, f *files) (*corev1.Container, error) {
 	}
 	c := &corev1.Container{
 		Name: MainContainer, Image: image, Resources: resources,
-		Env: envFor(in.Launch.GetEnvironmentVariables()), Ports: portsFor(in.Launch.GetPorts()), VolumeMounts: f.mounts,
+		Env: append(envFor(in.Launch.GetEnvironmentVariables()), f.env...), Ports: portsFor(in.Launch.GetPorts()), VolumeMounts: f.mounts,
 	}
 	return c, nil
 }

@@ -126,7 +126,9 @@ func overlap(p *tree.Problems, main, fragment *corev1.Container) {
 		paths[m.MountPath] = true
 	}
 	for _, e := range main.Env {
-		if env[e.Name] {
+		if env[e.Name] && e.ValueFrom != nil {
+			p.Add(nil, "secret_stores", "%s is set by the profile", e.Name)
+		} else if env[e.Name] {
 			p.Add(nil, "environment_variables["+e.Name+"]", "is set by the profile")
 		}
 	}

@@ -125,8 +125,9 @@ func (b *Backend) isProven(w *backend.Work) bool {
 
 // tell adds to Info what is known of networks.
 func (b *Backend) tell(info *backend.Info) {
-	info.Features = b.cfg.Options.Network.features()
-	if len(info.Features) == 0 {
+	known := b.cfg.Options.Network.features()
+	info.Features = append([]string{backend.FeatureSecrets}, known...)
+	if len(known) == 0 {
 		return
 	}
 	for _, class := range info.RuntimeClasses {

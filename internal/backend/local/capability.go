@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/bermhq/berm/internal/backend"
 	"github.com/bermhq/berm/internal/core/egress"
 )
 
@@ -115,6 +116,7 @@ func features(rows []Capability) []string {
 			out = append(out, c.Feature)
 		}
 	}
+	out = append(out, backend.FeatureSecrets)
 	if slices.Contains(out, featureNetwork) { // Plans ask for the type.
 		for _, t := range egress.Types() {
 			if t != egress.None {

@@ -142,6 +142,7 @@ func (b *Backend) acceptPrepared(w *backend.Work, sl *slot, v *core.WarmVerdict)
 	}
 	failpoint.Hit(failSlotClaimed)
 	s := newSandbox(own, sl.ids)
+	s.secrets = secretEnv(w)
 	s.slot, s.submitted, s.image = sl.slot, sl.submitted, sl.image
 	b.add(s)
 	b.publish(s, backend.Observation{Phase: backend.PhaseCreating, At: now, Events: append(acceptEvents(now, v), sl.imageEvents(now)...)})
@@ -184,13 +185,14 @@ func acceptEvents(at time.Time, v *core.WarmVerdict) []core.Event {
 // startPrepared gives a prepared sandbox its main process. client is its shim's, nil when that is to be found.
 func (b *Backend) startPrepared(ctx context.Context, s *sandbox, client *shim.Client, begin shim.Begin) error {
 	defer b.pools.launch()()
-	if ctx.Err() != nil || s.stopping() != nil {
-		if err := b.quench(b.releases, s.slot); err != nil {
-			return err
-		}
-		return context.Canceled
+	secrets, err := s.secretsNow()
+	if err == nil && (ctx.Err() != nil || s.stopping() != nil) {
+		err = context.Canceled
 	}
-	var err error
+	if err != nil {
+		return errors.Join(b.quench(b.releases, s.slot), err)
+	}
+	begin.Secrets = secrets
 	if client == nil {
 		client, err = shim.Connect(b.ctx, b.place.shimState(s.slot))
 	}

@@ -122,6 +122,7 @@ func (b *Backend) acceptNew(w *backend.Work, v *core.WarmVerdict) (err error) {
 		return err
 	}
 	s := newSandbox(own, ids)
+	s.secrets = secretEnv(w)
 	b.add(s)
 	b.publish(s, backend.Observation{Phase: backend.PhaseCreating, At: now, Events: acceptEvents(now, v)})
 	b.begin(s)

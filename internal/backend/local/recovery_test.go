@@ -3,6 +3,7 @@ package local
 import (
 	"os"
 	"path/filepath"
+	"reflect"
 	"strconv"
 	"strings"
 	"syscall"
@@ -340,6 +341,7 @@ func TestRecord(t *testing.T) {
 	w.Launch.EnvironmentVariables = map[string]string{"A": "1"}
 	w.Launch.MountedFiles = []*specpb.MountedFile{{Path: "/f", Content: []byte("large")}}
 	w.Launch.Tags = []string{"t"}
+	w.Secrets = []core.Secret{{EnvVar: "S", Value: "secret"}}
 	r, err := newWorkRecord(w, 3, time.Unix(1, 0), "boot")
 	if err != nil {
 		t.Fatal(err)
@@ -356,7 +358,8 @@ func TestRecord(t *testing.T) {
 		t.Errorf("%v", got)
 	}
 	got.Launch, got.Spec, w.Launch, w.Spec = nil, nil, nil, nil
-	if *got != *w {
+	w.Secrets = nil // They are in no record.
+	if !reflect.DeepEqual(got, w) {
 		t.Errorf("%+v, want %+v", got, w)
 	}
 }

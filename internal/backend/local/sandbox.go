@@ -44,6 +44,8 @@ type sandbox struct {
 	grace time.Duration
 	// submitted is the configuration that was given to a shim; nil before.
 	submitted json.RawMessage
+	// secrets are what its environment has from secret stores, NAME=value, until it runs: here and on no disk.
+	secrets []string
 	// image is what keeps its image; nil for the machine's own /usr.
 	image *library.Hold
 	// usage is the previous sample of Usage.

@@ -113,6 +113,10 @@ func (b *Backend) bringUp(ctx context.Context, s *sandbox, o *order, img *librar
 	if err != nil {
 		return nil, nil, err
 	}
+	secrets, err := s.secretsNow()
+	if err != nil {
+		return nil, nil, err
+	}
 	x, err := b.makeBox(s, o, img, rt)
 	if err != nil {
 		return nil, nil, err
@@ -132,7 +136,7 @@ func (b *Backend) bringUp(ctx context.Context, s *sandbox, o *order, img *librar
 	told := b.shimConfig(s.slot, rt, &x.bundle)
 	told.Prepared, told.Restore, told.Owner = how.prepared, how.restore, x.owner()
 	if !how.prepared {
-		told.Env, told.WorkDir, told.Main = x.envOf(o), x.dir, x.mainOf(o)
+		told.Env, told.WorkDir, told.Main, told.Secrets = x.envOf(o), x.dir, x.mainOf(o), secrets
 	}
 	client, err := shim.Start(b.ctx, b.shim, told)
 	failpoint.Hit(failShimStarted)
@@ -167,7 +171,7 @@ func (b *Backend) started(s *sandbox, client *shim.Client) {
 		at = record.StartedAt
 	}
 	s.mu.Lock()
-	s.client = client
+	s.client, s.secrets = client, nil
 	s.mu.Unlock()
 	b.publish(s, backend.Observation{Phase: backend.PhaseRunning, StartedAt: at, Events: []core.Event{{Name: "started", At: at}}})
 }

@@ -45,6 +45,7 @@ func TestEveryFieldHasARow(t *testing.T) {
 		"lease_id":                 {&specpb.Launch{LeaseId: "lease"}, nil},
 		"purpose":                  {&specpb.Launch{Purpose: "a test"}, nil},
 		"fork_of":                  {&specpb.Launch{ForkOf: "sbx"}, nil},
+		"secret_stores":            {&specpb.Launch{SecretStores: []*specpb.SecretStoreUse{{StoreName: "team", Secrets: []*specpb.SecretUse{{Path: "p", EnvVar: "A"}}}}}, nil},
 		"unsupported":              {&specpb.Launch{Unsupported: []string{"volumes"}}, nil},
 	}
 	seen := 0

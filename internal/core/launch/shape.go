@@ -75,6 +75,7 @@ func (p *problems) shape(l *specpb.Launch) {
 	p.count("pod_annotations", len(l.GetPodAnnotations()), MaxAnnotations)
 	p.ports(l)
 	p.files(l.GetMountedFiles())
+	p.secrets(l)
 	if s := l.GetMaxLifetimeSeconds(); s < 0 || s > MaxLifetimeSeconds {
 		p.add("max_lifetime_seconds", "%d is not between 0 and %d (30 days); 0 asks for the profile's default", s, MaxLifetimeSeconds)
 	}
@@ -107,11 +108,9 @@ func (p *problems) argv(l *specpb.Launch) {
 	if l.GetIdle() && (l.GetCommand() != "" || len(l.GetArgs()) > 0) {
 		p.add("idle", "a sandbox that idles has no main process: leave out idle, or command and args")
 	}
-	total := len(l.GetCommand())
 	p.cString("command", l.GetCommand())
 	if p.count("args", len(l.GetArgs()), MaxArgs) {
 		for i, a := range l.GetArgs() {
-			total += len(a)
 			p.cString(index("args", i), a)
 		}
 	}
@@ -119,7 +118,6 @@ func (p *problems) argv(l *specpb.Launch) {
 	if p.count("environment_variables", len(env), MaxEnv) {
 		for _, name := range sorted(env) {
 			at := "environment_variables[" + name + "]"
-			total += len(name) + len(env[name])
 			if why := badVariable(name); why != "" {
 				if name == "" || len(name) > MaxEnvName {
 					at = "environment_variables"
@@ -129,9 +127,21 @@ func (p *problems) argv(l *specpb.Launch) {
 			p.cString(at, env[name])
 		}
 	}
-	if total > MaxArgv {
+	if total := ArgvBytes(l); total > MaxArgv {
 		p.add("command", "command, arguments and environment have %d bytes together, the limit is %d", total, MaxArgv)
 	}
+}
+
+// ArgvBytes is how much command, arguments and environment of a request are together, in bytes.
+func ArgvBytes(l *specpb.Launch) int {
+	total := len(l.GetCommand())
+	for _, a := range l.GetArgs() {
+		total += len(a)
+	}
+	for name, value := range l.GetEnvironmentVariables() {
+		total += len(name) + len(value)
+	}
+	return total
 }
 
 // cString checks a string that the kernel ends at the first zero byte.

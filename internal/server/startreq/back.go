@@ -26,6 +26,13 @@ func Request(l *specpb.Launch) *v1beta2pb.StartSandboxRequest {
 	for _, f := range l.GetMountedFiles() {
 		r.MountedFiles = append(r.MountedFiles, &v1beta2pb.MountedFile{MountPath: f.GetPath(), FileContent: f.GetContent()})
 	}
+	for _, use := range l.GetSecretStores() {
+		ref := &v1beta2pb.SecretStoreReference{StoreName: use.GetStoreName()}
+		for _, s := range use.GetSecrets() {
+			ref.Secrets = append(ref.Secrets, &v1beta2pb.SecretMapping{Path: s.GetPath(), Field: s.GetField(), EnvVar: s.GetEnvVar()})
+		}
+		r.SecretStores = append(r.SecretStores, ref)
+	}
 	return r
 }
 

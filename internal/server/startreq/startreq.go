@@ -69,7 +69,7 @@ func rows() []row {
 		{"runner_cluster_secrets", unsupported, nil},
 		{"object_storage_access", unsupported, nil},
 		{"pod_annotations", layer, func(r *req, l *out) { l.PodAnnotations = r.GetPodAnnotations() }},
-		{"secret_stores", unsupported, nil},
+		{"secret_stores", sandbox, func(r *req, l *out) { l.SecretStores = secrets(r.GetSecretStores()) }},
 		{"resource_limits", layer, func(r *req, l *out) {
 			if r.GetResourceLimits() != nil {
 				l.ResourceLimits = amounts(r.GetResourceLimits())
@@ -134,6 +134,18 @@ func ports(in []*v1beta2pb.Port) []*specpb.Port {
 	var out []*specpb.Port
 	for _, p := range in {
 		out = append(out, &specpb.Port{ContainerPort: p.GetContainerPort(), Name: p.GetName(), Protocol: p.GetProtocol()})
+	}
+	return out
+}
+
+func secrets(in []*v1beta2pb.SecretStoreReference) []*specpb.SecretStoreUse {
+	var out []*specpb.SecretStoreUse
+	for _, ref := range in {
+		use := &specpb.SecretStoreUse{StoreName: ref.GetStoreName()}
+		for _, s := range ref.GetSecrets() {
+			use.Secrets = append(use.Secrets, &specpb.SecretUse{Path: s.GetPath(), Field: s.GetField(), EnvVar: s.GetEnvVar()})
+		}
+		out = append(out, use)
 	}
 	return out
 }

@@ -19,7 +19,7 @@ type beginning struct {
 
 // answerBegin answers a request to give a prepared sandbox its main process. The first one does it, and does it to the end even
 // when the server that asked is gone; all get the same answer.
-func (s *sandbox) answerBegin(c *client) {
+func (s *sandbox) answerBegin(c *client, secrets []string) {
 	if !s.cfg.Prepared {
 		c.fail(wire.Errorf(wire.CodeInvalid, "the sandbox was started with its main process"))
 		return
@@ -27,7 +27,7 @@ func (s *sandbox) answerBegin(c *client) {
 	if !s.await(c, s.prepared) {
 		return
 	}
-	s.beginOnce.Do(func() { go s.begin() })
+	s.beginOnce.Do(func() { go s.begin(secrets) })
 	if !s.await(c, s.beginning.done) {
 		return
 	}
@@ -39,9 +39,9 @@ func (s *sandbox) answerBegin(c *client) {
 }
 
 // begin starts the main process. After a failure the sandbox has ended, and its record says why, before anybody is told.
-func (s *sandbox) begin() {
+func (s *sandbox) begin(secrets []string) {
 	defer close(s.beginning.done)
-	werr := s.beginPrepared()
+	werr := s.beginPrepared(secrets)
 	s.beginning.err = werr
 	if werr == nil {
 		return
@@ -54,11 +54,12 @@ func (s *sandbox) begin() {
 	<-s.ended
 }
 
-func (s *sandbox) beginPrepared() *wire.Error {
+func (s *sandbox) beginPrepared(secrets []string) *wire.Error {
 	b, err := shim.LoadBegin(s.cfg.Dir)
 	if err != nil {
 		return wire.Errorf(wire.CodeInternal, "%v", err)
 	}
+	b.Env = append(b.Env, secrets...)
 	if werr := s.leavePrepared(b); werr != nil {
 		return werr
 	}

@@ -165,6 +165,11 @@ func newSandbox(dir string) (*sandbox, error) {
 	if err != nil {
 		return nil, err
 	}
+	secrets, err := cfg.InheritedSecrets()
+	if err != nil {
+		return nil, err
+	}
+	cfg.Env = append(cfg.Env, secrets...)
 	if err := settle(cfg); err != nil {
 		return nil, err
 	}

@@ -192,7 +192,7 @@ func (s *sandbox) dispatch(c *client, req wire.Request) {
 	case wire.OpForget:
 		s.forget(c)
 	case wire.OpBegin:
-		s.answerBegin(c)
+		s.answerBegin(c, req.Env)
 	case wire.OpPause:
 		s.answerPause(c, s.pause)
 	case wire.OpResume:

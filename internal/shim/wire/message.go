@@ -59,7 +59,7 @@ const (
 	// OpPause freezes every process of the sandbox, OpResume lets them go on. Both answer once that is so.
 	OpPause  Op = "pause"
 	OpResume Op = "resume"
-	// OpBegin gives a prepared sandbox the main process that begin.json names, once. It answers when that runs.
+	// OpBegin gives a prepared sandbox the main process that begin.json names, once. Env is more of its environment. It answers when that runs.
 	OpBegin Op = "begin"
 )
 

@@ -125,7 +125,6 @@ def test_wrong_key(server, monkeypatch):
 @pytest.mark.parametrize("ask", [
     lambda: Sandbox.list_snapshots().result(),
     lambda: Sandbox.get_snapshot("none-such").result(),
-    lambda: Sandbox.run(secrets=[cwsandbox.Secret(store="team", name="KEY")]),
 ])
 def test_what_is_not_there_says_so(server, ask):
     with pytest.raises(cwsandbox.CWSandboxError, match="not implemented") as e:

@@ -1393,7 +1393,9 @@ type Work struct {
 	Launch          *spec.Launch           `protobuf:"bytes,9,opt,name=launch,proto3" json:"launch,omitempty"`
 	LifetimeSeconds int32                  `protobuf:"varint,10,opt,name=lifetime_seconds,json=lifetimeSeconds,proto3" json:"lifetime_seconds,omitempty"`
 	// What the layers below the request carry may exceed a plain sandbox. Sent to runners on Kubernetes alone.
-	Privileged    bool `protobuf:"varint,11,opt,name=privileged,proto3" json:"privileged,omitempty"`
+	Privileged bool `protobuf:"varint,11,opt,name=privileged,proto3" json:"privileged,omitempty"`
+	// What the secrets of the launch are, for this hand-over alone. Sent to runners that say that they take them.
+	Secrets       []*ResolvedSecret `protobuf:"bytes,12,rep,name=secrets,proto3" json:"secrets,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1505,6 +1507,66 @@ func (x *Work) GetPrivileged() bool {
 	return false
 }
 
+func (x *Work) GetSecrets() []*ResolvedSecret {
+	if x != nil {
+		return x.Secrets
+	}
+	return nil
+}
+
+// ResolvedSecret is the value of an environment variable. Nobody keeps or logs it.
+type ResolvedSecret struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	EnvVar        string                 `protobuf:"bytes,1,opt,name=env_var,json=envVar,proto3" json:"env_var,omitempty"`
+	Value         []byte                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResolvedSecret) Reset() {
+	*x = ResolvedSecret{}
+	mi := &file_berm_link_v1_link_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResolvedSecret) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResolvedSecret) ProtoMessage() {}
+
+func (x *ResolvedSecret) ProtoReflect() protoreflect.Message {
+	mi := &file_berm_link_v1_link_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResolvedSecret.ProtoReflect.Descriptor instead.
+func (*ResolvedSecret) Descriptor() ([]byte, []int) {
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *ResolvedSecret) GetEnvVar() string {
+	if x != nil {
+		return x.EnvVar
+	}
+	return ""
+}
+
+func (x *ResolvedSecret) GetValue() []byte {
+	if x != nil {
+		return x.Value
+	}
+	return nil
+}
+
 // CheckRequest asks what the backend would refuse.
 type CheckRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1515,7 +1577,7 @@ type CheckRequest struct {
 
 func (x *CheckRequest) Reset() {
 	*x = CheckRequest{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[20]
+	mi := &file_berm_link_v1_link_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1527,7 +1589,7 @@ func (x *CheckRequest) String() string {
 func (*CheckRequest) ProtoMessage() {}
 
 func (x *CheckRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[20]
+	mi := &file_berm_link_v1_link_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1540,7 +1602,7 @@ func (x *CheckRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckRequest.ProtoReflect.Descriptor instead.
 func (*CheckRequest) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{20}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *CheckRequest) GetWork() *Work {
@@ -1559,7 +1621,7 @@ type CheckResponse struct {
 
 func (x *CheckResponse) Reset() {
 	*x = CheckResponse{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[21]
+	mi := &file_berm_link_v1_link_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1571,7 +1633,7 @@ func (x *CheckResponse) String() string {
 func (*CheckResponse) ProtoMessage() {}
 
 func (x *CheckResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[21]
+	mi := &file_berm_link_v1_link_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1584,7 +1646,7 @@ func (x *CheckResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckResponse.ProtoReflect.Descriptor instead.
 func (*CheckResponse) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{21}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{22}
 }
 
 // ApplyRequest is a launch as the gateway decided it.
@@ -1599,7 +1661,7 @@ type ApplyRequest struct {
 
 func (x *ApplyRequest) Reset() {
 	*x = ApplyRequest{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[22]
+	mi := &file_berm_link_v1_link_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1611,7 +1673,7 @@ func (x *ApplyRequest) String() string {
 func (*ApplyRequest) ProtoMessage() {}
 
 func (x *ApplyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[22]
+	mi := &file_berm_link_v1_link_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1624,7 +1686,7 @@ func (x *ApplyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyRequest.ProtoReflect.Descriptor instead.
 func (*ApplyRequest) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{22}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ApplyRequest) GetWork() *Work {
@@ -1650,7 +1712,7 @@ type ApplyResponse struct {
 
 func (x *ApplyResponse) Reset() {
 	*x = ApplyResponse{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[23]
+	mi := &file_berm_link_v1_link_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1662,7 +1724,7 @@ func (x *ApplyResponse) String() string {
 func (*ApplyResponse) ProtoMessage() {}
 
 func (x *ApplyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[23]
+	mi := &file_berm_link_v1_link_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1675,7 +1737,7 @@ func (x *ApplyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyResponse.ProtoReflect.Descriptor instead.
 func (*ApplyResponse) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{23}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{24}
 }
 
 // StopRequest ends a sandbox.
@@ -1690,7 +1752,7 @@ type StopRequest struct {
 
 func (x *StopRequest) Reset() {
 	*x = StopRequest{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[24]
+	mi := &file_berm_link_v1_link_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1702,7 +1764,7 @@ func (x *StopRequest) String() string {
 func (*StopRequest) ProtoMessage() {}
 
 func (x *StopRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[24]
+	mi := &file_berm_link_v1_link_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1715,7 +1777,7 @@ func (x *StopRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopRequest.ProtoReflect.Descriptor instead.
 func (*StopRequest) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{24}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *StopRequest) GetSandboxId() string {
@@ -1748,7 +1810,7 @@ type StopResponse struct {
 
 func (x *StopResponse) Reset() {
 	*x = StopResponse{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[25]
+	mi := &file_berm_link_v1_link_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1760,7 +1822,7 @@ func (x *StopResponse) String() string {
 func (*StopResponse) ProtoMessage() {}
 
 func (x *StopResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[25]
+	mi := &file_berm_link_v1_link_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1773,7 +1835,7 @@ func (x *StopResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopResponse.ProtoReflect.Descriptor instead.
 func (*StopResponse) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{25}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{26}
 }
 
 // PauseRequest makes a sandbox stand still.
@@ -1786,7 +1848,7 @@ type PauseRequest struct {
 
 func (x *PauseRequest) Reset() {
 	*x = PauseRequest{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[26]
+	mi := &file_berm_link_v1_link_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1798,7 +1860,7 @@ func (x *PauseRequest) String() string {
 func (*PauseRequest) ProtoMessage() {}
 
 func (x *PauseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[26]
+	mi := &file_berm_link_v1_link_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1811,7 +1873,7 @@ func (x *PauseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseRequest.ProtoReflect.Descriptor instead.
 func (*PauseRequest) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{26}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *PauseRequest) GetSandboxId() string {
@@ -1830,7 +1892,7 @@ type PauseResponse struct {
 
 func (x *PauseResponse) Reset() {
 	*x = PauseResponse{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[27]
+	mi := &file_berm_link_v1_link_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1842,7 +1904,7 @@ func (x *PauseResponse) String() string {
 func (*PauseResponse) ProtoMessage() {}
 
 func (x *PauseResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[27]
+	mi := &file_berm_link_v1_link_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1855,7 +1917,7 @@ func (x *PauseResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseResponse.ProtoReflect.Descriptor instead.
 func (*PauseResponse) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{27}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{28}
 }
 
 // SuspendRequest saves a sandbox on disk.
@@ -1868,7 +1930,7 @@ type SuspendRequest struct {
 
 func (x *SuspendRequest) Reset() {
 	*x = SuspendRequest{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[28]
+	mi := &file_berm_link_v1_link_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1880,7 +1942,7 @@ func (x *SuspendRequest) String() string {
 func (*SuspendRequest) ProtoMessage() {}
 
 func (x *SuspendRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[28]
+	mi := &file_berm_link_v1_link_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1893,7 +1955,7 @@ func (x *SuspendRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SuspendRequest.ProtoReflect.Descriptor instead.
 func (*SuspendRequest) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{28}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *SuspendRequest) GetSandboxId() string {
@@ -1912,7 +1974,7 @@ type SuspendResponse struct {
 
 func (x *SuspendResponse) Reset() {
 	*x = SuspendResponse{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[29]
+	mi := &file_berm_link_v1_link_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1924,7 +1986,7 @@ func (x *SuspendResponse) String() string {
 func (*SuspendResponse) ProtoMessage() {}
 
 func (x *SuspendResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[29]
+	mi := &file_berm_link_v1_link_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1937,7 +1999,7 @@ func (x *SuspendResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SuspendResponse.ProtoReflect.Descriptor instead.
 func (*SuspendResponse) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{29}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{30}
 }
 
 // ResumeRequest lets a sandbox go on.
@@ -1950,7 +2012,7 @@ type ResumeRequest struct {
 
 func (x *ResumeRequest) Reset() {
 	*x = ResumeRequest{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[30]
+	mi := &file_berm_link_v1_link_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1962,7 +2024,7 @@ func (x *ResumeRequest) String() string {
 func (*ResumeRequest) ProtoMessage() {}
 
 func (x *ResumeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[30]
+	mi := &file_berm_link_v1_link_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1975,7 +2037,7 @@ func (x *ResumeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeRequest.ProtoReflect.Descriptor instead.
 func (*ResumeRequest) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{30}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ResumeRequest) GetSandboxId() string {
@@ -1994,7 +2056,7 @@ type ResumeResponse struct {
 
 func (x *ResumeResponse) Reset() {
 	*x = ResumeResponse{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[31]
+	mi := &file_berm_link_v1_link_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2006,7 +2068,7 @@ func (x *ResumeResponse) String() string {
 func (*ResumeResponse) ProtoMessage() {}
 
 func (x *ResumeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[31]
+	mi := &file_berm_link_v1_link_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2019,7 +2081,7 @@ func (x *ResumeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeResponse.ProtoReflect.Descriptor instead.
 func (*ResumeResponse) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{31}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{32}
 }
 
 // DeleteRequest removes an ended sandbox.
@@ -2032,7 +2094,7 @@ type DeleteRequest struct {
 
 func (x *DeleteRequest) Reset() {
 	*x = DeleteRequest{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[32]
+	mi := &file_berm_link_v1_link_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2044,7 +2106,7 @@ func (x *DeleteRequest) String() string {
 func (*DeleteRequest) ProtoMessage() {}
 
 func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[32]
+	mi := &file_berm_link_v1_link_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2057,7 +2119,7 @@ func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteRequest.ProtoReflect.Descriptor instead.
 func (*DeleteRequest) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{32}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *DeleteRequest) GetSandboxId() string {
@@ -2076,7 +2138,7 @@ type DeleteResponse struct {
 
 func (x *DeleteResponse) Reset() {
 	*x = DeleteResponse{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[33]
+	mi := &file_berm_link_v1_link_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2088,7 +2150,7 @@ func (x *DeleteResponse) String() string {
 func (*DeleteResponse) ProtoMessage() {}
 
 func (x *DeleteResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[33]
+	mi := &file_berm_link_v1_link_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2101,7 +2163,7 @@ func (x *DeleteResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteResponse.ProtoReflect.Descriptor instead.
 func (*DeleteResponse) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{33}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{34}
 }
 
 // Pool asks for sandboxes to be kept prepared.
@@ -2122,7 +2184,7 @@ type Pool struct {
 
 func (x *Pool) Reset() {
 	*x = Pool{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[34]
+	mi := &file_berm_link_v1_link_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2134,7 +2196,7 @@ func (x *Pool) String() string {
 func (*Pool) ProtoMessage() {}
 
 func (x *Pool) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[34]
+	mi := &file_berm_link_v1_link_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2147,7 +2209,7 @@ func (x *Pool) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pool.ProtoReflect.Descriptor instead.
 func (*Pool) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{34}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Pool) GetOrgId() string {
@@ -2216,7 +2278,7 @@ type SetPoolsRequest struct {
 
 func (x *SetPoolsRequest) Reset() {
 	*x = SetPoolsRequest{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[35]
+	mi := &file_berm_link_v1_link_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2228,7 +2290,7 @@ func (x *SetPoolsRequest) String() string {
 func (*SetPoolsRequest) ProtoMessage() {}
 
 func (x *SetPoolsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[35]
+	mi := &file_berm_link_v1_link_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2241,7 +2303,7 @@ func (x *SetPoolsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetPoolsRequest.ProtoReflect.Descriptor instead.
 func (*SetPoolsRequest) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{35}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *SetPoolsRequest) GetPools() []*Pool {
@@ -2261,7 +2323,7 @@ type SetPoolsResponse struct {
 
 func (x *SetPoolsResponse) Reset() {
 	*x = SetPoolsResponse{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[36]
+	mi := &file_berm_link_v1_link_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2273,7 +2335,7 @@ func (x *SetPoolsResponse) String() string {
 func (*SetPoolsResponse) ProtoMessage() {}
 
 func (x *SetPoolsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[36]
+	mi := &file_berm_link_v1_link_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2286,7 +2348,7 @@ func (x *SetPoolsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetPoolsResponse.ProtoReflect.Descriptor instead.
 func (*SetPoolsResponse) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{36}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *SetPoolsResponse) GetPools() []*PoolStatus {
@@ -2315,7 +2377,7 @@ type PoolStatus struct {
 
 func (x *PoolStatus) Reset() {
 	*x = PoolStatus{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[37]
+	mi := &file_berm_link_v1_link_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2327,7 +2389,7 @@ func (x *PoolStatus) String() string {
 func (*PoolStatus) ProtoMessage() {}
 
 func (x *PoolStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[37]
+	mi := &file_berm_link_v1_link_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2340,7 +2402,7 @@ func (x *PoolStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PoolStatus.ProtoReflect.Descriptor instead.
 func (*PoolStatus) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{37}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *PoolStatus) GetOrgId() string {
@@ -2422,7 +2484,7 @@ type ObserveRequest struct {
 
 func (x *ObserveRequest) Reset() {
 	*x = ObserveRequest{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[38]
+	mi := &file_berm_link_v1_link_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2434,7 +2496,7 @@ func (x *ObserveRequest) String() string {
 func (*ObserveRequest) ProtoMessage() {}
 
 func (x *ObserveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[38]
+	mi := &file_berm_link_v1_link_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2447,7 +2509,7 @@ func (x *ObserveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ObserveRequest.ProtoReflect.Descriptor instead.
 func (*ObserveRequest) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{38}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{39}
 }
 
 // ObserveResponse is one observation, or the end of the first pass.
@@ -2461,7 +2523,7 @@ type ObserveResponse struct {
 
 func (x *ObserveResponse) Reset() {
 	*x = ObserveResponse{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[39]
+	mi := &file_berm_link_v1_link_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2473,7 +2535,7 @@ func (x *ObserveResponse) String() string {
 func (*ObserveResponse) ProtoMessage() {}
 
 func (x *ObserveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[39]
+	mi := &file_berm_link_v1_link_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2486,7 +2548,7 @@ func (x *ObserveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ObserveResponse.ProtoReflect.Descriptor instead.
 func (*ObserveResponse) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{39}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ObserveResponse) GetObservation() *Observation {
@@ -2517,7 +2579,7 @@ type Observation struct {
 
 func (x *Observation) Reset() {
 	*x = Observation{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[40]
+	mi := &file_berm_link_v1_link_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2529,7 +2591,7 @@ func (x *Observation) String() string {
 func (*Observation) ProtoMessage() {}
 
 func (x *Observation) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[40]
+	mi := &file_berm_link_v1_link_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2542,7 +2604,7 @@ func (x *Observation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Observation.ProtoReflect.Descriptor instead.
 func (*Observation) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{40}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Observation) GetSandboxId() string {
@@ -2639,7 +2701,7 @@ type Service struct {
 
 func (x *Service) Reset() {
 	*x = Service{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[41]
+	mi := &file_berm_link_v1_link_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2651,7 +2713,7 @@ func (x *Service) String() string {
 func (*Service) ProtoMessage() {}
 
 func (x *Service) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[41]
+	mi := &file_berm_link_v1_link_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2664,7 +2726,7 @@ func (x *Service) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Service.ProtoReflect.Descriptor instead.
 func (*Service) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{41}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Service) GetMode() string {
@@ -2716,7 +2778,7 @@ type ServicePort struct {
 
 func (x *ServicePort) Reset() {
 	*x = ServicePort{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[42]
+	mi := &file_berm_link_v1_link_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2728,7 +2790,7 @@ func (x *ServicePort) String() string {
 func (*ServicePort) ProtoMessage() {}
 
 func (x *ServicePort) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[42]
+	mi := &file_berm_link_v1_link_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2741,7 +2803,7 @@ func (x *ServicePort) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServicePort.ProtoReflect.Descriptor instead.
 func (*ServicePort) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{42}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *ServicePort) GetName() string {
@@ -2785,7 +2847,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[43]
+	mi := &file_berm_link_v1_link_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2797,7 +2859,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[43]
+	mi := &file_berm_link_v1_link_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2810,7 +2872,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{43}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Event) GetName() string {
@@ -2851,7 +2913,7 @@ type UsageRequest struct {
 
 func (x *UsageRequest) Reset() {
 	*x = UsageRequest{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[44]
+	mi := &file_berm_link_v1_link_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2863,7 +2925,7 @@ func (x *UsageRequest) String() string {
 func (*UsageRequest) ProtoMessage() {}
 
 func (x *UsageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[44]
+	mi := &file_berm_link_v1_link_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2876,7 +2938,7 @@ func (x *UsageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageRequest.ProtoReflect.Descriptor instead.
 func (*UsageRequest) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{44}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *UsageRequest) GetSandboxId() string {
@@ -2902,7 +2964,7 @@ type UsageResponse struct {
 
 func (x *UsageResponse) Reset() {
 	*x = UsageResponse{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[45]
+	mi := &file_berm_link_v1_link_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2914,7 +2976,7 @@ func (x *UsageResponse) String() string {
 func (*UsageResponse) ProtoMessage() {}
 
 func (x *UsageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[45]
+	mi := &file_berm_link_v1_link_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2927,7 +2989,7 @@ func (x *UsageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageResponse.ProtoReflect.Descriptor instead.
 func (*UsageResponse) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{45}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *UsageResponse) GetCpuMillis() int64 {
@@ -2991,7 +3053,7 @@ type DriftRequest struct {
 
 func (x *DriftRequest) Reset() {
 	*x = DriftRequest{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[46]
+	mi := &file_berm_link_v1_link_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3003,7 +3065,7 @@ func (x *DriftRequest) String() string {
 func (*DriftRequest) ProtoMessage() {}
 
 func (x *DriftRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[46]
+	mi := &file_berm_link_v1_link_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3016,7 +3078,7 @@ func (x *DriftRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DriftRequest.ProtoReflect.Descriptor instead.
 func (*DriftRequest) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{46}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *DriftRequest) GetSandboxId() string {
@@ -3044,7 +3106,7 @@ type DriftResponse struct {
 
 func (x *DriftResponse) Reset() {
 	*x = DriftResponse{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[47]
+	mi := &file_berm_link_v1_link_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3056,7 +3118,7 @@ func (x *DriftResponse) String() string {
 func (*DriftResponse) ProtoMessage() {}
 
 func (x *DriftResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[47]
+	mi := &file_berm_link_v1_link_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3069,7 +3131,7 @@ func (x *DriftResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DriftResponse.ProtoReflect.Descriptor instead.
 func (*DriftResponse) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{47}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *DriftResponse) GetFields() []*DriftField {
@@ -3102,7 +3164,7 @@ type DriftField struct {
 
 func (x *DriftField) Reset() {
 	*x = DriftField{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[48]
+	mi := &file_berm_link_v1_link_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3114,7 +3176,7 @@ func (x *DriftField) String() string {
 func (*DriftField) ProtoMessage() {}
 
 func (x *DriftField) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[48]
+	mi := &file_berm_link_v1_link_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3127,7 +3189,7 @@ func (x *DriftField) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DriftField.ProtoReflect.Descriptor instead.
 func (*DriftField) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{48}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *DriftField) GetPath() string {
@@ -3190,7 +3252,7 @@ type NetworkRequest struct {
 
 func (x *NetworkRequest) Reset() {
 	*x = NetworkRequest{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[49]
+	mi := &file_berm_link_v1_link_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3202,7 +3264,7 @@ func (x *NetworkRequest) String() string {
 func (*NetworkRequest) ProtoMessage() {}
 
 func (x *NetworkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[49]
+	mi := &file_berm_link_v1_link_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3215,7 +3277,7 @@ func (x *NetworkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkRequest.ProtoReflect.Descriptor instead.
 func (*NetworkRequest) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{49}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *NetworkRequest) GetSandboxId() string {
@@ -3247,7 +3309,7 @@ type Target struct {
 
 func (x *Target) Reset() {
 	*x = Target{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[50]
+	mi := &file_berm_link_v1_link_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3259,7 +3321,7 @@ func (x *Target) String() string {
 func (*Target) ProtoMessage() {}
 
 func (x *Target) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[50]
+	mi := &file_berm_link_v1_link_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3272,7 +3334,7 @@ func (x *Target) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Target.ProtoReflect.Descriptor instead.
 func (*Target) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{50}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *Target) GetText() string {
@@ -3332,7 +3394,7 @@ type NetworkResponse struct {
 
 func (x *NetworkResponse) Reset() {
 	*x = NetworkResponse{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[51]
+	mi := &file_berm_link_v1_link_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3344,7 +3406,7 @@ func (x *NetworkResponse) String() string {
 func (*NetworkResponse) ProtoMessage() {}
 
 func (x *NetworkResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[51]
+	mi := &file_berm_link_v1_link_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3357,7 +3419,7 @@ func (x *NetworkResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkResponse.ProtoReflect.Descriptor instead.
 func (*NetworkResponse) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{51}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *NetworkResponse) GetAddresses() []string {
@@ -3416,7 +3478,7 @@ type Site struct {
 
 func (x *Site) Reset() {
 	*x = Site{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[52]
+	mi := &file_berm_link_v1_link_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3428,7 +3490,7 @@ func (x *Site) String() string {
 func (*Site) ProtoMessage() {}
 
 func (x *Site) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[52]
+	mi := &file_berm_link_v1_link_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3441,7 +3503,7 @@ func (x *Site) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Site.ProtoReflect.Descriptor instead.
 func (*Site) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{52}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *Site) GetDenied() []string {
@@ -3491,7 +3553,7 @@ type Fact struct {
 
 func (x *Fact) Reset() {
 	*x = Fact{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[53]
+	mi := &file_berm_link_v1_link_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3503,7 +3565,7 @@ func (x *Fact) String() string {
 func (*Fact) ProtoMessage() {}
 
 func (x *Fact) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[53]
+	mi := &file_berm_link_v1_link_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3516,7 +3578,7 @@ func (x *Fact) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fact.ProtoReflect.Descriptor instead.
 func (*Fact) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{53}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *Fact) GetAddress() string {
@@ -3557,7 +3619,7 @@ type NameCounts struct {
 
 func (x *NameCounts) Reset() {
 	*x = NameCounts{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[54]
+	mi := &file_berm_link_v1_link_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3569,7 +3631,7 @@ func (x *NameCounts) String() string {
 func (*NameCounts) ProtoMessage() {}
 
 func (x *NameCounts) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[54]
+	mi := &file_berm_link_v1_link_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3582,7 +3644,7 @@ func (x *NameCounts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NameCounts.ProtoReflect.Descriptor instead.
 func (*NameCounts) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{54}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *NameCounts) GetQuestions() int64 {
@@ -3654,7 +3716,7 @@ type NameDenial struct {
 
 func (x *NameDenial) Reset() {
 	*x = NameDenial{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[55]
+	mi := &file_berm_link_v1_link_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3666,7 +3728,7 @@ func (x *NameDenial) String() string {
 func (*NameDenial) ProtoMessage() {}
 
 func (x *NameDenial) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[55]
+	mi := &file_berm_link_v1_link_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3679,7 +3741,7 @@ func (x *NameDenial) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NameDenial.ProtoReflect.Descriptor instead.
 func (*NameDenial) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{55}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *NameDenial) GetName() string {
@@ -3829,7 +3891,7 @@ const file_berm_link_v1_link_proto_rawDesc = "" +
 	"\x02by\x18\x05 \x01(\tR\x02by\x12*\n" +
 	"\x02at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x16\n" +
 	"\x06reason\x18\a \x01(\tR\x06reason\x12\x1b\n" +
-	"\tspec_json\x18\b \x01(\tR\bspecJson\"\xec\x02\n" +
+	"\tspec_json\x18\b \x01(\tR\bspecJson\"\xa4\x03\n" +
 	"\x04Work\x12\x1d\n" +
 	"\n" +
 	"sandbox_id\x18\x01 \x01(\tR\tsandboxId\x12\x15\n" +
@@ -3845,7 +3907,11 @@ const file_berm_link_v1_link_proto_rawDesc = "" +
 	" \x01(\x05R\x0flifetimeSeconds\x12\x1e\n" +
 	"\n" +
 	"privileged\x18\v \x01(\bR\n" +
-	"privileged\"6\n" +
+	"privileged\x126\n" +
+	"\asecrets\x18\f \x03(\v2\x1c.berm.link.v1.ResolvedSecretR\asecrets\"?\n" +
+	"\x0eResolvedSecret\x12\x17\n" +
+	"\aenv_var\x18\x01 \x01(\tR\x06envVar\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\fR\x05value\"6\n" +
 	"\fCheckRequest\x12&\n" +
 	"\x04work\x18\x01 \x01(\v2\x12.berm.link.v1.WorkR\x04work\"\x0f\n" +
 	"\rCheckResponse\"c\n" +
@@ -4034,7 +4100,7 @@ func file_berm_link_v1_link_proto_rawDescGZIP() []byte {
 	return file_berm_link_v1_link_proto_rawDescData
 }
 
-var file_berm_link_v1_link_proto_msgTypes = make([]protoimpl.MessageInfo, 62)
+var file_berm_link_v1_link_proto_msgTypes = make([]protoimpl.MessageInfo, 63)
 var file_berm_link_v1_link_proto_goTypes = []any{
 	(*Fault)(nil),                 // 0: berm.link.v1.Fault
 	(*FaultField)(nil),            // 1: berm.link.v1.FaultField
@@ -4056,61 +4122,62 @@ var file_berm_link_v1_link_proto_goTypes = []any{
 	(*Amounts)(nil),               // 17: berm.link.v1.Amounts
 	(*Layer)(nil),                 // 18: berm.link.v1.Layer
 	(*Work)(nil),                  // 19: berm.link.v1.Work
-	(*CheckRequest)(nil),          // 20: berm.link.v1.CheckRequest
-	(*CheckResponse)(nil),         // 21: berm.link.v1.CheckResponse
-	(*ApplyRequest)(nil),          // 22: berm.link.v1.ApplyRequest
-	(*ApplyResponse)(nil),         // 23: berm.link.v1.ApplyResponse
-	(*StopRequest)(nil),           // 24: berm.link.v1.StopRequest
-	(*StopResponse)(nil),          // 25: berm.link.v1.StopResponse
-	(*PauseRequest)(nil),          // 26: berm.link.v1.PauseRequest
-	(*PauseResponse)(nil),         // 27: berm.link.v1.PauseResponse
-	(*SuspendRequest)(nil),        // 28: berm.link.v1.SuspendRequest
-	(*SuspendResponse)(nil),       // 29: berm.link.v1.SuspendResponse
-	(*ResumeRequest)(nil),         // 30: berm.link.v1.ResumeRequest
-	(*ResumeResponse)(nil),        // 31: berm.link.v1.ResumeResponse
-	(*DeleteRequest)(nil),         // 32: berm.link.v1.DeleteRequest
-	(*DeleteResponse)(nil),        // 33: berm.link.v1.DeleteResponse
-	(*Pool)(nil),                  // 34: berm.link.v1.Pool
-	(*SetPoolsRequest)(nil),       // 35: berm.link.v1.SetPoolsRequest
-	(*SetPoolsResponse)(nil),      // 36: berm.link.v1.SetPoolsResponse
-	(*PoolStatus)(nil),            // 37: berm.link.v1.PoolStatus
-	(*ObserveRequest)(nil),        // 38: berm.link.v1.ObserveRequest
-	(*ObserveResponse)(nil),       // 39: berm.link.v1.ObserveResponse
-	(*Observation)(nil),           // 40: berm.link.v1.Observation
-	(*Service)(nil),               // 41: berm.link.v1.Service
-	(*ServicePort)(nil),           // 42: berm.link.v1.ServicePort
-	(*Event)(nil),                 // 43: berm.link.v1.Event
-	(*UsageRequest)(nil),          // 44: berm.link.v1.UsageRequest
-	(*UsageResponse)(nil),         // 45: berm.link.v1.UsageResponse
-	(*DriftRequest)(nil),          // 46: berm.link.v1.DriftRequest
-	(*DriftResponse)(nil),         // 47: berm.link.v1.DriftResponse
-	(*DriftField)(nil),            // 48: berm.link.v1.DriftField
-	(*NetworkRequest)(nil),        // 49: berm.link.v1.NetworkRequest
-	(*Target)(nil),                // 50: berm.link.v1.Target
-	(*NetworkResponse)(nil),       // 51: berm.link.v1.NetworkResponse
-	(*Site)(nil),                  // 52: berm.link.v1.Site
-	(*Fact)(nil),                  // 53: berm.link.v1.Fact
-	(*NameCounts)(nil),            // 54: berm.link.v1.NameCounts
-	(*NameDenial)(nil),            // 55: berm.link.v1.NameDenial
-	nil,                           // 56: berm.link.v1.Fault.MetadataEntry
-	nil,                           // 57: berm.link.v1.Info.UnenforcedEntry
-	nil,                           // 58: berm.link.v1.Labels.EntriesEntry
-	nil,                           // 59: berm.link.v1.Runtime.UnenforcedEntry
-	nil,                           // 60: berm.link.v1.Event.AttributesEntry
-	nil,                           // 61: berm.link.v1.NetworkResponse.ConnectionsEntry
-	(*timestamppb.Timestamp)(nil), // 62: google.protobuf.Timestamp
-	(*spec.ProfileSpec)(nil),      // 63: berm.spec.ProfileSpec
-	(*spec.Launch)(nil),           // 64: berm.spec.Launch
+	(*ResolvedSecret)(nil),        // 20: berm.link.v1.ResolvedSecret
+	(*CheckRequest)(nil),          // 21: berm.link.v1.CheckRequest
+	(*CheckResponse)(nil),         // 22: berm.link.v1.CheckResponse
+	(*ApplyRequest)(nil),          // 23: berm.link.v1.ApplyRequest
+	(*ApplyResponse)(nil),         // 24: berm.link.v1.ApplyResponse
+	(*StopRequest)(nil),           // 25: berm.link.v1.StopRequest
+	(*StopResponse)(nil),          // 26: berm.link.v1.StopResponse
+	(*PauseRequest)(nil),          // 27: berm.link.v1.PauseRequest
+	(*PauseResponse)(nil),         // 28: berm.link.v1.PauseResponse
+	(*SuspendRequest)(nil),        // 29: berm.link.v1.SuspendRequest
+	(*SuspendResponse)(nil),       // 30: berm.link.v1.SuspendResponse
+	(*ResumeRequest)(nil),         // 31: berm.link.v1.ResumeRequest
+	(*ResumeResponse)(nil),        // 32: berm.link.v1.ResumeResponse
+	(*DeleteRequest)(nil),         // 33: berm.link.v1.DeleteRequest
+	(*DeleteResponse)(nil),        // 34: berm.link.v1.DeleteResponse
+	(*Pool)(nil),                  // 35: berm.link.v1.Pool
+	(*SetPoolsRequest)(nil),       // 36: berm.link.v1.SetPoolsRequest
+	(*SetPoolsResponse)(nil),      // 37: berm.link.v1.SetPoolsResponse
+	(*PoolStatus)(nil),            // 38: berm.link.v1.PoolStatus
+	(*ObserveRequest)(nil),        // 39: berm.link.v1.ObserveRequest
+	(*ObserveResponse)(nil),       // 40: berm.link.v1.ObserveResponse
+	(*Observation)(nil),           // 41: berm.link.v1.Observation
+	(*Service)(nil),               // 42: berm.link.v1.Service
+	(*ServicePort)(nil),           // 43: berm.link.v1.ServicePort
+	(*Event)(nil),                 // 44: berm.link.v1.Event
+	(*UsageRequest)(nil),          // 45: berm.link.v1.UsageRequest
+	(*UsageResponse)(nil),         // 46: berm.link.v1.UsageResponse
+	(*DriftRequest)(nil),          // 47: berm.link.v1.DriftRequest
+	(*DriftResponse)(nil),         // 48: berm.link.v1.DriftResponse
+	(*DriftField)(nil),            // 49: berm.link.v1.DriftField
+	(*NetworkRequest)(nil),        // 50: berm.link.v1.NetworkRequest
+	(*Target)(nil),                // 51: berm.link.v1.Target
+	(*NetworkResponse)(nil),       // 52: berm.link.v1.NetworkResponse
+	(*Site)(nil),                  // 53: berm.link.v1.Site
+	(*Fact)(nil),                  // 54: berm.link.v1.Fact
+	(*NameCounts)(nil),            // 55: berm.link.v1.NameCounts
+	(*NameDenial)(nil),            // 56: berm.link.v1.NameDenial
+	nil,                           // 57: berm.link.v1.Fault.MetadataEntry
+	nil,                           // 58: berm.link.v1.Info.UnenforcedEntry
+	nil,                           // 59: berm.link.v1.Labels.EntriesEntry
+	nil,                           // 60: berm.link.v1.Runtime.UnenforcedEntry
+	nil,                           // 61: berm.link.v1.Event.AttributesEntry
+	nil,                           // 62: berm.link.v1.NetworkResponse.ConnectionsEntry
+	(*timestamppb.Timestamp)(nil), // 63: google.protobuf.Timestamp
+	(*spec.ProfileSpec)(nil),      // 64: berm.spec.ProfileSpec
+	(*spec.Launch)(nil),           // 65: berm.spec.Launch
 }
 var file_berm_link_v1_link_proto_depIdxs = []int32{
 	1,  // 0: berm.link.v1.Fault.fields:type_name -> berm.link.v1.FaultField
-	56, // 1: berm.link.v1.Fault.metadata:type_name -> berm.link.v1.Fault.MetadataEntry
+	57, // 1: berm.link.v1.Fault.metadata:type_name -> berm.link.v1.Fault.MetadataEntry
 	5,  // 2: berm.link.v1.FromGateway.ping:type_name -> berm.link.v1.Ping
 	6,  // 3: berm.link.v1.FromGateway.credential:type_name -> berm.link.v1.Credential
 	7,  // 4: berm.link.v1.FromGateway.goodbye:type_name -> berm.link.v1.Goodbye
 	3,  // 5: berm.link.v1.FromGateway.servers:type_name -> berm.link.v1.Servers
 	4,  // 6: berm.link.v1.Servers.servers:type_name -> berm.link.v1.Server
-	62, // 7: berm.link.v1.Credential.expires_at:type_name -> google.protobuf.Timestamp
+	63, // 7: berm.link.v1.Credential.expires_at:type_name -> google.protobuf.Timestamp
 	0,  // 8: berm.link.v1.Goodbye.why:type_name -> berm.link.v1.Fault
 	10, // 9: berm.link.v1.FromRunner.hello:type_name -> berm.link.v1.Hello
 	11, // 10: berm.link.v1.FromRunner.pong:type_name -> berm.link.v1.Pong
@@ -4119,48 +4186,49 @@ var file_berm_link_v1_link_proto_depIdxs = []int32{
 	9,  // 13: berm.link.v1.FromRunner.renewed:type_name -> berm.link.v1.Renewed
 	13, // 14: berm.link.v1.Hello.info:type_name -> berm.link.v1.Info
 	18, // 15: berm.link.v1.Hello.guardrails:type_name -> berm.link.v1.Layer
-	37, // 16: berm.link.v1.Pong.pools:type_name -> berm.link.v1.PoolStatus
+	38, // 16: berm.link.v1.Pong.pools:type_name -> berm.link.v1.PoolStatus
 	15, // 17: berm.link.v1.Info.runtimes:type_name -> berm.link.v1.Runtime
 	17, // 18: berm.link.v1.Info.capacity:type_name -> berm.link.v1.Amounts
 	14, // 19: berm.link.v1.Info.node_labels:type_name -> berm.link.v1.Labels
-	57, // 20: berm.link.v1.Info.unenforced:type_name -> berm.link.v1.Info.UnenforcedEntry
-	62, // 21: berm.link.v1.Info.refused_since:type_name -> google.protobuf.Timestamp
-	58, // 22: berm.link.v1.Labels.entries:type_name -> berm.link.v1.Labels.EntriesEntry
+	58, // 20: berm.link.v1.Info.unenforced:type_name -> berm.link.v1.Info.UnenforcedEntry
+	63, // 21: berm.link.v1.Info.refused_since:type_name -> google.protobuf.Timestamp
+	59, // 22: berm.link.v1.Labels.entries:type_name -> berm.link.v1.Labels.EntriesEntry
 	16, // 23: berm.link.v1.Runtime.enforcement:type_name -> berm.link.v1.Enforcement
-	59, // 24: berm.link.v1.Runtime.unenforced:type_name -> berm.link.v1.Runtime.UnenforcedEntry
-	62, // 25: berm.link.v1.Layer.at:type_name -> google.protobuf.Timestamp
-	63, // 26: berm.link.v1.Work.spec:type_name -> berm.spec.ProfileSpec
-	64, // 27: berm.link.v1.Work.launch:type_name -> berm.spec.Launch
-	19, // 28: berm.link.v1.CheckRequest.work:type_name -> berm.link.v1.Work
-	19, // 29: berm.link.v1.ApplyRequest.work:type_name -> berm.link.v1.Work
-	18, // 30: berm.link.v1.ApplyRequest.layers:type_name -> berm.link.v1.Layer
-	63, // 31: berm.link.v1.Pool.spec:type_name -> berm.spec.ProfileSpec
-	18, // 32: berm.link.v1.Pool.layers:type_name -> berm.link.v1.Layer
-	34, // 33: berm.link.v1.SetPoolsRequest.pools:type_name -> berm.link.v1.Pool
-	37, // 34: berm.link.v1.SetPoolsResponse.pools:type_name -> berm.link.v1.PoolStatus
-	62, // 35: berm.link.v1.PoolStatus.retry_at:type_name -> google.protobuf.Timestamp
-	40, // 36: berm.link.v1.ObserveResponse.observation:type_name -> berm.link.v1.Observation
-	62, // 37: berm.link.v1.Observation.at:type_name -> google.protobuf.Timestamp
-	62, // 38: berm.link.v1.Observation.started_at:type_name -> google.protobuf.Timestamp
-	43, // 39: berm.link.v1.Observation.events:type_name -> berm.link.v1.Event
-	41, // 40: berm.link.v1.Observation.service:type_name -> berm.link.v1.Service
-	42, // 41: berm.link.v1.Service.ports:type_name -> berm.link.v1.ServicePort
-	62, // 42: berm.link.v1.Event.at:type_name -> google.protobuf.Timestamp
-	60, // 43: berm.link.v1.Event.attributes:type_name -> berm.link.v1.Event.AttributesEntry
-	48, // 44: berm.link.v1.DriftResponse.fields:type_name -> berm.link.v1.DriftField
-	62, // 45: berm.link.v1.DriftField.at:type_name -> google.protobuf.Timestamp
-	50, // 46: berm.link.v1.NetworkRequest.target:type_name -> berm.link.v1.Target
-	52, // 47: berm.link.v1.NetworkResponse.site:type_name -> berm.link.v1.Site
-	53, // 48: berm.link.v1.NetworkResponse.facts:type_name -> berm.link.v1.Fact
-	54, // 49: berm.link.v1.NetworkResponse.names:type_name -> berm.link.v1.NameCounts
-	61, // 50: berm.link.v1.NetworkResponse.connections:type_name -> berm.link.v1.NetworkResponse.ConnectionsEntry
-	55, // 51: berm.link.v1.NameCounts.denials:type_name -> berm.link.v1.NameDenial
-	62, // 52: berm.link.v1.NameDenial.last:type_name -> google.protobuf.Timestamp
-	53, // [53:53] is the sub-list for method output_type
-	53, // [53:53] is the sub-list for method input_type
-	53, // [53:53] is the sub-list for extension type_name
-	53, // [53:53] is the sub-list for extension extendee
-	0,  // [0:53] is the sub-list for field type_name
+	60, // 24: berm.link.v1.Runtime.unenforced:type_name -> berm.link.v1.Runtime.UnenforcedEntry
+	63, // 25: berm.link.v1.Layer.at:type_name -> google.protobuf.Timestamp
+	64, // 26: berm.link.v1.Work.spec:type_name -> berm.spec.ProfileSpec
+	65, // 27: berm.link.v1.Work.launch:type_name -> berm.spec.Launch
+	20, // 28: berm.link.v1.Work.secrets:type_name -> berm.link.v1.ResolvedSecret
+	19, // 29: berm.link.v1.CheckRequest.work:type_name -> berm.link.v1.Work
+	19, // 30: berm.link.v1.ApplyRequest.work:type_name -> berm.link.v1.Work
+	18, // 31: berm.link.v1.ApplyRequest.layers:type_name -> berm.link.v1.Layer
+	64, // 32: berm.link.v1.Pool.spec:type_name -> berm.spec.ProfileSpec
+	18, // 33: berm.link.v1.Pool.layers:type_name -> berm.link.v1.Layer
+	35, // 34: berm.link.v1.SetPoolsRequest.pools:type_name -> berm.link.v1.Pool
+	38, // 35: berm.link.v1.SetPoolsResponse.pools:type_name -> berm.link.v1.PoolStatus
+	63, // 36: berm.link.v1.PoolStatus.retry_at:type_name -> google.protobuf.Timestamp
+	41, // 37: berm.link.v1.ObserveResponse.observation:type_name -> berm.link.v1.Observation
+	63, // 38: berm.link.v1.Observation.at:type_name -> google.protobuf.Timestamp
+	63, // 39: berm.link.v1.Observation.started_at:type_name -> google.protobuf.Timestamp
+	44, // 40: berm.link.v1.Observation.events:type_name -> berm.link.v1.Event
+	42, // 41: berm.link.v1.Observation.service:type_name -> berm.link.v1.Service
+	43, // 42: berm.link.v1.Service.ports:type_name -> berm.link.v1.ServicePort
+	63, // 43: berm.link.v1.Event.at:type_name -> google.protobuf.Timestamp
+	61, // 44: berm.link.v1.Event.attributes:type_name -> berm.link.v1.Event.AttributesEntry
+	49, // 45: berm.link.v1.DriftResponse.fields:type_name -> berm.link.v1.DriftField
+	63, // 46: berm.link.v1.DriftField.at:type_name -> google.protobuf.Timestamp
+	51, // 47: berm.link.v1.NetworkRequest.target:type_name -> berm.link.v1.Target
+	53, // 48: berm.link.v1.NetworkResponse.site:type_name -> berm.link.v1.Site
+	54, // 49: berm.link.v1.NetworkResponse.facts:type_name -> berm.link.v1.Fact
+	55, // 50: berm.link.v1.NetworkResponse.names:type_name -> berm.link.v1.NameCounts
+	62, // 51: berm.link.v1.NetworkResponse.connections:type_name -> berm.link.v1.NetworkResponse.ConnectionsEntry
+	56, // 52: berm.link.v1.NameCounts.denials:type_name -> berm.link.v1.NameDenial
+	63, // 53: berm.link.v1.NameDenial.last:type_name -> google.protobuf.Timestamp
+	54, // [54:54] is the sub-list for method output_type
+	54, // [54:54] is the sub-list for method input_type
+	54, // [54:54] is the sub-list for extension type_name
+	54, // [54:54] is the sub-list for extension extendee
+	0,  // [0:54] is the sub-list for field type_name
 }
 
 func init() { file_berm_link_v1_link_proto_init() }
@@ -4181,15 +4249,15 @@ func file_berm_link_v1_link_proto_init() {
 		(*FromRunner_Info)(nil),
 		(*FromRunner_Renewed)(nil),
 	}
-	file_berm_link_v1_link_proto_msgTypes[40].OneofWrappers = []any{}
-	file_berm_link_v1_link_proto_msgTypes[48].OneofWrappers = []any{}
+	file_berm_link_v1_link_proto_msgTypes[41].OneofWrappers = []any{}
+	file_berm_link_v1_link_proto_msgTypes[49].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_berm_link_v1_link_proto_rawDesc), len(file_berm_link_v1_link_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   62,
+			NumMessages:   63,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
