@@ -27,6 +27,9 @@ func TestAttacksAreTested(t *testing.T) {
 // TestFaultsAreTested: the same of docs/reliability.md.
 func TestFaultsAreTested(t *testing.T) { namesTests(t, "docs/reliability.md", 30) }
 
+// TestChoicesAreTested: the same of docs/compatibility.md.
+func TestChoicesAreTested(t *testing.T) { namesTests(t, "docs/compatibility.md", 60) }
+
 // TestMissionIsTested: the same of docs/conformance-mission.md, and of the checks of mission.sh that it names.
 func TestMissionIsTested(t *testing.T) {
 	page := namesTests(t, "docs/conformance-mission.md", 40)

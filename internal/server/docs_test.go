@@ -59,6 +59,40 @@ func TestEveryMethodIsDocumented(t *testing.T) {
 	}
 }
 
+// TestEveryPublishedMethodIsDecided: docs/compatibility.md has a row for each method of the published data plane, in the table of its
+// service, and says of those and only those that answer so that they are not implemented.
+func TestEveryPublishedMethodIsDecided(t *testing.T) {
+	w := newWorld(t)
+	doc := readDoc(t, "compatibility.md")
+	conn := w.dial(w.addr, w.admin)
+	checked := 0
+	for _, r := range rpcs() {
+		service := r.method.Parent().Name()
+		_, table, found := strings.Cut(doc, "## "+string(service)+"\n")
+		if r.method.ParentFile().Package() != "coreweave.sandbox.v1beta2" || !found {
+			continue
+		}
+		table, _, _ = strings.Cut(table, "\n## ")
+		_, row, found := strings.Cut(table, "\n| `"+string(r.method.Name())+"` |")
+		if !found {
+			t.Errorf("docs/compatibility.md has no row for %s in the table of %s", r.method.Name(), service)
+			continue
+		}
+		row, _, _ = strings.Cut(row, "\n")
+		checked++
+		if r.method.IsStreamingClient() {
+			continue
+		}
+		says, is := strings.Contains(row, "Answers `CWSANDBOX_NOT_IMPLEMENTED`"), reasonOf(w.invoke(conn, r)) == "CWSANDBOX_NOT_IMPLEMENTED"
+		if says != is {
+			t.Errorf("%s is not implemented: %v, and docs/compatibility.md says %v", r.method.Name(), is, says)
+		}
+	}
+	if checked != 30 {
+		t.Errorf("%d methods were found, want 30", checked)
+	}
+}
+
 // TestEveryReasonIsDocumented: docs/errors.md names each reason that the server side can give.
 func TestEveryReasonIsDocumented(t *testing.T) {
 	doc := readDoc(t, "errors.md")
