@@ -167,6 +167,7 @@ type Backend interface {
 	// path. Each file is written whole or not at all. A stream that is none, or unsafe: Invalid.
 	WriteArchive(ctx context.Context, id, path, name string, r io.Reader) error
 	Transfers
+	Execs
 	// Logs reads what the main process printed, from its first byte on: of a sandbox that is being created (within ctx it waits),
 	// runs, or has ended, also for a time after Delete that the backend chooses. It ends with ctx. Unknown, or not kept any more:
 	// NotFound.

@@ -166,6 +166,9 @@ func (c *Client) Explain() bermv1rpc.ExplainServiceClient {
 // Files moves files and directories.
 func (c *Client) Files() bermv1rpc.FileServiceClient { return bermv1rpc.NewFileServiceClient(c.conn) }
 
+// Execs runs commands that outlive their caller.
+func (c *Client) Execs() bermv1rpc.ExecServiceClient { return bermv1rpc.NewExecServiceClient(c.conn) }
+
 // Ports connects to ports of sandboxes.
 func (c *Client) Ports() bermv1rpc.PortServiceClient { return bermv1rpc.NewPortServiceClient(c.conn) }
 

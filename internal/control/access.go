@@ -18,7 +18,7 @@ func roleOf(method string) (core.Role, bool) {
 		"GetSecretStore", "ListSecretStores", "ListSecrets",
 		"WhoAmI", "ListOrgs",
 		"CreateLease", "GetLease", "ListLeases", "RenewLease", "ReleaseLease", "ListOrphans",
-		"Launch", "Plan", "Get", "List", "Outdated", "Lint", "Stop", "Pause", "Suspend", "Resume", "Fork", "Delete", "Wait", "Exec", "Logs", "ReadArchive", "WriteArchive", "ReadFile", "WriteFile", "ReadFileFrom", "WriteFileFrom", "FileState", "Dial", "PortLink", "Watch", "Explain", "Submitted", "Network", "ExplainNetwork", "Drift", "PlanNetwork",
+		"Launch", "Plan", "Get", "List", "Outdated", "Lint", "Stop", "Pause", "Suspend", "Resume", "Fork", "Delete", "Wait", "Exec", "CreateExec", "GetExec", "ListExecs", "ReadExec", "AttachExec", "WriteExecStdin", "SignalExec", "ResizeExec", "DeleteExec", "Logs", "ReadArchive", "WriteArchive", "ReadFile", "WriteFile", "ReadFileFrom", "WriteFileFrom", "FileState", "Dial", "PortLink", "Watch", "Explain", "Submitted", "Network", "ExplainNetwork", "Drift", "PlanNetwork",
 		"AvailableRunners", "AvailableRunner", "AvailableProfiles", "AvailableProfile":
 		return core.RoleUser, true
 	case "CreateProfile", "UpdateProfile", "DeleteProfile",
@@ -58,7 +58,7 @@ func mutates(method string) bool {
 // reachesOut reports whether what a use case changes is not in the store, so that no transaction tells of it.
 func reachesOut(method string) bool {
 	switch method {
-	case "Stop", "Delete", "Pause", "Suspend", "Resume", "Exec", "WriteFile", "WriteFileFrom", "WriteArchive", "PortLink",
+	case "Stop", "Delete", "Pause", "Suspend", "Resume", "Exec", "CreateExec", "WriteExecStdin", "SignalExec", "DeleteExec", "WriteFile", "WriteFileFrom", "WriteArchive", "PortLink",
 		"DrainRunner", "PullImage", "RemoveImage", "ImportImage":
 		return true
 	}

@@ -24,8 +24,9 @@ const (
 
 // exec runs a command for the time of the stream.
 func (d *daemon) exec(s *stream, req wire.Request) {
-	x, werr := d.startExec(s, req)
-	if werr != nil {
+	x := &streamed{stream: s}
+	x.execution = execution{daemon: d, send: x.sendOutput, took: x.grant, fail: x.fail}
+	if werr := x.start(req); werr != nil {
 		s.fail(werr)
 		return
 	}
@@ -40,26 +41,31 @@ func (d *daemon) exec(s *stream, req wire.Request) {
 		x.kill()
 	}
 	go x.receive()
-	var copies sync.WaitGroup
-	for _, out := range x.outputs {
-		copies.Go(func() { x.copyOutput(out) })
-	}
+	x.copyOutputs()
 	ws := <-x.child.done
-	for _, out := range x.outputs {
-		_ = out.file.SetReadDeadline(time.Now().Add(DrainTimeout))
-	}
-	copies.Wait()
+	x.drain()
 	_ = wire.WriteJSON(s, wire.TypeExit, exitOf(ws))
 }
 
-// execution is a running exec.
+// execution is a running command.
 type execution struct {
 	daemon  *daemon
-	stream  *stream
 	child   *child
 	tty     *os.File
 	input   *input
 	outputs []*output
+	copies  sync.WaitGroup
+	// send takes output, a frame whose payload lies behind the room for its header. It is false when nobody wants any more.
+	send func(kind wire.Type, frame []byte) bool
+	// took is told how much of the input the process has. fail is told that its terminal's input cannot be ended.
+	took func(n int)
+	fail func(*wire.Error)
+}
+
+// streamed is a command that lives as long as the stream of who started it.
+type streamed struct {
+	execution
+	stream *stream
 }
 
 // output is where a process's output is read.
@@ -70,24 +76,23 @@ type output struct {
 	lingers bool
 }
 
-// startExec makes the descriptors and starts the process.
-func (d *daemon) startExec(s *stream, req wire.Request) (*execution, *wire.Error) {
-	d.spawning.Lock()
-	defer d.spawning.Unlock()
-	x := &execution{daemon: d, stream: s}
+// start makes the descriptors and starts the process.
+func (x *execution) start(req wire.Request) *wire.Error {
+	x.daemon.spawning.Lock()
+	defer x.daemon.spawning.Unlock()
 	files, theirs, err := x.open(req)
 	defer closeAll(&theirs)
 	if err != nil {
 		x.close()
-		return nil, wire.Errorf(wire.CodeExecFailed, "%v", err)
+		return wire.Errorf(wire.CodeExecFailed, "%v", err)
 	}
-	c, werr := d.spawn(req, files)
+	c, werr := x.daemon.spawn(req, files)
 	if werr != nil {
 		x.close()
-		return nil, werr
+		return werr
 	}
 	x.child = c
-	return x, nil
+	return nil
 }
 
 // open makes our ends of the process's descriptors, and theirs, which the caller closes once the process has them.
@@ -184,10 +189,24 @@ func (d *daemon) linger(f *os.File) bool {
 // kill ends the process group. The status of the process then ends the exec.
 func (x *execution) kill() { x.daemon.reaper.Kill(x.child.pid, true, syscall.SIGKILL) }
 
-// fail ends the command because its terminal's input cannot be ended. To go on would leave it waiting for more, for ever.
-func (x *execution) fail() {
-	x.stream.fail(wire.Errorf(wire.CodeExecFailed, "the kernel of this sandbox cannot end the input of a terminal: run the command without one"))
+// failInput ends the command because its terminal's input cannot be ended. To go on would leave it waiting for more, for ever.
+func (x *execution) failInput() {
+	x.fail(wire.Errorf(wire.CodeExecFailed, "the kernel of this sandbox cannot end the input of a terminal: run the command without one"))
 	x.kill()
+}
+
+// copyOutputs begins to send what the process prints; drain, when it has ended, returns when all of it was sent.
+func (x *execution) copyOutputs() {
+	for _, out := range x.outputs {
+		x.copies.Go(func() { x.copyOutput(out) })
+	}
+}
+
+func (x *execution) drain() {
+	for _, out := range x.outputs {
+		_ = out.file.SetReadDeadline(time.Now().Add(DrainTimeout))
+	}
+	x.copies.Wait()
 }
 
 // copyOutput sends what the process prints until all of it was sent or nobody wants it.
@@ -195,7 +214,7 @@ func (x *execution) copyOutput(out *output) {
 	buf := make([]byte, wire.HeaderSize+firstChunk)
 	for {
 		n, err := out.file.Read(buf[wire.HeaderSize:])
-		if n > 0 && !x.sendOutput(out.kind, buf[:wire.HeaderSize+n]) {
+		if n > 0 && !x.send(out.kind, buf[:wire.HeaderSize+n]) {
 			return
 		}
 		if errors.Is(err, os.ErrDeadlineExceeded) {
@@ -218,7 +237,7 @@ func (x *execution) copyRest(out *output, buf []byte) {
 	_ = out.file.SetReadDeadline(time.Time{})
 	for left := waiting(out.file); left > 0; {
 		n, err := out.file.Read(buf[wire.HeaderSize:min(len(buf), wire.HeaderSize+left)])
-		if n > 0 && !x.sendOutput(out.kind, buf[:wire.HeaderSize+n]) {
+		if n > 0 && !x.send(out.kind, buf[:wire.HeaderSize+n]) {
 			return
 		}
 		if err != nil {
@@ -236,54 +255,4 @@ func waiting(f *os.File) (n int) {
 	}
 	_ = raw.Control(func(fd uintptr) { n, _ = unix.IoctlGetInt(int(fd), unix.TIOCINQ) })
 	return n
-}
-
-// sendOutput sends one frame, whose payload lies behind the room for its header. When the receiver is gone it kills.
-func (x *execution) sendOutput(kind wire.Type, frame []byte) bool {
-	wire.PutHeader(frame, kind, len(frame)-wire.HeaderSize)
-	if _, err := x.stream.Write(frame); err != nil {
-		x.kill()
-		return false
-	}
-	return true
-}
-
-// receive takes what the caller sends until it goes away, which kills the process if it still runs.
-func (x *execution) receive() {
-	defer x.kill()
-	for {
-		f, err := x.stream.frames.Read()
-		if err != nil {
-			return
-		}
-		if !x.handle(f) {
-			return
-		}
-	}
-}
-
-// handle acts on a frame; false for one that makes no sense.
-func (x *execution) handle(f wire.Frame) bool {
-	switch f.Type {
-	case wire.TypeStdin:
-		return x.input == nil || x.input.push(f.Payload)
-	case wire.TypeCloseStdin:
-		if x.input != nil {
-			x.input.finish()
-		}
-	case wire.TypeResize:
-		size, err := f.Uint32()
-		if err != nil {
-			return false
-		}
-		x.resize(uint16(size>>16), uint16(size))
-	case wire.TypeSignal:
-		if len(f.Payload) != 1 {
-			return false
-		}
-		x.daemon.reaper.Kill(x.child.pid, true, syscall.Signal(f.Payload[0]))
-	default:
-		return false
-	}
-	return true
 }

@@ -104,7 +104,7 @@ func (in *input) run() {
 		in.mu.Lock()
 		in.queued -= len(data)
 		in.mu.Unlock()
-		_, _ = in.x.stream.Write(wire.AppendUint32(nil, wire.TypeCredit, uint32(len(data))))
+		in.x.took(len(data))
 	}
 }
 
@@ -112,7 +112,7 @@ func (in *input) run() {
 func (in *input) close() {
 	if in.x.tty != nil {
 		if !in.x.daemon.endsInput {
-			in.x.fail()
+			in.x.failInput()
 			return
 		}
 		_, _ = in.file.Write([]byte{endOfFile})

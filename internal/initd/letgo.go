@@ -132,7 +132,7 @@ func (d *daemon) interrupt(at time.Time) {
 }
 
 // endSaved ends a command because the sandbox is being saved.
-func (x *execution) endSaved() {
+func (x *streamed) endSaved() {
 	_ = x.stream.SetWriteDeadline(time.Now().Add(wordTimeout)) // Its caller may not be reading.
 	x.stream.fail(wire.Errorf(wire.CodeNotRunning, "the sandbox was saved while the command ran: the command was ended"))
 	x.kill()

@@ -15,6 +15,7 @@ import (
 
 	"github.com/hashicorp/yamux"
 
+	"github.com/bermhq/berm/internal/shim/kept"
 	"github.com/bermhq/berm/internal/shim/podwire"
 	"github.com/bermhq/berm/internal/shim/reap"
 	"github.com/bermhq/berm/internal/shim/wire"
@@ -105,6 +106,7 @@ func newPod(c Pod) (*pod, error) {
 		mainEnded: make(chan syscall.WaitStatus, 1), stopped: make(chan struct{}), mainOver: make(chan struct{}), orphaned: make(chan struct{}),
 		commands: map[saveable]struct{}{}, lingering: make(chan struct{}, maxLingering),
 	}
+	d.kept = kept.New(d.startKept)
 	if err := d.openMain(Dialled("a runner")); err != nil {
 		return nil, err
 	}

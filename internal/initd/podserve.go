@@ -36,7 +36,8 @@ func (p *pod) answer(s *stream) {
 	case wire.OpStats:
 		p.stats(s)
 	case wire.OpExec, wire.OpReadFile, wire.OpWriteFile, wire.OpReadArchive, wire.OpWriteArchive, wire.OpReadFrom, wire.OpWriteFrom,
-		wire.OpFileState, wire.OpDial:
+		wire.OpFileState, wire.OpDial,
+		wire.OpExecCreate, wire.OpExecList, wire.OpExecAttach, wire.OpExecSignal, wire.OpExecResize, wire.OpExecDelete:
 		p.handlersMu.Lock()
 		ending := p.ending
 		p.handlersMu.Unlock()
@@ -46,7 +47,7 @@ func (p *pod) answer(s *stream) {
 		}
 		p.dispatch(s, req)
 	default:
-		s.fail(wire.Errorf(wire.CodeInvalid, "unknown operation %q", req.Op))
+		s.fail(wire.UnknownOperation(req.Op))
 	}
 }
 

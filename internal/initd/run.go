@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/bermhq/berm/internal/shim/fds"
+	"github.com/bermhq/berm/internal/shim/kept"
 	"github.com/bermhq/berm/internal/shim/reap"
 	"github.com/bermhq/berm/internal/shim/wire"
 )
@@ -84,6 +85,8 @@ type daemon struct {
 	stopped   chan struct{}
 	stopOnce  sync.Once
 	lingering chan struct{}
+	// kept has the commands that go on without who started them.
+	kept *kept.Keeper
 }
 
 // Run is the init. It returns the exit code of the process.
@@ -112,6 +115,7 @@ func Run(c Contact, l Limits) int {
 		reaper: reap.New(newForker().fork), contact: c, oomScore: childScore(), endsInput: c.dial == "" || endsTerminalInput(), empty: emptyInput(), dir: "/", files: make(files, maxFileCalls), archives: make(chan struct{}, maxArchives), digests: make(chan struct{}, maxDigests), dials: make(chan struct{}, maxDials), env: mergeEnv(nil, nil),
 		mainEnded: make(chan syscall.WaitStatus, 1), stopped: make(chan struct{}), mainOver: make(chan struct{}), orphaned: make(chan struct{}), commands: map[saveable]struct{}{}, lingering: make(chan struct{}, maxLingering),
 	}
+	d.kept = kept.New(d.startKept)
 	if err := d.openMain(c); err != nil {
 		fmt.Fprintf(os.Stderr, "berm init: %v\n", err)
 		return 1
@@ -296,6 +300,8 @@ func (d *daemon) dispatch(s *stream, req wire.Request) {
 		d.sendMain(s, req)
 	case wire.OpExec:
 		d.exec(s, req)
+	case wire.OpExecCreate, wire.OpExecList, wire.OpExecAttach, wire.OpExecSignal, wire.OpExecResize, wire.OpExecDelete:
+		d.serveKept(s, req)
 	case wire.OpReadFile:
 		s.untilHungUp()
 		d.readFile(s, req)
@@ -322,7 +328,7 @@ func (d *daemon) dispatch(s *stream, req wire.Request) {
 		d.signalMain(syscall.Signal(req.Signal))
 		_ = wire.Write(s, wire.TypeOK, nil)
 	default:
-		s.fail(wire.Errorf(wire.CodeInvalid, "unknown operation %q", req.Op))
+		s.fail(wire.UnknownOperation(req.Op))
 	}
 }
 

@@ -21,6 +21,7 @@ import (
 // Agent is a Link over a backend in the same process: the embedded runner. It trusts a gateway with what to run and when, not
 // with what that means: it folds the layers again and holds the result to the guardrails of the cluster's owner.
 type Agent struct {
+	backend.Execs
 	backend backend.Backend
 	owner   *resolve.Input
 }
@@ -29,7 +30,7 @@ var _ Link = (*Agent)(nil)
 
 // NewAgent returns an agent. owner is the guardrails of the cluster's owner, nil for none; of its layer only guardrails count.
 func NewAgent(b backend.Backend, owner *resolve.Input) *Agent {
-	return &Agent{backend: b, owner: owner}
+	return &Agent{Execs: b, backend: b, owner: owner}
 }
 
 // Info returns what the backend can do.

@@ -51,6 +51,7 @@ type Link interface {
 	ReadArchive(ctx context.Context, id, path string, part backend.ArchivePart) (io.ReadCloser, error)
 	WriteArchive(ctx context.Context, id, path, name string, r io.Reader) error
 	backend.Transfers
+	backend.Execs
 	Logs(ctx context.Context, id string, q backend.LogQuery) (backend.LogReader, error)
 	// SetPools replaces the pools of prepared sandboxes. A pool whose layers do not give its digest: Precondition, DIGEST_MISMATCH,
 	// and nothing changes.

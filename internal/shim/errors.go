@@ -30,6 +30,12 @@ var reasons = map[wire.Code]struct {
 	wire.CodePaused:          {fault.Precondition, fault.ReasonSandboxNotRunning},
 	wire.CodeNotSaved:        {fault.Precondition, fault.ReasonCheckpointFailed},
 	wire.CodeGap:             {fault.OutOfRange, string(wire.CodeGap)},
+	wire.CodeNoExec:          {fault.NotFound, fault.ReasonExecNotFound},
+	wire.CodeExecExists:      {fault.Exists, fault.ReasonExecExists},
+	wire.CodeExecEnded:       {fault.Precondition, fault.ReasonExecEnded},
+	wire.CodeInputClosed:     {fault.Precondition, fault.ReasonExecInputClosed},
+	wire.CodeInputTaken:      {fault.Conflict, fault.ReasonExecInputTaken},
+	wire.CodeOffset:          {fault.Invalid, fault.ReasonResumeOffset},
 	wire.CodeInternal:        {fault.Unavailable, fault.ReasonRunnerUnavailable},
 }
 

@@ -221,16 +221,18 @@ func (p *Process) write(t wire.Type, payload []byte) error {
 	return p.writeFrame(wire.Append(make([]byte, 0, wire.HeaderSize+len(payload)), t, payload))
 }
 
-// writeFrame reports a connection that the shim closed as a closed pipe: how the process ended is Recv's to tell.
-func (p *Process) writeFrame(frame []byte) error {
-	_, err := p.conn.Write(frame)
+func (p *Process) writeFrame(frame []byte) error { return hungUp(p.conn, frame) }
+
+// hungUp writes a frame and reports a connection that the shim closed as a closed pipe: how the process ended is Recv's to tell.
+func hungUp(c *conn, frame []byte) error {
+	_, err := c.Write(frame)
 	switch {
 	case err == nil:
 		return nil
-	case p.conn.ctx.Err() == nil && (errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET)):
+	case c.ctx.Err() == nil && (errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET)):
 		return io.ErrClosedPipe
 	default:
-		return p.conn.fail(err)
+		return c.fail(err)
 	}
 }
 

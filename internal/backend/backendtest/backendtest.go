@@ -48,6 +48,7 @@ func Run(t *testing.T, open func(t *testing.T) backend.Backend, opts Options) {
 		"exec":          (*suite).testExec,
 		"streams":       (*suite).testStreams,
 		"terminal":      (*suite).testTerminal,
+		"kept":          (*suite).testKept,
 		"ports":         (*suite).testPorts,
 		"files":         (*suite).testFiles,
 		"archives":      (*suite).testArchives,
@@ -58,7 +59,7 @@ func Run(t *testing.T, open func(t *testing.T) backend.Backend, opts Options) {
 		"warm":          (*suite).testWarm,
 		"restart":       (*suite).testRestart,
 	}
-	for _, name := range []string{"info", "lifecycle", "stop", "pause", "delete", "exec", "streams", "terminal", "ports", "files", "archives", "archive parts", "transfers", "logs", "observe", "warm", "restart"} {
+	for _, name := range []string{"info", "lifecycle", "stop", "pause", "delete", "exec", "streams", "terminal", "kept", "ports", "files", "archives", "archive parts", "transfers", "logs", "observe", "warm", "restart"} {
 		if name == "restart" && opts.Reopen == nil {
 			continue // a promise that this backend does not make
 		}

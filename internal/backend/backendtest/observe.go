@@ -3,6 +3,7 @@ package backendtest
 import (
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -152,10 +153,26 @@ func (s *suite) testRestart() {
 		}
 	}
 
+	going := s.keep(s.T, survivor, backend.KeptExec{Exec: backend.Exec{Argv: []string{"sh", "-c", "echo before; cat"}, Stdin: true}})
+	s.join(s.T, survivor, going.ID, 0, int64(len("before\n")))
+
 	s.b = s.opts.Reopen(s.T, s.b)
 	<-s.done
 	s.watch()
 
+	s.sub("a command that was kept goes on", func(t *testing.T) {
+		a, err := s.b.AttachExec(s.ctx, survivor, going.ID, backend.Attach{Output: true, Follow: true, Stdin: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = a.Close() }()
+		if err := errors.Join(a.Send([]byte("after\n")), a.CloseSend()); err != nil {
+			t.Fatal(err)
+		}
+		if all := read(t, a, 0, -1); all.out.String() != "before\nafter\n" || *all.end.ExitCode != 0 {
+			t.Errorf("%q %+v", all.out.String(), all.end)
+		}
+	})
 	s.sub("a running sandbox survived, unharmed", func(t *testing.T) {
 		o := s.firstPass(t)[survivor]
 		if o == nil || o.Phase != backend.PhaseRunning || !o.StartedAt.Equal(before.StartedAt) || string(o.Submitted) != string(before.Submitted) {

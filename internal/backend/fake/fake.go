@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/bermhq/berm/internal/backend"
+	"github.com/bermhq/berm/internal/backend/overshim"
 	"github.com/bermhq/berm/internal/core"
 	"github.com/bermhq/berm/internal/core/fault"
 )
@@ -46,6 +47,7 @@ type Config struct {
 
 // Backend is a backend.Backend in memory.
 type Backend struct {
+	overshim.Execs
 	cfg  Config
 	told backend.Told
 
@@ -73,6 +75,7 @@ func New(cfg Config) *Backend {
 		cfg.LogLimit = 1 << 20
 	}
 	b := &Backend{keptLogs: map[string]*mainLog{}, cfg: cfg, sandboxes: map[string]*sandbox{}}
+	b.Execs = overshim.Execs{Client: b.keptClient, Explain: func(_ string, err error) error { return err }}
 	b.told.Tell(infoFrom(cfg.Info))
 	return b
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/bermhq/berm/internal/backend"
 	"github.com/bermhq/berm/internal/core"
 	"github.com/bermhq/berm/internal/core/fault"
+	"github.com/bermhq/berm/internal/shim/kept"
 )
 
 // Exit codes of signals, as shells and runtimes report them.
@@ -33,6 +34,7 @@ type sandbox struct {
 	main      *process
 	output    *mainLog
 	procs     map[*process]struct{}
+	kept      *kept.Keeper
 	// listens are addresses on this machine by port; conns are the connections to them.
 	listens map[uint16]string
 	conns   map[*conn]struct{}

@@ -29,6 +29,8 @@ type process struct {
 
 	killOnce sync.Once
 	killed   chan struct{}
+	// code is what a killed program ends with.
+	code int32
 	// exit is written before frames is closed and read after.
 	exit   backend.Frame
 	exited bool
@@ -60,7 +62,7 @@ func (p *process) run(program program, e backend.Exec, fs *files, onExit func(co
 		p.stdin.CloseWithError(io.ErrClosedPipe)
 		select {
 		case <-p.killed:
-			code = exitKilled
+			code = p.code
 		default:
 		}
 		p.exit = backend.Frame{Kind: backend.FrameExit, ExitCode: code, At: p.now()}
@@ -72,8 +74,11 @@ func (p *process) run(program program, e backend.Exec, fs *files, onExit func(co
 	}()
 }
 
-func (p *process) kill() {
+func (p *process) kill() { p.killBy(exitKilled) }
+
+func (p *process) killBy(code int32) {
 	p.killOnce.Do(func() {
+		p.code = code
 		close(p.killed)
 		p.stdin.CloseWithError(io.ErrClosedPipe)
 	})
@@ -168,6 +173,16 @@ func (b *Backend) Exec(ctx context.Context, id string, e backend.Exec) (backend.
 	if err != nil {
 		return nil, err
 	}
+	p, err := b.startProgram(ctx, s, e)
+	if err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// startProgram starts a built-in program, which is killed when ctx ends.
+func (b *Backend) startProgram(ctx context.Context, s *sandbox, e backend.Exec) (*process, error) {
+	id := s.work.SandboxID
 	if e.Dir == "" {
 		e.Dir = "/"
 	}

@@ -14,6 +14,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/bermhq/berm/internal/backend"
+	"github.com/bermhq/berm/internal/backend/overshim"
 	"github.com/bermhq/berm/internal/core/egress"
 	"github.com/bermhq/berm/internal/core/fault"
 	"github.com/bermhq/berm/internal/failpoint"
@@ -28,6 +29,7 @@ const MaxSandboxes = 50_000
 
 // Backend runs sandboxes as pods of one cluster. It keeps nothing that it could not find there again, but its key and the output.
 type Backend struct {
+	overshim.Execs
 	cfg     Config
 	log     *slog.Logger
 	cluster *cluster
@@ -93,6 +95,7 @@ func New(ctx context.Context, cfg Config) (*Backend, error) {
 		troubles: troubles{attempts: map[string]attempt{}}, lookAgain: make(chan struct{}, 1), ready: make(chan struct{}),
 	}
 	b.rota = newRota(b.attend)
+	b.Execs = overshim.Execs{Client: b.await, Explain: b.explain}
 	b.cfg.Options.RunnerKey = podwire.EncodeKey(key.Public().(ed25519.PublicKey)) //nolint:forcetypeassert // by definition
 	b.ctx, b.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	b.events = newPodEvents(c)

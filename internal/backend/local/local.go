@@ -53,6 +53,7 @@ import (
 	"github.com/bermhq/berm/internal/backend/local/library"
 	"github.com/bermhq/berm/internal/backend/local/network"
 	"github.com/bermhq/berm/internal/backend/local/resolver"
+	"github.com/bermhq/berm/internal/backend/overshim"
 	"github.com/bermhq/berm/internal/core"
 	"github.com/bermhq/berm/internal/core/fault"
 )
@@ -97,6 +98,7 @@ type Config struct {
 
 // Backend is a backend.Backend on this machine.
 type Backend struct {
+	overshim.Execs
 	cfg     Config
 	log     *slog.Logger
 	info    backend.Info

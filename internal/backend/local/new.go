@@ -14,6 +14,7 @@ import (
 
 	"github.com/bermhq/berm/internal/backend"
 	"github.com/bermhq/berm/internal/backend/local/hostroot"
+	"github.com/bermhq/berm/internal/backend/overshim"
 	"github.com/bermhq/berm/internal/core"
 	"github.com/bermhq/berm/internal/shim"
 )
@@ -46,6 +47,7 @@ func New(ctx context.Context, cfg Config) (*Backend, error) {
 		starts: make(chan struct{}, startsPerCPU*runtime.NumCPU()),
 	}
 	b.kept = &keptOutputs{}
+	b.Execs = overshim.Execs{Client: b.await, Explain: b.explain}
 	var err error
 	if b.configured, err = parseRuntimes(cfg.Runtimes); err != nil {
 		return nil, err

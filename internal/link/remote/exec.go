@@ -30,11 +30,8 @@ func (l *Link) exec(ctx context.Context, cancel context.CancelFunc, id string, e
 	if err != nil {
 		return nil, err
 	}
-	start := &linkv1.ExecStart{
-		SandboxId: id, Argv: e.Argv, Env: e.Env, Dir: e.Dir, Tty: e.TTY, Stdin: e.Stdin, Size: &linkv1.Size{Width: uint32(e.Width), Height: uint32(e.Height)},
-	}
 	// A stream that ended before it began says why in Recv.
-	if err := stream.Send(&linkv1.ExecRequest{Kind: &linkv1.ExecRequest_Start{Start: start}}); err != nil && !errors.Is(err, io.EOF) {
+	if err := stream.Send(&linkv1.ExecRequest{Kind: &linkv1.ExecRequest_Start{Start: link.ExecStartMessage(id, &e)}}); err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
 	}
 	first, err := stream.Recv()

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"math"
 
 	linkv1 "github.com/bermhq/berm/gen/berm/link/v1"
 	linkv1rpc "github.com/bermhq/berm/gen/berm/link/v1rpc"
@@ -30,10 +29,7 @@ func (s *server) Exec(stream linkv1rpc.LinkService_ExecServer) error {
 	}
 	ctx, cancel := context.WithCancel(stream.Context())
 	defer cancel()
-	p, err := s.cfg.Link.Exec(ctx, start.GetSandboxId(), backend.Exec{
-		Argv: start.GetArgv(), Env: start.GetEnv(), Dir: start.GetDir(), TTY: start.GetTty(), Stdin: start.GetStdin(),
-		Width: short(start.GetSize().GetWidth()), Height: short(start.GetSize().GetHeight()),
-	})
+	p, err := s.cfg.Link.Exec(ctx, start.GetSandboxId(), link.ExecOf(start))
 	if err != nil {
 		return err
 	}
@@ -60,8 +56,6 @@ func (s *server) Exec(stream linkv1rpc.LinkService_ExecServer) error {
 	}
 }
 
-func short(n uint32) uint16 { return uint16(min(n, math.MaxUint16)) } //nolint:gosec // bounded
-
 // feed gives the command its input. It ends with the stream.
 func feed(stream linkv1rpc.LinkService_ExecServer, p backend.Process, out *execOutput) {
 	closed := false
@@ -82,7 +76,7 @@ func feed(stream linkv1rpc.LinkService_ExecServer, p backend.Process, out *execO
 		case *linkv1.ExecRequest_Close:
 			err = p.CloseSend()
 		case *linkv1.ExecRequest_Resize:
-			err = p.Resize(short(k.Resize.GetWidth()), short(k.Resize.GetHeight()))
+			err = p.Resize(link.Short(k.Resize.GetWidth()), link.Short(k.Resize.GetHeight()))
 		}
 		if err != nil && !closed {
 			closed = true

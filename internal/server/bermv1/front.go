@@ -51,6 +51,7 @@ func (f *Front) Register(register func(*grpc.ServiceDesc, any)) {
 	register(&bermv1rpc.AuditService_ServiceDesc, &auditService{Front: f})
 	register(&bermv1rpc.BindingService_ServiceDesc, &bindingService{Front: f})
 	register(&bermv1rpc.CheckpointService_ServiceDesc, &checkpointService{Front: f})
+	register(&bermv1rpc.ExecService_ServiceDesc, &execService{Front: f})
 	register(&bermv1rpc.FileService_ServiceDesc, &fileService{Front: f})
 	register(&bermv1rpc.LeaseService_ServiceDesc, &leaseService{Front: f})
 	register(&bermv1rpc.LintService_ServiceDesc, &lintService{Front: f})
@@ -82,12 +83,13 @@ func (f *Front) Route(rt *rest.Router) {
 
 // Gateway returns the rest of the REST form.
 func (f *Front) Gateway(ctx context.Context) (http.Handler, error) {
-	mux, err := rest.NewGateway("berm.v1.ExplainService", "berm.v1.ImageService", "berm.v1.EnrolmentService", "berm.v1.MaintenanceService", "berm.v1.AbilityService", "berm.v1.ApplyService", "berm.v1.AuditService", "berm.v1.BindingService", "berm.v1.CheckpointService", "berm.v1.PortService", "berm.v1.OrgService", "berm.v1.TokenService", "berm.v1.RevisionService", "berm.v1.RebaseService", "berm.v1.PreviewService", "berm.v1.PolicyTestService", "berm.v1.LintService", "berm.v1.SecretService", "berm.v1.LeaseService")
+	mux, err := rest.NewGateway("berm.v1.ExplainService", "berm.v1.ExecService", "berm.v1.ImageService", "berm.v1.EnrolmentService", "berm.v1.MaintenanceService", "berm.v1.AbilityService", "berm.v1.ApplyService", "berm.v1.AuditService", "berm.v1.BindingService", "berm.v1.CheckpointService", "berm.v1.PortService", "berm.v1.OrgService", "berm.v1.TokenService", "berm.v1.RevisionService", "berm.v1.RebaseService", "berm.v1.PreviewService", "berm.v1.PolicyTestService", "berm.v1.LintService", "berm.v1.SecretService", "berm.v1.LeaseService")
 	if err != nil {
 		return nil, err
 	}
 	for _, register := range []func(context.Context, *runtime.ServeMux) error{
 		serving(bermv1rpc.RegisterExplainServiceHandlerServer)(&explainService{Front: f}),
+		serving(bermv1rpc.RegisterExecServiceHandlerServer)(&execService{Front: f}),
 		serving(bermv1rpc.RegisterAbilityServiceHandlerServer)(&abilityService{Front: f}),
 		serving(bermv1rpc.RegisterAuditServiceHandlerServer)(&auditService{Front: f}),
 		serving(bermv1rpc.RegisterBindingServiceHandlerServer)(&bindingService{Front: f}),

@@ -40,7 +40,15 @@ func passageOf(op wire.Op) passage {
 			down: types(wire.TypeStarted, wire.TypeData, wire.TypeEnd, wire.TypeCredit),
 			last: types(wire.TypeOK, wire.TypeError),
 		}
-	case wire.OpFileState:
+	case wire.OpExecAttach:
+		return passage{
+			up:   types(wire.TypeReceived, wire.TypeStdin, wire.TypeCloseStdin),
+			down: types(wire.TypeOK, wire.TypeOutput, wire.TypeCredit),
+			last: types(wire.TypeExit, wire.TypeEnd, wire.TypeError),
+		}
+	case wire.OpExecList:
+		return passage{down: types(wire.TypeOK), last: types(wire.TypeEnd, wire.TypeError)}
+	case wire.OpFileState, wire.OpExecCreate, wire.OpExecSignal, wire.OpExecResize, wire.OpExecDelete:
 		return passage{last: types(wire.TypeOK, wire.TypeError)}
 	default: // write_file, write_archive and write_from: OK comes twice, when it can begin and when it is done; the client closes then.
 		return passage{

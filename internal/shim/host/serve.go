@@ -163,7 +163,8 @@ func (s *sandbox) dispatch(c *client, req wire.Request) {
 		}
 	}
 	switch req.Op {
-	case wire.OpExec, wire.OpReadFile, wire.OpWriteFile, wire.OpReadArchive, wire.OpWriteArchive, wire.OpReadFrom, wire.OpWriteFrom, wire.OpFileState, wire.OpDial:
+	case wire.OpExec, wire.OpReadFile, wire.OpWriteFile, wire.OpReadArchive, wire.OpWriteArchive, wire.OpReadFrom, wire.OpWriteFrom, wire.OpFileState, wire.OpDial,
+		wire.OpExecCreate, wire.OpExecList, wire.OpExecAttach, wire.OpExecSignal, wire.OpExecResize, wire.OpExecDelete:
 		s.relay(c, req)
 	case wire.OpCheckpoint:
 		s.answerPause(c, func() *wire.Error { return s.checkpoint(req.Path, req.Disk) })
@@ -198,7 +199,7 @@ func (s *sandbox) dispatch(c *client, req wire.Request) {
 	case wire.OpResume:
 		s.answerPause(c, s.resume)
 	default:
-		c.fail(wire.Errorf(wire.CodeInvalid, "unknown operation %q", req.Op))
+		c.fail(wire.UnknownOperation(req.Op))
 	}
 }
 

@@ -3,6 +3,7 @@ package wire
 import (
 	"encoding/binary"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/bermhq/berm/internal/archive"
@@ -25,6 +26,13 @@ const (
 	OpFileState Op = "file_state"
 	// OpDial connects to a TCP port on the loopback interface inside.
 	OpDial Op = "dial"
+	// Those of commands that outlive who started them (package kept). OpExecList is about all, or about the one that is named.
+	OpExecCreate Op = "exec_create"
+	OpExecList   Op = "exec_list"
+	OpExecAttach Op = "exec_attach"
+	OpExecSignal Op = "exec_signal"
+	OpExecResize Op = "exec_resize"
+	OpExecDelete Op = "exec_delete"
 
 	// OpSetup is the shim's first request to the init; OpMain starts the main process, and its stream then stays open
 	// until the init ends. Neither is accepted from the server.
@@ -68,15 +76,23 @@ type Request struct {
 	Version int `json:"version"`
 	Op      Op  `json:"op"`
 
-	// Argv, Env and Dir: exec and main. Env entries are NAME=value and are laid over the environment of setup.
+	// Argv, Env and Dir: exec, exec_create and main. Env entries are NAME=value and are laid over the environment of setup.
 	Argv []string `json:"argv,omitempty"`
 	Env  []string `json:"env,omitempty"`
 	Dir  string   `json:"dir,omitempty"`
-	// TTY, Width, Height and Stdin: exec.
+	// TTY, Width, Height and Stdin: exec, exec_create; Width and Height: exec_resize.
 	TTY    bool   `json:"tty,omitempty"`
 	Width  uint16 `json:"width,omitempty"`
 	Height uint16 `json:"height,omitempty"`
 	Stdin  bool   `json:"stdin,omitempty"`
+
+	// Exec names a command: exec_*. Limit is then how much of its output is kept, Drop that the oldest goes when there is more, rather
+	// than that the command waits; Timeout is when it is killed, 0 for never.
+	Exec    string        `json:"exec,omitempty"`
+	Drop    bool          `json:"drop,omitempty"`
+	Timeout time.Duration `json:"timeout_ns,omitempty"`
+	// Quiet: exec_attach, without output. With Stdin the caller becomes the writer of standard input, behind what came before.
+	Quiet bool `json:"quiet,omitempty"`
 
 	// Name: write_archive, write_from, file_state; what it is called in a directory that is there.
 	Name string `json:"name,omitempty"`
@@ -94,7 +110,7 @@ type Request struct {
 	Why   string        `json:"why,omitempty"`
 	// Port: dial.
 	Port int `json:"port,omitempty"`
-	// Signal: signal.
+	// Signal: signal, exec_signal.
 	Signal int `json:"signal,omitempty"`
 
 	// Token: let_go and return.
@@ -103,7 +119,7 @@ type Request struct {
 	// Stream: main_output.
 	Stream Stream `json:"stream,omitempty"`
 
-	// Offset: output, read_from, write_from. Follow: output.
+	// Offset: output, exec_attach, read_from, write_from. Follow: output, exec_attach.
 	Offset int64 `json:"offset,omitempty"`
 	Follow bool  `json:"follow,omitempty"`
 
@@ -165,6 +181,34 @@ type Exit struct {
 	Signal int   `json:"signal,omitempty"`
 }
 
+// ExecState is what is told of a command that is kept.
+type ExecState struct {
+	ID string `json:"id"`
+	// Command is the program and its arguments, or, Shortened, the beginning of them.
+	Command   []string      `json:"command"`
+	Shortened bool          `json:"shortened,omitempty"`
+	TTY       bool          `json:"tty,omitempty"`
+	Stdin     bool          `json:"stdin,omitempty"`
+	Drop      bool          `json:"drop,omitempty"`
+	Limit     int64         `json:"limit"`
+	Timeout   time.Duration `json:"timeout_ns,omitempty"`
+	CreatedAt time.Time     `json:"created_at"`
+	// First and End are the offsets of the output that is kept: End is how much was printed so far.
+	First int64 `json:"first,omitempty"`
+	End   int64 `json:"end,omitempty"`
+	// StdinOffset is how much standard input came, StdinTaken how much of it the process has.
+	StdinOffset int64 `json:"stdin_offset,omitempty"`
+	StdinTaken  int64 `json:"stdin_taken,omitempty"`
+	StdinClosed bool  `json:"stdin_closed,omitempty"`
+	// ExitCode and Signal are how the process ended, as in Exit; nil while it runs. TimedOut says that it was killed for its timeout.
+	// Done: all that it printed is counted in End.
+	ExitCode *int32    `json:"exit_code,omitempty"`
+	Signal   int       `json:"signal,omitempty"`
+	TimedOut bool      `json:"timed_out,omitempty"`
+	EndedAt  time.Time `json:"ended_at,omitzero"`
+	Done     bool      `json:"done,omitempty"`
+}
+
 // Code classifies an Error.
 type Code string
 
@@ -197,6 +241,15 @@ const (
 	CodeNotSaved Code = "NOT_SAVED"
 	// CodeGap: output before the offset asked for was already discarded.
 	CodeGap Code = "REPLAY_GAP"
+	// CodeNoExec: there is no command of that name, or not any more. CodeExecExists: the name was used for another one.
+	CodeNoExec     Code = "EXEC_NOT_FOUND"
+	CodeExecExists Code = "EXEC_EXISTS"
+	// CodeExecEnded: the command has ended. CodeInputClosed: its standard input was closed. CodeInputTaken: another writes to it.
+	CodeExecEnded   Code = "EXEC_ENDED"
+	CodeInputClosed Code = "EXEC_INPUT_CLOSED"
+	CodeInputTaken  Code = "EXEC_INPUT_TAKEN"
+	// CodeOffset: the offset asked for was never reached.
+	CodeOffset Code = "INVALID_RESUME_OFFSET"
 	// CodeInternal: the shim could not do its part.
 	CodeInternal Code = "INTERNAL"
 )
@@ -218,6 +271,14 @@ func (e *Error) Error() string { return string(e.Code) + ": " + e.Message }
 func Errorf(code Code, format string, args ...any) *Error {
 	return &Error{Code: code, Message: fmt.Sprintf(format, args...)}
 }
+
+const unknownOperation = "unknown operation "
+
+// UnknownOperation is what shims and inits of all versions say of an operation that they do not know.
+func UnknownOperation(op Op) *Error { return Errorf(CodeInvalid, unknownOperation+"%q", op) }
+
+// IsUnknownOperation recognises it by its message.
+func IsUnknownOperation(message string) bool { return strings.HasPrefix(message, unknownOperation) }
 
 // Stream says where output came from.
 type Stream uint8
@@ -269,6 +330,21 @@ func (f Frame) Uint32() (uint32, error) {
 		return 0, fmt.Errorf("%w: type %d with %d bytes, want 4", ErrMalformed, f.Type, len(f.Payload))
 	}
 	return binary.BigEndian.Uint32(f.Payload), nil
+}
+
+// Int64 returns the payload of a Received frame.
+func (f Frame) Int64() (int64, error) {
+	if len(f.Payload) != 8 {
+		return 0, fmt.Errorf("%w: type %d with %d bytes, want 8", ErrMalformed, f.Type, len(f.Payload))
+	}
+	return int64(binary.BigEndian.Uint64(f.Payload)), nil
+}
+
+// AppendReceived appends a Received frame to b.
+func AppendReceived(b []byte, offset int64) []byte {
+	var p [8]byte
+	binary.BigEndian.PutUint64(p[:], uint64(offset))
+	return Append(b, TypeReceived, p[:])
 }
 
 // AppendUint32 appends a Credit or Resize frame to b.

@@ -13,6 +13,12 @@
 //	exec        Started, then Stdout and Stderr as produced, and last exactly one Exit or Error. The other way Stdin,
 //	            CloseStdin, Resize and Signal in any order. At most StdinWindow bytes of Stdin may be outstanding;
 //	            Credit gives back what the process has taken, so Resize and Signal never wait behind unread input.
+//	exec_create, exec_signal, exec_resize
+//	            OK with ExecState, or Error. exec_delete: OK or Error. exec_list: an OK for each command, then End; or Error.
+//	exec_attach OK with ExecState, then Output, and Credit for input that the process took, 0 when it was
+//	            closed; last Exit with ExecState, or without
+//	            follow End when there is no more now, or Error. The other way Received, which says up to which offset
+//	            the caller has the output, Stdin and CloseStdin. Whoever hangs up leaves the command running.
 //	read_file   OK with FileInfo, then Data, then End; or Error at any time.
 //	write_file  OK once the file can be written; then Data and End the other way; then OK when it is in place. Error at
 //	            any time. A connection that ends without End leaves what was there before.
@@ -80,13 +86,14 @@ const (
 	TypeSignal     Type = 13
 	TypeExit       Type = 14
 	TypeOutput     Type = 15
+	TypeReceived   Type = 16
 )
 
 // limits says how large a payload of each type may be. A type without an entry is not part of the protocol.
 var limits = [...]int{
 	TypeRequest: MaxRequest, TypeOK: MaxReply, TypeError: MaxReply, TypeData: MaxData, TypeEnd: 0, TypeStarted: MaxReply,
 	TypeStdin: MaxData, TypeCloseStdin: 0, TypeStdout: MaxData, TypeStderr: MaxData, TypeCredit: 4, TypeResize: 4,
-	TypeSignal: 1, TypeExit: MaxReply, TypeOutput: OutputHeader + MaxData,
+	TypeSignal: 1, TypeExit: MaxReply, TypeOutput: OutputHeader + MaxData, TypeReceived: 8,
 }
 
 // ErrMalformed is in the chain of every error about bytes that are no frame.

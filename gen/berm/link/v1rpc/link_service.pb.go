@@ -27,7 +27,7 @@ var File_berm_link_v1_link_service_proto protoreflect.FileDescriptor
 
 const file_berm_link_v1_link_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1fberm/link/v1/link_service.proto\x12\fberm.link.v1\x1a\x17berm/link/v1/link.proto\x1a\x19berm/link/v1/stream.proto2\xea\x0f\n" +
+	"\x1fberm/link/v1/link_service.proto\x12\fberm.link.v1\x1a\x17berm/link/v1/exec.proto\x1a\x17berm/link/v1/link.proto\x1a\x19berm/link/v1/stream.proto2\xb6\x13\n" +
 	"\vLinkService\x12B\n" +
 	"\aSession\x12\x19.berm.link.v1.FromGateway\x1a\x18.berm.link.v1.FromRunner(\x010\x01\x12H\n" +
 	"\aObserve\x12\x1c.berm.link.v1.ObserveRequest\x1a\x1d.berm.link.v1.ObserveResponse0\x01\x12@\n" +
@@ -42,7 +42,18 @@ const file_berm_link_v1_link_service_proto_rawDesc = "" +
 	"\aNetwork\x12\x1c.berm.link.v1.NetworkRequest\x1a\x1d.berm.link.v1.NetworkResponse\x12@\n" +
 	"\x05Drift\x12\x1a.berm.link.v1.DriftRequest\x1a\x1b.berm.link.v1.DriftResponse\x12@\n" +
 	"\x05Usage\x12\x1a.berm.link.v1.UsageRequest\x1a\x1b.berm.link.v1.UsageResponse\x12A\n" +
-	"\x04Exec\x12\x19.berm.link.v1.ExecRequest\x1a\x1a.berm.link.v1.ExecResponse(\x010\x01\x12A\n" +
+	"\x04Exec\x12\x19.berm.link.v1.ExecRequest\x1a\x1a.berm.link.v1.ExecResponse(\x010\x01\x12F\n" +
+	"\n" +
+	"CreateExec\x12\x1f.berm.link.v1.CreateExecRequest\x1a\x17.berm.link.v1.ExecState\x12L\n" +
+	"\tListExecs\x12\x1e.berm.link.v1.ListExecsRequest\x1a\x1f.berm.link.v1.ListExecsResponse\x12S\n" +
+	"\n" +
+	"AttachExec\x12\x1f.berm.link.v1.AttachExecRequest\x1a .berm.link.v1.AttachExecResponse(\x010\x01\x12F\n" +
+	"\n" +
+	"SignalExec\x12\x1f.berm.link.v1.SignalExecRequest\x1a\x17.berm.link.v1.ExecState\x12F\n" +
+	"\n" +
+	"ResizeExec\x12\x1f.berm.link.v1.ResizeExecRequest\x1a\x17.berm.link.v1.ExecState\x12O\n" +
+	"\n" +
+	"DeleteExec\x12\x1f.berm.link.v1.DeleteExecRequest\x1a .berm.link.v1.DeleteExecResponse\x12A\n" +
 	"\x04Dial\x12\x19.berm.link.v1.DialRequest\x1a\x1a.berm.link.v1.DialResponse(\x010\x01\x12K\n" +
 	"\bReadFile\x12\x1d.berm.link.v1.ReadFileRequest\x1a\x1e.berm.link.v1.ReadFileResponse0\x01\x12N\n" +
 	"\tWriteFile\x12\x1e.berm.link.v1.WriteFileRequest\x1a\x1f.berm.link.v1.WriteFileResponse(\x01\x12T\n" +
@@ -73,46 +84,56 @@ var file_berm_link_v1_link_service_proto_goTypes = []any{
 	(*v1.DriftRequest)(nil),          // 11: berm.link.v1.DriftRequest
 	(*v1.UsageRequest)(nil),          // 12: berm.link.v1.UsageRequest
 	(*v1.ExecRequest)(nil),           // 13: berm.link.v1.ExecRequest
-	(*v1.DialRequest)(nil),           // 14: berm.link.v1.DialRequest
-	(*v1.ReadFileRequest)(nil),       // 15: berm.link.v1.ReadFileRequest
-	(*v1.WriteFileRequest)(nil),      // 16: berm.link.v1.WriteFileRequest
-	(*v1.ReadArchiveRequest)(nil),    // 17: berm.link.v1.ReadArchiveRequest
-	(*v1.WriteArchiveRequest)(nil),   // 18: berm.link.v1.WriteArchiveRequest
-	(*v1.ReadFileFromRequest)(nil),   // 19: berm.link.v1.ReadFileFromRequest
-	(*v1.WriteFileFromRequest)(nil),  // 20: berm.link.v1.WriteFileFromRequest
-	(*v1.FileStateRequest)(nil),      // 21: berm.link.v1.FileStateRequest
-	(*v1.LogsRequest)(nil),           // 22: berm.link.v1.LogsRequest
-	(*v1.ListImagesRequest)(nil),     // 23: berm.link.v1.ListImagesRequest
-	(*v1.PullImageRequest)(nil),      // 24: berm.link.v1.PullImageRequest
-	(*v1.RemoveImageRequest)(nil),    // 25: berm.link.v1.RemoveImageRequest
-	(*v1.ImportImageRequest)(nil),    // 26: berm.link.v1.ImportImageRequest
-	(*v1.FromRunner)(nil),            // 27: berm.link.v1.FromRunner
-	(*v1.ObserveResponse)(nil),       // 28: berm.link.v1.ObserveResponse
-	(*v1.CheckResponse)(nil),         // 29: berm.link.v1.CheckResponse
-	(*v1.ApplyResponse)(nil),         // 30: berm.link.v1.ApplyResponse
-	(*v1.StopResponse)(nil),          // 31: berm.link.v1.StopResponse
-	(*v1.PauseResponse)(nil),         // 32: berm.link.v1.PauseResponse
-	(*v1.SuspendResponse)(nil),       // 33: berm.link.v1.SuspendResponse
-	(*v1.ResumeResponse)(nil),        // 34: berm.link.v1.ResumeResponse
-	(*v1.DeleteResponse)(nil),        // 35: berm.link.v1.DeleteResponse
-	(*v1.SetPoolsResponse)(nil),      // 36: berm.link.v1.SetPoolsResponse
-	(*v1.NetworkResponse)(nil),       // 37: berm.link.v1.NetworkResponse
-	(*v1.DriftResponse)(nil),         // 38: berm.link.v1.DriftResponse
-	(*v1.UsageResponse)(nil),         // 39: berm.link.v1.UsageResponse
-	(*v1.ExecResponse)(nil),          // 40: berm.link.v1.ExecResponse
-	(*v1.DialResponse)(nil),          // 41: berm.link.v1.DialResponse
-	(*v1.ReadFileResponse)(nil),      // 42: berm.link.v1.ReadFileResponse
-	(*v1.WriteFileResponse)(nil),     // 43: berm.link.v1.WriteFileResponse
-	(*v1.ReadArchiveResponse)(nil),   // 44: berm.link.v1.ReadArchiveResponse
-	(*v1.WriteArchiveResponse)(nil),  // 45: berm.link.v1.WriteArchiveResponse
-	(*v1.ReadFileFromResponse)(nil),  // 46: berm.link.v1.ReadFileFromResponse
-	(*v1.WriteFileFromResponse)(nil), // 47: berm.link.v1.WriteFileFromResponse
-	(*v1.FileStateResponse)(nil),     // 48: berm.link.v1.FileStateResponse
-	(*v1.LogsResponse)(nil),          // 49: berm.link.v1.LogsResponse
-	(*v1.ListImagesResponse)(nil),    // 50: berm.link.v1.ListImagesResponse
-	(*v1.PullImageResponse)(nil),     // 51: berm.link.v1.PullImageResponse
-	(*v1.RemoveImageResponse)(nil),   // 52: berm.link.v1.RemoveImageResponse
-	(*v1.ImportImageResponse)(nil),   // 53: berm.link.v1.ImportImageResponse
+	(*v1.CreateExecRequest)(nil),     // 14: berm.link.v1.CreateExecRequest
+	(*v1.ListExecsRequest)(nil),      // 15: berm.link.v1.ListExecsRequest
+	(*v1.AttachExecRequest)(nil),     // 16: berm.link.v1.AttachExecRequest
+	(*v1.SignalExecRequest)(nil),     // 17: berm.link.v1.SignalExecRequest
+	(*v1.ResizeExecRequest)(nil),     // 18: berm.link.v1.ResizeExecRequest
+	(*v1.DeleteExecRequest)(nil),     // 19: berm.link.v1.DeleteExecRequest
+	(*v1.DialRequest)(nil),           // 20: berm.link.v1.DialRequest
+	(*v1.ReadFileRequest)(nil),       // 21: berm.link.v1.ReadFileRequest
+	(*v1.WriteFileRequest)(nil),      // 22: berm.link.v1.WriteFileRequest
+	(*v1.ReadArchiveRequest)(nil),    // 23: berm.link.v1.ReadArchiveRequest
+	(*v1.WriteArchiveRequest)(nil),   // 24: berm.link.v1.WriteArchiveRequest
+	(*v1.ReadFileFromRequest)(nil),   // 25: berm.link.v1.ReadFileFromRequest
+	(*v1.WriteFileFromRequest)(nil),  // 26: berm.link.v1.WriteFileFromRequest
+	(*v1.FileStateRequest)(nil),      // 27: berm.link.v1.FileStateRequest
+	(*v1.LogsRequest)(nil),           // 28: berm.link.v1.LogsRequest
+	(*v1.ListImagesRequest)(nil),     // 29: berm.link.v1.ListImagesRequest
+	(*v1.PullImageRequest)(nil),      // 30: berm.link.v1.PullImageRequest
+	(*v1.RemoveImageRequest)(nil),    // 31: berm.link.v1.RemoveImageRequest
+	(*v1.ImportImageRequest)(nil),    // 32: berm.link.v1.ImportImageRequest
+	(*v1.FromRunner)(nil),            // 33: berm.link.v1.FromRunner
+	(*v1.ObserveResponse)(nil),       // 34: berm.link.v1.ObserveResponse
+	(*v1.CheckResponse)(nil),         // 35: berm.link.v1.CheckResponse
+	(*v1.ApplyResponse)(nil),         // 36: berm.link.v1.ApplyResponse
+	(*v1.StopResponse)(nil),          // 37: berm.link.v1.StopResponse
+	(*v1.PauseResponse)(nil),         // 38: berm.link.v1.PauseResponse
+	(*v1.SuspendResponse)(nil),       // 39: berm.link.v1.SuspendResponse
+	(*v1.ResumeResponse)(nil),        // 40: berm.link.v1.ResumeResponse
+	(*v1.DeleteResponse)(nil),        // 41: berm.link.v1.DeleteResponse
+	(*v1.SetPoolsResponse)(nil),      // 42: berm.link.v1.SetPoolsResponse
+	(*v1.NetworkResponse)(nil),       // 43: berm.link.v1.NetworkResponse
+	(*v1.DriftResponse)(nil),         // 44: berm.link.v1.DriftResponse
+	(*v1.UsageResponse)(nil),         // 45: berm.link.v1.UsageResponse
+	(*v1.ExecResponse)(nil),          // 46: berm.link.v1.ExecResponse
+	(*v1.ExecState)(nil),             // 47: berm.link.v1.ExecState
+	(*v1.ListExecsResponse)(nil),     // 48: berm.link.v1.ListExecsResponse
+	(*v1.AttachExecResponse)(nil),    // 49: berm.link.v1.AttachExecResponse
+	(*v1.DeleteExecResponse)(nil),    // 50: berm.link.v1.DeleteExecResponse
+	(*v1.DialResponse)(nil),          // 51: berm.link.v1.DialResponse
+	(*v1.ReadFileResponse)(nil),      // 52: berm.link.v1.ReadFileResponse
+	(*v1.WriteFileResponse)(nil),     // 53: berm.link.v1.WriteFileResponse
+	(*v1.ReadArchiveResponse)(nil),   // 54: berm.link.v1.ReadArchiveResponse
+	(*v1.WriteArchiveResponse)(nil),  // 55: berm.link.v1.WriteArchiveResponse
+	(*v1.ReadFileFromResponse)(nil),  // 56: berm.link.v1.ReadFileFromResponse
+	(*v1.WriteFileFromResponse)(nil), // 57: berm.link.v1.WriteFileFromResponse
+	(*v1.FileStateResponse)(nil),     // 58: berm.link.v1.FileStateResponse
+	(*v1.LogsResponse)(nil),          // 59: berm.link.v1.LogsResponse
+	(*v1.ListImagesResponse)(nil),    // 60: berm.link.v1.ListImagesResponse
+	(*v1.PullImageResponse)(nil),     // 61: berm.link.v1.PullImageResponse
+	(*v1.RemoveImageResponse)(nil),   // 62: berm.link.v1.RemoveImageResponse
+	(*v1.ImportImageResponse)(nil),   // 63: berm.link.v1.ImportImageResponse
 }
 var file_berm_link_v1_link_service_proto_depIdxs = []int32{
 	0,  // 0: berm.link.v1.LinkService.Session:input_type -> berm.link.v1.FromGateway
@@ -129,48 +150,60 @@ var file_berm_link_v1_link_service_proto_depIdxs = []int32{
 	11, // 11: berm.link.v1.LinkService.Drift:input_type -> berm.link.v1.DriftRequest
 	12, // 12: berm.link.v1.LinkService.Usage:input_type -> berm.link.v1.UsageRequest
 	13, // 13: berm.link.v1.LinkService.Exec:input_type -> berm.link.v1.ExecRequest
-	14, // 14: berm.link.v1.LinkService.Dial:input_type -> berm.link.v1.DialRequest
-	15, // 15: berm.link.v1.LinkService.ReadFile:input_type -> berm.link.v1.ReadFileRequest
-	16, // 16: berm.link.v1.LinkService.WriteFile:input_type -> berm.link.v1.WriteFileRequest
-	17, // 17: berm.link.v1.LinkService.ReadArchive:input_type -> berm.link.v1.ReadArchiveRequest
-	18, // 18: berm.link.v1.LinkService.WriteArchive:input_type -> berm.link.v1.WriteArchiveRequest
-	19, // 19: berm.link.v1.LinkService.ReadFileFrom:input_type -> berm.link.v1.ReadFileFromRequest
-	20, // 20: berm.link.v1.LinkService.WriteFileFrom:input_type -> berm.link.v1.WriteFileFromRequest
-	21, // 21: berm.link.v1.LinkService.FileState:input_type -> berm.link.v1.FileStateRequest
-	22, // 22: berm.link.v1.LinkService.Logs:input_type -> berm.link.v1.LogsRequest
-	23, // 23: berm.link.v1.LinkService.ListImages:input_type -> berm.link.v1.ListImagesRequest
-	24, // 24: berm.link.v1.LinkService.PullImage:input_type -> berm.link.v1.PullImageRequest
-	25, // 25: berm.link.v1.LinkService.RemoveImage:input_type -> berm.link.v1.RemoveImageRequest
-	26, // 26: berm.link.v1.LinkService.ImportImage:input_type -> berm.link.v1.ImportImageRequest
-	27, // 27: berm.link.v1.LinkService.Session:output_type -> berm.link.v1.FromRunner
-	28, // 28: berm.link.v1.LinkService.Observe:output_type -> berm.link.v1.ObserveResponse
-	29, // 29: berm.link.v1.LinkService.Check:output_type -> berm.link.v1.CheckResponse
-	30, // 30: berm.link.v1.LinkService.Apply:output_type -> berm.link.v1.ApplyResponse
-	31, // 31: berm.link.v1.LinkService.Stop:output_type -> berm.link.v1.StopResponse
-	32, // 32: berm.link.v1.LinkService.Pause:output_type -> berm.link.v1.PauseResponse
-	33, // 33: berm.link.v1.LinkService.Suspend:output_type -> berm.link.v1.SuspendResponse
-	34, // 34: berm.link.v1.LinkService.Resume:output_type -> berm.link.v1.ResumeResponse
-	35, // 35: berm.link.v1.LinkService.Delete:output_type -> berm.link.v1.DeleteResponse
-	36, // 36: berm.link.v1.LinkService.SetPools:output_type -> berm.link.v1.SetPoolsResponse
-	37, // 37: berm.link.v1.LinkService.Network:output_type -> berm.link.v1.NetworkResponse
-	38, // 38: berm.link.v1.LinkService.Drift:output_type -> berm.link.v1.DriftResponse
-	39, // 39: berm.link.v1.LinkService.Usage:output_type -> berm.link.v1.UsageResponse
-	40, // 40: berm.link.v1.LinkService.Exec:output_type -> berm.link.v1.ExecResponse
-	41, // 41: berm.link.v1.LinkService.Dial:output_type -> berm.link.v1.DialResponse
-	42, // 42: berm.link.v1.LinkService.ReadFile:output_type -> berm.link.v1.ReadFileResponse
-	43, // 43: berm.link.v1.LinkService.WriteFile:output_type -> berm.link.v1.WriteFileResponse
-	44, // 44: berm.link.v1.LinkService.ReadArchive:output_type -> berm.link.v1.ReadArchiveResponse
-	45, // 45: berm.link.v1.LinkService.WriteArchive:output_type -> berm.link.v1.WriteArchiveResponse
-	46, // 46: berm.link.v1.LinkService.ReadFileFrom:output_type -> berm.link.v1.ReadFileFromResponse
-	47, // 47: berm.link.v1.LinkService.WriteFileFrom:output_type -> berm.link.v1.WriteFileFromResponse
-	48, // 48: berm.link.v1.LinkService.FileState:output_type -> berm.link.v1.FileStateResponse
-	49, // 49: berm.link.v1.LinkService.Logs:output_type -> berm.link.v1.LogsResponse
-	50, // 50: berm.link.v1.LinkService.ListImages:output_type -> berm.link.v1.ListImagesResponse
-	51, // 51: berm.link.v1.LinkService.PullImage:output_type -> berm.link.v1.PullImageResponse
-	52, // 52: berm.link.v1.LinkService.RemoveImage:output_type -> berm.link.v1.RemoveImageResponse
-	53, // 53: berm.link.v1.LinkService.ImportImage:output_type -> berm.link.v1.ImportImageResponse
-	27, // [27:54] is the sub-list for method output_type
-	0,  // [0:27] is the sub-list for method input_type
+	14, // 14: berm.link.v1.LinkService.CreateExec:input_type -> berm.link.v1.CreateExecRequest
+	15, // 15: berm.link.v1.LinkService.ListExecs:input_type -> berm.link.v1.ListExecsRequest
+	16, // 16: berm.link.v1.LinkService.AttachExec:input_type -> berm.link.v1.AttachExecRequest
+	17, // 17: berm.link.v1.LinkService.SignalExec:input_type -> berm.link.v1.SignalExecRequest
+	18, // 18: berm.link.v1.LinkService.ResizeExec:input_type -> berm.link.v1.ResizeExecRequest
+	19, // 19: berm.link.v1.LinkService.DeleteExec:input_type -> berm.link.v1.DeleteExecRequest
+	20, // 20: berm.link.v1.LinkService.Dial:input_type -> berm.link.v1.DialRequest
+	21, // 21: berm.link.v1.LinkService.ReadFile:input_type -> berm.link.v1.ReadFileRequest
+	22, // 22: berm.link.v1.LinkService.WriteFile:input_type -> berm.link.v1.WriteFileRequest
+	23, // 23: berm.link.v1.LinkService.ReadArchive:input_type -> berm.link.v1.ReadArchiveRequest
+	24, // 24: berm.link.v1.LinkService.WriteArchive:input_type -> berm.link.v1.WriteArchiveRequest
+	25, // 25: berm.link.v1.LinkService.ReadFileFrom:input_type -> berm.link.v1.ReadFileFromRequest
+	26, // 26: berm.link.v1.LinkService.WriteFileFrom:input_type -> berm.link.v1.WriteFileFromRequest
+	27, // 27: berm.link.v1.LinkService.FileState:input_type -> berm.link.v1.FileStateRequest
+	28, // 28: berm.link.v1.LinkService.Logs:input_type -> berm.link.v1.LogsRequest
+	29, // 29: berm.link.v1.LinkService.ListImages:input_type -> berm.link.v1.ListImagesRequest
+	30, // 30: berm.link.v1.LinkService.PullImage:input_type -> berm.link.v1.PullImageRequest
+	31, // 31: berm.link.v1.LinkService.RemoveImage:input_type -> berm.link.v1.RemoveImageRequest
+	32, // 32: berm.link.v1.LinkService.ImportImage:input_type -> berm.link.v1.ImportImageRequest
+	33, // 33: berm.link.v1.LinkService.Session:output_type -> berm.link.v1.FromRunner
+	34, // 34: berm.link.v1.LinkService.Observe:output_type -> berm.link.v1.ObserveResponse
+	35, // 35: berm.link.v1.LinkService.Check:output_type -> berm.link.v1.CheckResponse
+	36, // 36: berm.link.v1.LinkService.Apply:output_type -> berm.link.v1.ApplyResponse
+	37, // 37: berm.link.v1.LinkService.Stop:output_type -> berm.link.v1.StopResponse
+	38, // 38: berm.link.v1.LinkService.Pause:output_type -> berm.link.v1.PauseResponse
+	39, // 39: berm.link.v1.LinkService.Suspend:output_type -> berm.link.v1.SuspendResponse
+	40, // 40: berm.link.v1.LinkService.Resume:output_type -> berm.link.v1.ResumeResponse
+	41, // 41: berm.link.v1.LinkService.Delete:output_type -> berm.link.v1.DeleteResponse
+	42, // 42: berm.link.v1.LinkService.SetPools:output_type -> berm.link.v1.SetPoolsResponse
+	43, // 43: berm.link.v1.LinkService.Network:output_type -> berm.link.v1.NetworkResponse
+	44, // 44: berm.link.v1.LinkService.Drift:output_type -> berm.link.v1.DriftResponse
+	45, // 45: berm.link.v1.LinkService.Usage:output_type -> berm.link.v1.UsageResponse
+	46, // 46: berm.link.v1.LinkService.Exec:output_type -> berm.link.v1.ExecResponse
+	47, // 47: berm.link.v1.LinkService.CreateExec:output_type -> berm.link.v1.ExecState
+	48, // 48: berm.link.v1.LinkService.ListExecs:output_type -> berm.link.v1.ListExecsResponse
+	49, // 49: berm.link.v1.LinkService.AttachExec:output_type -> berm.link.v1.AttachExecResponse
+	47, // 50: berm.link.v1.LinkService.SignalExec:output_type -> berm.link.v1.ExecState
+	47, // 51: berm.link.v1.LinkService.ResizeExec:output_type -> berm.link.v1.ExecState
+	50, // 52: berm.link.v1.LinkService.DeleteExec:output_type -> berm.link.v1.DeleteExecResponse
+	51, // 53: berm.link.v1.LinkService.Dial:output_type -> berm.link.v1.DialResponse
+	52, // 54: berm.link.v1.LinkService.ReadFile:output_type -> berm.link.v1.ReadFileResponse
+	53, // 55: berm.link.v1.LinkService.WriteFile:output_type -> berm.link.v1.WriteFileResponse
+	54, // 56: berm.link.v1.LinkService.ReadArchive:output_type -> berm.link.v1.ReadArchiveResponse
+	55, // 57: berm.link.v1.LinkService.WriteArchive:output_type -> berm.link.v1.WriteArchiveResponse
+	56, // 58: berm.link.v1.LinkService.ReadFileFrom:output_type -> berm.link.v1.ReadFileFromResponse
+	57, // 59: berm.link.v1.LinkService.WriteFileFrom:output_type -> berm.link.v1.WriteFileFromResponse
+	58, // 60: berm.link.v1.LinkService.FileState:output_type -> berm.link.v1.FileStateResponse
+	59, // 61: berm.link.v1.LinkService.Logs:output_type -> berm.link.v1.LogsResponse
+	60, // 62: berm.link.v1.LinkService.ListImages:output_type -> berm.link.v1.ListImagesResponse
+	61, // 63: berm.link.v1.LinkService.PullImage:output_type -> berm.link.v1.PullImageResponse
+	62, // 64: berm.link.v1.LinkService.RemoveImage:output_type -> berm.link.v1.RemoveImageResponse
+	63, // 65: berm.link.v1.LinkService.ImportImage:output_type -> berm.link.v1.ImportImageResponse
+	33, // [33:66] is the sub-list for method output_type
+	0,  // [0:33] is the sub-list for method input_type
 	0,  // [0:0] is the sub-list for extension type_name
 	0,  // [0:0] is the sub-list for extension extendee
 	0,  // [0:0] is the sub-list for field type_name

@@ -36,6 +36,12 @@ const (
 	LinkService_Drift_FullMethodName         = "/berm.link.v1.LinkService/Drift"
 	LinkService_Usage_FullMethodName         = "/berm.link.v1.LinkService/Usage"
 	LinkService_Exec_FullMethodName          = "/berm.link.v1.LinkService/Exec"
+	LinkService_CreateExec_FullMethodName    = "/berm.link.v1.LinkService/CreateExec"
+	LinkService_ListExecs_FullMethodName     = "/berm.link.v1.LinkService/ListExecs"
+	LinkService_AttachExec_FullMethodName    = "/berm.link.v1.LinkService/AttachExec"
+	LinkService_SignalExec_FullMethodName    = "/berm.link.v1.LinkService/SignalExec"
+	LinkService_ResizeExec_FullMethodName    = "/berm.link.v1.LinkService/ResizeExec"
+	LinkService_DeleteExec_FullMethodName    = "/berm.link.v1.LinkService/DeleteExec"
 	LinkService_Dial_FullMethodName          = "/berm.link.v1.LinkService/Dial"
 	LinkService_ReadFile_FullMethodName      = "/berm.link.v1.LinkService/ReadFile"
 	LinkService_WriteFile_FullMethodName     = "/berm.link.v1.LinkService/WriteFile"
@@ -73,6 +79,13 @@ type LinkServiceClient interface {
 	Drift(ctx context.Context, in *v1.DriftRequest, opts ...grpc.CallOption) (*v1.DriftResponse, error)
 	Usage(ctx context.Context, in *v1.UsageRequest, opts ...grpc.CallOption) (*v1.UsageResponse, error)
 	Exec(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[v1.ExecRequest, v1.ExecResponse], error)
+	// A gateway of the release before calls none of these; a runner of the release before answers UNIMPLEMENTED.
+	CreateExec(ctx context.Context, in *v1.CreateExecRequest, opts ...grpc.CallOption) (*v1.ExecState, error)
+	ListExecs(ctx context.Context, in *v1.ListExecsRequest, opts ...grpc.CallOption) (*v1.ListExecsResponse, error)
+	AttachExec(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[v1.AttachExecRequest, v1.AttachExecResponse], error)
+	SignalExec(ctx context.Context, in *v1.SignalExecRequest, opts ...grpc.CallOption) (*v1.ExecState, error)
+	ResizeExec(ctx context.Context, in *v1.ResizeExecRequest, opts ...grpc.CallOption) (*v1.ExecState, error)
+	DeleteExec(ctx context.Context, in *v1.DeleteExecRequest, opts ...grpc.CallOption) (*v1.DeleteExecResponse, error)
 	Dial(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[v1.DialRequest, v1.DialResponse], error)
 	ReadFile(ctx context.Context, in *v1.ReadFileRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[v1.ReadFileResponse], error)
 	WriteFile(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[v1.WriteFileRequest, v1.WriteFileResponse], error)
@@ -251,9 +264,72 @@ func (c *linkServiceClient) Exec(ctx context.Context, opts ...grpc.CallOption) (
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type LinkService_ExecClient = grpc.BidiStreamingClient[v1.ExecRequest, v1.ExecResponse]
 
+func (c *linkServiceClient) CreateExec(ctx context.Context, in *v1.CreateExecRequest, opts ...grpc.CallOption) (*v1.ExecState, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(v1.ExecState)
+	err := c.cc.Invoke(ctx, LinkService_CreateExec_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *linkServiceClient) ListExecs(ctx context.Context, in *v1.ListExecsRequest, opts ...grpc.CallOption) (*v1.ListExecsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(v1.ListExecsResponse)
+	err := c.cc.Invoke(ctx, LinkService_ListExecs_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *linkServiceClient) AttachExec(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[v1.AttachExecRequest, v1.AttachExecResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &LinkService_ServiceDesc.Streams[3], LinkService_AttachExec_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[v1.AttachExecRequest, v1.AttachExecResponse]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type LinkService_AttachExecClient = grpc.BidiStreamingClient[v1.AttachExecRequest, v1.AttachExecResponse]
+
+func (c *linkServiceClient) SignalExec(ctx context.Context, in *v1.SignalExecRequest, opts ...grpc.CallOption) (*v1.ExecState, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(v1.ExecState)
+	err := c.cc.Invoke(ctx, LinkService_SignalExec_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *linkServiceClient) ResizeExec(ctx context.Context, in *v1.ResizeExecRequest, opts ...grpc.CallOption) (*v1.ExecState, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(v1.ExecState)
+	err := c.cc.Invoke(ctx, LinkService_ResizeExec_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *linkServiceClient) DeleteExec(ctx context.Context, in *v1.DeleteExecRequest, opts ...grpc.CallOption) (*v1.DeleteExecResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(v1.DeleteExecResponse)
+	err := c.cc.Invoke(ctx, LinkService_DeleteExec_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *linkServiceClient) Dial(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[v1.DialRequest, v1.DialResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &LinkService_ServiceDesc.Streams[3], LinkService_Dial_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &LinkService_ServiceDesc.Streams[4], LinkService_Dial_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -266,7 +342,7 @@ type LinkService_DialClient = grpc.BidiStreamingClient[v1.DialRequest, v1.DialRe
 
 func (c *linkServiceClient) ReadFile(ctx context.Context, in *v1.ReadFileRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[v1.ReadFileResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &LinkService_ServiceDesc.Streams[4], LinkService_ReadFile_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &LinkService_ServiceDesc.Streams[5], LinkService_ReadFile_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -285,7 +361,7 @@ type LinkService_ReadFileClient = grpc.ServerStreamingClient[v1.ReadFileResponse
 
 func (c *linkServiceClient) WriteFile(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[v1.WriteFileRequest, v1.WriteFileResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &LinkService_ServiceDesc.Streams[5], LinkService_WriteFile_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &LinkService_ServiceDesc.Streams[6], LinkService_WriteFile_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -298,7 +374,7 @@ type LinkService_WriteFileClient = grpc.ClientStreamingClient[v1.WriteFileReques
 
 func (c *linkServiceClient) ReadArchive(ctx context.Context, in *v1.ReadArchiveRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[v1.ReadArchiveResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &LinkService_ServiceDesc.Streams[6], LinkService_ReadArchive_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &LinkService_ServiceDesc.Streams[7], LinkService_ReadArchive_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -317,7 +393,7 @@ type LinkService_ReadArchiveClient = grpc.ServerStreamingClient[v1.ReadArchiveRe
 
 func (c *linkServiceClient) WriteArchive(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[v1.WriteArchiveRequest, v1.WriteArchiveResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &LinkService_ServiceDesc.Streams[7], LinkService_WriteArchive_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &LinkService_ServiceDesc.Streams[8], LinkService_WriteArchive_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -330,7 +406,7 @@ type LinkService_WriteArchiveClient = grpc.ClientStreamingClient[v1.WriteArchive
 
 func (c *linkServiceClient) ReadFileFrom(ctx context.Context, in *v1.ReadFileFromRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[v1.ReadFileFromResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &LinkService_ServiceDesc.Streams[8], LinkService_ReadFileFrom_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &LinkService_ServiceDesc.Streams[9], LinkService_ReadFileFrom_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -349,7 +425,7 @@ type LinkService_ReadFileFromClient = grpc.ServerStreamingClient[v1.ReadFileFrom
 
 func (c *linkServiceClient) WriteFileFrom(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[v1.WriteFileFromRequest, v1.WriteFileFromResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &LinkService_ServiceDesc.Streams[9], LinkService_WriteFileFrom_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &LinkService_ServiceDesc.Streams[10], LinkService_WriteFileFrom_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -372,7 +448,7 @@ func (c *linkServiceClient) FileState(ctx context.Context, in *v1.FileStateReque
 
 func (c *linkServiceClient) Logs(ctx context.Context, in *v1.LogsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[v1.LogsResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &LinkService_ServiceDesc.Streams[10], LinkService_Logs_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &LinkService_ServiceDesc.Streams[11], LinkService_Logs_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -401,7 +477,7 @@ func (c *linkServiceClient) ListImages(ctx context.Context, in *v1.ListImagesReq
 
 func (c *linkServiceClient) PullImage(ctx context.Context, in *v1.PullImageRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[v1.PullImageResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &LinkService_ServiceDesc.Streams[11], LinkService_PullImage_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &LinkService_ServiceDesc.Streams[12], LinkService_PullImage_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -430,7 +506,7 @@ func (c *linkServiceClient) RemoveImage(ctx context.Context, in *v1.RemoveImageR
 
 func (c *linkServiceClient) ImportImage(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[v1.ImportImageRequest, v1.ImportImageResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &LinkService_ServiceDesc.Streams[12], LinkService_ImportImage_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &LinkService_ServiceDesc.Streams[13], LinkService_ImportImage_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -463,6 +539,13 @@ type LinkServiceServer interface {
 	Drift(context.Context, *v1.DriftRequest) (*v1.DriftResponse, error)
 	Usage(context.Context, *v1.UsageRequest) (*v1.UsageResponse, error)
 	Exec(grpc.BidiStreamingServer[v1.ExecRequest, v1.ExecResponse]) error
+	// A gateway of the release before calls none of these; a runner of the release before answers UNIMPLEMENTED.
+	CreateExec(context.Context, *v1.CreateExecRequest) (*v1.ExecState, error)
+	ListExecs(context.Context, *v1.ListExecsRequest) (*v1.ListExecsResponse, error)
+	AttachExec(grpc.BidiStreamingServer[v1.AttachExecRequest, v1.AttachExecResponse]) error
+	SignalExec(context.Context, *v1.SignalExecRequest) (*v1.ExecState, error)
+	ResizeExec(context.Context, *v1.ResizeExecRequest) (*v1.ExecState, error)
+	DeleteExec(context.Context, *v1.DeleteExecRequest) (*v1.DeleteExecResponse, error)
 	Dial(grpc.BidiStreamingServer[v1.DialRequest, v1.DialResponse]) error
 	ReadFile(*v1.ReadFileRequest, grpc.ServerStreamingServer[v1.ReadFileResponse]) error
 	WriteFile(grpc.ClientStreamingServer[v1.WriteFileRequest, v1.WriteFileResponse]) error
@@ -527,6 +610,24 @@ func (UnimplementedLinkServiceServer) Usage(context.Context, *v1.UsageRequest) (
 }
 func (UnimplementedLinkServiceServer) Exec(grpc.BidiStreamingServer[v1.ExecRequest, v1.ExecResponse]) error {
 	return status.Error(codes.Unimplemented, "method Exec not implemented")
+}
+func (UnimplementedLinkServiceServer) CreateExec(context.Context, *v1.CreateExecRequest) (*v1.ExecState, error) {
+	return nil, status.Error(codes.Unimplemented, "method CreateExec not implemented")
+}
+func (UnimplementedLinkServiceServer) ListExecs(context.Context, *v1.ListExecsRequest) (*v1.ListExecsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListExecs not implemented")
+}
+func (UnimplementedLinkServiceServer) AttachExec(grpc.BidiStreamingServer[v1.AttachExecRequest, v1.AttachExecResponse]) error {
+	return status.Error(codes.Unimplemented, "method AttachExec not implemented")
+}
+func (UnimplementedLinkServiceServer) SignalExec(context.Context, *v1.SignalExecRequest) (*v1.ExecState, error) {
+	return nil, status.Error(codes.Unimplemented, "method SignalExec not implemented")
+}
+func (UnimplementedLinkServiceServer) ResizeExec(context.Context, *v1.ResizeExecRequest) (*v1.ExecState, error) {
+	return nil, status.Error(codes.Unimplemented, "method ResizeExec not implemented")
+}
+func (UnimplementedLinkServiceServer) DeleteExec(context.Context, *v1.DeleteExecRequest) (*v1.DeleteExecResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DeleteExec not implemented")
 }
 func (UnimplementedLinkServiceServer) Dial(grpc.BidiStreamingServer[v1.DialRequest, v1.DialResponse]) error {
 	return status.Error(codes.Unimplemented, "method Dial not implemented")
@@ -811,6 +912,103 @@ func _LinkService_Exec_Handler(srv interface{}, stream grpc.ServerStream) error 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type LinkService_ExecServer = grpc.BidiStreamingServer[v1.ExecRequest, v1.ExecResponse]
 
+func _LinkService_CreateExec_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(v1.CreateExecRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LinkServiceServer).CreateExec(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: LinkService_CreateExec_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LinkServiceServer).CreateExec(ctx, req.(*v1.CreateExecRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _LinkService_ListExecs_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(v1.ListExecsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LinkServiceServer).ListExecs(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: LinkService_ListExecs_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LinkServiceServer).ListExecs(ctx, req.(*v1.ListExecsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _LinkService_AttachExec_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(LinkServiceServer).AttachExec(&grpc.GenericServerStream[v1.AttachExecRequest, v1.AttachExecResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type LinkService_AttachExecServer = grpc.BidiStreamingServer[v1.AttachExecRequest, v1.AttachExecResponse]
+
+func _LinkService_SignalExec_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(v1.SignalExecRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LinkServiceServer).SignalExec(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: LinkService_SignalExec_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LinkServiceServer).SignalExec(ctx, req.(*v1.SignalExecRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _LinkService_ResizeExec_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(v1.ResizeExecRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LinkServiceServer).ResizeExec(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: LinkService_ResizeExec_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LinkServiceServer).ResizeExec(ctx, req.(*v1.ResizeExecRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _LinkService_DeleteExec_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(v1.DeleteExecRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LinkServiceServer).DeleteExec(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: LinkService_DeleteExec_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LinkServiceServer).DeleteExec(ctx, req.(*v1.DeleteExecRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _LinkService_Dial_Handler(srv interface{}, stream grpc.ServerStream) error {
 	return srv.(LinkServiceServer).Dial(&grpc.GenericServerStream[v1.DialRequest, v1.DialResponse]{ServerStream: stream})
 }
@@ -1007,6 +1205,26 @@ var LinkService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _LinkService_Usage_Handler,
 		},
 		{
+			MethodName: "CreateExec",
+			Handler:    _LinkService_CreateExec_Handler,
+		},
+		{
+			MethodName: "ListExecs",
+			Handler:    _LinkService_ListExecs_Handler,
+		},
+		{
+			MethodName: "SignalExec",
+			Handler:    _LinkService_SignalExec_Handler,
+		},
+		{
+			MethodName: "ResizeExec",
+			Handler:    _LinkService_ResizeExec_Handler,
+		},
+		{
+			MethodName: "DeleteExec",
+			Handler:    _LinkService_DeleteExec_Handler,
+		},
+		{
 			MethodName: "FileState",
 			Handler:    _LinkService_FileState_Handler,
 		},
@@ -1034,6 +1252,12 @@ var LinkService_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "Exec",
 			Handler:       _LinkService_Exec_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
+		},
+		{
+			StreamName:    "AttachExec",
+			Handler:       _LinkService_AttachExec_Handler,
 			ServerStreams: true,
 			ClientStreams: true,
 		},
