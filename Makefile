@@ -49,6 +49,7 @@ scenarios: deps-test build ## the mission's statements, the tutorial, files that
 	test/scenarios/bad_input.sh
 	test/scenarios/streams.sh
 	test/scenarios/leases.sh
+	test/scenarios/execs.sh
 	test/scenarios/ports.sh
 	test/scenarios/runner.sh
 	test/scenarios/servers.sh

@@ -98,7 +98,7 @@ BERM_TOKEN (CWSANDBOX_BASE_URL and CWSANDBOX_API_KEY are read too), or make a co
 			root.AddCommand(c)
 		}
 	}
-	add("sandbox", s.runCmd(), s.execCmd(), s.shellCmd(), s.logsCmd(), s.cpCmd(), s.portForwardCmd(), s.portLinkCmd(), s.lsCmd(), s.getCmd(), s.watchCmd(), s.topCmd(), s.stopCmd(), s.pauseCmd(), s.resumeCmd(), s.forkCmd(), s.rmCmd(), s.leaseCmd(), s.planCmd(), s.explainCmd())
+	add("sandbox", s.runCmd(), s.execCmd(), s.execsCmd(), s.shellCmd(), s.logsCmd(), s.cpCmd(), s.portForwardCmd(), s.portLinkCmd(), s.lsCmd(), s.getCmd(), s.watchCmd(), s.topCmd(), s.stopCmd(), s.pauseCmd(), s.resumeCmd(), s.forkCmd(), s.rmCmd(), s.leaseCmd(), s.planCmd(), s.explainCmd())
 	add("config", s.profileCmd(), s.runnerCmd(), s.zoneCmd(), s.secretCmd())
 	add("config", s.imageCmd(), s.lintCmd(), s.exportCmd(), s.applyCmd(), s.importCmd())
 	add("server", s.serveCmd(), s.kubeImageCmd(), s.migrateCmd(), s.auditCmd(), s.benchCmd(), s.orgCmd(), s.tokenCmd(), s.whoamiCmd(), s.contextCmd())

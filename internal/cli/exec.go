@@ -28,6 +28,7 @@ type execFlags struct {
 	env              []string
 	timeout          time.Duration
 	detachKeys       string
+	keep             keepFlags
 }
 
 func (x *execFlags) bind(c *cobra.Command, env bool) {
@@ -56,7 +57,12 @@ func (s *session) execCmd() *cobra.Command {
 		Use:   "exec [flags] SANDBOX -- COMMAND [ARG...]",
 		Short: "Run a command in a sandbox",
 		Long: `Run a command in a sandbox. Output streams as it is produced, and the exit code is the command's own: 128+n when signal n ended it,
-124 when --timeout passed, 125 when Berm failed (the message says how). The detach keys leave a terminal; the command ends then.`,
+124 when --timeout passed, 125 when Berm failed (the message says how). The detach keys leave a terminal; the command ends then.
+
+With --keep the command outlives this program: a connection that breaks is taken up again where it was, input included, and whoever goes
+away, by the detach keys too, leaves it running. With --detach it is started like that, and its id is printed. See berm execs.`,
+		Example: `  berm exec SANDBOX -- python train.py
+  berm exec --detach --drop-oldest --id train SANDBOX -- python train.py`,
 		RunE: func(cmd *cobra.Command, a []string) error {
 			head, argv, err := command(cmd, a, 1)
 			if err != nil {
@@ -68,12 +74,19 @@ func (s *session) execCmd() *cobra.Command {
 			if err := x.check(); err != nil {
 				return err
 			}
+			if err := x.keep.check(cmd); err != nil {
+				return err
+			}
 			return asRun(s.with(func(ctx context.Context, c *client.Client, _ []string) error {
+				if x.keep.detach || x.keep.keep {
+					return s.kept(ctx, c, head[0], argv, x)
+				}
 				return s.detached(head[0], s.exec(ctx, c, head[0], argv, x))
 			})(cmd, a))
 		},
 	}
 	x.bind(c, true)
+	x.keep.bind(c)
 	c.Flags().SetInterspersed(false)
 	return c
 }
