@@ -6,6 +6,7 @@ import (
 
 	specpb "github.com/bermhq/berm/gen/berm/spec"
 	"github.com/bermhq/berm/internal/backend"
+	"github.com/bermhq/berm/internal/backend/fake"
 	"github.com/bermhq/berm/internal/control"
 	"github.com/bermhq/berm/internal/core"
 	"github.com/bermhq/berm/internal/core/fault"
@@ -122,10 +123,13 @@ func TestLaunchRefusedForSecrets(t *testing.T) {
 
 // TestRunnerWithoutSecrets: one of a release that takes none is not chosen, and is given none.
 func TestRunnerWithoutSecrets(t *testing.T) {
-	w := newSecretWorld(t)
-	w.fakes["r1"].SetInfo(backend.Info{Features: []string{"image:host"}})
-	_, _, err := w.svc.Launch(w.ctx(), w.user, using("A=team/db#user"))
-	if !strings.Contains(err.Error(), "takes no secrets") {
+	w := newWorldWith(t, control.Config{Keys: ring(t, 1)}, fake.Config{Info: backend.Info{Features: []string{"image:host"}}})
+	_, err := w.svc.CreateSecretStore(w.ctx(), w.admin, "team")
+	w.must(err)
+	_, err = w.svc.PutSecret(w.ctx(), w.admin, "team", "db", map[string][]byte{"user": []byte("app")})
+	w.must(err)
+	_, _, err = w.svc.Launch(w.ctx(), w.user, using("A=team/db#user"))
+	if err == nil || !strings.Contains(err.Error(), "takes no secrets") {
 		t.Errorf("%v", err)
 	}
 	if w.count() != 0 {
