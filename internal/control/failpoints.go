@@ -68,7 +68,7 @@ func Failpoints() []string {
 		fpProfileInsert, fpProfileUpdate, fpProfileDelete, fpRunnerInsert, fpRunnerUpdate, fpRunnerDelete, fpRunnerDrained,
 		fpZonePut, fpZoneDelete, fpOrgInsert, fpTokenInsert, fpTokenRevoke, fpBootstrap, fpCapacity,
 		fpLaunchCommit, fpLaunchCommitted, fpApplied, fpStatusCommit, fpStatusCommitted, fpStop, fpStopped, fpPause, fpPaused, fpSuspend, fpSuspended, fpResume, fpResumed, fpCleanup, fpCleaned,
-		fpLeaseEnd, fpLeaseEnded, fpCollect, fpExec, fpLogs, fpReadArchive, fpWriteArchive, fpReadFile, fpWriteFile, fpReadFileFrom, fpWriteFileFrom, fpFileState, fpRecovered, fpSetPools, fpFirstPassObserved,
+		fpLeaseEnd, fpLeaseEnded, fpCollect, fpExec, fpExecCreate, fpExecCreated, fpExecAttach, fpLogs, fpReadArchive, fpWriteArchive, fpReadFile, fpWriteFile, fpReadFileFrom, fpWriteFileFrom, fpFileState, fpRecovered, fpSetPools, fpFirstPassObserved,
 		fpRunnerJoin, fpRunnerEnrol, fpRunnerEnrolled, fpRunnerRenew, fpRunnerRetire, fpSecretWrite,
 	}
 }

@@ -111,6 +111,7 @@ func (w *work) alive() {
 		}
 		if l == w.base {
 			w.noneHeld()
+			w.keptOnce()
 		}
 		if l.wrote && (!read || content != fileText) {
 			w.m.t.Errorf("sandbox %s (%s): what was written to it is %q, %v", l.id, l.tag, content, read)

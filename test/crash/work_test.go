@@ -30,9 +30,13 @@ type work struct {
 	// leases are those that were made, by id.
 	leases []string
 	calls  int
+	// kept are the commands that were asked for to be kept, true for those whose start was answered.
+	kept map[string]bool
 }
 
-func newWork(m *machine, hub *hub) *work { return &work{m: m, hub: hub, config: newConfig(m)} }
+func newWork(m *machine, hub *hub) *work {
+	return &work{m: m, hub: hub, config: newConfig(m), kept: map[string]bool{}}
+}
 
 // living counts the sandboxes that nobody was told the end of.
 func (w *work) living() int {
@@ -228,6 +232,7 @@ func (w *work) talk(int) {
 	_, _ = w.m.file(id, fileName)
 	w.m.logs(id)
 	w.m.copies(id)
+	w.keep()
 	_, _ = w.m.call("GET", "/readyz", nil)
 	w.note(func() {})
 }
