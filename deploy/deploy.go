@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/name"
 
 	"github.com/bermhq/berm/internal/core/fault"
+	"github.com/bermhq/berm/internal/core/rollout"
 )
 
 // Chart is where the runner's chart is in the repository.
@@ -26,10 +27,16 @@ const (
 	networkHere = "--kube-network=refused\n"
 	caHere      = `  ca.crt: ""` + "\n"
 	caFile      = "/etc/berm/ca.crt"
+
+	repositoryHere = `\"images\":[\"registry.example/berm\"]`
+	selfUpdateHere = `\"selfUpdate\":false`
 )
 
 //go:embed manifests/runner-account.yaml
 var account string
+
+//go:embed manifests/runner-self-update.yaml
+var selfUpdate string
 
 //go:embed manifests/runner.yaml
 var runner string
@@ -40,6 +47,10 @@ type Runner struct {
 	Image, Gateway, Token string
 	// Network is what --kube-network is to be, "" for what the chart says.
 	Network string
+	// Wanted is what the deployment is to be besides. A runner that is to change its own is told by its server.
+	Wanted rollout.Wanted
+	// SelfUpdate lets it change its own deployment as its server asks, with images of the repository that Image is of.
+	SelfUpdate bool
 	// CAFile is a file with the authorities of the gateway's certificate, "" for the usual ones; CA is what is in it.
 	CAFile, CA string
 }
@@ -67,10 +78,21 @@ func (r *Runner) Helm() string {
 	if r.Network != "" {
 		words = append(words, "--set", "network="+r.Network)
 	}
-	for i, w := range words {
-		words[i] = quoted(w)
+	if r.SelfUpdate {
+		words = append(words, "--set", "selfUpdate.enabled=true")
+	} else {
+		words = append(words, values(r.Wanted)...)
 	}
-	return strings.Join(append(words, "--set", quoted("token.value="+r.Token)), " ")
+	return line(append(words, "--set", "token.value="+r.Token))
+}
+
+// line is a command for a shell.
+func line(words []string) string {
+	out := make([]string, len(words))
+	for i, w := range words {
+		out[i] = quoted(w)
+	}
+	return strings.Join(out, " ")
 }
 
 var plain = regexp.MustCompile(`^[A-Za-z0-9_./:@=-]+$`)
@@ -93,7 +115,8 @@ type edit struct {
 func (r *Runner) Manifest() (string, error) {
 	gatewayArgument := "        - --gateway=" + gatewayHere + "\n"
 	edits := []edit{
-		{imageHere, r.Image, 2},
+		{imageHere, r.Image, 3},
+		{repositoryHere, strings.Replace(repositoryHere, imageHere[:strings.LastIndex(imageHere, ":")], repository(r.Image), 1), 1},
 		{`"` + tokenHere + `"`, text(r.Token), 1},
 		{gatewayArgument, strings.Replace(gatewayArgument, gatewayHere, r.Gateway, 1), 1},
 	}
@@ -102,16 +125,30 @@ func (r *Runner) Manifest() (string, error) {
 	}
 	if r.CA != "" {
 		edits = append(edits, edit{caHere, "  ca.crt: " + text(r.CA) + "\n", 1})
-		edits[2].new += "        - --ca=" + caFile + "\n"
+		edits[3].new += "        - --ca=" + caFile + "\n"
 	}
 	out := "apiVersion: v1\nkind: Namespace\nmetadata: {name: berm}\n" + account + runner
+	w := r.Wanted
+	if r.SelfUpdate {
+		edits = append(edits, edit{selfUpdateHere, strings.Replace(selfUpdateHere, "false", "true", 1), 1})
+		out, w = out+selfUpdate, rollout.Wanted{}
+	}
 	for _, e := range edits {
 		if n := strings.Count(out, e.old); n != e.times {
 			return "", fault.Internalf(nil, "the manifest of a runner has %q %d times", e.old, n)
 		}
 		out = strings.ReplaceAll(out, e.old, e.new)
 	}
-	return out, nil
+	return wanted(out, w)
+}
+
+// repository is that of an image, without tag and digest, as it was written: nodes compare nothing else.
+func repository(image string) string {
+	image, _, _ = strings.Cut(image, "@")
+	if i := strings.LastIndex(image, ":"); i > strings.LastIndex(image, "/") {
+		image = image[:i]
+	}
+	return image
 }
 
 // text is a string of YAML on one line.

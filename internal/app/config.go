@@ -15,6 +15,7 @@ import (
 	"github.com/bermhq/berm/internal/backend/local/library"
 	"github.com/bermhq/berm/internal/control"
 	"github.com/bermhq/berm/internal/core/fault"
+	"github.com/bermhq/berm/internal/core/rollout"
 	"github.com/bermhq/berm/internal/core/spec"
 	"github.com/bermhq/berm/internal/core/tree"
 	"github.com/bermhq/berm/internal/link"
@@ -63,6 +64,8 @@ type Config struct {
 	Kube Kube
 	// Network is how sandboxes are connected.
 	Network Network
+	// Releases are what the release channels offer to runners.
+	Releases rollout.Releases
 	// Limits bound what is open at a time of the API.
 	Limits Limits
 	// OutputRetention is how long output of main processes is kept after the end, OutputLimit how much of each, in bytes.

@@ -17,6 +17,7 @@ import (
 	"github.com/bermhq/berm/internal/control"
 	"github.com/bermhq/berm/internal/core"
 	"github.com/bermhq/berm/internal/core/fault"
+	"github.com/bermhq/berm/internal/core/rollout"
 	"github.com/bermhq/berm/internal/failpoint"
 	"github.com/bermhq/berm/internal/keyring/kms"
 	"github.com/bermhq/berm/internal/link/hub"
@@ -110,7 +111,7 @@ func (a *app) start(ctx context.Context) (err error) {
 	a.control = control.New(context.WithoutCancel(ctx), control.Config{
 		Store: a.store, Logger: a.log, Retention: a.cfg.RetainEnded, AuditRetention: a.cfg.RetainAudit, CheckSpec: checkSpec, CheckCarried: kube.CheckCarried, Meter: metrics,
 		CredentialTTL: a.cfg.RunnerCredentialTTL, PortHost: ports.Hosts(), PortLink: ports.Link,
-		Advertise: a.cfg.Advertise, Keys: keys,
+		Advertise: a.cfg.Advertise, Releases: a.cfg.Releases, Keys: keys,
 	})
 	runners, err := a.bootstrap(ctx)
 	if err != nil {
@@ -178,12 +179,17 @@ func (a *app) attach(ctx context.Context, r *core.Runner, first bool) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, attachTimeout)
 	defer cancel()
-	return a.control.Attach(ctx, r.ID, runner.NewAgent(b, nil))
+	return a.control.Attach(ctx, r.ID, a.agent(b))
+}
+
+// agent is the runner of a backend, as part of this server.
+func (a *app) agent(b backend.Backend) *runner.Agent {
+	return runner.NewAgent(b, nil).DeployedAs(runner.Deployed(rollout.State{Kind: rollout.KindServer, Version: a.cfg.Version}))
 }
 
 // attachKube gives a runner its process, at once or when its cluster says what is on it: the server does not wait for one that is away.
 func (a *app) attachKube(ctx context.Context, r *core.Runner, b *kube.Backend) error {
-	attach := func(ctx context.Context) error { return a.control.Attach(ctx, r.ID, runner.NewAgent(b, nil)) }
+	attach := func(ctx context.Context) error { return a.control.Attach(ctx, r.ID, a.agent(b)) }
 	select {
 	case <-b.Ready():
 		ctx, cancel := context.WithTimeout(ctx, attachTimeout)

@@ -61,6 +61,10 @@ type RunnerConfig struct {
 	// Backend runs the sandboxes: BackendLocal or BackendKube, which does on Cluster.
 	Backend string
 	Cluster KubeCluster
+	// Self is the deployment of the process as its owner made it, nil when nobody said.
+	Self *Self
+	// Revision is that of the deployment that this process is, 0 when nobody said.
+	Revision int32
 }
 
 // RunnerFailpoints lists the places at which a runner's process can be killed on purpose.
@@ -279,7 +283,12 @@ func (r *remoteRunner) open(ctx context.Context) (backend.Backend, error) {
 
 // serve keeps the line to the gateway. A credential that is refused is replaced where there is a token for that.
 func (r *remoteRunner) serve(ctx context.Context, b backend.Backend) error {
-	agent := runner.NewAgent(b, r.cfg.Guardrails)
+	deployment, stop, err := r.deployment(ctx)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	agent := runner.NewAgent(b, r.cfg.Guardrails).DeployedAs(deployment)
 	for {
 		err := dial.Run(ctx, dial.Config{
 			Gateway: &r.cfg.Gateway, Dir: r.cfg.DataDir, Credential: r.cred, Link: agent, Logger: r.log,

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/spf13/cobra"
 
@@ -13,7 +14,7 @@ import (
 // runnerDescribeCmd shows what a runner can do, which is not what it is configured to.
 func (s *session) runnerDescribeCmd() *cobra.Command {
 	return s.outputFlag(&cobra.Command{
-		Use: "describe RUNNER-ID", Short: "Show what a runner can do: its runtime classes, and what each enforces", Args: args(1, 1, "the id of a runner"),
+		Use: "describe RUNNER-ID", Short: "Show what a runner can do, and how its process is deployed", Args: args(1, 1, "the id of a runner"),
 		RunE: s.with(func(ctx context.Context, c *client.Client, a []string) error {
 			r, err := c.Abilities().GetRunnerAbilities(ctx, &bermv1.GetRunnerAbilitiesRequest{RunnerId: a[0]})
 			if err != nil {
@@ -22,7 +23,15 @@ func (s *session) runnerDescribeCmd() *cobra.Command {
 			if r.GetRefusal() != "" && s.output != "json" && s.output != "yaml" {
 				return fault.Preconditionf(fault.ReasonBackendUnsupported, "runner %s can run nothing: %s", r.GetRunnerId(), r.GetRefusal())
 			}
-			return s.emit(r, func() table { return abilityTable(r) })
+			if err := s.emit(r, func() table { return abilityTable(r) }); err != nil || s.output == "json" || s.output == "yaml" {
+				return err
+			}
+			raw, err := c.REST(ctx, "GET", client.Path(runnersPath+"/%s", a[0]), nil)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintln(s.Out)
+			return s.emitDeployment(raw)
 		}),
 	})
 }

@@ -19,7 +19,7 @@ const runnersPath = "/v1beta2/sandbox/managed-runners"
 
 func (s *session) runnerCmd() *cobra.Command {
 	return s.runnerProcess(noun("runner", "Runners: where sandboxes run, and which profiles they bind",
-		append(s.historyCmds("runner", "/berm/v1/runners"), s.runnerCreateCmd(), s.runnerGetCmd(), s.runnerDescribeCmd(), s.runnerListCmd(), s.runnerEditCmd(),
+		append(s.historyCmds("runner", "/berm/v1/runners"), s.runnerCreateCmd(), s.runnerGetCmd(), s.runnerDescribeCmd(), s.runnerListCmd(), s.runnerEditCmd(), s.runnerUpgradeCmd(),
 			s.runnerBindCmd(), s.runnerUnbindCmd(), s.runnerSetDefaultCmd(), s.runnerCordonCmd(), s.runnerUncordonCmd(), s.runnerDrainCmd(), s.runnerDeleteCmd(), s.runnerJoinCmd())...))
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -27,6 +28,7 @@ const (
 // joining is what `berm runner join` can be told.
 type joining struct {
 	format, image, gateway, network string
+	selfUpdate                      bool
 	expires                         time.Duration
 }
 
@@ -35,7 +37,8 @@ func (s *session) runnerJoinCmd() *cobra.Command {
 	c := s.outputFlag(&cobra.Command{
 		Use: "join RUNNER-ID", Aliases: []string{"token"}, Short: "Make a token that lets a machine or a cluster be a runner, and print the command for it",
 		Long: `Make a token, and print what makes a machine or a cluster the runner: with --format command the command for a machine, with
---format helm that for a cluster, with --format manifest the objects for kubectl apply -f -. A token is good for one use.`,
+--format helm that for a cluster, with --format manifest the objects for kubectl apply -f -. All of them have the deployment overrides
+of the runner. A token is good for one use.`,
 		Args: args(1, 1, "the id of a runner"),
 		RunE: s.with(func(ctx context.Context, c *client.Client, a []string) error {
 			to, err := in.check(s.output, c)
@@ -58,6 +61,9 @@ func (s *session) runnerJoinCmd() *cobra.Command {
 				return s.emit(resp, nil)
 			}
 			to.Token = resp.GetToken()
+			if to.Wanted, err = wantedOf(ctx, c, a[0]); err != nil {
+				return err
+			}
 			return s.printJoin(in.format, to, resp)
 		}),
 	})
@@ -66,18 +72,19 @@ func (s *session) runnerJoinCmd() *cobra.Command {
 	f.StringVar(&in.format, "format", joinCommand, "what is printed: "+strings.Join([]string{joinCommand, joinHelm, joinManifest}, ", "))
 	f.StringVar(&in.image, "image", "", "Berm's image, as the nodes of the cluster pull it; for --format helm and manifest")
 	f.StringVar(&in.network, "kube-network", "", "what --kube-network of the runner is to be; for --format helm and manifest (default "+networkRefused+")")
+	f.BoolVar(&in.selfUpdate, "self-update", false, "let the runner change its own deployment as the server wants it, with images of the repository of --image; for --format helm and manifest")
 	f.StringVar(&in.gateway, "gateway", "", "https://HOST:PORT of the server, as the runner reaches it (default: as it is reached from here)")
 	return c
 }
 
 // check finds what is wrong before a token is made, and says what the runner is told.
 func (j *joining) check(output string, c *client.Client) (deploy.Runner, error) {
-	to := deploy.Runner{Image: j.image, Gateway: first(j.gateway, c.URL()), Network: j.network}
+	to := deploy.Runner{Image: j.image, Gateway: first(j.gateway, c.URL()), Network: j.network, SelfUpdate: j.selfUpdate}
 	switch {
 	case j.format != joinCommand && j.format != joinHelm && j.format != joinManifest:
 		return to, fault.Invalidf("USAGE", "unknown format %q", j.format).WithHint("Use %s, %s or %s.", joinCommand, joinHelm, joinManifest)
-	case j.format == joinCommand && j.image+j.network != "":
-		return to, fault.Invalidf("USAGE", "--image and --kube-network go with --format %s and %s", joinHelm, joinManifest)
+	case j.format == joinCommand && (j.image+j.network != "" || j.selfUpdate):
+		return to, fault.Invalidf("USAGE", "--image, --kube-network and --self-update go with --format %s and %s", joinHelm, joinManifest)
 	case j.format == joinCommand:
 		return to, nil
 	case output != "table":
@@ -103,7 +110,8 @@ func (s *session) printJoin(format string, to deploy.Runner, resp *bermv1.Create
 	where := "as root on the other machine"
 	switch format {
 	case joinCommand:
-		fmt.Fprintf(s.Out, "berm runner --gateway %s --token %s\n", to.Gateway, to.Token)
+		env, args := deploy.Environment(to.Wanted)
+		fmt.Fprintln(s.Out, strings.Join(slices.Concat(env, []string{"berm runner --gateway", to.Gateway, "--token", to.Token}, args), " "))
 	case joinHelm:
 		where = "in a clone of Berm's repository, with the kubeconfig of the cluster"
 		fmt.Fprintln(s.Out, to.Helm())

@@ -10,9 +10,11 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/bermhq/berm/internal/app"
+	"github.com/bermhq/berm/internal/backend/kube/selfupdate"
 	"github.com/bermhq/berm/internal/config"
 	"github.com/bermhq/berm/internal/core/fault"
 	"github.com/bermhq/berm/internal/core/resolve"
+	"github.com/bermhq/berm/internal/core/rollout"
 	"github.com/bermhq/berm/internal/core/spec"
 )
 
@@ -29,7 +31,8 @@ func (s *session) runnerProcess(c *cobra.Command) *cobra.Command {
 	var machine machineFlags
 	var cluster kubeFlags
 	var logs logFlags
-	var tokenFile, guardrails, kubeconfig string
+	var tokenFile, guardrails, kubeconfig, deployment string
+	var checkOnly bool
 	ofMachine, ofKube := pflag.NewFlagSet("", pflag.ContinueOnError), pflag.NewFlagSet("", pflag.ContinueOnError)
 	var failpoints bool
 	help := c.RunE
@@ -49,6 +52,9 @@ Without --gateway: the commands about runners.`
 				return fault.Invalidf("USAGE", "name the server with --gateway URL")
 			}
 			return help(cmd, a)
+		}
+		if err := overriddenArgs(cmd.Flags(), s.Getenv(rollout.ArgsVar)); err != nil {
+			return err
 		}
 		if cfg.DataDir == "" {
 			cfg.DataDir = filepath.Join(config.StateDir(s.Getenv), "runner")
@@ -72,7 +78,17 @@ Without --gateway: the commands about runners.`
 		if cfg.Logger, err = logs.logger(s); err != nil {
 			return err
 		}
+		if cfg.Revision, err = revisionOf(s.Getenv(rollout.RevisionVar)); err != nil {
+			return err
+		}
+		if cfg.Self, err = s.deploymentFile(deployment); err != nil {
+			return err
+		}
 		cfg.Out, cfg.Version = s.Out, version
+		if checkOnly {
+			fmt.Fprintf(s.Out, "berm %s starts with these flags\n", version)
+			return nil
+		}
 		return notTransient(app.RunRunner(cmd.Context(), cfg))
 	}
 	f := c.Flags()
@@ -85,6 +101,7 @@ Without --gateway: the commands about runners.`
 	f.StringVar(&guardrails, "guardrails", "", "YAML file with guardrails: of this machine's owner, which hold whatever the server says")
 	machine.bind(ofMachine, &cfg.Config)
 	ofKube.StringVar(&kubeconfig, "kubeconfig", "", "FILE[#CONTEXT] of the cluster with --backend kube; without it the usual one, inside of a pod its service account")
+	ofKube.StringVar(&deployment, "deployment", "", "JSON file that says which StatefulSet this process is of, and whether the server may change it (docs/runners.md)")
 	cluster.bind(ofKube)
 	f.AddFlagSet(ofMachine)
 	f.AddFlagSet(ofKube)
@@ -92,6 +109,8 @@ Without --gateway: the commands about runners.`
 	logs.bind(f)
 	f.BoolVar(&failpoints, "print-failpoints", false, "list the places where BERM_FAILPOINT can kill a process, and stop")
 	_ = f.MarkHidden("print-failpoints")
+	f.BoolVar(&checkOnly, strings.TrimPrefix(selfupdate.CheckFlag, "--"), false, "read flags and files, and stop")
+	_ = f.MarkHidden(strings.TrimPrefix(selfupdate.CheckFlag, "--")) // for a rehearsal
 	return c
 }
 

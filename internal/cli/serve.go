@@ -16,7 +16,7 @@ import (
 
 func (s *session) serveCmd() *cobra.Command {
 	var cfg app.Config
-	var runners []string
+	var runners, releases []string
 	var failpoints, noRunner bool
 	var machine machineFlags
 	var logs logFlags
@@ -41,6 +41,9 @@ cluster.`,
 			}
 			var err error
 			if cfg.Runners, err = runnerFlags(runners, noRunner); err != nil {
+				return err
+			}
+			if cfg.Releases, err = app.ParseReleases(releases, version); err != nil {
 				return err
 			}
 			if cfg.Kube, err = clusters.read(); err != nil {
@@ -76,6 +79,7 @@ cluster.`,
 	f.BoolVar(&noRunner, "no-runner", false, "run no sandboxes here: they run on the machines and clusters of berm runner; needs no root")
 	f.DurationVar(&cfg.RetainAudit, "retain-audit", control.DefaultAuditRetention, "how long rows of the audit are kept, at least 24h")
 	f.DurationVar(&cfg.RetainEnded, "retain-ended", control.DefaultRetention, "how long sandboxes that have ended are kept, at least 24h")
+	f.StringArrayVar(&releases, "release", nil, "what a release channel offers to runners, CHANNEL=VERSION[,IMAGE] with stable or rapid, repeatable (default: this version, no image)")
 	machine.bind(f, &cfg)
 	outputFlags(f, &cfg)
 	clusters.bind(f)

@@ -29,22 +29,28 @@ type (
 		Spec        json.RawMessage   `json:"spec"`
 	}
 	runnerDocument struct {
-		Version       int               `json:"version"`
-		RunnerID      string            `json:"runnerId"`
-		DisplayName   string            `json:"displayName,omitempty"`
-		Zone          string            `json:"zone"`
-		ClusterID     string            `json:"clusterId,omitempty"`
-		ClusterName   string            `json:"clusterName,omitempty"`
-		GroupID       string            `json:"groupId,omitempty"`
-		Managed       managedDocument   `json:"managed"`
-		Bindings      []bindingDocument `json:"bindings"`
-		Cordon        *cordonDocument   `json:"cordon,omitempty"`
-		DeletingSince *time.Time        `json:"deletingSince,omitempty"`
+		Version       int                `json:"version"`
+		RunnerID      string             `json:"runnerId"`
+		DisplayName   string             `json:"displayName,omitempty"`
+		Zone          string             `json:"zone"`
+		ClusterID     string             `json:"clusterId,omitempty"`
+		ClusterName   string             `json:"clusterName,omitempty"`
+		GroupID       string             `json:"groupId,omitempty"`
+		Managed       managedDocument    `json:"managed"`
+		Bindings      []bindingDocument  `json:"bindings"`
+		Cordon        *cordonDocument    `json:"cordon,omitempty"`
+		Deployment    deploymentDocument `json:"deployment,omitzero"`
+		DeletingSince *time.Time         `json:"deletingSince,omitempty"`
 	}
 	cordonDocument struct {
 		By     string    `json:"by"`
 		At     time.Time `json:"at"`
 		Reason string    `json:"reason,omitempty"`
+	}
+	deploymentDocument struct {
+		Revision int32  `json:"revision,omitempty"`
+		Version  string `json:"version,omitempty"`
+		Image    string `json:"image,omitempty"`
 	}
 	managedDocument struct {
 		ReleaseChannel      string          `json:"releaseChannel,omitempty"`
@@ -165,6 +171,7 @@ func runnerObject(r *core.Runner) (*store.Object, error) {
 	d := runnerDocument{
 		Version: documentVersion, RunnerID: r.RunnerID, DisplayName: r.DisplayName, Zone: r.Zone,
 		ClusterID: r.ClusterID, ClusterName: r.ClusterName, GroupID: r.GroupID, DeletingSince: r.DeletingSince, Cordon: (*cordonDocument)(r.Cordon),
+		Deployment: deploymentDocument(r.Deployment),
 		Managed: managedDocument{
 			ReleaseChannel: r.Managed.ReleaseChannel, AllowPrivileged: r.Managed.AllowPrivilegedProfileAnnotation,
 			EnforceLimits: r.Managed.EnforceResourceLimits, CPURuntimeClass: r.Managed.CPURuntimeClass, GPURuntimeClass: r.Managed.GPURuntimeClass,
@@ -194,6 +201,7 @@ func runnerFrom(o *store.Object) (*core.Runner, error) {
 	r := &core.Runner{
 		Meta: metaOf(o), RunnerID: d.RunnerID, DisplayName: d.DisplayName, Zone: d.Zone,
 		ClusterID: d.ClusterID, ClusterName: d.ClusterName, GroupID: d.GroupID, DeletingSince: d.DeletingSince, Cordon: (*core.Cordon)(d.Cordon),
+		Deployment: core.Deployment(d.Deployment),
 		Managed: core.ManagedSpec{
 			ReleaseChannel: d.Managed.ReleaseChannel, AllowPrivilegedProfileAnnotation: d.Managed.AllowPrivileged,
 			EnforceResourceLimits: d.Managed.EnforceLimits, CPURuntimeClass: d.Managed.CPURuntimeClass, GPURuntimeClass: d.Managed.GPURuntimeClass,

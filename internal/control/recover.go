@@ -52,6 +52,7 @@ func (s *Service) Recover(ctx context.Context) error {
 	}
 	failpoint.Hit(fpRecovered)
 	s.tasks.run(s.collect)
+	s.tasks.run(s.tendDeployments)
 	if s.shares() {
 		s.tasks.run(s.tellContacts)
 	}

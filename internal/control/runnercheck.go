@@ -50,7 +50,10 @@ func patchRunner(current *core.Runner, patch RunnerPatch) (*core.Runner, error) 
 			return nil, immutable(path, is, given).WithHint("make a new runner")
 		}
 	}
-	return &next, checkRunner(&next)
+	if err := checkRunner(&next); err != nil {
+		return nil, err
+	}
+	return &next, redeploy(&next, current.Managed)
 }
 
 func checkRunner(r *core.Runner) error {

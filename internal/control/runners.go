@@ -6,6 +6,7 @@ import (
 	"github.com/bermhq/berm/internal/audit"
 	"github.com/bermhq/berm/internal/core"
 	"github.com/bermhq/berm/internal/core/fault"
+	"github.com/bermhq/berm/internal/core/rollout"
 	"github.com/bermhq/berm/internal/failpoint"
 	"github.com/bermhq/berm/internal/store"
 )
@@ -25,6 +26,9 @@ const (
 	ChannelStable = "RELEASE_CHANNEL_STABLE"
 	ChannelRapid  = "RELEASE_CHANNEL_RAPID"
 )
+
+// channelNames are the names of the channels where a server is told what they offer.
+var channelNames = map[string]string{"": rollout.Stable, ChannelStable: rollout.Stable, ChannelRapid: rollout.Rapid}
 
 // RunnerInput is what a caller says about a runner.
 type RunnerInput struct {
@@ -68,6 +72,9 @@ func (s *Service) CreateRunner(ctx context.Context, p core.Principal, in RunnerI
 	if err := checkRunner(runner); err != nil {
 		return nil, nil, err
 	}
+	if err := redeploy(runner, core.ManagedSpec{}); err != nil {
+		return nil, nil, err
+	}
 	var view *RunnerView
 	failpoint.Hit(fpRunnerInsert)
 	warned, err := s.editWarned(ctx, p.OrgID, func(tx store.Tx) error {
@@ -87,7 +94,7 @@ func (s *Service) CreateRunner(ctx context.Context, p core.Principal, in RunnerI
 	if err != nil {
 		return nil, nil, err
 	}
-	return view, warned, nil
+	return view, append(s.deploymentWarnings(runner, core.ManagedSpec{}), warned...), nil
 }
 
 // runnerExists says which of the two unique values is taken.
@@ -193,7 +200,7 @@ func (s *Service) updateRunner(
 		if err != nil {
 			return err
 		}
-		warnings = lost
+		warnings = append(s.deploymentWarnings(next, current.Managed), lost...)
 		view, err = s.view(ctx, tx, next)
 		return err
 	})
@@ -233,28 +240,6 @@ func (s *Service) reviseRunner(
 	err = tx.Update(ctx, written)
 	next.Meta = metaOf(written)
 	return next, lost, err
-}
-
-// ApplyRunnerUpdate asks for the update that is available. The runners of this build are part of the server: they are
-// always at its version, so there is none.
-func (s *Service) ApplyRunnerUpdate(ctx context.Context, p core.Principal, ref string) (*RunnerView, error) {
-	if err := s.allow(ctx, p, "ApplyRunnerUpdate", audit.Target{Kind: string(store.KindRunner), Ref: ref}); err != nil {
-		return nil, err
-	}
-	var view *RunnerView
-	err := s.store.View(ctx, func(r store.Reader) error {
-		o, err := readRunnerObject(ctx, r, p.OrgID, ref)
-		if err != nil {
-			return err
-		}
-		view, err = s.viewOf(ctx, r, o)
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	return nil, fault.Preconditionf("UPDATE_NOT_AVAILABLE", "no update is available for runner %s", view.Runner.RunnerID).
-		WithHint("a runner of this server is updated together with it")
 }
 
 // readRunner reads a runner by UUID or runner_id.

@@ -11,6 +11,8 @@ import (
 type RunnerView struct {
 	Runner *core.Runner
 	Status RunnerStatus
+	// Deployment is what is wanted of the process, and how far that is.
+	Deployment Deployment
 	// BindingNames has the name of each of Runner.Bindings, in the same order.
 	BindingNames []string
 }
@@ -26,6 +28,9 @@ func (s *Service) viewOf(ctx context.Context, r store.Reader, o *store.Object) (
 
 func (s *Service) view(ctx context.Context, r store.Reader, runner *core.Runner) (view *RunnerView, err error) {
 	view = &RunnerView{Runner: runner, Status: s.statusOf(runner)}
+	if view.Deployment, err = s.deploymentOf(runner); err != nil {
+		return nil, err
+	}
 	if view.Status.Live, err = r.CountLive(ctx, runner.ID); err != nil {
 		return nil, err
 	}

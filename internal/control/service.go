@@ -23,6 +23,7 @@ import (
 
 	specpb "github.com/bermhq/berm/gen/berm/spec"
 	"github.com/bermhq/berm/internal/core/guard"
+	"github.com/bermhq/berm/internal/core/rollout"
 	"github.com/bermhq/berm/internal/keyring"
 	"github.com/bermhq/berm/internal/store"
 )
@@ -57,6 +58,8 @@ type Config struct {
 	CheckCarried func(*specpb.ProfileSpec) []guard.Violation
 	// Keys wraps the keys of secret stores; nil: none can be made or read here.
 	Keys keyring.Ring
+	// Releases are what the release channels offer; nil: what runs now.
+	Releases rollout.Releases
 	// Meter counts; nil counts nothing.
 	Meter Meter
 	// PortHost is the host that a port of a sandbox has at the gateway; nil: none has one.
@@ -113,6 +116,9 @@ type Service struct {
 	room  *roomWaits
 	// leases are those that have not ended.
 	leases *leaseTable
+
+	releases    rollout.Releases
+	deployments *deploymentTeller
 }
 
 // New returns a Service. ctx bounds its background work, which Close also ends.
@@ -168,7 +174,11 @@ func New(ctx context.Context, cfg Config) *Service {
 	s.pools = newPoolTeller()
 	s.room = newRoomWaits()
 	s.leases = newLeaseTable()
-	s.configs.changed = s.pokePools
+	s.releases, s.deployments = cfg.Releases, newDeploymentTeller()
+	s.configs.changed = func(orgID string) {
+		s.pokePools(orgID)
+		s.deployments.poke()
+	}
 	s.cleanUps = make(chan struct{}, maxCleanUps)
 	return s
 }

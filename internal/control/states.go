@@ -6,10 +6,13 @@ import (
 	"encoding/json"
 	"maps"
 	"slices"
+	"strings"
+	"unicode"
 
 	"github.com/bermhq/berm/internal/core"
 	"github.com/bermhq/berm/internal/core/fault"
 	"github.com/bermhq/berm/internal/core/spec"
+	"github.com/bermhq/berm/internal/core/tree"
 	"github.com/bermhq/berm/internal/store"
 )
 
@@ -76,6 +79,9 @@ func (d *states) runner(ctx context.Context, r store.Reader, runner *core.Runner
 	d.value("managed_spec.enforce_resource_limits", m.EnforceResourceLimits)
 	d.value("managed_spec.overrides.cpu_runtime_class", m.CPURuntimeClass)
 	d.value("managed_spec.overrides.gpu_runtime_class", m.GPURuntimeClass)
+	d.value("deployment.revision", runner.Deployment.Revision)
+	d.value("deployment.version", runner.Deployment.Version)
+	d.value("deployment.image", runner.Deployment.Image)
 	d.text("managed_spec.maintenance_policy", m.MaintenancePolicyJSON)
 	d.text("managed_spec.overrides", m.OverridesJSON)
 	for _, b := range runner.Bindings {
@@ -97,10 +103,45 @@ func (d *states) value(path string, v any) {
 	}
 }
 
+// text adds the fields of a message that is kept as JSON, each by itself; those of a map by their keys.
 func (d *states) text(path, text string) {
-	if text != "" {
-		d.fields[path] = json.RawMessage(text)
+	n, err := tree.ParseJSON([]byte(text))
+	if text == "" || err != nil {
+		return // What is no JSON was refused when it was written.
 	}
+	d.node(path, n)
+}
+
+func (d *states) node(path string, n *tree.Node) {
+	if n.Kind != tree.Object {
+		d.fields[path] = n.JSON()
+		return
+	}
+	for _, k := range n.Keys {
+		at := path + "." + snake(k.Name)
+		if isMap[k.Name] && k.Value.Kind == tree.Object {
+			for _, entry := range k.Value.Keys {
+				d.fields[at+"["+entry.Name+"]"] = entry.Value.JSON()
+			}
+			continue
+		}
+		d.node(at, k.Value)
+	}
+}
+
+// isMap names the maps among deployment overrides.
+var isMap = map[string]bool{"nodeSelector": true, "annotations": true, "labels": true, "env": true}
+
+// snake is the name of a field as it stands in paths.
+func snake(camel string) string {
+	var b strings.Builder
+	for _, r := range camel {
+		if unicode.IsUpper(r) {
+			b.WriteByte('_')
+		}
+		b.WriteRune(unicode.ToLower(r))
+	}
+	return b.String()
 }
 
 func (d *states) layer(path string, l *spec.Layer) {

@@ -54,6 +54,9 @@ func TestMain(m *testing.M) {
 func (w *world) agent(b backend.Backend) runner.Link {
 	w.Helper()
 	a := runner.NewAgent(b, nil)
+	if w.deployed != nil {
+		a.DeployedAs(w.deployed)
+	}
 	if !overLine {
 		return a
 	}
@@ -76,7 +79,9 @@ type world struct {
 	runners               map[string]*core.Runner
 	profile               *core.Profile
 	cfg                   control.Config
-	seed                  atomic.Uint64
+	// deployed is how runners that are attached from then on are deployed; nil: as part of the server.
+	deployed runner.Deployment
+	seed     atomic.Uint64
 	// shut, when set, holds back what the first of two servers hands over (servers_test.go).
 	shut atomic.Pointer[chan struct{}]
 	// dsn is SQLite in dir, unless a test brings another database.

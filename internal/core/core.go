@@ -73,6 +73,8 @@ type Runner struct {
 	GroupID                string
 	// Managed is the rest of the managed spec.
 	Managed ManagedSpec
+	// Deployment is what is wanted of its process besides the overrides.
+	Deployment Deployment
 	// Bindings is never empty; order is kept for display and means nothing.
 	Bindings []Binding
 	// Cordon, when not nil, keeps new sandboxes away. Those that run go on.
@@ -104,9 +106,21 @@ type ManagedSpec struct {
 	AllowPrivilegedProfileAnnotation bool
 	EnforceResourceLimits            bool
 	CPURuntimeClass, GPURuntimeClass string
-	// MaintenancePolicy and Overrides are kept as the canonical JSON of their wire messages: nothing here reads them yet.
+	// MaintenancePolicy and Overrides are the canonical JSON of their wire messages, which package rollout reads.
 	MaintenancePolicyJSON, OverridesJSON string
 }
+
+// Deployment is what is wanted of the process of a runner, besides the overrides. It is no part of the managed spec: it counts what that
+// and the releases applied have come to.
+type Deployment struct {
+	// Revision counts what was wanted; 0 stands for 1, the deployment as it was installed.
+	Revision int32
+	// Version and Image are those of the release that was applied last, empty for what was installed.
+	Version, Image string
+}
+
+// Target returns the revision that is wanted.
+func (d Deployment) Target() int32 { return max(d.Revision, 1) }
 
 // BindingName returns the name that a binding of p is selected by.
 func (b Binding) BindingName(p *Profile) string {

@@ -15,6 +15,7 @@ import (
 	"github.com/bermhq/berm/internal/core/guard"
 	"github.com/bermhq/berm/internal/core/launch"
 	"github.com/bermhq/berm/internal/core/resolve"
+	"github.com/bermhq/berm/internal/core/rollout"
 	"github.com/bermhq/berm/internal/tracing"
 )
 
@@ -24,13 +25,21 @@ type Agent struct {
 	backend.Execs
 	backend backend.Backend
 	owner   *resolve.Input
+
+	deployment Deployment
 }
 
 var _ Link = (*Agent)(nil)
 
 // NewAgent returns an agent. owner is the guardrails of the cluster's owner, nil for none; of its layer only guardrails count.
 func NewAgent(b backend.Backend, owner *resolve.Input) *Agent {
-	return &Agent{Execs: b, backend: b, owner: owner}
+	return &Agent{Execs: b, backend: b, owner: owner, deployment: Deployed(rollout.State{Kind: rollout.KindServer})}
+}
+
+// DeployedAs says how the process is deployed; without it, it is part of a server. Call it before the agent is used.
+func (a *Agent) DeployedAs(d Deployment) *Agent {
+	a.deployment = d
+	return a
 }
 
 // Info returns what the backend can do.

@@ -13,6 +13,7 @@ import (
 	"github.com/bermhq/berm/internal/core"
 	"github.com/bermhq/berm/internal/core/egress"
 	"github.com/bermhq/berm/internal/core/resolve"
+	"github.com/bermhq/berm/internal/core/rollout"
 )
 
 // Assignment is a launch as decided by a gateway. The runner folds the layers again with the same code and refuses when
@@ -58,6 +59,12 @@ type Link interface {
 	SetPools(ctx context.Context, pools []Pool) error
 	// Pools returns the status of each pool.
 	Pools() []backend.PoolStatus
+	// Deployment returns what the process says of its deployment.
+	Deployment() rollout.State
+	// SetDeployment says which deployment is wanted. It returns when the runner has taken note; what comes of it is in Deployment. A
+	// runner that does not change its own deployment: Precondition, UPDATE_BY_HAND; what its owner does not allow: Precondition,
+	// UPDATE_REFUSED.
+	SetDeployment(ctx context.Context, w rollout.Wanted) error
 	Observe(ctx context.Context) iter.Seq[*backend.Observation]
 	// Network tells what the backend does; the id "" is the machine alone.
 	Network(ctx context.Context, id string, target egress.Target) (*backend.Network, error)

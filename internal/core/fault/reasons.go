@@ -93,4 +93,8 @@ const (
 	ReasonRunnerEmbedded      = "RUNNER_EMBEDDED"
 	ReasonSecretStoreExists   = "SECRET_STORE_EXISTS"
 	ReasonSecretNotFound      = "SECRET_NOT_FOUND"
+	ReasonUpdateNotAvailable  = "UPDATE_NOT_AVAILABLE"
+	ReasonUpdateByHand        = "UPDATE_BY_HAND"
+	ReasonUpdateRefused       = "UPDATE_REFUSED"
+	ReasonUpdateExcluded      = "UPDATE_EXCLUDED"
 )

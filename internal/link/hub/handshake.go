@@ -114,6 +114,7 @@ func (h *Hub) connect(w http.ResponseWriter, r *http.Request) error {
 // first begins a session with its control connection.
 func (h *Hub) first(w http.ResponseWriter, r *http.Request, cred *control.RunnerCredential, instance string, version int) error {
 	s := newSession(h, cred, instance, r.RemoteAddr)
+	s.software = r.Header.Get(link.HeaderSoftware)
 	if err := h.claim(r.Context(), s); err != nil {
 		return err
 	}

@@ -190,5 +190,5 @@ func (h *Hub) find(id string, cred *control.RunnerCredential) (*session, error) 
 }
 
 func (h *Hub) remoteConfig(s *session) remote.Config {
-	return remote.Config{RunnerID: s.cred.RunnerID, Logger: h.cfg.Logger, Heartbeat: h.cfg.Heartbeat, Silence: h.cfg.Silence, Now: h.cfg.Now}
+	return remote.Config{RunnerID: s.cred.RunnerID, Software: s.software, Logger: h.cfg.Logger, Heartbeat: h.cfg.Heartbeat, Silence: h.cfg.Silence, Now: h.cfg.Now}
 }

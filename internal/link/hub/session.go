@@ -20,10 +20,12 @@ type session struct {
 	h              *Hub
 	id             string
 	instance, peer string
-	since          time.Time
-	bulk           chan net.Conn
-	paired         atomic.Bool
-	done           chan struct{}
+	// software is the version of its program, as the handshake says.
+	software string
+	since    time.Time
+	bulk     chan net.Conn
+	paired   atomic.Bool
+	done     chan struct{}
 
 	// cred is that of the handshake; it names the runner.
 	cred *control.RunnerCredential

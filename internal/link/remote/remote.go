@@ -20,6 +20,7 @@ import (
 	"github.com/bermhq/berm/internal/backend"
 	"github.com/bermhq/berm/internal/core/fault"
 	"github.com/bermhq/berm/internal/core/resolve"
+	"github.com/bermhq/berm/internal/core/rollout"
 	"github.com/bermhq/berm/internal/link"
 	"github.com/bermhq/berm/internal/runner"
 )
@@ -28,6 +29,8 @@ import (
 type Config struct {
 	// RunnerID is the name in messages.
 	RunnerID string
+	// Software is the version of the runner's program, for one that does not say it itself.
+	Software string
 	Logger   *slog.Logger
 	// Heartbeat and Silence are link.Heartbeat and link.Silence where they are 0.
 	Heartbeat, Silence time.Duration
@@ -42,10 +45,11 @@ type Link struct {
 	session       linkv1rpc.LinkService_SessionClient
 	checks        *checks
 
-	told   backend.Told
-	owner  *resolve.Input
-	images bool
-	pools  atomic.Pointer[[]backend.PoolStatus]
+	told       backend.Told
+	owner      *resolve.Input
+	images     bool
+	pools      atomic.Pointer[[]backend.PoolStatus]
+	deployment atomic.Pointer[rollout.State]
 	// heard is when the runner last gave a sign of life, in nanoseconds.
 	heard atomic.Int64
 	kept  chan struct{}
@@ -161,6 +165,7 @@ func (l *Link) hello(m *linkv1.Hello) error {
 		return link.Lied(l.cfg.RunnerID, "it did not begin by saying what it is")
 	}
 	l.images = m.GetImages()
+	l.setDeployment(m.GetDeployment())
 	if err := l.take(m.GetInfo()); err != nil {
 		return err
 	}
@@ -197,6 +202,7 @@ func (l *Link) listen(life context.Context) {
 		switch k := m.GetKind().(type) {
 		case *linkv1.FromRunner_Pong:
 			l.setPools(k.Pong.GetPools())
+			l.setDeployment(k.Pong.GetDeployment())
 			signal(l.pongs)
 		case *linkv1.FromRunner_Kept:
 			signal(l.kept)

@@ -125,6 +125,23 @@ func (s *server) SetPools(ctx context.Context, r *linkv1.SetPoolsRequest) (*link
 	return &linkv1.SetPoolsResponse{Pools: link.PoolStatusMessages(s.cfg.Link.Pools())}, nil
 }
 
+func (s *server) deployment() *linkv1.DeploymentState {
+	state := s.cfg.Link.Deployment()
+	return link.DeploymentMessage(&state)
+}
+
+// SetDeployment implements the service.
+func (s *server) SetDeployment(ctx context.Context, r *linkv1.SetDeploymentRequest) (*linkv1.SetDeploymentResponse, error) {
+	w, err := link.WantedOf(r)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.cfg.Link.SetDeployment(ctx, w); err != nil {
+		return nil, err
+	}
+	return &linkv1.SetDeploymentResponse{Deployment: s.deployment()}, nil
+}
+
 // Network implements the service.
 func (s *server) Network(ctx context.Context, r *linkv1.NetworkRequest) (*linkv1.NetworkResponse, error) {
 	n, err := s.cfg.Link.Network(ctx, r.GetSandboxId(), link.TargetOf(r.GetTarget()))

@@ -206,7 +206,7 @@ func (s *server) tell(ctx context.Context, stream linkv1rpc.LinkService_SessionS
 
 func (s *server) hello() *linkv1.FromRunner {
 	info := s.cfg.Link.Info()
-	hello := &linkv1.Hello{Info: link.InfoMessage(&info), Images: s.cfg.Link.Images() != nil}
+	hello := &linkv1.Hello{Info: link.InfoMessage(&info), Images: s.cfg.Link.Images() != nil, Deployment: s.deployment()}
 	if owner := s.cfg.Link.Guardrails(); owner != nil {
 		hello.Guardrails = link.LayerMessage(owner)
 	}
@@ -217,7 +217,7 @@ func (s *server) hello() *linkv1.FromRunner {
 func (s *server) take(stream linkv1rpc.LinkService_SessionServer, in *linkv1.FromGateway) error {
 	switch k := in.GetKind().(type) {
 	case *linkv1.FromGateway_Ping:
-		pong := &linkv1.Pong{Sequence: k.Ping.GetSequence(), Pools: link.PoolStatusMessages(s.cfg.Link.Pools())}
+		pong := &linkv1.Pong{Sequence: k.Ping.GetSequence(), Pools: link.PoolStatusMessages(s.cfg.Link.Pools()), Deployment: s.deployment()}
 		return s.say(stream, &linkv1.FromRunner{Kind: &linkv1.FromRunner_Pong{Pong: pong}})
 	case *linkv1.FromGateway_Credential:
 		if s.cfg.Keep == nil {

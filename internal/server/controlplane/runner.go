@@ -64,10 +64,7 @@ func (f *Front) RunnerMessage(v *control.RunnerView, warnings []string) (*v1beta
 			Hits: p.Hits, Misses: p.Misses, Problem: p.Problem, RetryAt: wire.Time(p.RetryAt),
 		})
 	}
-	if st.Info != nil {
-		m.ActiveConfigVersion, m.ActiveProfileSpecVersion = f.version, f.version
-	}
-	return m, nil
+	return m, f.deployment(m, v)
 }
 
 // messageOr is RunnerMessage of the result of a use case.

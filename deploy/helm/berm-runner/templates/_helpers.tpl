@@ -39,6 +39,24 @@ priorityClassName: {{ . }}
 {{- end }}
 {{- end }}
 
+{{- /* The repository of the image: without tag and digest. */ -}}
+{{- define "berm.repository" -}}
+{{- regexReplaceAll ":[^/:]*$" (regexReplaceAll "@.*$" .Values.image "") "" }}
+{{- end }}
+
+{{- /* The file of --deployment. */ -}}
+{{- define "berm.deployment" -}}
+{{- $r := .Values.resources }}
+{{- $amounts := dict }}
+{{- range $kind, $name := dict "Request" "requests" "Limit" "limits" }}
+{{- range $resource, $amount := get $r $name }}
+{{- if has $resource (list "cpu" "memory") }}{{- $_ := set $amounts (printf "%s%s" $resource $kind) (toString $amount) }}{{- end }}
+{{- end }}
+{{- end }}
+{{- $installed := dict "image" .Values.image "resources" $amounts "serviceAccount" .Release.Name "imagePullPolicy" "IfNotPresent" "env" .Values.env "args" .Values.extraArgs "nodeSelector" .Values.nodeSelector "tolerations" .Values.tolerations "annotations" .Values.podAnnotations "labels" .Values.podLabels }}
+{{- dict "namespace" .Release.Namespace "statefulSet" .Release.Name "selfUpdate" .Values.selfUpdate.enabled "images" (.Values.selfUpdate.images | default (list (include "berm.repository" .))) "installed" $installed | toJson }}
+{{- end }}
+
 {{- define "berm.claim" -}}
 - metadata: {name: data}
   spec:

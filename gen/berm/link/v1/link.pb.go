@@ -728,7 +728,9 @@ type Hello struct {
 	// The guardrails of the cluster's owner, absent for none.
 	Guardrails *Layer `protobuf:"bytes,2,opt,name=guardrails,proto3" json:"guardrails,omitempty"`
 	// The backend keeps images of its own.
-	Images        bool `protobuf:"varint,3,opt,name=images,proto3" json:"images,omitempty"`
+	Images bool `protobuf:"varint,3,opt,name=images,proto3" json:"images,omitempty"`
+	// A gateway of the release before passes it over; a runner of that release says nothing.
+	Deployment    *DeploymentState `protobuf:"bytes,4,opt,name=deployment,proto3" json:"deployment,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -784,11 +786,19 @@ func (x *Hello) GetImages() bool {
 	return false
 }
 
+func (x *Hello) GetDeployment() *DeploymentState {
+	if x != nil {
+		return x.Deployment
+	}
+	return nil
+}
+
 // Pong answers a ping.
 type Pong struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Sequence      int64                  `protobuf:"varint,1,opt,name=sequence,proto3" json:"sequence,omitempty"`
 	Pools         []*PoolStatus          `protobuf:"bytes,2,rep,name=pools,proto3" json:"pools,omitempty"`
+	Deployment    *DeploymentState       `protobuf:"bytes,3,opt,name=deployment,proto3" json:"deployment,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -837,6 +847,340 @@ func (x *Pong) GetPools() []*PoolStatus {
 	return nil
 }
 
+func (x *Pong) GetDeployment() *DeploymentState {
+	if x != nil {
+		return x.Deployment
+	}
+	return nil
+}
+
+// DeploymentState is what a process says of how it is deployed.
+type DeploymentState struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Kind       string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
+	Version    string                 `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
+	Revision   int32                  `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"`
+	Namespace  string                 `protobuf:"bytes,4,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	Name       string                 `protobuf:"bytes,5,opt,name=name,proto3" json:"name,omitempty"`
+	SelfUpdate bool                   `protobuf:"varint,6,opt,name=self_update,json=selfUpdate,proto3" json:"self_update,omitempty"`
+	Images     []string               `protobuf:"bytes,7,rep,name=images,proto3" json:"images,omitempty"`
+	// JSON of rollout.Spec: the deployment without overrides.
+	InstalledJson string             `protobuf:"bytes,8,opt,name=installed_json,json=installedJson,proto3" json:"installed_json,omitempty"`
+	Image         string             `protobuf:"bytes,9,opt,name=image,proto3" json:"image,omitempty"`
+	Gateway       string             `protobuf:"bytes,10,opt,name=gateway,proto3" json:"gateway,omitempty"`
+	Trying        int32              `protobuf:"varint,11,opt,name=trying,proto3" json:"trying,omitempty"`
+	Problem       *DeploymentProblem `protobuf:"bytes,12,opt,name=problem,proto3" json:"problem,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeploymentState) Reset() {
+	*x = DeploymentState{}
+	mi := &file_berm_link_v1_link_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeploymentState) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeploymentState) ProtoMessage() {}
+
+func (x *DeploymentState) ProtoReflect() protoreflect.Message {
+	mi := &file_berm_link_v1_link_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeploymentState.ProtoReflect.Descriptor instead.
+func (*DeploymentState) Descriptor() ([]byte, []int) {
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *DeploymentState) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *DeploymentState) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *DeploymentState) GetRevision() int32 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *DeploymentState) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *DeploymentState) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *DeploymentState) GetSelfUpdate() bool {
+	if x != nil {
+		return x.SelfUpdate
+	}
+	return false
+}
+
+func (x *DeploymentState) GetImages() []string {
+	if x != nil {
+		return x.Images
+	}
+	return nil
+}
+
+func (x *DeploymentState) GetInstalledJson() string {
+	if x != nil {
+		return x.InstalledJson
+	}
+	return ""
+}
+
+func (x *DeploymentState) GetImage() string {
+	if x != nil {
+		return x.Image
+	}
+	return ""
+}
+
+func (x *DeploymentState) GetGateway() string {
+	if x != nil {
+		return x.Gateway
+	}
+	return ""
+}
+
+func (x *DeploymentState) GetTrying() int32 {
+	if x != nil {
+		return x.Trying
+	}
+	return 0
+}
+
+func (x *DeploymentState) GetProblem() *DeploymentProblem {
+	if x != nil {
+		return x.Problem
+	}
+	return nil
+}
+
+// DeploymentProblem is why a revision could not be rolled out.
+type DeploymentProblem struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Revision      int32                  `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"`
+	Reason        string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	Message       string                 `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
+	Detail        string                 `protobuf:"bytes,4,opt,name=detail,proto3" json:"detail,omitempty"`
+	Hints         []string               `protobuf:"bytes,5,rep,name=hints,proto3" json:"hints,omitempty"`
+	At            *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=at,proto3" json:"at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeploymentProblem) Reset() {
+	*x = DeploymentProblem{}
+	mi := &file_berm_link_v1_link_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeploymentProblem) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeploymentProblem) ProtoMessage() {}
+
+func (x *DeploymentProblem) ProtoReflect() protoreflect.Message {
+	mi := &file_berm_link_v1_link_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeploymentProblem.ProtoReflect.Descriptor instead.
+func (*DeploymentProblem) Descriptor() ([]byte, []int) {
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *DeploymentProblem) GetRevision() int32 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *DeploymentProblem) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *DeploymentProblem) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *DeploymentProblem) GetDetail() string {
+	if x != nil {
+		return x.Detail
+	}
+	return ""
+}
+
+func (x *DeploymentProblem) GetHints() []string {
+	if x != nil {
+		return x.Hints
+	}
+	return nil
+}
+
+func (x *DeploymentProblem) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+// SetDeploymentRequest says which deployment is wanted. Only a runner that said that it changes its own is asked.
+type SetDeploymentRequest struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Revision int32                  `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"`
+	// Empty: the one that was installed.
+	Image string `protobuf:"bytes,2,opt,name=image,proto3" json:"image,omitempty"`
+	// JSON of rollout.Overrides; empty for none.
+	OverridesJson string `protobuf:"bytes,3,opt,name=overrides_json,json=overridesJson,proto3" json:"overrides_json,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetDeploymentRequest) Reset() {
+	*x = SetDeploymentRequest{}
+	mi := &file_berm_link_v1_link_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetDeploymentRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetDeploymentRequest) ProtoMessage() {}
+
+func (x *SetDeploymentRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berm_link_v1_link_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetDeploymentRequest.ProtoReflect.Descriptor instead.
+func (*SetDeploymentRequest) Descriptor() ([]byte, []int) {
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *SetDeploymentRequest) GetRevision() int32 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *SetDeploymentRequest) GetImage() string {
+	if x != nil {
+		return x.Image
+	}
+	return ""
+}
+
+func (x *SetDeploymentRequest) GetOverridesJson() string {
+	if x != nil {
+		return x.OverridesJson
+	}
+	return ""
+}
+
+// SetDeploymentResponse says how far it is.
+type SetDeploymentResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Deployment    *DeploymentState       `protobuf:"bytes,1,opt,name=deployment,proto3" json:"deployment,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetDeploymentResponse) Reset() {
+	*x = SetDeploymentResponse{}
+	mi := &file_berm_link_v1_link_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetDeploymentResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetDeploymentResponse) ProtoMessage() {}
+
+func (x *SetDeploymentResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berm_link_v1_link_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetDeploymentResponse.ProtoReflect.Descriptor instead.
+func (*SetDeploymentResponse) Descriptor() ([]byte, []int) {
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *SetDeploymentResponse) GetDeployment() *DeploymentState {
+	if x != nil {
+		return x.Deployment
+	}
+	return nil
+}
+
 // Kept says that a new credential is on the runner's disk.
 type Kept struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -846,7 +1190,7 @@ type Kept struct {
 
 func (x *Kept) Reset() {
 	*x = Kept{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[12]
+	mi := &file_berm_link_v1_link_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -858,7 +1202,7 @@ func (x *Kept) String() string {
 func (*Kept) ProtoMessage() {}
 
 func (x *Kept) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[12]
+	mi := &file_berm_link_v1_link_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -871,7 +1215,7 @@ func (x *Kept) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Kept.ProtoReflect.Descriptor instead.
 func (*Kept) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{12}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{16}
 }
 
 // Info says what a backend can do, as it was probed.
@@ -898,7 +1242,7 @@ type Info struct {
 
 func (x *Info) Reset() {
 	*x = Info{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[13]
+	mi := &file_berm_link_v1_link_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -910,7 +1254,7 @@ func (x *Info) String() string {
 func (*Info) ProtoMessage() {}
 
 func (x *Info) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[13]
+	mi := &file_berm_link_v1_link_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -923,7 +1267,7 @@ func (x *Info) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Info.ProtoReflect.Descriptor instead.
 func (*Info) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{13}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Info) GetKind() string {
@@ -1034,7 +1378,7 @@ type Labels struct {
 
 func (x *Labels) Reset() {
 	*x = Labels{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[14]
+	mi := &file_berm_link_v1_link_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1046,7 +1390,7 @@ func (x *Labels) String() string {
 func (*Labels) ProtoMessage() {}
 
 func (x *Labels) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[14]
+	mi := &file_berm_link_v1_link_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1059,7 +1403,7 @@ func (x *Labels) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Labels.ProtoReflect.Descriptor instead.
 func (*Labels) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{14}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Labels) GetEntries() map[string]string {
@@ -1083,7 +1427,7 @@ type Runtime struct {
 
 func (x *Runtime) Reset() {
 	*x = Runtime{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[15]
+	mi := &file_berm_link_v1_link_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1095,7 +1439,7 @@ func (x *Runtime) String() string {
 func (*Runtime) ProtoMessage() {}
 
 func (x *Runtime) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[15]
+	mi := &file_berm_link_v1_link_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1108,7 +1452,7 @@ func (x *Runtime) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Runtime.ProtoReflect.Descriptor instead.
 func (*Runtime) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{15}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Runtime) GetName() string {
@@ -1158,7 +1502,7 @@ type Enforcement struct {
 
 func (x *Enforcement) Reset() {
 	*x = Enforcement{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[16]
+	mi := &file_berm_link_v1_link_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1170,7 +1514,7 @@ func (x *Enforcement) String() string {
 func (*Enforcement) ProtoMessage() {}
 
 func (x *Enforcement) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[16]
+	mi := &file_berm_link_v1_link_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1183,7 +1527,7 @@ func (x *Enforcement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Enforcement.ProtoReflect.Descriptor instead.
 func (*Enforcement) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{16}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Enforcement) GetName() string {
@@ -1220,7 +1564,7 @@ type Amounts struct {
 
 func (x *Amounts) Reset() {
 	*x = Amounts{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[17]
+	mi := &file_berm_link_v1_link_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1232,7 +1576,7 @@ func (x *Amounts) String() string {
 func (*Amounts) ProtoMessage() {}
 
 func (x *Amounts) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[17]
+	mi := &file_berm_link_v1_link_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1245,7 +1589,7 @@ func (x *Amounts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Amounts.ProtoReflect.Descriptor instead.
 func (*Amounts) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{17}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Amounts) GetCpuMillis() int64 {
@@ -1295,7 +1639,7 @@ type Layer struct {
 
 func (x *Layer) Reset() {
 	*x = Layer{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[18]
+	mi := &file_berm_link_v1_link_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1307,7 +1651,7 @@ func (x *Layer) String() string {
 func (*Layer) ProtoMessage() {}
 
 func (x *Layer) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[18]
+	mi := &file_berm_link_v1_link_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1320,7 +1664,7 @@ func (x *Layer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Layer.ProtoReflect.Descriptor instead.
 func (*Layer) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{18}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Layer) GetKind() string {
@@ -1402,7 +1746,7 @@ type Work struct {
 
 func (x *Work) Reset() {
 	*x = Work{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[19]
+	mi := &file_berm_link_v1_link_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1414,7 +1758,7 @@ func (x *Work) String() string {
 func (*Work) ProtoMessage() {}
 
 func (x *Work) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[19]
+	mi := &file_berm_link_v1_link_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1427,7 +1771,7 @@ func (x *Work) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Work.ProtoReflect.Descriptor instead.
 func (*Work) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{19}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Work) GetSandboxId() string {
@@ -1525,7 +1869,7 @@ type ResolvedSecret struct {
 
 func (x *ResolvedSecret) Reset() {
 	*x = ResolvedSecret{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[20]
+	mi := &file_berm_link_v1_link_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1537,7 +1881,7 @@ func (x *ResolvedSecret) String() string {
 func (*ResolvedSecret) ProtoMessage() {}
 
 func (x *ResolvedSecret) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[20]
+	mi := &file_berm_link_v1_link_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1550,7 +1894,7 @@ func (x *ResolvedSecret) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResolvedSecret.ProtoReflect.Descriptor instead.
 func (*ResolvedSecret) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{20}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ResolvedSecret) GetEnvVar() string {
@@ -1577,7 +1921,7 @@ type CheckRequest struct {
 
 func (x *CheckRequest) Reset() {
 	*x = CheckRequest{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[21]
+	mi := &file_berm_link_v1_link_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1589,7 +1933,7 @@ func (x *CheckRequest) String() string {
 func (*CheckRequest) ProtoMessage() {}
 
 func (x *CheckRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[21]
+	mi := &file_berm_link_v1_link_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1602,7 +1946,7 @@ func (x *CheckRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckRequest.ProtoReflect.Descriptor instead.
 func (*CheckRequest) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{21}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *CheckRequest) GetWork() *Work {
@@ -1621,7 +1965,7 @@ type CheckResponse struct {
 
 func (x *CheckResponse) Reset() {
 	*x = CheckResponse{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[22]
+	mi := &file_berm_link_v1_link_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1633,7 +1977,7 @@ func (x *CheckResponse) String() string {
 func (*CheckResponse) ProtoMessage() {}
 
 func (x *CheckResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[22]
+	mi := &file_berm_link_v1_link_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1646,7 +1990,7 @@ func (x *CheckResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckResponse.ProtoReflect.Descriptor instead.
 func (*CheckResponse) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{22}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{26}
 }
 
 // ApplyRequest is a launch as the gateway decided it.
@@ -1661,7 +2005,7 @@ type ApplyRequest struct {
 
 func (x *ApplyRequest) Reset() {
 	*x = ApplyRequest{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[23]
+	mi := &file_berm_link_v1_link_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1673,7 +2017,7 @@ func (x *ApplyRequest) String() string {
 func (*ApplyRequest) ProtoMessage() {}
 
 func (x *ApplyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[23]
+	mi := &file_berm_link_v1_link_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1686,7 +2030,7 @@ func (x *ApplyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyRequest.ProtoReflect.Descriptor instead.
 func (*ApplyRequest) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{23}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ApplyRequest) GetWork() *Work {
@@ -1712,7 +2056,7 @@ type ApplyResponse struct {
 
 func (x *ApplyResponse) Reset() {
 	*x = ApplyResponse{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[24]
+	mi := &file_berm_link_v1_link_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1724,7 +2068,7 @@ func (x *ApplyResponse) String() string {
 func (*ApplyResponse) ProtoMessage() {}
 
 func (x *ApplyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[24]
+	mi := &file_berm_link_v1_link_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1737,7 +2081,7 @@ func (x *ApplyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyResponse.ProtoReflect.Descriptor instead.
 func (*ApplyResponse) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{24}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{28}
 }
 
 // StopRequest ends a sandbox.
@@ -1752,7 +2096,7 @@ type StopRequest struct {
 
 func (x *StopRequest) Reset() {
 	*x = StopRequest{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[25]
+	mi := &file_berm_link_v1_link_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1764,7 +2108,7 @@ func (x *StopRequest) String() string {
 func (*StopRequest) ProtoMessage() {}
 
 func (x *StopRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[25]
+	mi := &file_berm_link_v1_link_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1777,7 +2121,7 @@ func (x *StopRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopRequest.ProtoReflect.Descriptor instead.
 func (*StopRequest) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{25}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *StopRequest) GetSandboxId() string {
@@ -1810,7 +2154,7 @@ type StopResponse struct {
 
 func (x *StopResponse) Reset() {
 	*x = StopResponse{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[26]
+	mi := &file_berm_link_v1_link_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1822,7 +2166,7 @@ func (x *StopResponse) String() string {
 func (*StopResponse) ProtoMessage() {}
 
 func (x *StopResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[26]
+	mi := &file_berm_link_v1_link_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1835,7 +2179,7 @@ func (x *StopResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopResponse.ProtoReflect.Descriptor instead.
 func (*StopResponse) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{26}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{30}
 }
 
 // PauseRequest makes a sandbox stand still.
@@ -1848,7 +2192,7 @@ type PauseRequest struct {
 
 func (x *PauseRequest) Reset() {
 	*x = PauseRequest{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[27]
+	mi := &file_berm_link_v1_link_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1860,7 +2204,7 @@ func (x *PauseRequest) String() string {
 func (*PauseRequest) ProtoMessage() {}
 
 func (x *PauseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[27]
+	mi := &file_berm_link_v1_link_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1873,7 +2217,7 @@ func (x *PauseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseRequest.ProtoReflect.Descriptor instead.
 func (*PauseRequest) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{27}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *PauseRequest) GetSandboxId() string {
@@ -1892,7 +2236,7 @@ type PauseResponse struct {
 
 func (x *PauseResponse) Reset() {
 	*x = PauseResponse{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[28]
+	mi := &file_berm_link_v1_link_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1904,7 +2248,7 @@ func (x *PauseResponse) String() string {
 func (*PauseResponse) ProtoMessage() {}
 
 func (x *PauseResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[28]
+	mi := &file_berm_link_v1_link_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1917,7 +2261,7 @@ func (x *PauseResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseResponse.ProtoReflect.Descriptor instead.
 func (*PauseResponse) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{28}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{32}
 }
 
 // SuspendRequest saves a sandbox on disk.
@@ -1930,7 +2274,7 @@ type SuspendRequest struct {
 
 func (x *SuspendRequest) Reset() {
 	*x = SuspendRequest{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[29]
+	mi := &file_berm_link_v1_link_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1942,7 +2286,7 @@ func (x *SuspendRequest) String() string {
 func (*SuspendRequest) ProtoMessage() {}
 
 func (x *SuspendRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[29]
+	mi := &file_berm_link_v1_link_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1955,7 +2299,7 @@ func (x *SuspendRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SuspendRequest.ProtoReflect.Descriptor instead.
 func (*SuspendRequest) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{29}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *SuspendRequest) GetSandboxId() string {
@@ -1974,7 +2318,7 @@ type SuspendResponse struct {
 
 func (x *SuspendResponse) Reset() {
 	*x = SuspendResponse{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[30]
+	mi := &file_berm_link_v1_link_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1986,7 +2330,7 @@ func (x *SuspendResponse) String() string {
 func (*SuspendResponse) ProtoMessage() {}
 
 func (x *SuspendResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[30]
+	mi := &file_berm_link_v1_link_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1999,7 +2343,7 @@ func (x *SuspendResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SuspendResponse.ProtoReflect.Descriptor instead.
 func (*SuspendResponse) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{30}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{34}
 }
 
 // ResumeRequest lets a sandbox go on.
@@ -2012,7 +2356,7 @@ type ResumeRequest struct {
 
 func (x *ResumeRequest) Reset() {
 	*x = ResumeRequest{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[31]
+	mi := &file_berm_link_v1_link_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2024,7 +2368,7 @@ func (x *ResumeRequest) String() string {
 func (*ResumeRequest) ProtoMessage() {}
 
 func (x *ResumeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[31]
+	mi := &file_berm_link_v1_link_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2037,7 +2381,7 @@ func (x *ResumeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeRequest.ProtoReflect.Descriptor instead.
 func (*ResumeRequest) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{31}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ResumeRequest) GetSandboxId() string {
@@ -2056,7 +2400,7 @@ type ResumeResponse struct {
 
 func (x *ResumeResponse) Reset() {
 	*x = ResumeResponse{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[32]
+	mi := &file_berm_link_v1_link_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2068,7 +2412,7 @@ func (x *ResumeResponse) String() string {
 func (*ResumeResponse) ProtoMessage() {}
 
 func (x *ResumeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[32]
+	mi := &file_berm_link_v1_link_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2081,7 +2425,7 @@ func (x *ResumeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeResponse.ProtoReflect.Descriptor instead.
 func (*ResumeResponse) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{32}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{36}
 }
 
 // DeleteRequest removes an ended sandbox.
@@ -2094,7 +2438,7 @@ type DeleteRequest struct {
 
 func (x *DeleteRequest) Reset() {
 	*x = DeleteRequest{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[33]
+	mi := &file_berm_link_v1_link_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2106,7 +2450,7 @@ func (x *DeleteRequest) String() string {
 func (*DeleteRequest) ProtoMessage() {}
 
 func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[33]
+	mi := &file_berm_link_v1_link_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2119,7 +2463,7 @@ func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteRequest.ProtoReflect.Descriptor instead.
 func (*DeleteRequest) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{33}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *DeleteRequest) GetSandboxId() string {
@@ -2138,7 +2482,7 @@ type DeleteResponse struct {
 
 func (x *DeleteResponse) Reset() {
 	*x = DeleteResponse{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[34]
+	mi := &file_berm_link_v1_link_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2150,7 +2494,7 @@ func (x *DeleteResponse) String() string {
 func (*DeleteResponse) ProtoMessage() {}
 
 func (x *DeleteResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[34]
+	mi := &file_berm_link_v1_link_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2163,7 +2507,7 @@ func (x *DeleteResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteResponse.ProtoReflect.Descriptor instead.
 func (*DeleteResponse) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{34}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{38}
 }
 
 // Pool asks for sandboxes to be kept prepared.
@@ -2184,7 +2528,7 @@ type Pool struct {
 
 func (x *Pool) Reset() {
 	*x = Pool{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[35]
+	mi := &file_berm_link_v1_link_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2196,7 +2540,7 @@ func (x *Pool) String() string {
 func (*Pool) ProtoMessage() {}
 
 func (x *Pool) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[35]
+	mi := &file_berm_link_v1_link_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2209,7 +2553,7 @@ func (x *Pool) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pool.ProtoReflect.Descriptor instead.
 func (*Pool) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{35}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Pool) GetOrgId() string {
@@ -2278,7 +2622,7 @@ type SetPoolsRequest struct {
 
 func (x *SetPoolsRequest) Reset() {
 	*x = SetPoolsRequest{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[36]
+	mi := &file_berm_link_v1_link_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2290,7 +2634,7 @@ func (x *SetPoolsRequest) String() string {
 func (*SetPoolsRequest) ProtoMessage() {}
 
 func (x *SetPoolsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[36]
+	mi := &file_berm_link_v1_link_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2303,7 +2647,7 @@ func (x *SetPoolsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetPoolsRequest.ProtoReflect.Descriptor instead.
 func (*SetPoolsRequest) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{36}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *SetPoolsRequest) GetPools() []*Pool {
@@ -2323,7 +2667,7 @@ type SetPoolsResponse struct {
 
 func (x *SetPoolsResponse) Reset() {
 	*x = SetPoolsResponse{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[37]
+	mi := &file_berm_link_v1_link_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2335,7 +2679,7 @@ func (x *SetPoolsResponse) String() string {
 func (*SetPoolsResponse) ProtoMessage() {}
 
 func (x *SetPoolsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[37]
+	mi := &file_berm_link_v1_link_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2348,7 +2692,7 @@ func (x *SetPoolsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetPoolsResponse.ProtoReflect.Descriptor instead.
 func (*SetPoolsResponse) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{37}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *SetPoolsResponse) GetPools() []*PoolStatus {
@@ -2377,7 +2721,7 @@ type PoolStatus struct {
 
 func (x *PoolStatus) Reset() {
 	*x = PoolStatus{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[38]
+	mi := &file_berm_link_v1_link_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2389,7 +2733,7 @@ func (x *PoolStatus) String() string {
 func (*PoolStatus) ProtoMessage() {}
 
 func (x *PoolStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[38]
+	mi := &file_berm_link_v1_link_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2402,7 +2746,7 @@ func (x *PoolStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PoolStatus.ProtoReflect.Descriptor instead.
 func (*PoolStatus) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{38}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *PoolStatus) GetOrgId() string {
@@ -2484,7 +2828,7 @@ type ObserveRequest struct {
 
 func (x *ObserveRequest) Reset() {
 	*x = ObserveRequest{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[39]
+	mi := &file_berm_link_v1_link_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2496,7 +2840,7 @@ func (x *ObserveRequest) String() string {
 func (*ObserveRequest) ProtoMessage() {}
 
 func (x *ObserveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[39]
+	mi := &file_berm_link_v1_link_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2509,7 +2853,7 @@ func (x *ObserveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ObserveRequest.ProtoReflect.Descriptor instead.
 func (*ObserveRequest) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{39}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{43}
 }
 
 // ObserveResponse is one observation, or the end of the first pass.
@@ -2523,7 +2867,7 @@ type ObserveResponse struct {
 
 func (x *ObserveResponse) Reset() {
 	*x = ObserveResponse{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[40]
+	mi := &file_berm_link_v1_link_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2535,7 +2879,7 @@ func (x *ObserveResponse) String() string {
 func (*ObserveResponse) ProtoMessage() {}
 
 func (x *ObserveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[40]
+	mi := &file_berm_link_v1_link_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2548,7 +2892,7 @@ func (x *ObserveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ObserveResponse.ProtoReflect.Descriptor instead.
 func (*ObserveResponse) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{40}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *ObserveResponse) GetObservation() *Observation {
@@ -2579,7 +2923,7 @@ type Observation struct {
 
 func (x *Observation) Reset() {
 	*x = Observation{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[41]
+	mi := &file_berm_link_v1_link_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2591,7 +2935,7 @@ func (x *Observation) String() string {
 func (*Observation) ProtoMessage() {}
 
 func (x *Observation) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[41]
+	mi := &file_berm_link_v1_link_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2604,7 +2948,7 @@ func (x *Observation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Observation.ProtoReflect.Descriptor instead.
 func (*Observation) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{41}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Observation) GetSandboxId() string {
@@ -2701,7 +3045,7 @@ type Service struct {
 
 func (x *Service) Reset() {
 	*x = Service{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[42]
+	mi := &file_berm_link_v1_link_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2713,7 +3057,7 @@ func (x *Service) String() string {
 func (*Service) ProtoMessage() {}
 
 func (x *Service) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[42]
+	mi := &file_berm_link_v1_link_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2726,7 +3070,7 @@ func (x *Service) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Service.ProtoReflect.Descriptor instead.
 func (*Service) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{42}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Service) GetMode() string {
@@ -2778,7 +3122,7 @@ type ServicePort struct {
 
 func (x *ServicePort) Reset() {
 	*x = ServicePort{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[43]
+	mi := &file_berm_link_v1_link_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2790,7 +3134,7 @@ func (x *ServicePort) String() string {
 func (*ServicePort) ProtoMessage() {}
 
 func (x *ServicePort) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[43]
+	mi := &file_berm_link_v1_link_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2803,7 +3147,7 @@ func (x *ServicePort) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServicePort.ProtoReflect.Descriptor instead.
 func (*ServicePort) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{43}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *ServicePort) GetName() string {
@@ -2847,7 +3191,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[44]
+	mi := &file_berm_link_v1_link_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2859,7 +3203,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[44]
+	mi := &file_berm_link_v1_link_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2872,7 +3216,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{44}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *Event) GetName() string {
@@ -2913,7 +3257,7 @@ type UsageRequest struct {
 
 func (x *UsageRequest) Reset() {
 	*x = UsageRequest{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[45]
+	mi := &file_berm_link_v1_link_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2925,7 +3269,7 @@ func (x *UsageRequest) String() string {
 func (*UsageRequest) ProtoMessage() {}
 
 func (x *UsageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[45]
+	mi := &file_berm_link_v1_link_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2938,7 +3282,7 @@ func (x *UsageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageRequest.ProtoReflect.Descriptor instead.
 func (*UsageRequest) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{45}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *UsageRequest) GetSandboxId() string {
@@ -2964,7 +3308,7 @@ type UsageResponse struct {
 
 func (x *UsageResponse) Reset() {
 	*x = UsageResponse{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[46]
+	mi := &file_berm_link_v1_link_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2976,7 +3320,7 @@ func (x *UsageResponse) String() string {
 func (*UsageResponse) ProtoMessage() {}
 
 func (x *UsageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[46]
+	mi := &file_berm_link_v1_link_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2989,7 +3333,7 @@ func (x *UsageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageResponse.ProtoReflect.Descriptor instead.
 func (*UsageResponse) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{46}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *UsageResponse) GetCpuMillis() int64 {
@@ -3053,7 +3397,7 @@ type DriftRequest struct {
 
 func (x *DriftRequest) Reset() {
 	*x = DriftRequest{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[47]
+	mi := &file_berm_link_v1_link_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3065,7 +3409,7 @@ func (x *DriftRequest) String() string {
 func (*DriftRequest) ProtoMessage() {}
 
 func (x *DriftRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[47]
+	mi := &file_berm_link_v1_link_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3078,7 +3422,7 @@ func (x *DriftRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DriftRequest.ProtoReflect.Descriptor instead.
 func (*DriftRequest) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{47}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *DriftRequest) GetSandboxId() string {
@@ -3106,7 +3450,7 @@ type DriftResponse struct {
 
 func (x *DriftResponse) Reset() {
 	*x = DriftResponse{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[48]
+	mi := &file_berm_link_v1_link_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3118,7 +3462,7 @@ func (x *DriftResponse) String() string {
 func (*DriftResponse) ProtoMessage() {}
 
 func (x *DriftResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[48]
+	mi := &file_berm_link_v1_link_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3131,7 +3475,7 @@ func (x *DriftResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DriftResponse.ProtoReflect.Descriptor instead.
 func (*DriftResponse) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{48}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *DriftResponse) GetFields() []*DriftField {
@@ -3164,7 +3508,7 @@ type DriftField struct {
 
 func (x *DriftField) Reset() {
 	*x = DriftField{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[49]
+	mi := &file_berm_link_v1_link_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3176,7 +3520,7 @@ func (x *DriftField) String() string {
 func (*DriftField) ProtoMessage() {}
 
 func (x *DriftField) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[49]
+	mi := &file_berm_link_v1_link_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3189,7 +3533,7 @@ func (x *DriftField) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DriftField.ProtoReflect.Descriptor instead.
 func (*DriftField) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{49}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *DriftField) GetPath() string {
@@ -3252,7 +3596,7 @@ type NetworkRequest struct {
 
 func (x *NetworkRequest) Reset() {
 	*x = NetworkRequest{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[50]
+	mi := &file_berm_link_v1_link_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3264,7 +3608,7 @@ func (x *NetworkRequest) String() string {
 func (*NetworkRequest) ProtoMessage() {}
 
 func (x *NetworkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[50]
+	mi := &file_berm_link_v1_link_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3277,7 +3621,7 @@ func (x *NetworkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkRequest.ProtoReflect.Descriptor instead.
 func (*NetworkRequest) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{50}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *NetworkRequest) GetSandboxId() string {
@@ -3309,7 +3653,7 @@ type Target struct {
 
 func (x *Target) Reset() {
 	*x = Target{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[51]
+	mi := &file_berm_link_v1_link_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3321,7 +3665,7 @@ func (x *Target) String() string {
 func (*Target) ProtoMessage() {}
 
 func (x *Target) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[51]
+	mi := &file_berm_link_v1_link_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3334,7 +3678,7 @@ func (x *Target) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Target.ProtoReflect.Descriptor instead.
 func (*Target) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{51}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *Target) GetText() string {
@@ -3394,7 +3738,7 @@ type NetworkResponse struct {
 
 func (x *NetworkResponse) Reset() {
 	*x = NetworkResponse{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[52]
+	mi := &file_berm_link_v1_link_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3406,7 +3750,7 @@ func (x *NetworkResponse) String() string {
 func (*NetworkResponse) ProtoMessage() {}
 
 func (x *NetworkResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[52]
+	mi := &file_berm_link_v1_link_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3419,7 +3763,7 @@ func (x *NetworkResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkResponse.ProtoReflect.Descriptor instead.
 func (*NetworkResponse) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{52}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *NetworkResponse) GetAddresses() []string {
@@ -3478,7 +3822,7 @@ type Site struct {
 
 func (x *Site) Reset() {
 	*x = Site{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[53]
+	mi := &file_berm_link_v1_link_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3490,7 +3834,7 @@ func (x *Site) String() string {
 func (*Site) ProtoMessage() {}
 
 func (x *Site) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[53]
+	mi := &file_berm_link_v1_link_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3503,7 +3847,7 @@ func (x *Site) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Site.ProtoReflect.Descriptor instead.
 func (*Site) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{53}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *Site) GetDenied() []string {
@@ -3553,7 +3897,7 @@ type Fact struct {
 
 func (x *Fact) Reset() {
 	*x = Fact{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[54]
+	mi := &file_berm_link_v1_link_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3565,7 +3909,7 @@ func (x *Fact) String() string {
 func (*Fact) ProtoMessage() {}
 
 func (x *Fact) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[54]
+	mi := &file_berm_link_v1_link_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3578,7 +3922,7 @@ func (x *Fact) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fact.ProtoReflect.Descriptor instead.
 func (*Fact) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{54}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *Fact) GetAddress() string {
@@ -3619,7 +3963,7 @@ type NameCounts struct {
 
 func (x *NameCounts) Reset() {
 	*x = NameCounts{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[55]
+	mi := &file_berm_link_v1_link_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3631,7 +3975,7 @@ func (x *NameCounts) String() string {
 func (*NameCounts) ProtoMessage() {}
 
 func (x *NameCounts) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[55]
+	mi := &file_berm_link_v1_link_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3644,7 +3988,7 @@ func (x *NameCounts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NameCounts.ProtoReflect.Descriptor instead.
 func (*NameCounts) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{55}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *NameCounts) GetQuestions() int64 {
@@ -3716,7 +4060,7 @@ type NameDenial struct {
 
 func (x *NameDenial) Reset() {
 	*x = NameDenial{}
-	mi := &file_berm_link_v1_link_proto_msgTypes[56]
+	mi := &file_berm_link_v1_link_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3728,7 +4072,7 @@ func (x *NameDenial) String() string {
 func (*NameDenial) ProtoMessage() {}
 
 func (x *NameDenial) ProtoReflect() protoreflect.Message {
-	mi := &file_berm_link_v1_link_proto_msgTypes[56]
+	mi := &file_berm_link_v1_link_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3741,7 +4085,7 @@ func (x *NameDenial) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NameDenial.ProtoReflect.Descriptor instead.
 func (*NameDenial) Descriptor() ([]byte, []int) {
-	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{56}
+	return file_berm_link_v1_link_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *NameDenial) GetName() string {
@@ -3824,16 +4168,52 @@ const file_berm_link_v1_link_proto_rawDesc = "" +
 	"\arenewed\x18\x05 \x01(\v2\x15.berm.link.v1.RenewedH\x00R\arenewedB\x06\n" +
 	"\x04kind\"!\n" +
 	"\aRenewed\x12\x16\n" +
-	"\x06secret\x18\x01 \x01(\tR\x06secret\"|\n" +
+	"\x06secret\x18\x01 \x01(\tR\x06secret\"\xbb\x01\n" +
 	"\x05Hello\x12&\n" +
 	"\x04info\x18\x01 \x01(\v2\x12.berm.link.v1.InfoR\x04info\x123\n" +
 	"\n" +
 	"guardrails\x18\x02 \x01(\v2\x13.berm.link.v1.LayerR\n" +
 	"guardrails\x12\x16\n" +
-	"\x06images\x18\x03 \x01(\bR\x06images\"R\n" +
+	"\x06images\x18\x03 \x01(\bR\x06images\x12=\n" +
+	"\n" +
+	"deployment\x18\x04 \x01(\v2\x1d.berm.link.v1.DeploymentStateR\n" +
+	"deployment\"\x91\x01\n" +
 	"\x04Pong\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x03R\bsequence\x12.\n" +
-	"\x05pools\x18\x02 \x03(\v2\x18.berm.link.v1.PoolStatusR\x05pools\"\x06\n" +
+	"\x05pools\x18\x02 \x03(\v2\x18.berm.link.v1.PoolStatusR\x05pools\x12=\n" +
+	"\n" +
+	"deployment\x18\x03 \x01(\v2\x1d.berm.link.v1.DeploymentStateR\n" +
+	"deployment\"\xf0\x02\n" +
+	"\x0fDeploymentState\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x18\n" +
+	"\aversion\x18\x02 \x01(\tR\aversion\x12\x1a\n" +
+	"\brevision\x18\x03 \x01(\x05R\brevision\x12\x1c\n" +
+	"\tnamespace\x18\x04 \x01(\tR\tnamespace\x12\x12\n" +
+	"\x04name\x18\x05 \x01(\tR\x04name\x12\x1f\n" +
+	"\vself_update\x18\x06 \x01(\bR\n" +
+	"selfUpdate\x12\x16\n" +
+	"\x06images\x18\a \x03(\tR\x06images\x12%\n" +
+	"\x0einstalled_json\x18\b \x01(\tR\rinstalledJson\x12\x14\n" +
+	"\x05image\x18\t \x01(\tR\x05image\x12\x18\n" +
+	"\agateway\x18\n" +
+	" \x01(\tR\agateway\x12\x16\n" +
+	"\x06trying\x18\v \x01(\x05R\x06trying\x129\n" +
+	"\aproblem\x18\f \x01(\v2\x1f.berm.link.v1.DeploymentProblemR\aproblem\"\xbb\x01\n" +
+	"\x11DeploymentProblem\x12\x1a\n" +
+	"\brevision\x18\x01 \x01(\x05R\brevision\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x18\n" +
+	"\amessage\x18\x03 \x01(\tR\amessage\x12\x16\n" +
+	"\x06detail\x18\x04 \x01(\tR\x06detail\x12\x14\n" +
+	"\x05hints\x18\x05 \x03(\tR\x05hints\x12*\n" +
+	"\x02at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\"o\n" +
+	"\x14SetDeploymentRequest\x12\x1a\n" +
+	"\brevision\x18\x01 \x01(\x05R\brevision\x12\x14\n" +
+	"\x05image\x18\x02 \x01(\tR\x05image\x12%\n" +
+	"\x0eoverrides_json\x18\x03 \x01(\tR\roverridesJson\"V\n" +
+	"\x15SetDeploymentResponse\x12=\n" +
+	"\n" +
+	"deployment\x18\x01 \x01(\v2\x1d.berm.link.v1.DeploymentStateR\n" +
+	"deployment\"\x06\n" +
 	"\x04Kept\"\x9c\x05\n" +
 	"\x04Info\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\"\n" +
@@ -4100,7 +4480,7 @@ func file_berm_link_v1_link_proto_rawDescGZIP() []byte {
 	return file_berm_link_v1_link_proto_rawDescData
 }
 
-var file_berm_link_v1_link_proto_msgTypes = make([]protoimpl.MessageInfo, 63)
+var file_berm_link_v1_link_proto_msgTypes = make([]protoimpl.MessageInfo, 67)
 var file_berm_link_v1_link_proto_goTypes = []any{
 	(*Fault)(nil),                 // 0: berm.link.v1.Fault
 	(*FaultField)(nil),            // 1: berm.link.v1.FaultField
@@ -4114,121 +4494,130 @@ var file_berm_link_v1_link_proto_goTypes = []any{
 	(*Renewed)(nil),               // 9: berm.link.v1.Renewed
 	(*Hello)(nil),                 // 10: berm.link.v1.Hello
 	(*Pong)(nil),                  // 11: berm.link.v1.Pong
-	(*Kept)(nil),                  // 12: berm.link.v1.Kept
-	(*Info)(nil),                  // 13: berm.link.v1.Info
-	(*Labels)(nil),                // 14: berm.link.v1.Labels
-	(*Runtime)(nil),               // 15: berm.link.v1.Runtime
-	(*Enforcement)(nil),           // 16: berm.link.v1.Enforcement
-	(*Amounts)(nil),               // 17: berm.link.v1.Amounts
-	(*Layer)(nil),                 // 18: berm.link.v1.Layer
-	(*Work)(nil),                  // 19: berm.link.v1.Work
-	(*ResolvedSecret)(nil),        // 20: berm.link.v1.ResolvedSecret
-	(*CheckRequest)(nil),          // 21: berm.link.v1.CheckRequest
-	(*CheckResponse)(nil),         // 22: berm.link.v1.CheckResponse
-	(*ApplyRequest)(nil),          // 23: berm.link.v1.ApplyRequest
-	(*ApplyResponse)(nil),         // 24: berm.link.v1.ApplyResponse
-	(*StopRequest)(nil),           // 25: berm.link.v1.StopRequest
-	(*StopResponse)(nil),          // 26: berm.link.v1.StopResponse
-	(*PauseRequest)(nil),          // 27: berm.link.v1.PauseRequest
-	(*PauseResponse)(nil),         // 28: berm.link.v1.PauseResponse
-	(*SuspendRequest)(nil),        // 29: berm.link.v1.SuspendRequest
-	(*SuspendResponse)(nil),       // 30: berm.link.v1.SuspendResponse
-	(*ResumeRequest)(nil),         // 31: berm.link.v1.ResumeRequest
-	(*ResumeResponse)(nil),        // 32: berm.link.v1.ResumeResponse
-	(*DeleteRequest)(nil),         // 33: berm.link.v1.DeleteRequest
-	(*DeleteResponse)(nil),        // 34: berm.link.v1.DeleteResponse
-	(*Pool)(nil),                  // 35: berm.link.v1.Pool
-	(*SetPoolsRequest)(nil),       // 36: berm.link.v1.SetPoolsRequest
-	(*SetPoolsResponse)(nil),      // 37: berm.link.v1.SetPoolsResponse
-	(*PoolStatus)(nil),            // 38: berm.link.v1.PoolStatus
-	(*ObserveRequest)(nil),        // 39: berm.link.v1.ObserveRequest
-	(*ObserveResponse)(nil),       // 40: berm.link.v1.ObserveResponse
-	(*Observation)(nil),           // 41: berm.link.v1.Observation
-	(*Service)(nil),               // 42: berm.link.v1.Service
-	(*ServicePort)(nil),           // 43: berm.link.v1.ServicePort
-	(*Event)(nil),                 // 44: berm.link.v1.Event
-	(*UsageRequest)(nil),          // 45: berm.link.v1.UsageRequest
-	(*UsageResponse)(nil),         // 46: berm.link.v1.UsageResponse
-	(*DriftRequest)(nil),          // 47: berm.link.v1.DriftRequest
-	(*DriftResponse)(nil),         // 48: berm.link.v1.DriftResponse
-	(*DriftField)(nil),            // 49: berm.link.v1.DriftField
-	(*NetworkRequest)(nil),        // 50: berm.link.v1.NetworkRequest
-	(*Target)(nil),                // 51: berm.link.v1.Target
-	(*NetworkResponse)(nil),       // 52: berm.link.v1.NetworkResponse
-	(*Site)(nil),                  // 53: berm.link.v1.Site
-	(*Fact)(nil),                  // 54: berm.link.v1.Fact
-	(*NameCounts)(nil),            // 55: berm.link.v1.NameCounts
-	(*NameDenial)(nil),            // 56: berm.link.v1.NameDenial
-	nil,                           // 57: berm.link.v1.Fault.MetadataEntry
-	nil,                           // 58: berm.link.v1.Info.UnenforcedEntry
-	nil,                           // 59: berm.link.v1.Labels.EntriesEntry
-	nil,                           // 60: berm.link.v1.Runtime.UnenforcedEntry
-	nil,                           // 61: berm.link.v1.Event.AttributesEntry
-	nil,                           // 62: berm.link.v1.NetworkResponse.ConnectionsEntry
-	(*timestamppb.Timestamp)(nil), // 63: google.protobuf.Timestamp
-	(*spec.ProfileSpec)(nil),      // 64: berm.spec.ProfileSpec
-	(*spec.Launch)(nil),           // 65: berm.spec.Launch
+	(*DeploymentState)(nil),       // 12: berm.link.v1.DeploymentState
+	(*DeploymentProblem)(nil),     // 13: berm.link.v1.DeploymentProblem
+	(*SetDeploymentRequest)(nil),  // 14: berm.link.v1.SetDeploymentRequest
+	(*SetDeploymentResponse)(nil), // 15: berm.link.v1.SetDeploymentResponse
+	(*Kept)(nil),                  // 16: berm.link.v1.Kept
+	(*Info)(nil),                  // 17: berm.link.v1.Info
+	(*Labels)(nil),                // 18: berm.link.v1.Labels
+	(*Runtime)(nil),               // 19: berm.link.v1.Runtime
+	(*Enforcement)(nil),           // 20: berm.link.v1.Enforcement
+	(*Amounts)(nil),               // 21: berm.link.v1.Amounts
+	(*Layer)(nil),                 // 22: berm.link.v1.Layer
+	(*Work)(nil),                  // 23: berm.link.v1.Work
+	(*ResolvedSecret)(nil),        // 24: berm.link.v1.ResolvedSecret
+	(*CheckRequest)(nil),          // 25: berm.link.v1.CheckRequest
+	(*CheckResponse)(nil),         // 26: berm.link.v1.CheckResponse
+	(*ApplyRequest)(nil),          // 27: berm.link.v1.ApplyRequest
+	(*ApplyResponse)(nil),         // 28: berm.link.v1.ApplyResponse
+	(*StopRequest)(nil),           // 29: berm.link.v1.StopRequest
+	(*StopResponse)(nil),          // 30: berm.link.v1.StopResponse
+	(*PauseRequest)(nil),          // 31: berm.link.v1.PauseRequest
+	(*PauseResponse)(nil),         // 32: berm.link.v1.PauseResponse
+	(*SuspendRequest)(nil),        // 33: berm.link.v1.SuspendRequest
+	(*SuspendResponse)(nil),       // 34: berm.link.v1.SuspendResponse
+	(*ResumeRequest)(nil),         // 35: berm.link.v1.ResumeRequest
+	(*ResumeResponse)(nil),        // 36: berm.link.v1.ResumeResponse
+	(*DeleteRequest)(nil),         // 37: berm.link.v1.DeleteRequest
+	(*DeleteResponse)(nil),        // 38: berm.link.v1.DeleteResponse
+	(*Pool)(nil),                  // 39: berm.link.v1.Pool
+	(*SetPoolsRequest)(nil),       // 40: berm.link.v1.SetPoolsRequest
+	(*SetPoolsResponse)(nil),      // 41: berm.link.v1.SetPoolsResponse
+	(*PoolStatus)(nil),            // 42: berm.link.v1.PoolStatus
+	(*ObserveRequest)(nil),        // 43: berm.link.v1.ObserveRequest
+	(*ObserveResponse)(nil),       // 44: berm.link.v1.ObserveResponse
+	(*Observation)(nil),           // 45: berm.link.v1.Observation
+	(*Service)(nil),               // 46: berm.link.v1.Service
+	(*ServicePort)(nil),           // 47: berm.link.v1.ServicePort
+	(*Event)(nil),                 // 48: berm.link.v1.Event
+	(*UsageRequest)(nil),          // 49: berm.link.v1.UsageRequest
+	(*UsageResponse)(nil),         // 50: berm.link.v1.UsageResponse
+	(*DriftRequest)(nil),          // 51: berm.link.v1.DriftRequest
+	(*DriftResponse)(nil),         // 52: berm.link.v1.DriftResponse
+	(*DriftField)(nil),            // 53: berm.link.v1.DriftField
+	(*NetworkRequest)(nil),        // 54: berm.link.v1.NetworkRequest
+	(*Target)(nil),                // 55: berm.link.v1.Target
+	(*NetworkResponse)(nil),       // 56: berm.link.v1.NetworkResponse
+	(*Site)(nil),                  // 57: berm.link.v1.Site
+	(*Fact)(nil),                  // 58: berm.link.v1.Fact
+	(*NameCounts)(nil),            // 59: berm.link.v1.NameCounts
+	(*NameDenial)(nil),            // 60: berm.link.v1.NameDenial
+	nil,                           // 61: berm.link.v1.Fault.MetadataEntry
+	nil,                           // 62: berm.link.v1.Info.UnenforcedEntry
+	nil,                           // 63: berm.link.v1.Labels.EntriesEntry
+	nil,                           // 64: berm.link.v1.Runtime.UnenforcedEntry
+	nil,                           // 65: berm.link.v1.Event.AttributesEntry
+	nil,                           // 66: berm.link.v1.NetworkResponse.ConnectionsEntry
+	(*timestamppb.Timestamp)(nil), // 67: google.protobuf.Timestamp
+	(*spec.ProfileSpec)(nil),      // 68: berm.spec.ProfileSpec
+	(*spec.Launch)(nil),           // 69: berm.spec.Launch
 }
 var file_berm_link_v1_link_proto_depIdxs = []int32{
 	1,  // 0: berm.link.v1.Fault.fields:type_name -> berm.link.v1.FaultField
-	57, // 1: berm.link.v1.Fault.metadata:type_name -> berm.link.v1.Fault.MetadataEntry
+	61, // 1: berm.link.v1.Fault.metadata:type_name -> berm.link.v1.Fault.MetadataEntry
 	5,  // 2: berm.link.v1.FromGateway.ping:type_name -> berm.link.v1.Ping
 	6,  // 3: berm.link.v1.FromGateway.credential:type_name -> berm.link.v1.Credential
 	7,  // 4: berm.link.v1.FromGateway.goodbye:type_name -> berm.link.v1.Goodbye
 	3,  // 5: berm.link.v1.FromGateway.servers:type_name -> berm.link.v1.Servers
 	4,  // 6: berm.link.v1.Servers.servers:type_name -> berm.link.v1.Server
-	63, // 7: berm.link.v1.Credential.expires_at:type_name -> google.protobuf.Timestamp
+	67, // 7: berm.link.v1.Credential.expires_at:type_name -> google.protobuf.Timestamp
 	0,  // 8: berm.link.v1.Goodbye.why:type_name -> berm.link.v1.Fault
 	10, // 9: berm.link.v1.FromRunner.hello:type_name -> berm.link.v1.Hello
 	11, // 10: berm.link.v1.FromRunner.pong:type_name -> berm.link.v1.Pong
-	12, // 11: berm.link.v1.FromRunner.kept:type_name -> berm.link.v1.Kept
-	13, // 12: berm.link.v1.FromRunner.info:type_name -> berm.link.v1.Info
+	16, // 11: berm.link.v1.FromRunner.kept:type_name -> berm.link.v1.Kept
+	17, // 12: berm.link.v1.FromRunner.info:type_name -> berm.link.v1.Info
 	9,  // 13: berm.link.v1.FromRunner.renewed:type_name -> berm.link.v1.Renewed
-	13, // 14: berm.link.v1.Hello.info:type_name -> berm.link.v1.Info
-	18, // 15: berm.link.v1.Hello.guardrails:type_name -> berm.link.v1.Layer
-	38, // 16: berm.link.v1.Pong.pools:type_name -> berm.link.v1.PoolStatus
-	15, // 17: berm.link.v1.Info.runtimes:type_name -> berm.link.v1.Runtime
-	17, // 18: berm.link.v1.Info.capacity:type_name -> berm.link.v1.Amounts
-	14, // 19: berm.link.v1.Info.node_labels:type_name -> berm.link.v1.Labels
-	58, // 20: berm.link.v1.Info.unenforced:type_name -> berm.link.v1.Info.UnenforcedEntry
-	63, // 21: berm.link.v1.Info.refused_since:type_name -> google.protobuf.Timestamp
-	59, // 22: berm.link.v1.Labels.entries:type_name -> berm.link.v1.Labels.EntriesEntry
-	16, // 23: berm.link.v1.Runtime.enforcement:type_name -> berm.link.v1.Enforcement
-	60, // 24: berm.link.v1.Runtime.unenforced:type_name -> berm.link.v1.Runtime.UnenforcedEntry
-	63, // 25: berm.link.v1.Layer.at:type_name -> google.protobuf.Timestamp
-	64, // 26: berm.link.v1.Work.spec:type_name -> berm.spec.ProfileSpec
-	65, // 27: berm.link.v1.Work.launch:type_name -> berm.spec.Launch
-	20, // 28: berm.link.v1.Work.secrets:type_name -> berm.link.v1.ResolvedSecret
-	19, // 29: berm.link.v1.CheckRequest.work:type_name -> berm.link.v1.Work
-	19, // 30: berm.link.v1.ApplyRequest.work:type_name -> berm.link.v1.Work
-	18, // 31: berm.link.v1.ApplyRequest.layers:type_name -> berm.link.v1.Layer
-	64, // 32: berm.link.v1.Pool.spec:type_name -> berm.spec.ProfileSpec
-	18, // 33: berm.link.v1.Pool.layers:type_name -> berm.link.v1.Layer
-	35, // 34: berm.link.v1.SetPoolsRequest.pools:type_name -> berm.link.v1.Pool
-	38, // 35: berm.link.v1.SetPoolsResponse.pools:type_name -> berm.link.v1.PoolStatus
-	63, // 36: berm.link.v1.PoolStatus.retry_at:type_name -> google.protobuf.Timestamp
-	41, // 37: berm.link.v1.ObserveResponse.observation:type_name -> berm.link.v1.Observation
-	63, // 38: berm.link.v1.Observation.at:type_name -> google.protobuf.Timestamp
-	63, // 39: berm.link.v1.Observation.started_at:type_name -> google.protobuf.Timestamp
-	44, // 40: berm.link.v1.Observation.events:type_name -> berm.link.v1.Event
-	42, // 41: berm.link.v1.Observation.service:type_name -> berm.link.v1.Service
-	43, // 42: berm.link.v1.Service.ports:type_name -> berm.link.v1.ServicePort
-	63, // 43: berm.link.v1.Event.at:type_name -> google.protobuf.Timestamp
-	61, // 44: berm.link.v1.Event.attributes:type_name -> berm.link.v1.Event.AttributesEntry
-	49, // 45: berm.link.v1.DriftResponse.fields:type_name -> berm.link.v1.DriftField
-	63, // 46: berm.link.v1.DriftField.at:type_name -> google.protobuf.Timestamp
-	51, // 47: berm.link.v1.NetworkRequest.target:type_name -> berm.link.v1.Target
-	53, // 48: berm.link.v1.NetworkResponse.site:type_name -> berm.link.v1.Site
-	54, // 49: berm.link.v1.NetworkResponse.facts:type_name -> berm.link.v1.Fact
-	55, // 50: berm.link.v1.NetworkResponse.names:type_name -> berm.link.v1.NameCounts
-	62, // 51: berm.link.v1.NetworkResponse.connections:type_name -> berm.link.v1.NetworkResponse.ConnectionsEntry
-	56, // 52: berm.link.v1.NameCounts.denials:type_name -> berm.link.v1.NameDenial
-	63, // 53: berm.link.v1.NameDenial.last:type_name -> google.protobuf.Timestamp
-	54, // [54:54] is the sub-list for method output_type
-	54, // [54:54] is the sub-list for method input_type
-	54, // [54:54] is the sub-list for extension type_name
-	54, // [54:54] is the sub-list for extension extendee
-	0,  // [0:54] is the sub-list for field type_name
+	17, // 14: berm.link.v1.Hello.info:type_name -> berm.link.v1.Info
+	22, // 15: berm.link.v1.Hello.guardrails:type_name -> berm.link.v1.Layer
+	12, // 16: berm.link.v1.Hello.deployment:type_name -> berm.link.v1.DeploymentState
+	42, // 17: berm.link.v1.Pong.pools:type_name -> berm.link.v1.PoolStatus
+	12, // 18: berm.link.v1.Pong.deployment:type_name -> berm.link.v1.DeploymentState
+	13, // 19: berm.link.v1.DeploymentState.problem:type_name -> berm.link.v1.DeploymentProblem
+	67, // 20: berm.link.v1.DeploymentProblem.at:type_name -> google.protobuf.Timestamp
+	12, // 21: berm.link.v1.SetDeploymentResponse.deployment:type_name -> berm.link.v1.DeploymentState
+	19, // 22: berm.link.v1.Info.runtimes:type_name -> berm.link.v1.Runtime
+	21, // 23: berm.link.v1.Info.capacity:type_name -> berm.link.v1.Amounts
+	18, // 24: berm.link.v1.Info.node_labels:type_name -> berm.link.v1.Labels
+	62, // 25: berm.link.v1.Info.unenforced:type_name -> berm.link.v1.Info.UnenforcedEntry
+	67, // 26: berm.link.v1.Info.refused_since:type_name -> google.protobuf.Timestamp
+	63, // 27: berm.link.v1.Labels.entries:type_name -> berm.link.v1.Labels.EntriesEntry
+	20, // 28: berm.link.v1.Runtime.enforcement:type_name -> berm.link.v1.Enforcement
+	64, // 29: berm.link.v1.Runtime.unenforced:type_name -> berm.link.v1.Runtime.UnenforcedEntry
+	67, // 30: berm.link.v1.Layer.at:type_name -> google.protobuf.Timestamp
+	68, // 31: berm.link.v1.Work.spec:type_name -> berm.spec.ProfileSpec
+	69, // 32: berm.link.v1.Work.launch:type_name -> berm.spec.Launch
+	24, // 33: berm.link.v1.Work.secrets:type_name -> berm.link.v1.ResolvedSecret
+	23, // 34: berm.link.v1.CheckRequest.work:type_name -> berm.link.v1.Work
+	23, // 35: berm.link.v1.ApplyRequest.work:type_name -> berm.link.v1.Work
+	22, // 36: berm.link.v1.ApplyRequest.layers:type_name -> berm.link.v1.Layer
+	68, // 37: berm.link.v1.Pool.spec:type_name -> berm.spec.ProfileSpec
+	22, // 38: berm.link.v1.Pool.layers:type_name -> berm.link.v1.Layer
+	39, // 39: berm.link.v1.SetPoolsRequest.pools:type_name -> berm.link.v1.Pool
+	42, // 40: berm.link.v1.SetPoolsResponse.pools:type_name -> berm.link.v1.PoolStatus
+	67, // 41: berm.link.v1.PoolStatus.retry_at:type_name -> google.protobuf.Timestamp
+	45, // 42: berm.link.v1.ObserveResponse.observation:type_name -> berm.link.v1.Observation
+	67, // 43: berm.link.v1.Observation.at:type_name -> google.protobuf.Timestamp
+	67, // 44: berm.link.v1.Observation.started_at:type_name -> google.protobuf.Timestamp
+	48, // 45: berm.link.v1.Observation.events:type_name -> berm.link.v1.Event
+	46, // 46: berm.link.v1.Observation.service:type_name -> berm.link.v1.Service
+	47, // 47: berm.link.v1.Service.ports:type_name -> berm.link.v1.ServicePort
+	67, // 48: berm.link.v1.Event.at:type_name -> google.protobuf.Timestamp
+	65, // 49: berm.link.v1.Event.attributes:type_name -> berm.link.v1.Event.AttributesEntry
+	53, // 50: berm.link.v1.DriftResponse.fields:type_name -> berm.link.v1.DriftField
+	67, // 51: berm.link.v1.DriftField.at:type_name -> google.protobuf.Timestamp
+	55, // 52: berm.link.v1.NetworkRequest.target:type_name -> berm.link.v1.Target
+	57, // 53: berm.link.v1.NetworkResponse.site:type_name -> berm.link.v1.Site
+	58, // 54: berm.link.v1.NetworkResponse.facts:type_name -> berm.link.v1.Fact
+	59, // 55: berm.link.v1.NetworkResponse.names:type_name -> berm.link.v1.NameCounts
+	66, // 56: berm.link.v1.NetworkResponse.connections:type_name -> berm.link.v1.NetworkResponse.ConnectionsEntry
+	60, // 57: berm.link.v1.NameCounts.denials:type_name -> berm.link.v1.NameDenial
+	67, // 58: berm.link.v1.NameDenial.last:type_name -> google.protobuf.Timestamp
+	59, // [59:59] is the sub-list for method output_type
+	59, // [59:59] is the sub-list for method input_type
+	59, // [59:59] is the sub-list for extension type_name
+	59, // [59:59] is the sub-list for extension extendee
+	0,  // [0:59] is the sub-list for field type_name
 }
 
 func init() { file_berm_link_v1_link_proto_init() }
@@ -4249,15 +4638,15 @@ func file_berm_link_v1_link_proto_init() {
 		(*FromRunner_Info)(nil),
 		(*FromRunner_Renewed)(nil),
 	}
-	file_berm_link_v1_link_proto_msgTypes[41].OneofWrappers = []any{}
-	file_berm_link_v1_link_proto_msgTypes[49].OneofWrappers = []any{}
+	file_berm_link_v1_link_proto_msgTypes[45].OneofWrappers = []any{}
+	file_berm_link_v1_link_proto_msgTypes[53].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_berm_link_v1_link_proto_rawDesc), len(file_berm_link_v1_link_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   63,
+			NumMessages:   67,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -27,7 +27,7 @@ var File_berm_link_v1_link_service_proto protoreflect.FileDescriptor
 
 const file_berm_link_v1_link_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1fberm/link/v1/link_service.proto\x12\fberm.link.v1\x1a\x17berm/link/v1/exec.proto\x1a\x17berm/link/v1/link.proto\x1a\x19berm/link/v1/stream.proto2\xb6\x13\n" +
+	"\x1fberm/link/v1/link_service.proto\x12\fberm.link.v1\x1a\x17berm/link/v1/exec.proto\x1a\x17berm/link/v1/link.proto\x1a\x19berm/link/v1/stream.proto2\x90\x14\n" +
 	"\vLinkService\x12B\n" +
 	"\aSession\x12\x19.berm.link.v1.FromGateway\x1a\x18.berm.link.v1.FromRunner(\x010\x01\x12H\n" +
 	"\aObserve\x12\x1c.berm.link.v1.ObserveRequest\x1a\x1d.berm.link.v1.ObserveResponse0\x01\x12@\n" +
@@ -38,7 +38,8 @@ const file_berm_link_v1_link_service_proto_rawDesc = "" +
 	"\aSuspend\x12\x1c.berm.link.v1.SuspendRequest\x1a\x1d.berm.link.v1.SuspendResponse\x12C\n" +
 	"\x06Resume\x12\x1b.berm.link.v1.ResumeRequest\x1a\x1c.berm.link.v1.ResumeResponse\x12C\n" +
 	"\x06Delete\x12\x1b.berm.link.v1.DeleteRequest\x1a\x1c.berm.link.v1.DeleteResponse\x12I\n" +
-	"\bSetPools\x12\x1d.berm.link.v1.SetPoolsRequest\x1a\x1e.berm.link.v1.SetPoolsResponse\x12F\n" +
+	"\bSetPools\x12\x1d.berm.link.v1.SetPoolsRequest\x1a\x1e.berm.link.v1.SetPoolsResponse\x12X\n" +
+	"\rSetDeployment\x12\".berm.link.v1.SetDeploymentRequest\x1a#.berm.link.v1.SetDeploymentResponse\x12F\n" +
 	"\aNetwork\x12\x1c.berm.link.v1.NetworkRequest\x1a\x1d.berm.link.v1.NetworkResponse\x12@\n" +
 	"\x05Drift\x12\x1a.berm.link.v1.DriftRequest\x1a\x1b.berm.link.v1.DriftResponse\x12@\n" +
 	"\x05Usage\x12\x1a.berm.link.v1.UsageRequest\x1a\x1b.berm.link.v1.UsageResponse\x12A\n" +
@@ -80,60 +81,62 @@ var file_berm_link_v1_link_service_proto_goTypes = []any{
 	(*v1.ResumeRequest)(nil),         // 7: berm.link.v1.ResumeRequest
 	(*v1.DeleteRequest)(nil),         // 8: berm.link.v1.DeleteRequest
 	(*v1.SetPoolsRequest)(nil),       // 9: berm.link.v1.SetPoolsRequest
-	(*v1.NetworkRequest)(nil),        // 10: berm.link.v1.NetworkRequest
-	(*v1.DriftRequest)(nil),          // 11: berm.link.v1.DriftRequest
-	(*v1.UsageRequest)(nil),          // 12: berm.link.v1.UsageRequest
-	(*v1.ExecRequest)(nil),           // 13: berm.link.v1.ExecRequest
-	(*v1.CreateExecRequest)(nil),     // 14: berm.link.v1.CreateExecRequest
-	(*v1.ListExecsRequest)(nil),      // 15: berm.link.v1.ListExecsRequest
-	(*v1.AttachExecRequest)(nil),     // 16: berm.link.v1.AttachExecRequest
-	(*v1.SignalExecRequest)(nil),     // 17: berm.link.v1.SignalExecRequest
-	(*v1.ResizeExecRequest)(nil),     // 18: berm.link.v1.ResizeExecRequest
-	(*v1.DeleteExecRequest)(nil),     // 19: berm.link.v1.DeleteExecRequest
-	(*v1.DialRequest)(nil),           // 20: berm.link.v1.DialRequest
-	(*v1.ReadFileRequest)(nil),       // 21: berm.link.v1.ReadFileRequest
-	(*v1.WriteFileRequest)(nil),      // 22: berm.link.v1.WriteFileRequest
-	(*v1.ReadArchiveRequest)(nil),    // 23: berm.link.v1.ReadArchiveRequest
-	(*v1.WriteArchiveRequest)(nil),   // 24: berm.link.v1.WriteArchiveRequest
-	(*v1.ReadFileFromRequest)(nil),   // 25: berm.link.v1.ReadFileFromRequest
-	(*v1.WriteFileFromRequest)(nil),  // 26: berm.link.v1.WriteFileFromRequest
-	(*v1.FileStateRequest)(nil),      // 27: berm.link.v1.FileStateRequest
-	(*v1.LogsRequest)(nil),           // 28: berm.link.v1.LogsRequest
-	(*v1.ListImagesRequest)(nil),     // 29: berm.link.v1.ListImagesRequest
-	(*v1.PullImageRequest)(nil),      // 30: berm.link.v1.PullImageRequest
-	(*v1.RemoveImageRequest)(nil),    // 31: berm.link.v1.RemoveImageRequest
-	(*v1.ImportImageRequest)(nil),    // 32: berm.link.v1.ImportImageRequest
-	(*v1.FromRunner)(nil),            // 33: berm.link.v1.FromRunner
-	(*v1.ObserveResponse)(nil),       // 34: berm.link.v1.ObserveResponse
-	(*v1.CheckResponse)(nil),         // 35: berm.link.v1.CheckResponse
-	(*v1.ApplyResponse)(nil),         // 36: berm.link.v1.ApplyResponse
-	(*v1.StopResponse)(nil),          // 37: berm.link.v1.StopResponse
-	(*v1.PauseResponse)(nil),         // 38: berm.link.v1.PauseResponse
-	(*v1.SuspendResponse)(nil),       // 39: berm.link.v1.SuspendResponse
-	(*v1.ResumeResponse)(nil),        // 40: berm.link.v1.ResumeResponse
-	(*v1.DeleteResponse)(nil),        // 41: berm.link.v1.DeleteResponse
-	(*v1.SetPoolsResponse)(nil),      // 42: berm.link.v1.SetPoolsResponse
-	(*v1.NetworkResponse)(nil),       // 43: berm.link.v1.NetworkResponse
-	(*v1.DriftResponse)(nil),         // 44: berm.link.v1.DriftResponse
-	(*v1.UsageResponse)(nil),         // 45: berm.link.v1.UsageResponse
-	(*v1.ExecResponse)(nil),          // 46: berm.link.v1.ExecResponse
-	(*v1.ExecState)(nil),             // 47: berm.link.v1.ExecState
-	(*v1.ListExecsResponse)(nil),     // 48: berm.link.v1.ListExecsResponse
-	(*v1.AttachExecResponse)(nil),    // 49: berm.link.v1.AttachExecResponse
-	(*v1.DeleteExecResponse)(nil),    // 50: berm.link.v1.DeleteExecResponse
-	(*v1.DialResponse)(nil),          // 51: berm.link.v1.DialResponse
-	(*v1.ReadFileResponse)(nil),      // 52: berm.link.v1.ReadFileResponse
-	(*v1.WriteFileResponse)(nil),     // 53: berm.link.v1.WriteFileResponse
-	(*v1.ReadArchiveResponse)(nil),   // 54: berm.link.v1.ReadArchiveResponse
-	(*v1.WriteArchiveResponse)(nil),  // 55: berm.link.v1.WriteArchiveResponse
-	(*v1.ReadFileFromResponse)(nil),  // 56: berm.link.v1.ReadFileFromResponse
-	(*v1.WriteFileFromResponse)(nil), // 57: berm.link.v1.WriteFileFromResponse
-	(*v1.FileStateResponse)(nil),     // 58: berm.link.v1.FileStateResponse
-	(*v1.LogsResponse)(nil),          // 59: berm.link.v1.LogsResponse
-	(*v1.ListImagesResponse)(nil),    // 60: berm.link.v1.ListImagesResponse
-	(*v1.PullImageResponse)(nil),     // 61: berm.link.v1.PullImageResponse
-	(*v1.RemoveImageResponse)(nil),   // 62: berm.link.v1.RemoveImageResponse
-	(*v1.ImportImageResponse)(nil),   // 63: berm.link.v1.ImportImageResponse
+	(*v1.SetDeploymentRequest)(nil),  // 10: berm.link.v1.SetDeploymentRequest
+	(*v1.NetworkRequest)(nil),        // 11: berm.link.v1.NetworkRequest
+	(*v1.DriftRequest)(nil),          // 12: berm.link.v1.DriftRequest
+	(*v1.UsageRequest)(nil),          // 13: berm.link.v1.UsageRequest
+	(*v1.ExecRequest)(nil),           // 14: berm.link.v1.ExecRequest
+	(*v1.CreateExecRequest)(nil),     // 15: berm.link.v1.CreateExecRequest
+	(*v1.ListExecsRequest)(nil),      // 16: berm.link.v1.ListExecsRequest
+	(*v1.AttachExecRequest)(nil),     // 17: berm.link.v1.AttachExecRequest
+	(*v1.SignalExecRequest)(nil),     // 18: berm.link.v1.SignalExecRequest
+	(*v1.ResizeExecRequest)(nil),     // 19: berm.link.v1.ResizeExecRequest
+	(*v1.DeleteExecRequest)(nil),     // 20: berm.link.v1.DeleteExecRequest
+	(*v1.DialRequest)(nil),           // 21: berm.link.v1.DialRequest
+	(*v1.ReadFileRequest)(nil),       // 22: berm.link.v1.ReadFileRequest
+	(*v1.WriteFileRequest)(nil),      // 23: berm.link.v1.WriteFileRequest
+	(*v1.ReadArchiveRequest)(nil),    // 24: berm.link.v1.ReadArchiveRequest
+	(*v1.WriteArchiveRequest)(nil),   // 25: berm.link.v1.WriteArchiveRequest
+	(*v1.ReadFileFromRequest)(nil),   // 26: berm.link.v1.ReadFileFromRequest
+	(*v1.WriteFileFromRequest)(nil),  // 27: berm.link.v1.WriteFileFromRequest
+	(*v1.FileStateRequest)(nil),      // 28: berm.link.v1.FileStateRequest
+	(*v1.LogsRequest)(nil),           // 29: berm.link.v1.LogsRequest
+	(*v1.ListImagesRequest)(nil),     // 30: berm.link.v1.ListImagesRequest
+	(*v1.PullImageRequest)(nil),      // 31: berm.link.v1.PullImageRequest
+	(*v1.RemoveImageRequest)(nil),    // 32: berm.link.v1.RemoveImageRequest
+	(*v1.ImportImageRequest)(nil),    // 33: berm.link.v1.ImportImageRequest
+	(*v1.FromRunner)(nil),            // 34: berm.link.v1.FromRunner
+	(*v1.ObserveResponse)(nil),       // 35: berm.link.v1.ObserveResponse
+	(*v1.CheckResponse)(nil),         // 36: berm.link.v1.CheckResponse
+	(*v1.ApplyResponse)(nil),         // 37: berm.link.v1.ApplyResponse
+	(*v1.StopResponse)(nil),          // 38: berm.link.v1.StopResponse
+	(*v1.PauseResponse)(nil),         // 39: berm.link.v1.PauseResponse
+	(*v1.SuspendResponse)(nil),       // 40: berm.link.v1.SuspendResponse
+	(*v1.ResumeResponse)(nil),        // 41: berm.link.v1.ResumeResponse
+	(*v1.DeleteResponse)(nil),        // 42: berm.link.v1.DeleteResponse
+	(*v1.SetPoolsResponse)(nil),      // 43: berm.link.v1.SetPoolsResponse
+	(*v1.SetDeploymentResponse)(nil), // 44: berm.link.v1.SetDeploymentResponse
+	(*v1.NetworkResponse)(nil),       // 45: berm.link.v1.NetworkResponse
+	(*v1.DriftResponse)(nil),         // 46: berm.link.v1.DriftResponse
+	(*v1.UsageResponse)(nil),         // 47: berm.link.v1.UsageResponse
+	(*v1.ExecResponse)(nil),          // 48: berm.link.v1.ExecResponse
+	(*v1.ExecState)(nil),             // 49: berm.link.v1.ExecState
+	(*v1.ListExecsResponse)(nil),     // 50: berm.link.v1.ListExecsResponse
+	(*v1.AttachExecResponse)(nil),    // 51: berm.link.v1.AttachExecResponse
+	(*v1.DeleteExecResponse)(nil),    // 52: berm.link.v1.DeleteExecResponse
+	(*v1.DialResponse)(nil),          // 53: berm.link.v1.DialResponse
+	(*v1.ReadFileResponse)(nil),      // 54: berm.link.v1.ReadFileResponse
+	(*v1.WriteFileResponse)(nil),     // 55: berm.link.v1.WriteFileResponse
+	(*v1.ReadArchiveResponse)(nil),   // 56: berm.link.v1.ReadArchiveResponse
+	(*v1.WriteArchiveResponse)(nil),  // 57: berm.link.v1.WriteArchiveResponse
+	(*v1.ReadFileFromResponse)(nil),  // 58: berm.link.v1.ReadFileFromResponse
+	(*v1.WriteFileFromResponse)(nil), // 59: berm.link.v1.WriteFileFromResponse
+	(*v1.FileStateResponse)(nil),     // 60: berm.link.v1.FileStateResponse
+	(*v1.LogsResponse)(nil),          // 61: berm.link.v1.LogsResponse
+	(*v1.ListImagesResponse)(nil),    // 62: berm.link.v1.ListImagesResponse
+	(*v1.PullImageResponse)(nil),     // 63: berm.link.v1.PullImageResponse
+	(*v1.RemoveImageResponse)(nil),   // 64: berm.link.v1.RemoveImageResponse
+	(*v1.ImportImageResponse)(nil),   // 65: berm.link.v1.ImportImageResponse
 }
 var file_berm_link_v1_link_service_proto_depIdxs = []int32{
 	0,  // 0: berm.link.v1.LinkService.Session:input_type -> berm.link.v1.FromGateway
@@ -146,64 +149,66 @@ var file_berm_link_v1_link_service_proto_depIdxs = []int32{
 	7,  // 7: berm.link.v1.LinkService.Resume:input_type -> berm.link.v1.ResumeRequest
 	8,  // 8: berm.link.v1.LinkService.Delete:input_type -> berm.link.v1.DeleteRequest
 	9,  // 9: berm.link.v1.LinkService.SetPools:input_type -> berm.link.v1.SetPoolsRequest
-	10, // 10: berm.link.v1.LinkService.Network:input_type -> berm.link.v1.NetworkRequest
-	11, // 11: berm.link.v1.LinkService.Drift:input_type -> berm.link.v1.DriftRequest
-	12, // 12: berm.link.v1.LinkService.Usage:input_type -> berm.link.v1.UsageRequest
-	13, // 13: berm.link.v1.LinkService.Exec:input_type -> berm.link.v1.ExecRequest
-	14, // 14: berm.link.v1.LinkService.CreateExec:input_type -> berm.link.v1.CreateExecRequest
-	15, // 15: berm.link.v1.LinkService.ListExecs:input_type -> berm.link.v1.ListExecsRequest
-	16, // 16: berm.link.v1.LinkService.AttachExec:input_type -> berm.link.v1.AttachExecRequest
-	17, // 17: berm.link.v1.LinkService.SignalExec:input_type -> berm.link.v1.SignalExecRequest
-	18, // 18: berm.link.v1.LinkService.ResizeExec:input_type -> berm.link.v1.ResizeExecRequest
-	19, // 19: berm.link.v1.LinkService.DeleteExec:input_type -> berm.link.v1.DeleteExecRequest
-	20, // 20: berm.link.v1.LinkService.Dial:input_type -> berm.link.v1.DialRequest
-	21, // 21: berm.link.v1.LinkService.ReadFile:input_type -> berm.link.v1.ReadFileRequest
-	22, // 22: berm.link.v1.LinkService.WriteFile:input_type -> berm.link.v1.WriteFileRequest
-	23, // 23: berm.link.v1.LinkService.ReadArchive:input_type -> berm.link.v1.ReadArchiveRequest
-	24, // 24: berm.link.v1.LinkService.WriteArchive:input_type -> berm.link.v1.WriteArchiveRequest
-	25, // 25: berm.link.v1.LinkService.ReadFileFrom:input_type -> berm.link.v1.ReadFileFromRequest
-	26, // 26: berm.link.v1.LinkService.WriteFileFrom:input_type -> berm.link.v1.WriteFileFromRequest
-	27, // 27: berm.link.v1.LinkService.FileState:input_type -> berm.link.v1.FileStateRequest
-	28, // 28: berm.link.v1.LinkService.Logs:input_type -> berm.link.v1.LogsRequest
-	29, // 29: berm.link.v1.LinkService.ListImages:input_type -> berm.link.v1.ListImagesRequest
-	30, // 30: berm.link.v1.LinkService.PullImage:input_type -> berm.link.v1.PullImageRequest
-	31, // 31: berm.link.v1.LinkService.RemoveImage:input_type -> berm.link.v1.RemoveImageRequest
-	32, // 32: berm.link.v1.LinkService.ImportImage:input_type -> berm.link.v1.ImportImageRequest
-	33, // 33: berm.link.v1.LinkService.Session:output_type -> berm.link.v1.FromRunner
-	34, // 34: berm.link.v1.LinkService.Observe:output_type -> berm.link.v1.ObserveResponse
-	35, // 35: berm.link.v1.LinkService.Check:output_type -> berm.link.v1.CheckResponse
-	36, // 36: berm.link.v1.LinkService.Apply:output_type -> berm.link.v1.ApplyResponse
-	37, // 37: berm.link.v1.LinkService.Stop:output_type -> berm.link.v1.StopResponse
-	38, // 38: berm.link.v1.LinkService.Pause:output_type -> berm.link.v1.PauseResponse
-	39, // 39: berm.link.v1.LinkService.Suspend:output_type -> berm.link.v1.SuspendResponse
-	40, // 40: berm.link.v1.LinkService.Resume:output_type -> berm.link.v1.ResumeResponse
-	41, // 41: berm.link.v1.LinkService.Delete:output_type -> berm.link.v1.DeleteResponse
-	42, // 42: berm.link.v1.LinkService.SetPools:output_type -> berm.link.v1.SetPoolsResponse
-	43, // 43: berm.link.v1.LinkService.Network:output_type -> berm.link.v1.NetworkResponse
-	44, // 44: berm.link.v1.LinkService.Drift:output_type -> berm.link.v1.DriftResponse
-	45, // 45: berm.link.v1.LinkService.Usage:output_type -> berm.link.v1.UsageResponse
-	46, // 46: berm.link.v1.LinkService.Exec:output_type -> berm.link.v1.ExecResponse
-	47, // 47: berm.link.v1.LinkService.CreateExec:output_type -> berm.link.v1.ExecState
-	48, // 48: berm.link.v1.LinkService.ListExecs:output_type -> berm.link.v1.ListExecsResponse
-	49, // 49: berm.link.v1.LinkService.AttachExec:output_type -> berm.link.v1.AttachExecResponse
-	47, // 50: berm.link.v1.LinkService.SignalExec:output_type -> berm.link.v1.ExecState
-	47, // 51: berm.link.v1.LinkService.ResizeExec:output_type -> berm.link.v1.ExecState
-	50, // 52: berm.link.v1.LinkService.DeleteExec:output_type -> berm.link.v1.DeleteExecResponse
-	51, // 53: berm.link.v1.LinkService.Dial:output_type -> berm.link.v1.DialResponse
-	52, // 54: berm.link.v1.LinkService.ReadFile:output_type -> berm.link.v1.ReadFileResponse
-	53, // 55: berm.link.v1.LinkService.WriteFile:output_type -> berm.link.v1.WriteFileResponse
-	54, // 56: berm.link.v1.LinkService.ReadArchive:output_type -> berm.link.v1.ReadArchiveResponse
-	55, // 57: berm.link.v1.LinkService.WriteArchive:output_type -> berm.link.v1.WriteArchiveResponse
-	56, // 58: berm.link.v1.LinkService.ReadFileFrom:output_type -> berm.link.v1.ReadFileFromResponse
-	57, // 59: berm.link.v1.LinkService.WriteFileFrom:output_type -> berm.link.v1.WriteFileFromResponse
-	58, // 60: berm.link.v1.LinkService.FileState:output_type -> berm.link.v1.FileStateResponse
-	59, // 61: berm.link.v1.LinkService.Logs:output_type -> berm.link.v1.LogsResponse
-	60, // 62: berm.link.v1.LinkService.ListImages:output_type -> berm.link.v1.ListImagesResponse
-	61, // 63: berm.link.v1.LinkService.PullImage:output_type -> berm.link.v1.PullImageResponse
-	62, // 64: berm.link.v1.LinkService.RemoveImage:output_type -> berm.link.v1.RemoveImageResponse
-	63, // 65: berm.link.v1.LinkService.ImportImage:output_type -> berm.link.v1.ImportImageResponse
-	33, // [33:66] is the sub-list for method output_type
-	0,  // [0:33] is the sub-list for method input_type
+	10, // 10: berm.link.v1.LinkService.SetDeployment:input_type -> berm.link.v1.SetDeploymentRequest
+	11, // 11: berm.link.v1.LinkService.Network:input_type -> berm.link.v1.NetworkRequest
+	12, // 12: berm.link.v1.LinkService.Drift:input_type -> berm.link.v1.DriftRequest
+	13, // 13: berm.link.v1.LinkService.Usage:input_type -> berm.link.v1.UsageRequest
+	14, // 14: berm.link.v1.LinkService.Exec:input_type -> berm.link.v1.ExecRequest
+	15, // 15: berm.link.v1.LinkService.CreateExec:input_type -> berm.link.v1.CreateExecRequest
+	16, // 16: berm.link.v1.LinkService.ListExecs:input_type -> berm.link.v1.ListExecsRequest
+	17, // 17: berm.link.v1.LinkService.AttachExec:input_type -> berm.link.v1.AttachExecRequest
+	18, // 18: berm.link.v1.LinkService.SignalExec:input_type -> berm.link.v1.SignalExecRequest
+	19, // 19: berm.link.v1.LinkService.ResizeExec:input_type -> berm.link.v1.ResizeExecRequest
+	20, // 20: berm.link.v1.LinkService.DeleteExec:input_type -> berm.link.v1.DeleteExecRequest
+	21, // 21: berm.link.v1.LinkService.Dial:input_type -> berm.link.v1.DialRequest
+	22, // 22: berm.link.v1.LinkService.ReadFile:input_type -> berm.link.v1.ReadFileRequest
+	23, // 23: berm.link.v1.LinkService.WriteFile:input_type -> berm.link.v1.WriteFileRequest
+	24, // 24: berm.link.v1.LinkService.ReadArchive:input_type -> berm.link.v1.ReadArchiveRequest
+	25, // 25: berm.link.v1.LinkService.WriteArchive:input_type -> berm.link.v1.WriteArchiveRequest
+	26, // 26: berm.link.v1.LinkService.ReadFileFrom:input_type -> berm.link.v1.ReadFileFromRequest
+	27, // 27: berm.link.v1.LinkService.WriteFileFrom:input_type -> berm.link.v1.WriteFileFromRequest
+	28, // 28: berm.link.v1.LinkService.FileState:input_type -> berm.link.v1.FileStateRequest
+	29, // 29: berm.link.v1.LinkService.Logs:input_type -> berm.link.v1.LogsRequest
+	30, // 30: berm.link.v1.LinkService.ListImages:input_type -> berm.link.v1.ListImagesRequest
+	31, // 31: berm.link.v1.LinkService.PullImage:input_type -> berm.link.v1.PullImageRequest
+	32, // 32: berm.link.v1.LinkService.RemoveImage:input_type -> berm.link.v1.RemoveImageRequest
+	33, // 33: berm.link.v1.LinkService.ImportImage:input_type -> berm.link.v1.ImportImageRequest
+	34, // 34: berm.link.v1.LinkService.Session:output_type -> berm.link.v1.FromRunner
+	35, // 35: berm.link.v1.LinkService.Observe:output_type -> berm.link.v1.ObserveResponse
+	36, // 36: berm.link.v1.LinkService.Check:output_type -> berm.link.v1.CheckResponse
+	37, // 37: berm.link.v1.LinkService.Apply:output_type -> berm.link.v1.ApplyResponse
+	38, // 38: berm.link.v1.LinkService.Stop:output_type -> berm.link.v1.StopResponse
+	39, // 39: berm.link.v1.LinkService.Pause:output_type -> berm.link.v1.PauseResponse
+	40, // 40: berm.link.v1.LinkService.Suspend:output_type -> berm.link.v1.SuspendResponse
+	41, // 41: berm.link.v1.LinkService.Resume:output_type -> berm.link.v1.ResumeResponse
+	42, // 42: berm.link.v1.LinkService.Delete:output_type -> berm.link.v1.DeleteResponse
+	43, // 43: berm.link.v1.LinkService.SetPools:output_type -> berm.link.v1.SetPoolsResponse
+	44, // 44: berm.link.v1.LinkService.SetDeployment:output_type -> berm.link.v1.SetDeploymentResponse
+	45, // 45: berm.link.v1.LinkService.Network:output_type -> berm.link.v1.NetworkResponse
+	46, // 46: berm.link.v1.LinkService.Drift:output_type -> berm.link.v1.DriftResponse
+	47, // 47: berm.link.v1.LinkService.Usage:output_type -> berm.link.v1.UsageResponse
+	48, // 48: berm.link.v1.LinkService.Exec:output_type -> berm.link.v1.ExecResponse
+	49, // 49: berm.link.v1.LinkService.CreateExec:output_type -> berm.link.v1.ExecState
+	50, // 50: berm.link.v1.LinkService.ListExecs:output_type -> berm.link.v1.ListExecsResponse
+	51, // 51: berm.link.v1.LinkService.AttachExec:output_type -> berm.link.v1.AttachExecResponse
+	49, // 52: berm.link.v1.LinkService.SignalExec:output_type -> berm.link.v1.ExecState
+	49, // 53: berm.link.v1.LinkService.ResizeExec:output_type -> berm.link.v1.ExecState
+	52, // 54: berm.link.v1.LinkService.DeleteExec:output_type -> berm.link.v1.DeleteExecResponse
+	53, // 55: berm.link.v1.LinkService.Dial:output_type -> berm.link.v1.DialResponse
+	54, // 56: berm.link.v1.LinkService.ReadFile:output_type -> berm.link.v1.ReadFileResponse
+	55, // 57: berm.link.v1.LinkService.WriteFile:output_type -> berm.link.v1.WriteFileResponse
+	56, // 58: berm.link.v1.LinkService.ReadArchive:output_type -> berm.link.v1.ReadArchiveResponse
+	57, // 59: berm.link.v1.LinkService.WriteArchive:output_type -> berm.link.v1.WriteArchiveResponse
+	58, // 60: berm.link.v1.LinkService.ReadFileFrom:output_type -> berm.link.v1.ReadFileFromResponse
+	59, // 61: berm.link.v1.LinkService.WriteFileFrom:output_type -> berm.link.v1.WriteFileFromResponse
+	60, // 62: berm.link.v1.LinkService.FileState:output_type -> berm.link.v1.FileStateResponse
+	61, // 63: berm.link.v1.LinkService.Logs:output_type -> berm.link.v1.LogsResponse
+	62, // 64: berm.link.v1.LinkService.ListImages:output_type -> berm.link.v1.ListImagesResponse
+	63, // 65: berm.link.v1.LinkService.PullImage:output_type -> berm.link.v1.PullImageResponse
+	64, // 66: berm.link.v1.LinkService.RemoveImage:output_type -> berm.link.v1.RemoveImageResponse
+	65, // 67: berm.link.v1.LinkService.ImportImage:output_type -> berm.link.v1.ImportImageResponse
+	34, // [34:68] is the sub-list for method output_type
+	0,  // [0:34] is the sub-list for method input_type
 	0,  // [0:0] is the sub-list for extension type_name
 	0,  // [0:0] is the sub-list for extension extendee
 	0,  // [0:0] is the sub-list for field type_name

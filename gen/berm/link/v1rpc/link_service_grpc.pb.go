@@ -32,6 +32,7 @@ const (
 	LinkService_Resume_FullMethodName        = "/berm.link.v1.LinkService/Resume"
 	LinkService_Delete_FullMethodName        = "/berm.link.v1.LinkService/Delete"
 	LinkService_SetPools_FullMethodName      = "/berm.link.v1.LinkService/SetPools"
+	LinkService_SetDeployment_FullMethodName = "/berm.link.v1.LinkService/SetDeployment"
 	LinkService_Network_FullMethodName       = "/berm.link.v1.LinkService/Network"
 	LinkService_Drift_FullMethodName         = "/berm.link.v1.LinkService/Drift"
 	LinkService_Usage_FullMethodName         = "/berm.link.v1.LinkService/Usage"
@@ -75,6 +76,7 @@ type LinkServiceClient interface {
 	Resume(ctx context.Context, in *v1.ResumeRequest, opts ...grpc.CallOption) (*v1.ResumeResponse, error)
 	Delete(ctx context.Context, in *v1.DeleteRequest, opts ...grpc.CallOption) (*v1.DeleteResponse, error)
 	SetPools(ctx context.Context, in *v1.SetPoolsRequest, opts ...grpc.CallOption) (*v1.SetPoolsResponse, error)
+	SetDeployment(ctx context.Context, in *v1.SetDeploymentRequest, opts ...grpc.CallOption) (*v1.SetDeploymentResponse, error)
 	Network(ctx context.Context, in *v1.NetworkRequest, opts ...grpc.CallOption) (*v1.NetworkResponse, error)
 	Drift(ctx context.Context, in *v1.DriftRequest, opts ...grpc.CallOption) (*v1.DriftResponse, error)
 	Usage(ctx context.Context, in *v1.UsageRequest, opts ...grpc.CallOption) (*v1.UsageResponse, error)
@@ -215,6 +217,16 @@ func (c *linkServiceClient) SetPools(ctx context.Context, in *v1.SetPoolsRequest
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(v1.SetPoolsResponse)
 	err := c.cc.Invoke(ctx, LinkService_SetPools_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *linkServiceClient) SetDeployment(ctx context.Context, in *v1.SetDeploymentRequest, opts ...grpc.CallOption) (*v1.SetDeploymentResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(v1.SetDeploymentResponse)
+	err := c.cc.Invoke(ctx, LinkService_SetDeployment_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -535,6 +547,7 @@ type LinkServiceServer interface {
 	Resume(context.Context, *v1.ResumeRequest) (*v1.ResumeResponse, error)
 	Delete(context.Context, *v1.DeleteRequest) (*v1.DeleteResponse, error)
 	SetPools(context.Context, *v1.SetPoolsRequest) (*v1.SetPoolsResponse, error)
+	SetDeployment(context.Context, *v1.SetDeploymentRequest) (*v1.SetDeploymentResponse, error)
 	Network(context.Context, *v1.NetworkRequest) (*v1.NetworkResponse, error)
 	Drift(context.Context, *v1.DriftRequest) (*v1.DriftResponse, error)
 	Usage(context.Context, *v1.UsageRequest) (*v1.UsageResponse, error)
@@ -598,6 +611,9 @@ func (UnimplementedLinkServiceServer) Delete(context.Context, *v1.DeleteRequest)
 }
 func (UnimplementedLinkServiceServer) SetPools(context.Context, *v1.SetPoolsRequest) (*v1.SetPoolsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method SetPools not implemented")
+}
+func (UnimplementedLinkServiceServer) SetDeployment(context.Context, *v1.SetDeploymentRequest) (*v1.SetDeploymentResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SetDeployment not implemented")
 }
 func (UnimplementedLinkServiceServer) Network(context.Context, *v1.NetworkRequest) (*v1.NetworkResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Network not implemented")
@@ -847,6 +863,24 @@ func _LinkService_SetPools_Handler(srv interface{}, ctx context.Context, dec fun
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(LinkServiceServer).SetPools(ctx, req.(*v1.SetPoolsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _LinkService_SetDeployment_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(v1.SetDeploymentRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LinkServiceServer).SetDeployment(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: LinkService_SetDeployment_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LinkServiceServer).SetDeployment(ctx, req.(*v1.SetDeploymentRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -1191,6 +1225,10 @@ var LinkService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "SetPools",
 			Handler:    _LinkService_SetPools_Handler,
+		},
+		{
+			MethodName: "SetDeployment",
+			Handler:    _LinkService_SetDeployment_Handler,
 		},
 		{
 			MethodName: "Network",

@@ -206,11 +206,11 @@ type Runner struct {
 	ActiveConfigVersion string `protobuf:"bytes,10,opt,name=active_config_version,json=activeConfigVersion,proto3" json:"active_config_version,omitempty"`
 	// Version of the profile schema that the running software understands.
 	ActiveProfileSpecVersion string `protobuf:"bytes,11,opt,name=active_profile_spec_version,json=activeProfileSpecVersion,proto3" json:"active_profile_spec_version,omitempty"`
-	// Revision of the deployment that runs.
+	// Revision of the deployment that runs; 0 until a process has connected. 1 is what was installed, without overrides.
 	ActiveRevision int32 `protobuf:"varint,12,opt,name=active_revision,json=activeRevision,proto3" json:"active_revision,omitempty"`
-	// Revision of the deployment that is wanted.
+	// Revision of the deployment that is wanted. It rises with an edit of the overrides and with an update that is applied.
 	TargetRevision int32 `protobuf:"varint,13,opt,name=target_revision,json=targetRevision,proto3" json:"target_revision,omitempty"`
-	// The release channel has something newer.
+	// The release channel offers something else than what runs.
 	UpdateAvailable bool `protobuf:"varint,14,opt,name=update_available,json=updateAvailable,proto3" json:"update_available,omitempty"`
 	// The target is ahead of what runs.
 	RolloutInProgress bool `protobuf:"varint,15,opt,name=rollout_in_progress,json=rolloutInProgress,proto3" json:"rollout_in_progress,omitempty"`
@@ -229,7 +229,9 @@ type Runner struct {
 	// Only in the answer to a write: what the caller ought to know, such as overrides without effect.
 	Warnings []string `protobuf:"bytes,102,rep,name=warnings,proto3" json:"warnings,omitempty"`
 	// How the warm pools of the bindings are, by name. Only while the runner is connected.
-	WarmPools     []*WarmPoolStatus `protobuf:"bytes,106,rep,name=warm_pools,json=warmPools,proto3" json:"warm_pools,omitempty"`
+	WarmPools []*WarmPoolStatus `protobuf:"bytes,106,rep,name=warm_pools,json=warmPools,proto3" json:"warm_pools,omitempty"`
+	// Added by Berm: how the deployment comes to be what is wanted. Only once a process has connected.
+	Deployment    *DeploymentStatus `protobuf:"bytes,113,opt,name=deployment,proto3" json:"deployment,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -428,6 +430,13 @@ func (x *Runner) GetWarnings() []string {
 func (x *Runner) GetWarmPools() []*WarmPoolStatus {
 	if x != nil {
 		return x.WarmPools
+	}
+	return nil
+}
+
+func (x *Runner) GetDeployment() *DeploymentStatus {
+	if x != nil {
+		return x.Deployment
 	}
 	return nil
 }
@@ -747,86 +756,6 @@ func (x *WarmPoolStatus) GetRetryAt() *timestamppb.Timestamp {
 	return nil
 }
 
-// RunnerInstallError is why an installation failed.
-type RunnerInstallError struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// Machine-readable.
-	Reason  string `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"`
-	Message string `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
-	// What was seen, for whoever looks into it.
-	DiagnosticDetail string `protobuf:"bytes,3,opt,name=diagnostic_detail,json=diagnosticDetail,proto3" json:"diagnostic_detail,omitempty"`
-	// What to try, best first.
-	RemediationHints []string               `protobuf:"bytes,4,rep,name=remediation_hints,json=remediationHints,proto3" json:"remediation_hints,omitempty"`
-	OccurredAt       *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=occurred_at,json=occurredAt,proto3" json:"occurred_at,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
-}
-
-func (x *RunnerInstallError) Reset() {
-	*x = RunnerInstallError{}
-	mi := &file_coreweave_sandbox_v1beta2_runner_proto_msgTypes[5]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *RunnerInstallError) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*RunnerInstallError) ProtoMessage() {}
-
-func (x *RunnerInstallError) ProtoReflect() protoreflect.Message {
-	mi := &file_coreweave_sandbox_v1beta2_runner_proto_msgTypes[5]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use RunnerInstallError.ProtoReflect.Descriptor instead.
-func (*RunnerInstallError) Descriptor() ([]byte, []int) {
-	return file_coreweave_sandbox_v1beta2_runner_proto_rawDescGZIP(), []int{5}
-}
-
-func (x *RunnerInstallError) GetReason() string {
-	if x != nil {
-		return x.Reason
-	}
-	return ""
-}
-
-func (x *RunnerInstallError) GetMessage() string {
-	if x != nil {
-		return x.Message
-	}
-	return ""
-}
-
-func (x *RunnerInstallError) GetDiagnosticDetail() string {
-	if x != nil {
-		return x.DiagnosticDetail
-	}
-	return ""
-}
-
-func (x *RunnerInstallError) GetRemediationHints() []string {
-	if x != nil {
-		return x.RemediationHints
-	}
-	return nil
-}
-
-func (x *RunnerInstallError) GetOccurredAt() *timestamppb.Timestamp {
-	if x != nil {
-		return x.OccurredAt
-	}
-	return nil
-}
-
 // CreateManagedRunnerRequest makes a runner with its bindings. Setting an output-only field is refused.
 type CreateManagedRunnerRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -839,7 +768,7 @@ type CreateManagedRunnerRequest struct {
 
 func (x *CreateManagedRunnerRequest) Reset() {
 	*x = CreateManagedRunnerRequest{}
-	mi := &file_coreweave_sandbox_v1beta2_runner_proto_msgTypes[6]
+	mi := &file_coreweave_sandbox_v1beta2_runner_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -851,7 +780,7 @@ func (x *CreateManagedRunnerRequest) String() string {
 func (*CreateManagedRunnerRequest) ProtoMessage() {}
 
 func (x *CreateManagedRunnerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_coreweave_sandbox_v1beta2_runner_proto_msgTypes[6]
+	mi := &file_coreweave_sandbox_v1beta2_runner_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -864,7 +793,7 @@ func (x *CreateManagedRunnerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateManagedRunnerRequest.ProtoReflect.Descriptor instead.
 func (*CreateManagedRunnerRequest) Descriptor() ([]byte, []int) {
-	return file_coreweave_sandbox_v1beta2_runner_proto_rawDescGZIP(), []int{6}
+	return file_coreweave_sandbox_v1beta2_runner_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *CreateManagedRunnerRequest) GetRunnerId() string {
@@ -892,7 +821,7 @@ type GetRunnerRequest struct {
 
 func (x *GetRunnerRequest) Reset() {
 	*x = GetRunnerRequest{}
-	mi := &file_coreweave_sandbox_v1beta2_runner_proto_msgTypes[7]
+	mi := &file_coreweave_sandbox_v1beta2_runner_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -904,7 +833,7 @@ func (x *GetRunnerRequest) String() string {
 func (*GetRunnerRequest) ProtoMessage() {}
 
 func (x *GetRunnerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_coreweave_sandbox_v1beta2_runner_proto_msgTypes[7]
+	mi := &file_coreweave_sandbox_v1beta2_runner_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -917,7 +846,7 @@ func (x *GetRunnerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRunnerRequest.ProtoReflect.Descriptor instead.
 func (*GetRunnerRequest) Descriptor() ([]byte, []int) {
-	return file_coreweave_sandbox_v1beta2_runner_proto_rawDescGZIP(), []int{7}
+	return file_coreweave_sandbox_v1beta2_runner_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *GetRunnerRequest) GetId() string {
@@ -950,7 +879,7 @@ type ListRunnersRequest struct {
 
 func (x *ListRunnersRequest) Reset() {
 	*x = ListRunnersRequest{}
-	mi := &file_coreweave_sandbox_v1beta2_runner_proto_msgTypes[8]
+	mi := &file_coreweave_sandbox_v1beta2_runner_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -962,7 +891,7 @@ func (x *ListRunnersRequest) String() string {
 func (*ListRunnersRequest) ProtoMessage() {}
 
 func (x *ListRunnersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_coreweave_sandbox_v1beta2_runner_proto_msgTypes[8]
+	mi := &file_coreweave_sandbox_v1beta2_runner_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -975,7 +904,7 @@ func (x *ListRunnersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRunnersRequest.ProtoReflect.Descriptor instead.
 func (*ListRunnersRequest) Descriptor() ([]byte, []int) {
-	return file_coreweave_sandbox_v1beta2_runner_proto_rawDescGZIP(), []int{8}
+	return file_coreweave_sandbox_v1beta2_runner_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ListRunnersRequest) GetPageSize() int32 {
@@ -1039,7 +968,7 @@ type ListRunnersResponse struct {
 
 func (x *ListRunnersResponse) Reset() {
 	*x = ListRunnersResponse{}
-	mi := &file_coreweave_sandbox_v1beta2_runner_proto_msgTypes[9]
+	mi := &file_coreweave_sandbox_v1beta2_runner_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1051,7 +980,7 @@ func (x *ListRunnersResponse) String() string {
 func (*ListRunnersResponse) ProtoMessage() {}
 
 func (x *ListRunnersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_coreweave_sandbox_v1beta2_runner_proto_msgTypes[9]
+	mi := &file_coreweave_sandbox_v1beta2_runner_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1064,7 +993,7 @@ func (x *ListRunnersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRunnersResponse.ProtoReflect.Descriptor instead.
 func (*ListRunnersResponse) Descriptor() ([]byte, []int) {
-	return file_coreweave_sandbox_v1beta2_runner_proto_rawDescGZIP(), []int{9}
+	return file_coreweave_sandbox_v1beta2_runner_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ListRunnersResponse) GetRunners() []*Runner {
@@ -1097,7 +1026,7 @@ type UpdateManagedRunnerRequest struct {
 
 func (x *UpdateManagedRunnerRequest) Reset() {
 	*x = UpdateManagedRunnerRequest{}
-	mi := &file_coreweave_sandbox_v1beta2_runner_proto_msgTypes[10]
+	mi := &file_coreweave_sandbox_v1beta2_runner_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1109,7 +1038,7 @@ func (x *UpdateManagedRunnerRequest) String() string {
 func (*UpdateManagedRunnerRequest) ProtoMessage() {}
 
 func (x *UpdateManagedRunnerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_coreweave_sandbox_v1beta2_runner_proto_msgTypes[10]
+	mi := &file_coreweave_sandbox_v1beta2_runner_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1122,7 +1051,7 @@ func (x *UpdateManagedRunnerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateManagedRunnerRequest.ProtoReflect.Descriptor instead.
 func (*UpdateManagedRunnerRequest) Descriptor() ([]byte, []int) {
-	return file_coreweave_sandbox_v1beta2_runner_proto_rawDescGZIP(), []int{10}
+	return file_coreweave_sandbox_v1beta2_runner_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *UpdateManagedRunnerRequest) GetId() string {
@@ -1161,7 +1090,7 @@ type DeleteManagedRunnerRequest struct {
 
 func (x *DeleteManagedRunnerRequest) Reset() {
 	*x = DeleteManagedRunnerRequest{}
-	mi := &file_coreweave_sandbox_v1beta2_runner_proto_msgTypes[11]
+	mi := &file_coreweave_sandbox_v1beta2_runner_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1173,7 +1102,7 @@ func (x *DeleteManagedRunnerRequest) String() string {
 func (*DeleteManagedRunnerRequest) ProtoMessage() {}
 
 func (x *DeleteManagedRunnerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_coreweave_sandbox_v1beta2_runner_proto_msgTypes[11]
+	mi := &file_coreweave_sandbox_v1beta2_runner_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1186,7 +1115,7 @@ func (x *DeleteManagedRunnerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteManagedRunnerRequest.ProtoReflect.Descriptor instead.
 func (*DeleteManagedRunnerRequest) Descriptor() ([]byte, []int) {
-	return file_coreweave_sandbox_v1beta2_runner_proto_rawDescGZIP(), []int{11}
+	return file_coreweave_sandbox_v1beta2_runner_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *DeleteManagedRunnerRequest) GetId() string {
@@ -1219,7 +1148,7 @@ type DeleteManagedRunnerResponse struct {
 
 func (x *DeleteManagedRunnerResponse) Reset() {
 	*x = DeleteManagedRunnerResponse{}
-	mi := &file_coreweave_sandbox_v1beta2_runner_proto_msgTypes[12]
+	mi := &file_coreweave_sandbox_v1beta2_runner_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1231,7 +1160,7 @@ func (x *DeleteManagedRunnerResponse) String() string {
 func (*DeleteManagedRunnerResponse) ProtoMessage() {}
 
 func (x *DeleteManagedRunnerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_coreweave_sandbox_v1beta2_runner_proto_msgTypes[12]
+	mi := &file_coreweave_sandbox_v1beta2_runner_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1244,10 +1173,11 @@ func (x *DeleteManagedRunnerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteManagedRunnerResponse.ProtoReflect.Descriptor instead.
 func (*DeleteManagedRunnerResponse) Descriptor() ([]byte, []int) {
-	return file_coreweave_sandbox_v1beta2_runner_proto_rawDescGZIP(), []int{12}
+	return file_coreweave_sandbox_v1beta2_runner_proto_rawDescGZIP(), []int{11}
 }
 
-// ApplyManagedRunnerUpdateRequest asks for the update that is available, now rather than in a maintenance window.
+// ApplyManagedRunnerUpdateRequest asks for the update that is available, now rather than in a maintenance window. It is refused during an
+// exclusion, and for a runner that does not change its own deployment, with what to do by hand.
 type ApplyManagedRunnerUpdateRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// UUID or operator-chosen id.
@@ -1258,7 +1188,7 @@ type ApplyManagedRunnerUpdateRequest struct {
 
 func (x *ApplyManagedRunnerUpdateRequest) Reset() {
 	*x = ApplyManagedRunnerUpdateRequest{}
-	mi := &file_coreweave_sandbox_v1beta2_runner_proto_msgTypes[13]
+	mi := &file_coreweave_sandbox_v1beta2_runner_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1270,7 +1200,7 @@ func (x *ApplyManagedRunnerUpdateRequest) String() string {
 func (*ApplyManagedRunnerUpdateRequest) ProtoMessage() {}
 
 func (x *ApplyManagedRunnerUpdateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_coreweave_sandbox_v1beta2_runner_proto_msgTypes[13]
+	mi := &file_coreweave_sandbox_v1beta2_runner_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1283,7 +1213,7 @@ func (x *ApplyManagedRunnerUpdateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyManagedRunnerUpdateRequest.ProtoReflect.Descriptor instead.
 func (*ApplyManagedRunnerUpdateRequest) Descriptor() ([]byte, []int) {
-	return file_coreweave_sandbox_v1beta2_runner_proto_rawDescGZIP(), []int{13}
+	return file_coreweave_sandbox_v1beta2_runner_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ApplyManagedRunnerUpdateRequest) GetId() string {
@@ -1297,7 +1227,7 @@ var File_coreweave_sandbox_v1beta2_runner_proto protoreflect.FileDescriptor
 
 const file_coreweave_sandbox_v1beta2_runner_proto_rawDesc = "" +
 	"\n" +
-	"&coreweave/sandbox/v1beta2/runner.proto\x12\x19coreweave.sandbox.v1beta2\x1a1coreweave/sandbox/v1beta2/runner_deployment.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xfd\v\n" +
+	"&coreweave/sandbox/v1beta2/runner.proto\x12\x19coreweave.sandbox.v1beta2\x1a1coreweave/sandbox/v1beta2/runner_deployment.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xcf\f\n" +
 	"\x06Runner\x12\x13\n" +
 	"\x02id\x18\x01 \x01(\tB\x03\xe0A\x03R\x02id\x12&\n" +
 	"\fdisplay_name\x18\x02 \x01(\tB\x03\xe0A\x01R\vdisplayName\x12J\n" +
@@ -1326,7 +1256,10 @@ const file_coreweave_sandbox_v1beta2_runner_proto_rawDesc = "" +
 	"\brevision\x18e \x01(\x05B\x03\xe0A\x03R\brevision\x12\x1f\n" +
 	"\bwarnings\x18f \x03(\tB\x03\xe0A\x03R\bwarnings\x12M\n" +
 	"\n" +
-	"warm_pools\x18j \x03(\v2).coreweave.sandbox.v1beta2.WarmPoolStatusB\x03\xe0A\x03R\twarmPools\"\xc7\x01\n" +
+	"warm_pools\x18j \x03(\v2).coreweave.sandbox.v1beta2.WarmPoolStatusB\x03\xe0A\x03R\twarmPools\x12P\n" +
+	"\n" +
+	"deployment\x18q \x01(\v2+.coreweave.sandbox.v1beta2.DeploymentStatusB\x03\xe0A\x03R\n" +
+	"deployment\"\xc7\x01\n" +
 	"\x0eRunnerIdentity\x12#\n" +
 	"\trunner_id\x18\x01 \x01(\tB\x06\xe0A\x02\xe0A\x05R\brunnerId\x12\x17\n" +
 	"\x04zone\x18\x02 \x01(\tB\x03\xe0A\x02R\x04zone\x12\"\n" +
@@ -1351,14 +1284,7 @@ const file_coreweave_sandbox_v1beta2_runner_proto_rawDesc = "" +
 	"\x04hits\x18\x05 \x01(\x03R\x04hits\x12\x16\n" +
 	"\x06misses\x18\x06 \x01(\x03R\x06misses\x12\x18\n" +
 	"\aproblem\x18\a \x01(\tR\aproblem\x125\n" +
-	"\bretry_at\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\aretryAt\"\xdd\x01\n" +
-	"\x12RunnerInstallError\x12\x16\n" +
-	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x18\n" +
-	"\amessage\x18\x02 \x01(\tR\amessage\x12+\n" +
-	"\x11diagnostic_detail\x18\x03 \x01(\tR\x10diagnosticDetail\x12+\n" +
-	"\x11remediation_hints\x18\x04 \x03(\tR\x10remediationHints\x12;\n" +
-	"\voccurred_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"occurredAt\"~\n" +
+	"\bretry_at\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\aretryAt\"~\n" +
 	"\x1aCreateManagedRunnerRequest\x12 \n" +
 	"\trunner_id\x18\x01 \x01(\tB\x03\xe0A\x02R\brunnerId\x12>\n" +
 	"\x06runner\x18\x02 \x01(\v2!.coreweave.sandbox.v1beta2.RunnerB\x03\xe0A\x02R\x06runner\"'\n" +
@@ -1416,7 +1342,7 @@ func file_coreweave_sandbox_v1beta2_runner_proto_rawDescGZIP() []byte {
 }
 
 var file_coreweave_sandbox_v1beta2_runner_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_coreweave_sandbox_v1beta2_runner_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_coreweave_sandbox_v1beta2_runner_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
 var file_coreweave_sandbox_v1beta2_runner_proto_goTypes = []any{
 	(ManagementMode)(0),                     // 0: coreweave.sandbox.v1beta2.ManagementMode
 	(RunnerInstallStatus)(0),                // 1: coreweave.sandbox.v1beta2.RunnerInstallStatus
@@ -1426,42 +1352,43 @@ var file_coreweave_sandbox_v1beta2_runner_proto_goTypes = []any{
 	(*RunnerProfileBinding)(nil),            // 5: coreweave.sandbox.v1beta2.RunnerProfileBinding
 	(*WarmPool)(nil),                        // 6: coreweave.sandbox.v1beta2.WarmPool
 	(*WarmPoolStatus)(nil),                  // 7: coreweave.sandbox.v1beta2.WarmPoolStatus
-	(*RunnerInstallError)(nil),              // 8: coreweave.sandbox.v1beta2.RunnerInstallError
-	(*CreateManagedRunnerRequest)(nil),      // 9: coreweave.sandbox.v1beta2.CreateManagedRunnerRequest
-	(*GetRunnerRequest)(nil),                // 10: coreweave.sandbox.v1beta2.GetRunnerRequest
-	(*ListRunnersRequest)(nil),              // 11: coreweave.sandbox.v1beta2.ListRunnersRequest
-	(*ListRunnersResponse)(nil),             // 12: coreweave.sandbox.v1beta2.ListRunnersResponse
-	(*UpdateManagedRunnerRequest)(nil),      // 13: coreweave.sandbox.v1beta2.UpdateManagedRunnerRequest
-	(*DeleteManagedRunnerRequest)(nil),      // 14: coreweave.sandbox.v1beta2.DeleteManagedRunnerRequest
-	(*DeleteManagedRunnerResponse)(nil),     // 15: coreweave.sandbox.v1beta2.DeleteManagedRunnerResponse
-	(*ApplyManagedRunnerUpdateRequest)(nil), // 16: coreweave.sandbox.v1beta2.ApplyManagedRunnerUpdateRequest
-	(*ManagedRunnerSpec)(nil),               // 17: coreweave.sandbox.v1beta2.ManagedRunnerSpec
+	(*CreateManagedRunnerRequest)(nil),      // 8: coreweave.sandbox.v1beta2.CreateManagedRunnerRequest
+	(*GetRunnerRequest)(nil),                // 9: coreweave.sandbox.v1beta2.GetRunnerRequest
+	(*ListRunnersRequest)(nil),              // 10: coreweave.sandbox.v1beta2.ListRunnersRequest
+	(*ListRunnersResponse)(nil),             // 11: coreweave.sandbox.v1beta2.ListRunnersResponse
+	(*UpdateManagedRunnerRequest)(nil),      // 12: coreweave.sandbox.v1beta2.UpdateManagedRunnerRequest
+	(*DeleteManagedRunnerRequest)(nil),      // 13: coreweave.sandbox.v1beta2.DeleteManagedRunnerRequest
+	(*DeleteManagedRunnerResponse)(nil),     // 14: coreweave.sandbox.v1beta2.DeleteManagedRunnerResponse
+	(*ApplyManagedRunnerUpdateRequest)(nil), // 15: coreweave.sandbox.v1beta2.ApplyManagedRunnerUpdateRequest
+	(*ManagedRunnerSpec)(nil),               // 16: coreweave.sandbox.v1beta2.ManagedRunnerSpec
+	(*RunnerInstallError)(nil),              // 17: coreweave.sandbox.v1beta2.RunnerInstallError
 	(*RunnerDeploymentSpec)(nil),            // 18: coreweave.sandbox.v1beta2.RunnerDeploymentSpec
 	(*timestamppb.Timestamp)(nil),           // 19: google.protobuf.Timestamp
-	(*fieldmaskpb.FieldMask)(nil),           // 20: google.protobuf.FieldMask
+	(*DeploymentStatus)(nil),                // 20: coreweave.sandbox.v1beta2.DeploymentStatus
+	(*fieldmaskpb.FieldMask)(nil),           // 21: google.protobuf.FieldMask
 }
 var file_coreweave_sandbox_v1beta2_runner_proto_depIdxs = []int32{
 	4,  // 0: coreweave.sandbox.v1beta2.Runner.identity:type_name -> coreweave.sandbox.v1beta2.RunnerIdentity
 	0,  // 1: coreweave.sandbox.v1beta2.Runner.management_mode:type_name -> coreweave.sandbox.v1beta2.ManagementMode
-	17, // 2: coreweave.sandbox.v1beta2.Runner.managed_spec:type_name -> coreweave.sandbox.v1beta2.ManagedRunnerSpec
+	16, // 2: coreweave.sandbox.v1beta2.Runner.managed_spec:type_name -> coreweave.sandbox.v1beta2.ManagedRunnerSpec
 	5,  // 3: coreweave.sandbox.v1beta2.Runner.profile_bindings:type_name -> coreweave.sandbox.v1beta2.RunnerProfileBinding
 	1,  // 4: coreweave.sandbox.v1beta2.Runner.install_status:type_name -> coreweave.sandbox.v1beta2.RunnerInstallStatus
-	8,  // 5: coreweave.sandbox.v1beta2.Runner.install_error:type_name -> coreweave.sandbox.v1beta2.RunnerInstallError
+	17, // 5: coreweave.sandbox.v1beta2.Runner.install_error:type_name -> coreweave.sandbox.v1beta2.RunnerInstallError
 	2,  // 6: coreweave.sandbox.v1beta2.Runner.connection_status:type_name -> coreweave.sandbox.v1beta2.RunnerConnectionStatus
 	18, // 7: coreweave.sandbox.v1beta2.Runner.deployment_spec:type_name -> coreweave.sandbox.v1beta2.RunnerDeploymentSpec
 	19, // 8: coreweave.sandbox.v1beta2.Runner.created_at:type_name -> google.protobuf.Timestamp
 	19, // 9: coreweave.sandbox.v1beta2.Runner.updated_at:type_name -> google.protobuf.Timestamp
 	19, // 10: coreweave.sandbox.v1beta2.Runner.last_heartbeat_at:type_name -> google.protobuf.Timestamp
 	7,  // 11: coreweave.sandbox.v1beta2.Runner.warm_pools:type_name -> coreweave.sandbox.v1beta2.WarmPoolStatus
-	6,  // 12: coreweave.sandbox.v1beta2.RunnerProfileBinding.warm:type_name -> coreweave.sandbox.v1beta2.WarmPool
-	19, // 13: coreweave.sandbox.v1beta2.WarmPoolStatus.retry_at:type_name -> google.protobuf.Timestamp
-	19, // 14: coreweave.sandbox.v1beta2.RunnerInstallError.occurred_at:type_name -> google.protobuf.Timestamp
+	20, // 12: coreweave.sandbox.v1beta2.Runner.deployment:type_name -> coreweave.sandbox.v1beta2.DeploymentStatus
+	6,  // 13: coreweave.sandbox.v1beta2.RunnerProfileBinding.warm:type_name -> coreweave.sandbox.v1beta2.WarmPool
+	19, // 14: coreweave.sandbox.v1beta2.WarmPoolStatus.retry_at:type_name -> google.protobuf.Timestamp
 	3,  // 15: coreweave.sandbox.v1beta2.CreateManagedRunnerRequest.runner:type_name -> coreweave.sandbox.v1beta2.Runner
 	1,  // 16: coreweave.sandbox.v1beta2.ListRunnersRequest.install_status:type_name -> coreweave.sandbox.v1beta2.RunnerInstallStatus
 	2,  // 17: coreweave.sandbox.v1beta2.ListRunnersRequest.connection_status:type_name -> coreweave.sandbox.v1beta2.RunnerConnectionStatus
 	3,  // 18: coreweave.sandbox.v1beta2.ListRunnersResponse.runners:type_name -> coreweave.sandbox.v1beta2.Runner
 	3,  // 19: coreweave.sandbox.v1beta2.UpdateManagedRunnerRequest.runner:type_name -> coreweave.sandbox.v1beta2.Runner
-	20, // 20: coreweave.sandbox.v1beta2.UpdateManagedRunnerRequest.update_mask:type_name -> google.protobuf.FieldMask
+	21, // 20: coreweave.sandbox.v1beta2.UpdateManagedRunnerRequest.update_mask:type_name -> google.protobuf.FieldMask
 	21, // [21:21] is the sub-list for method output_type
 	21, // [21:21] is the sub-list for method input_type
 	21, // [21:21] is the sub-list for extension type_name
@@ -1481,7 +1408,7 @@ func file_coreweave_sandbox_v1beta2_runner_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_coreweave_sandbox_v1beta2_runner_proto_rawDesc), len(file_coreweave_sandbox_v1beta2_runner_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   14,
+			NumMessages:   13,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -80,7 +80,7 @@ type ManagedRunnerSpec struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Unspecified means stable.
 	ReleaseChannel ReleaseChannel `protobuf:"varint,1,opt,name=release_channel,json=releaseChannel,proto3,enum=coreweave.sandbox.v1beta2.ReleaseChannel" json:"release_channel,omitempty"`
-	// Unset: updates may come at any time.
+	// Unset: updates may come at any time. Times are UTC.
 	MaintenancePolicy *MaintenancePolicy         `protobuf:"bytes,2,opt,name=maintenance_policy,json=maintenancePolicy,proto3" json:"maintenance_policy,omitempty"`
 	Overrides         *RunnerDeploymentOverrides `protobuf:"bytes,3,opt,name=overrides,proto3" json:"overrides,omitempty"`
 	// Bound profiles may carry pod annotations with otherwise restricted prefixes.
@@ -213,9 +213,9 @@ func (x *MaintenancePolicy) GetExclusions() []*MaintenanceExclusion {
 // MaintenanceWindow is a recurring time for updates.
 type MaintenanceWindow struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// When it opens: five cron fields, such as "0 2 * * SAT".
+	// When it opens: five cron fields, such as "0 2 * * SAT", in UTC.
 	Cron string `protobuf:"bytes,1,opt,name=cron,proto3" json:"cron,omitempty"`
-	// How long it stays open, in seconds.
+	// How long it stays open, in seconds: 60 to 604800. It is closed when the next one opens.
 	DurationSeconds int32 `protobuf:"varint,2,opt,name=duration_seconds,json=durationSeconds,proto3" json:"duration_seconds,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
@@ -326,7 +326,8 @@ func (x *MaintenanceExclusion) GetReason() string {
 	return ""
 }
 
-// RunnerDeploymentOverrides shape the deployment of the runner itself. The two runtime classes are about its sandboxes:
+// RunnerDeploymentOverrides shape the deployment of the runner itself, where that is on Kubernetes and its owner lets it. What says who the
+// runner is, whom it trusts and what it may do cannot be overridden. The two runtime classes are about its sandboxes:
 // they belong to layer 1.
 type RunnerDeploymentOverrides struct {
 	state        protoimpl.MessageState `protogen:"open.v1"`
@@ -446,6 +447,202 @@ func (x *RunnerDeploymentOverrides) GetGpuRuntimeClass() string {
 	return ""
 }
 
+// DeploymentStatus is added by Berm: who changes the deployment, to what, and what is in the way.
+type DeploymentStatus struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The runner changes its own deployment to what is wanted.
+	SelfUpdate bool `protobuf:"varint,1,opt,name=self_update,json=selfUpdate,proto3" json:"self_update,omitempty"`
+	// "statefulset", "process", or "server" for a runner that is part of one. Empty: it is of a release that does not say.
+	Kind string `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
+	// What runs.
+	ActiveImage string `protobuf:"bytes,3,opt,name=active_image,json=activeImage,proto3" json:"active_image,omitempty"`
+	// What the release channel offers.
+	OfferedVersion string `protobuf:"bytes,4,opt,name=offered_version,json=offeredVersion,proto3" json:"offered_version,omitempty"`
+	OfferedImage   string `protobuf:"bytes,5,opt,name=offered_image,json=offeredImage,proto3" json:"offered_image,omitempty"`
+	// When an update may be applied on its own: now, or in the next maintenance window. Unset: never, as far as can be seen.
+	NextUpdateAt *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=next_update_at,json=nextUpdateAt,proto3" json:"next_update_at,omitempty"`
+	// Why the target is not what runs, unless it is on its way; and what to do.
+	Pending string   `protobuf:"bytes,7,opt,name=pending,proto3" json:"pending,omitempty"`
+	Hints   []string `protobuf:"bytes,8,rep,name=hints,proto3" json:"hints,omitempty"`
+	// The last revision that could not be rolled out. What ran before goes on.
+	Error         *RunnerInstallError `protobuf:"bytes,9,opt,name=error,proto3" json:"error,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeploymentStatus) Reset() {
+	*x = DeploymentStatus{}
+	mi := &file_coreweave_sandbox_v1beta2_runner_deployment_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeploymentStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeploymentStatus) ProtoMessage() {}
+
+func (x *DeploymentStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_coreweave_sandbox_v1beta2_runner_deployment_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeploymentStatus.ProtoReflect.Descriptor instead.
+func (*DeploymentStatus) Descriptor() ([]byte, []int) {
+	return file_coreweave_sandbox_v1beta2_runner_deployment_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *DeploymentStatus) GetSelfUpdate() bool {
+	if x != nil {
+		return x.SelfUpdate
+	}
+	return false
+}
+
+func (x *DeploymentStatus) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *DeploymentStatus) GetActiveImage() string {
+	if x != nil {
+		return x.ActiveImage
+	}
+	return ""
+}
+
+func (x *DeploymentStatus) GetOfferedVersion() string {
+	if x != nil {
+		return x.OfferedVersion
+	}
+	return ""
+}
+
+func (x *DeploymentStatus) GetOfferedImage() string {
+	if x != nil {
+		return x.OfferedImage
+	}
+	return ""
+}
+
+func (x *DeploymentStatus) GetNextUpdateAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.NextUpdateAt
+	}
+	return nil
+}
+
+func (x *DeploymentStatus) GetPending() string {
+	if x != nil {
+		return x.Pending
+	}
+	return ""
+}
+
+func (x *DeploymentStatus) GetHints() []string {
+	if x != nil {
+		return x.Hints
+	}
+	return nil
+}
+
+func (x *DeploymentStatus) GetError() *RunnerInstallError {
+	if x != nil {
+		return x.Error
+	}
+	return nil
+}
+
+// RunnerInstallError is why an installation failed, or a revision could not be rolled out.
+type RunnerInstallError struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Machine-readable.
+	Reason  string `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"`
+	Message string `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
+	// What was seen, for whoever looks into it.
+	DiagnosticDetail string `protobuf:"bytes,3,opt,name=diagnostic_detail,json=diagnosticDetail,proto3" json:"diagnostic_detail,omitempty"`
+	// What to try, best first.
+	RemediationHints []string               `protobuf:"bytes,4,rep,name=remediation_hints,json=remediationHints,proto3" json:"remediation_hints,omitempty"`
+	OccurredAt       *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=occurred_at,json=occurredAt,proto3" json:"occurred_at,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *RunnerInstallError) Reset() {
+	*x = RunnerInstallError{}
+	mi := &file_coreweave_sandbox_v1beta2_runner_deployment_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RunnerInstallError) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RunnerInstallError) ProtoMessage() {}
+
+func (x *RunnerInstallError) ProtoReflect() protoreflect.Message {
+	mi := &file_coreweave_sandbox_v1beta2_runner_deployment_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RunnerInstallError.ProtoReflect.Descriptor instead.
+func (*RunnerInstallError) Descriptor() ([]byte, []int) {
+	return file_coreweave_sandbox_v1beta2_runner_deployment_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *RunnerInstallError) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *RunnerInstallError) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *RunnerInstallError) GetDiagnosticDetail() string {
+	if x != nil {
+		return x.DiagnosticDetail
+	}
+	return ""
+}
+
+func (x *RunnerInstallError) GetRemediationHints() []string {
+	if x != nil {
+		return x.RemediationHints
+	}
+	return nil
+}
+
+func (x *RunnerInstallError) GetOccurredAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.OccurredAt
+	}
+	return nil
+}
+
 // Toleration is a Kubernetes toleration.
 type Toleration struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -461,7 +658,7 @@ type Toleration struct {
 
 func (x *Toleration) Reset() {
 	*x = Toleration{}
-	mi := &file_coreweave_sandbox_v1beta2_runner_deployment_proto_msgTypes[5]
+	mi := &file_coreweave_sandbox_v1beta2_runner_deployment_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -473,7 +670,7 @@ func (x *Toleration) String() string {
 func (*Toleration) ProtoMessage() {}
 
 func (x *Toleration) ProtoReflect() protoreflect.Message {
-	mi := &file_coreweave_sandbox_v1beta2_runner_deployment_proto_msgTypes[5]
+	mi := &file_coreweave_sandbox_v1beta2_runner_deployment_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -486,7 +683,7 @@ func (x *Toleration) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Toleration.ProtoReflect.Descriptor instead.
 func (*Toleration) Descriptor() ([]byte, []int) {
-	return file_coreweave_sandbox_v1beta2_runner_deployment_proto_rawDescGZIP(), []int{5}
+	return file_coreweave_sandbox_v1beta2_runner_deployment_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Toleration) GetKey() string {
@@ -530,7 +727,7 @@ type RunnerResources struct {
 
 func (x *RunnerResources) Reset() {
 	*x = RunnerResources{}
-	mi := &file_coreweave_sandbox_v1beta2_runner_deployment_proto_msgTypes[6]
+	mi := &file_coreweave_sandbox_v1beta2_runner_deployment_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -542,7 +739,7 @@ func (x *RunnerResources) String() string {
 func (*RunnerResources) ProtoMessage() {}
 
 func (x *RunnerResources) ProtoReflect() protoreflect.Message {
-	mi := &file_coreweave_sandbox_v1beta2_runner_deployment_proto_msgTypes[6]
+	mi := &file_coreweave_sandbox_v1beta2_runner_deployment_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -555,7 +752,7 @@ func (x *RunnerResources) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunnerResources.ProtoReflect.Descriptor instead.
 func (*RunnerResources) Descriptor() ([]byte, []int) {
-	return file_coreweave_sandbox_v1beta2_runner_deployment_proto_rawDescGZIP(), []int{6}
+	return file_coreweave_sandbox_v1beta2_runner_deployment_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *RunnerResources) GetCpuRequest() string {
@@ -586,7 +783,7 @@ func (x *RunnerResources) GetMemoryLimit() string {
 	return ""
 }
 
-// RunnerScaling is how many replicas of the runner process run.
+// RunnerScaling is how many replicas of the runner process are wanted. A runner of Berm is one: it is kept, with a warning.
 type RunnerScaling struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Without autoscaling.
@@ -600,7 +797,7 @@ type RunnerScaling struct {
 
 func (x *RunnerScaling) Reset() {
 	*x = RunnerScaling{}
-	mi := &file_coreweave_sandbox_v1beta2_runner_deployment_proto_msgTypes[7]
+	mi := &file_coreweave_sandbox_v1beta2_runner_deployment_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -612,7 +809,7 @@ func (x *RunnerScaling) String() string {
 func (*RunnerScaling) ProtoMessage() {}
 
 func (x *RunnerScaling) ProtoReflect() protoreflect.Message {
-	mi := &file_coreweave_sandbox_v1beta2_runner_deployment_proto_msgTypes[7]
+	mi := &file_coreweave_sandbox_v1beta2_runner_deployment_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -625,7 +822,7 @@ func (x *RunnerScaling) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunnerScaling.ProtoReflect.Descriptor instead.
 func (*RunnerScaling) Descriptor() ([]byte, []int) {
-	return file_coreweave_sandbox_v1beta2_runner_deployment_proto_rawDescGZIP(), []int{7}
+	return file_coreweave_sandbox_v1beta2_runner_deployment_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *RunnerScaling) GetReplicas() int32 {
@@ -674,7 +871,7 @@ type RunnerDeploymentSpec struct {
 	GatewayServer   string `protobuf:"bytes,12,opt,name=gateway_server,json=gatewayServer,proto3" json:"gateway_server,omitempty"`
 	CpuRuntimeClass string `protobuf:"bytes,13,opt,name=cpu_runtime_class,json=cpuRuntimeClass,proto3" json:"cpu_runtime_class,omitempty"`
 	GpuRuntimeClass string `protobuf:"bytes,14,opt,name=gpu_runtime_class,json=gpuRuntimeClass,proto3" json:"gpu_runtime_class,omitempty"`
-	// Resources of the init container of a sandbox.
+	// Resources of the init container of a sandbox: unset, they follow those of the sandbox.
 	InitResources *RunnerResources `protobuf:"bytes,15,opt,name=init_resources,json=initResources,proto3" json:"init_resources,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -682,7 +879,7 @@ type RunnerDeploymentSpec struct {
 
 func (x *RunnerDeploymentSpec) Reset() {
 	*x = RunnerDeploymentSpec{}
-	mi := &file_coreweave_sandbox_v1beta2_runner_deployment_proto_msgTypes[8]
+	mi := &file_coreweave_sandbox_v1beta2_runner_deployment_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -694,7 +891,7 @@ func (x *RunnerDeploymentSpec) String() string {
 func (*RunnerDeploymentSpec) ProtoMessage() {}
 
 func (x *RunnerDeploymentSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_coreweave_sandbox_v1beta2_runner_deployment_proto_msgTypes[8]
+	mi := &file_coreweave_sandbox_v1beta2_runner_deployment_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -707,7 +904,7 @@ func (x *RunnerDeploymentSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunnerDeploymentSpec.ProtoReflect.Descriptor instead.
 func (*RunnerDeploymentSpec) Descriptor() ([]byte, []int) {
-	return file_coreweave_sandbox_v1beta2_runner_deployment_proto_rawDescGZIP(), []int{8}
+	return file_coreweave_sandbox_v1beta2_runner_deployment_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *RunnerDeploymentSpec) GetImage() string {
@@ -862,7 +1059,25 @@ const file_coreweave_sandbox_v1beta2_runner_deployment_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a6\n" +
 	"\bEnvEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"h\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xef\x02\n" +
+	"\x10DeploymentStatus\x12\x1f\n" +
+	"\vself_update\x18\x01 \x01(\bR\n" +
+	"selfUpdate\x12\x12\n" +
+	"\x04kind\x18\x02 \x01(\tR\x04kind\x12!\n" +
+	"\factive_image\x18\x03 \x01(\tR\vactiveImage\x12'\n" +
+	"\x0foffered_version\x18\x04 \x01(\tR\x0eofferedVersion\x12#\n" +
+	"\roffered_image\x18\x05 \x01(\tR\fofferedImage\x12@\n" +
+	"\x0enext_update_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\fnextUpdateAt\x12\x18\n" +
+	"\apending\x18\a \x01(\tR\apending\x12\x14\n" +
+	"\x05hints\x18\b \x03(\tR\x05hints\x12C\n" +
+	"\x05error\x18\t \x01(\v2-.coreweave.sandbox.v1beta2.RunnerInstallErrorR\x05error\"\xdd\x01\n" +
+	"\x12RunnerInstallError\x12\x16\n" +
+	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x18\n" +
+	"\amessage\x18\x02 \x01(\tR\amessage\x12+\n" +
+	"\x11diagnostic_detail\x18\x03 \x01(\tR\x10diagnosticDetail\x12+\n" +
+	"\x11remediation_hints\x18\x04 \x03(\tR\x10remediationHints\x12;\n" +
+	"\voccurred_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"occurredAt\"h\n" +
 	"\n" +
 	"Toleration\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x1a\n" +
@@ -927,7 +1142,7 @@ func file_coreweave_sandbox_v1beta2_runner_deployment_proto_rawDescGZIP() []byte
 }
 
 var file_coreweave_sandbox_v1beta2_runner_deployment_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_coreweave_sandbox_v1beta2_runner_deployment_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_coreweave_sandbox_v1beta2_runner_deployment_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_coreweave_sandbox_v1beta2_runner_deployment_proto_goTypes = []any{
 	(ReleaseChannel)(0),               // 0: coreweave.sandbox.v1beta2.ReleaseChannel
 	(*ManagedRunnerSpec)(nil),         // 1: coreweave.sandbox.v1beta2.ManagedRunnerSpec
@@ -935,19 +1150,21 @@ var file_coreweave_sandbox_v1beta2_runner_deployment_proto_goTypes = []any{
 	(*MaintenanceWindow)(nil),         // 3: coreweave.sandbox.v1beta2.MaintenanceWindow
 	(*MaintenanceExclusion)(nil),      // 4: coreweave.sandbox.v1beta2.MaintenanceExclusion
 	(*RunnerDeploymentOverrides)(nil), // 5: coreweave.sandbox.v1beta2.RunnerDeploymentOverrides
-	(*Toleration)(nil),                // 6: coreweave.sandbox.v1beta2.Toleration
-	(*RunnerResources)(nil),           // 7: coreweave.sandbox.v1beta2.RunnerResources
-	(*RunnerScaling)(nil),             // 8: coreweave.sandbox.v1beta2.RunnerScaling
-	(*RunnerDeploymentSpec)(nil),      // 9: coreweave.sandbox.v1beta2.RunnerDeploymentSpec
-	nil,                               // 10: coreweave.sandbox.v1beta2.RunnerDeploymentOverrides.NodeSelectorEntry
-	nil,                               // 11: coreweave.sandbox.v1beta2.RunnerDeploymentOverrides.AnnotationsEntry
-	nil,                               // 12: coreweave.sandbox.v1beta2.RunnerDeploymentOverrides.LabelsEntry
-	nil,                               // 13: coreweave.sandbox.v1beta2.RunnerDeploymentOverrides.EnvEntry
-	nil,                               // 14: coreweave.sandbox.v1beta2.RunnerDeploymentSpec.EnvEntry
-	nil,                               // 15: coreweave.sandbox.v1beta2.RunnerDeploymentSpec.NodeSelectorEntry
-	nil,                               // 16: coreweave.sandbox.v1beta2.RunnerDeploymentSpec.AnnotationsEntry
-	nil,                               // 17: coreweave.sandbox.v1beta2.RunnerDeploymentSpec.LabelsEntry
-	(*timestamppb.Timestamp)(nil),     // 18: google.protobuf.Timestamp
+	(*DeploymentStatus)(nil),          // 6: coreweave.sandbox.v1beta2.DeploymentStatus
+	(*RunnerInstallError)(nil),        // 7: coreweave.sandbox.v1beta2.RunnerInstallError
+	(*Toleration)(nil),                // 8: coreweave.sandbox.v1beta2.Toleration
+	(*RunnerResources)(nil),           // 9: coreweave.sandbox.v1beta2.RunnerResources
+	(*RunnerScaling)(nil),             // 10: coreweave.sandbox.v1beta2.RunnerScaling
+	(*RunnerDeploymentSpec)(nil),      // 11: coreweave.sandbox.v1beta2.RunnerDeploymentSpec
+	nil,                               // 12: coreweave.sandbox.v1beta2.RunnerDeploymentOverrides.NodeSelectorEntry
+	nil,                               // 13: coreweave.sandbox.v1beta2.RunnerDeploymentOverrides.AnnotationsEntry
+	nil,                               // 14: coreweave.sandbox.v1beta2.RunnerDeploymentOverrides.LabelsEntry
+	nil,                               // 15: coreweave.sandbox.v1beta2.RunnerDeploymentOverrides.EnvEntry
+	nil,                               // 16: coreweave.sandbox.v1beta2.RunnerDeploymentSpec.EnvEntry
+	nil,                               // 17: coreweave.sandbox.v1beta2.RunnerDeploymentSpec.NodeSelectorEntry
+	nil,                               // 18: coreweave.sandbox.v1beta2.RunnerDeploymentSpec.AnnotationsEntry
+	nil,                               // 19: coreweave.sandbox.v1beta2.RunnerDeploymentSpec.LabelsEntry
+	(*timestamppb.Timestamp)(nil),     // 20: google.protobuf.Timestamp
 }
 var file_coreweave_sandbox_v1beta2_runner_deployment_proto_depIdxs = []int32{
 	0,  // 0: coreweave.sandbox.v1beta2.ManagedRunnerSpec.release_channel:type_name -> coreweave.sandbox.v1beta2.ReleaseChannel
@@ -955,28 +1172,31 @@ var file_coreweave_sandbox_v1beta2_runner_deployment_proto_depIdxs = []int32{
 	5,  // 2: coreweave.sandbox.v1beta2.ManagedRunnerSpec.overrides:type_name -> coreweave.sandbox.v1beta2.RunnerDeploymentOverrides
 	3,  // 3: coreweave.sandbox.v1beta2.MaintenancePolicy.windows:type_name -> coreweave.sandbox.v1beta2.MaintenanceWindow
 	4,  // 4: coreweave.sandbox.v1beta2.MaintenancePolicy.exclusions:type_name -> coreweave.sandbox.v1beta2.MaintenanceExclusion
-	18, // 5: coreweave.sandbox.v1beta2.MaintenanceExclusion.start_time:type_name -> google.protobuf.Timestamp
-	18, // 6: coreweave.sandbox.v1beta2.MaintenanceExclusion.end_time:type_name -> google.protobuf.Timestamp
-	10, // 7: coreweave.sandbox.v1beta2.RunnerDeploymentOverrides.node_selector:type_name -> coreweave.sandbox.v1beta2.RunnerDeploymentOverrides.NodeSelectorEntry
-	6,  // 8: coreweave.sandbox.v1beta2.RunnerDeploymentOverrides.tolerations:type_name -> coreweave.sandbox.v1beta2.Toleration
-	7,  // 9: coreweave.sandbox.v1beta2.RunnerDeploymentOverrides.resources:type_name -> coreweave.sandbox.v1beta2.RunnerResources
-	11, // 10: coreweave.sandbox.v1beta2.RunnerDeploymentOverrides.annotations:type_name -> coreweave.sandbox.v1beta2.RunnerDeploymentOverrides.AnnotationsEntry
-	12, // 11: coreweave.sandbox.v1beta2.RunnerDeploymentOverrides.labels:type_name -> coreweave.sandbox.v1beta2.RunnerDeploymentOverrides.LabelsEntry
-	13, // 12: coreweave.sandbox.v1beta2.RunnerDeploymentOverrides.env:type_name -> coreweave.sandbox.v1beta2.RunnerDeploymentOverrides.EnvEntry
-	8,  // 13: coreweave.sandbox.v1beta2.RunnerDeploymentOverrides.scaling:type_name -> coreweave.sandbox.v1beta2.RunnerScaling
-	14, // 14: coreweave.sandbox.v1beta2.RunnerDeploymentSpec.env:type_name -> coreweave.sandbox.v1beta2.RunnerDeploymentSpec.EnvEntry
-	7,  // 15: coreweave.sandbox.v1beta2.RunnerDeploymentSpec.resources:type_name -> coreweave.sandbox.v1beta2.RunnerResources
-	15, // 16: coreweave.sandbox.v1beta2.RunnerDeploymentSpec.node_selector:type_name -> coreweave.sandbox.v1beta2.RunnerDeploymentSpec.NodeSelectorEntry
-	6,  // 17: coreweave.sandbox.v1beta2.RunnerDeploymentSpec.tolerations:type_name -> coreweave.sandbox.v1beta2.Toleration
-	8,  // 18: coreweave.sandbox.v1beta2.RunnerDeploymentSpec.scaling:type_name -> coreweave.sandbox.v1beta2.RunnerScaling
-	16, // 19: coreweave.sandbox.v1beta2.RunnerDeploymentSpec.annotations:type_name -> coreweave.sandbox.v1beta2.RunnerDeploymentSpec.AnnotationsEntry
-	17, // 20: coreweave.sandbox.v1beta2.RunnerDeploymentSpec.labels:type_name -> coreweave.sandbox.v1beta2.RunnerDeploymentSpec.LabelsEntry
-	7,  // 21: coreweave.sandbox.v1beta2.RunnerDeploymentSpec.init_resources:type_name -> coreweave.sandbox.v1beta2.RunnerResources
-	22, // [22:22] is the sub-list for method output_type
-	22, // [22:22] is the sub-list for method input_type
-	22, // [22:22] is the sub-list for extension type_name
-	22, // [22:22] is the sub-list for extension extendee
-	0,  // [0:22] is the sub-list for field type_name
+	20, // 5: coreweave.sandbox.v1beta2.MaintenanceExclusion.start_time:type_name -> google.protobuf.Timestamp
+	20, // 6: coreweave.sandbox.v1beta2.MaintenanceExclusion.end_time:type_name -> google.protobuf.Timestamp
+	12, // 7: coreweave.sandbox.v1beta2.RunnerDeploymentOverrides.node_selector:type_name -> coreweave.sandbox.v1beta2.RunnerDeploymentOverrides.NodeSelectorEntry
+	8,  // 8: coreweave.sandbox.v1beta2.RunnerDeploymentOverrides.tolerations:type_name -> coreweave.sandbox.v1beta2.Toleration
+	9,  // 9: coreweave.sandbox.v1beta2.RunnerDeploymentOverrides.resources:type_name -> coreweave.sandbox.v1beta2.RunnerResources
+	13, // 10: coreweave.sandbox.v1beta2.RunnerDeploymentOverrides.annotations:type_name -> coreweave.sandbox.v1beta2.RunnerDeploymentOverrides.AnnotationsEntry
+	14, // 11: coreweave.sandbox.v1beta2.RunnerDeploymentOverrides.labels:type_name -> coreweave.sandbox.v1beta2.RunnerDeploymentOverrides.LabelsEntry
+	15, // 12: coreweave.sandbox.v1beta2.RunnerDeploymentOverrides.env:type_name -> coreweave.sandbox.v1beta2.RunnerDeploymentOverrides.EnvEntry
+	10, // 13: coreweave.sandbox.v1beta2.RunnerDeploymentOverrides.scaling:type_name -> coreweave.sandbox.v1beta2.RunnerScaling
+	20, // 14: coreweave.sandbox.v1beta2.DeploymentStatus.next_update_at:type_name -> google.protobuf.Timestamp
+	7,  // 15: coreweave.sandbox.v1beta2.DeploymentStatus.error:type_name -> coreweave.sandbox.v1beta2.RunnerInstallError
+	20, // 16: coreweave.sandbox.v1beta2.RunnerInstallError.occurred_at:type_name -> google.protobuf.Timestamp
+	16, // 17: coreweave.sandbox.v1beta2.RunnerDeploymentSpec.env:type_name -> coreweave.sandbox.v1beta2.RunnerDeploymentSpec.EnvEntry
+	9,  // 18: coreweave.sandbox.v1beta2.RunnerDeploymentSpec.resources:type_name -> coreweave.sandbox.v1beta2.RunnerResources
+	17, // 19: coreweave.sandbox.v1beta2.RunnerDeploymentSpec.node_selector:type_name -> coreweave.sandbox.v1beta2.RunnerDeploymentSpec.NodeSelectorEntry
+	8,  // 20: coreweave.sandbox.v1beta2.RunnerDeploymentSpec.tolerations:type_name -> coreweave.sandbox.v1beta2.Toleration
+	10, // 21: coreweave.sandbox.v1beta2.RunnerDeploymentSpec.scaling:type_name -> coreweave.sandbox.v1beta2.RunnerScaling
+	18, // 22: coreweave.sandbox.v1beta2.RunnerDeploymentSpec.annotations:type_name -> coreweave.sandbox.v1beta2.RunnerDeploymentSpec.AnnotationsEntry
+	19, // 23: coreweave.sandbox.v1beta2.RunnerDeploymentSpec.labels:type_name -> coreweave.sandbox.v1beta2.RunnerDeploymentSpec.LabelsEntry
+	9,  // 24: coreweave.sandbox.v1beta2.RunnerDeploymentSpec.init_resources:type_name -> coreweave.sandbox.v1beta2.RunnerResources
+	25, // [25:25] is the sub-list for method output_type
+	25, // [25:25] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_coreweave_sandbox_v1beta2_runner_deployment_proto_init() }
@@ -990,7 +1210,7 @@ func file_coreweave_sandbox_v1beta2_runner_deployment_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_coreweave_sandbox_v1beta2_runner_deployment_proto_rawDesc), len(file_coreweave_sandbox_v1beta2_runner_deployment_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   17,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -1,0 +1,195 @@
+// Package selfupdate is a runner on Kubernetes that changes its own deployment: the StatefulSet that its pod is of. A gateway says what is
+// wanted, and is not believed: package rollout says what can be overridden, the owner of the cluster from where images come. What may not
+// work is tried in a pod of its own first, because the pod that runs is gone before its successor is there.
+package selfupdate
+
+import (
+	"context"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+
+	"k8s.io/client-go/rest"
+
+	"github.com/bermhq/berm/internal/core/fault"
+	"github.com/bermhq/berm/internal/core/rollout"
+)
+
+const (
+	// rehearseTimeout is how long the pod that tries a deployment may take: a node may have to be made for it, and an image be pulled.
+	rehearseTimeout = 5 * time.Minute
+	// replaceTimeout is how long this pod may live on once its StatefulSet says something else.
+	replaceTimeout = 5 * time.Minute
+	// lookEvery is how often that pod is looked at.
+	lookEvery = time.Second
+	// callTimeout bounds one call of the API server.
+	callTimeout = 30 * time.Second
+)
+
+// Reasons of problems.
+const (
+	ReasonImagePullFailed = fault.ReasonImagePullFailed
+	ReasonUnschedulable   = "UNSCHEDULABLE"
+	ReasonRehearsalFailed = "REHEARSAL_FAILED"
+	ReasonForbidden       = fault.ReasonClusterForbidden
+	ReasonNotReplaced     = "POD_NOT_REPLACED"
+	ReasonFailed          = "ROLLOUT_FAILED"
+)
+
+// Config says which StatefulSet this process is of, and what its owner lets a gateway do with it.
+type Config struct {
+	// Client is any client of the cluster's API server.
+	Client rest.Interface
+	// State is what is known from the start: who the process is, what was installed, and which images are taken.
+	State  rollout.State
+	Logger *slog.Logger
+	// Now is the clock; LookEvery, RehearseTimeout and ReplaceTimeout are the defaults where they are 0.
+	Now                                        func() time.Time
+	LookEvery, RehearseTimeout, ReplaceTimeout time.Duration
+}
+
+// Updater implements runner.Deployment.
+type Updater struct {
+	cfg  Config
+	poke chan struct{}
+
+	mu    sync.Mutex
+	state rollout.State
+	// wanted is the last one that was asked for, and not begun.
+	wanted *rollout.Wanted
+}
+
+// New returns an updater. Nothing happens before Run.
+func New(cfg Config) *Updater {
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.LookEvery <= 0 {
+		cfg.LookEvery = lookEvery
+	}
+	if cfg.RehearseTimeout <= 0 {
+		cfg.RehearseTimeout = rehearseTimeout
+	}
+	if cfg.ReplaceTimeout <= 0 {
+		cfg.ReplaceTimeout = replaceTimeout
+	}
+	cfg.State.SelfUpdate = true
+	return &Updater{cfg: cfg, poke: make(chan struct{}, 1), state: cfg.State}
+}
+
+// State implements runner.Deployment.
+func (u *Updater) State() rollout.State {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.state
+}
+
+// Want implements runner.Deployment: what is refused is refused here, by the rules of this program.
+func (u *Updater) Want(_ context.Context, w rollout.Wanted) error {
+	e := fault.Preconditionf(fault.ReasonUpdateRefused, "the runner does not let its deployment be changed like that")
+	w.Overrides.Check(e, "managed_spec.overrides")
+	if len(e.Fields) > 0 {
+		return e
+	}
+	if w.Image != "" && !rollout.Takes(u.cfg.State.Images, w.Image) {
+		return fault.Preconditionf(fault.ReasonUpdateRefused, "the runner takes no image %.200s: its owner allows %s", w.Image, strings.Join(u.cfg.State.Images, ", "))
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	// Several servers say the same, and one that is behind says what was.
+	if w.Revision <= max(u.state.Revision, 1) || w.Revision <= u.state.Trying || u.wanted != nil && w.Revision <= u.wanted.Revision {
+		return nil
+	}
+	u.wanted = &w
+	select {
+	case u.poke <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
+// Run does what is wanted, one after the other, until ctx ends: as a rule because this pod is replaced.
+func (u *Updater) Run(ctx context.Context) {
+	u.look(ctx)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-u.poke:
+		}
+		if w := u.begin(); w != nil {
+			u.end(w.Revision, u.roll(ctx, *w))
+		}
+	}
+}
+
+// look finds out which image runs. The pod has it as an argument of nothing.
+func (u *Updater) look(ctx context.Context) {
+	set, err := u.get(ctx)
+	if err != nil {
+		u.cfg.Logger.WarnContext(ctx, "the StatefulSet of the runner could not be read", "error", err)
+		return
+	}
+	if c := set.container(); c != nil {
+		u.mu.Lock()
+		u.state.Image, _ = c["image"].(string)
+		u.mu.Unlock()
+	}
+}
+
+func (u *Updater) begin() *rollout.Wanted {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	w := u.wanted
+	if w != nil {
+		u.wanted, u.state.Trying = nil, w.Revision
+	}
+	return w
+}
+
+func (u *Updater) end(revision int32, p *rollout.Problem) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.state.Trying = 0
+	if p == nil {
+		return
+	}
+	p.Revision, p.At = revision, u.cfg.Now()
+	u.state.Problem = p
+	u.cfg.Logger.Error("the deployment could not be changed; this one goes on", "revision", revision, "reason", p.Reason, "problem", p.Message, "detail", p.Detail)
+}
+
+// roll tries a deployment and then makes it the StatefulSet's. When that has worked, this process is ended before it returns.
+func (u *Updater) roll(ctx context.Context, w rollout.Wanted) *rollout.Problem {
+	u.cfg.Logger.InfoContext(ctx, "the deployment is to be changed", "revision", w.Revision, "image", w.Image)
+	set, err := u.get(ctx)
+	if err != nil {
+		return u.problem(err, "the StatefulSet cannot be read")
+	}
+	if set.container() == nil {
+		return &rollout.Problem{Reason: ReasonFailed, Message: "the StatefulSet " + u.cfg.State.Name + " has no container " + containerName, Hints: []string{"Install the runner from its chart."}}
+	}
+	installed := u.cfg.State.Installed
+	installed.Env, installed.Args, installed.Annotations, installed.Labels = nil, nil, nil, nil // They are the chart's, entry by entry.
+	want := change{spec: rollout.Resolve(installed, w), revision: w.Revision}
+	if p := u.rehearse(ctx, set, want); p != nil {
+		return p
+	}
+	if err := u.apply(ctx, want); err != nil {
+		return u.problem(err, "the StatefulSet cannot be changed")
+	}
+	u.cfg.Logger.InfoContext(ctx, "the deployment was changed; this pod is about to be replaced", "revision", w.Revision)
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-time.After(u.cfg.ReplaceTimeout):
+	}
+	return &rollout.Problem{
+		Reason: ReasonNotReplaced, Message: "the StatefulSet was changed, and the pod of before is still there after " + u.cfg.ReplaceTimeout.String(),
+		Hints: []string{"Its updateStrategy must be RollingUpdate; else delete the pod: kubectl delete pod --namespace " + u.cfg.State.Namespace + " " + u.cfg.State.Name + "-0"},
+	}
+}

@@ -1,0 +1,117 @@
+package rollout_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/bermhq/berm/internal/core/fault"
+	"github.com/bermhq/berm/internal/core/rollout"
+)
+
+func overrides(t *testing.T, text string) rollout.Overrides {
+	t.Helper()
+	o, err := rollout.ParseOverrides(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return o
+}
+
+const full = `{"nodeSelector":{"pool":"runners"},"tolerations":[{"key":"dedicated","operator":"Equal","value":"berm","effect":"NoSchedule"},{"operator":"Exists"}],
+	"resources":{"cpuRequest":"200m","memoryRequest":"256Mi","cpuLimit":"1","memoryLimit":"1Gi"},"annotations":{"prometheus.io/scrape":"true"},"labels":{"team":"ml"},
+	"env":{"HTTPS_PROXY":"http://proxy.example:3128"},"args":["--log-format=text","--verbose"],"scaling":{"replicas":1}}`
+
+func TestOverridesRefuse(t *testing.T) {
+	for text, want := range map[string][2]string{
+		`{"env":{"BERM_RUNNER_TOKEN":"x"}}`:                                                    {"o.env[BERM_RUNNER_TOKEN]", "cannot be overridden"},
+		`{"env":{"berm_runner_args":"x"}}`:                                                     {"o.env[berm_runner_args]", "cannot be overridden"},
+		`{"env":{"SSL_CERT_FILE":"/tmp/x"}}`:                                                   {"o.env[SSL_CERT_FILE]", "cannot be overridden"},
+		`{"env":{"LD_PRELOAD":"/tmp/x"}}`:                                                      {"o.env[LD_PRELOAD]", "cannot be overridden"},
+		`{"env":{"KUBERNETES_SERVICE_HOST":"evil"}}`:                                           {"o.env[KUBERNETES_SERVICE_HOST]", "cannot be overridden"},
+		`{"env":{"A B":"x"}}`:                                                                  {"o.env[A B]", "no name of a variable"},
+		`{"args":["--gateway=https://evil.example"]}`:                                          {"o.args[0]", "cannot be given"},
+		`{"args":["--verbose","--guardrails=/dev/null"]}`:                                      {"o.args[1]", "cannot be given"},
+		`{"args":["--kube-allow-privileged"]}`:                                                 {"o.args[0]", "cannot be given"},
+		`{"args":["--kube-network=recorded"]}`:                                                 {"o.args[0]", "cannot be given"},
+		`{"args":["--log-format","json"]}`:                                                     {"o.args[1]", "cannot be given"},
+		`{"labels":{"app.kubernetes.io/name":"x"}}`:                                            {"o.labels[app.kubernetes.io/name]", "Kubernetes'"},
+		`{"annotations":{"berm.dev/deployment-revision":"9"}}`:                                 {"o.annotations[berm.dev/deployment-revision]", "begins with"},
+		`{"annotations":{"container.apparmor.security.beta.kubernetes.io/berm":"unconfined"}}`: {"o.annotations[container.apparmor.security.beta.kubernetes.io/berm]", "begins with"},
+		`{"labels":{"a":"no value!"}}`:                                                         {"o.labels[a]", "no value of a label"},
+		`{"nodeSelector":{"-":"x"}}`:                                                           {"o.node_selector[-]", "is no key"},
+		`{"resources":{"cpuRequest":"lots"}}`:                                                  {"o.resources.cpu_request", "no positive quantity"},
+		`{"resources":{"memoryLimit":"-1Gi"}}`:                                                 {"o.resources.memory_limit", "no positive quantity"},
+		`{"resources":{"cpuRequest":"2","cpuLimit":"1"}}`:                                      {"o.resources.cpu_request", "more than the limit"},
+		`{"tolerations":[{"operator":"Maybe","key":"a"}]}`:                                     {"o.tolerations[0].operator", "none of Equal, Exists"},
+		`{"tolerations":[{"operator":"Equal"}]}`:                                               {"o.tolerations[0].key", "must be given"},
+		`{"tolerations":[{"operator":"Exists","key":"a","value":"b"}]}`:                        {"o.tolerations[0].value", "is for the operator Equal"},
+		`{"tolerations":[{"key":"a","effect":"NoLuck"}]}`:                                      {"o.tolerations[0].effect", "none of"},
+		`{"scaling":{"replicas":-1}}`:                                                          {"o.scaling.replicas", "not from 0"},
+		`{"scaling":{"minReplicas":3,"maxReplicas":2}}`:                                        {"o.scaling.min_replicas", "more than max_replicas"},
+		`{"scaling":{"autoscalingEnabled":true,"replicas":2}}`:                                 {"o.scaling.replicas", "without autoscaling"},
+		`{"env":{"X":"` + strings.Repeat("x", rollout.MaxValue+1) + `"}}`:                      {"o.env[X]", "more than 4096"},
+	} {
+		o := overrides(t, text)
+		e := fault.Invalidf("X", "x")
+		o.Check(e, "o")
+		if len(e.Fields) != 1 || e.Fields[0].Path != want[0] || !strings.Contains(e.Fields[0].Description, want[1]) {
+			t.Errorf("%.100s: %+v", text, e.Fields)
+		}
+	}
+	o := overrides(t, full)
+	e := fault.Invalidf("X", "x")
+	if o.Check(e, "o"); len(e.Fields) > 0 {
+		t.Errorf("%+v", e.Fields)
+	}
+}
+
+// TestResolve: a selector and tolerations replace what was installed, amounts one by one; without overrides all of it is back.
+func TestResolve(t *testing.T) {
+	installed := rollout.Spec{
+		Image: "r/berm:1", NodeSelector: map[string]string{"zone": "a"}, Tolerations: []rollout.Toleration{{Key: "old"}},
+		Resources: rollout.Resources{CPURequest: "100m", MemoryLimit: "1Gi"}, ServiceAccount: "berm-runner",
+	}
+	w := rollout.Wanted{Revision: 2, Image: "r/berm:2", Overrides: overrides(t, `{"nodeSelector":{"pool":"x"},"resources":{"cpuRequest":"1"},"env":{"A":"b"}}`)}
+	want := rollout.Spec{
+		Image: "r/berm:2", NodeSelector: map[string]string{"pool": "x"}, Tolerations: installed.Tolerations, Env: map[string]string{"A": "b"},
+		Resources: rollout.Resources{CPURequest: "1", MemoryLimit: "1Gi"}, ServiceAccount: "berm-runner",
+	}
+	if diff := cmp.Diff(want, rollout.Resolve(installed, w)); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff(installed, rollout.Resolve(installed, rollout.Wanted{Revision: 3})); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestOverridesAsText(t *testing.T) {
+	o := overrides(t, full)
+	if diff := cmp.Diff(o, overrides(t, o.JSON())); diff != "" {
+		t.Error(diff)
+	}
+	if want := []string{"node_selector", "tolerations", "resources", "annotations", "labels", "env", "args"}; !cmp.Equal(o.Deployed(), want) {
+		t.Error(o.Deployed())
+	}
+	none := overrides(t, `{"scaling":{"autoscalingEnabled":true,"minReplicas":1,"maxReplicas":5}}`)
+	if len(none.Deployed()) != 0 || !strings.Contains(none.Ignored(), "scaling") || (&rollout.Overrides{}).JSON() != "" {
+		t.Errorf("%v %q", none.Deployed(), none.Ignored())
+	}
+}
+
+func TestTakes(t *testing.T) {
+	of := []string{"registry.example/team/berm"}
+	for image, want := range map[string]bool{
+		"registry.example/team/berm:2": true, "registry.example/team/berm@sha256:00": true, "registry.example/team/berm:2@sha256:00": true,
+		"registry.example/team/berm": false, "registry.example/team/bermuda:2": false, "registry.example/team/berm:5000/evil:1": false,
+		"registry.example/team/berm/x:2": false, "evil.example/registry.example/team/berm:2": false, "": false,
+	} {
+		if got := rollout.Takes(of, image); got != want {
+			t.Errorf("%q: %t", image, got)
+		}
+	}
+	if rollout.Takes([]string{""}, ":2") {
+		t.Error("no repository takes everything")
+	}
+}

@@ -1,0 +1,122 @@
+// Package rollout is how the process of a runner is deployed: what is wanted of it, what it says of itself, and when what is wanted may
+// change on its own. A gateway decides with it, a runner checks with the same code what a gateway asks for. It is pure: callers have
+// the clock.
+package rollout
+
+import (
+	"maps"
+	"slices"
+	"time"
+)
+
+// Kinds of deployments.
+const (
+	// KindServer is a runner that is part of a server, KindProcess one that somebody keeps running on a machine.
+	KindServer  = "server"
+	KindProcess = "process"
+	// KindStatefulSet is a runner on a cluster that knows which StatefulSet it is.
+	KindStatefulSet = "statefulset"
+)
+
+// RevisionVar names the variable that tells a runner's process which revision of its deployment it runs, ArgsVar the one with the
+// arguments of the overrides, as a JSON list: they are parsed after the others.
+const (
+	RevisionVar = "BERM_DEPLOYMENT_REVISION"
+	ArgsVar     = "BERM_RUNNER_ARGS"
+)
+
+// State is what a process says of its deployment.
+type State struct {
+	// Kind is "" for a process that says nothing, of a release before this.
+	Kind    string
+	Version string
+	// Revision is what it runs, 0 when it was not told.
+	Revision int32
+	// Namespace and Name are those of the StatefulSet.
+	Namespace, Name string
+	// SelfUpdate says that it changes its own deployment; Images are the repositories that it takes an image from.
+	SelfUpdate bool
+	Images     []string
+	// Installed is the deployment without overrides, Image what it runs.
+	Installed Spec
+	Image     string
+	// Gateway is the URL that it connects to.
+	Gateway string
+	// Trying is the revision that it is changing to, 0 for none; Problem why it could not change to one.
+	Trying  int32
+	Problem *Problem
+}
+
+// Problem is why a revision could not be rolled out. What ran before goes on.
+type Problem struct {
+	Revision                int32
+	Reason, Message, Detail string
+	Hints                   []string
+	At                      time.Time
+}
+
+// Wanted is the deployment that a gateway wants.
+type Wanted struct {
+	Revision int32
+	// Image is "" for the one that was installed.
+	Image     string
+	Overrides Overrides
+}
+
+// Spec is a deployment as resolved: what was installed, then the overrides.
+type Spec struct {
+	Image           string            `json:"image,omitempty"`
+	Env             map[string]string `json:"env,omitempty"`
+	Args            []string          `json:"args,omitempty"`
+	Resources       Resources         `json:"resources,omitzero"`
+	NodeSelector    map[string]string `json:"nodeSelector,omitempty"`
+	Tolerations     []Toleration      `json:"tolerations,omitempty"`
+	Annotations     map[string]string `json:"annotations,omitempty"`
+	Labels          map[string]string `json:"labels,omitempty"`
+	ServiceAccount  string            `json:"serviceAccount,omitempty"`
+	ImagePullPolicy string            `json:"imagePullPolicy,omitempty"`
+}
+
+// Resolve returns what a wanted deployment comes to. A selector and tolerations that are overridden replace those that were installed as a
+// whole; amounts, variables, labels and annotations do one by one, and arguments are added.
+func Resolve(installed Spec, w Wanted) Spec {
+	s, o := installed, w.Overrides
+	if w.Image != "" {
+		s.Image = w.Image
+	}
+	s.Env, s.Annotations, s.Labels = joined(s.Env, o.Env), joined(s.Annotations, o.Annotations), joined(s.Labels, o.Labels)
+	s.Args = slices.Clone(s.Args)
+	for _, a := range o.Args {
+		if !slices.Contains(installed.Args, a) { // Whoever installed it may have given it already.
+			s.Args = append(s.Args, a)
+		}
+	}
+	if len(o.NodeSelector) > 0 {
+		s.NodeSelector = maps.Clone(o.NodeSelector)
+	}
+	if len(o.Tolerations) > 0 {
+		s.Tolerations = slices.Clone(o.Tolerations)
+	}
+	s.Resources = s.Resources.with(o.Resources)
+	return s
+}
+
+func joined(a, b map[string]string) map[string]string {
+	if len(a)+len(b) == 0 {
+		return nil
+	}
+	out := maps.Clone(a)
+	if out == nil {
+		out = map[string]string{}
+	}
+	maps.Copy(out, b)
+	return out
+}
+
+// Differs reports whether a process runs something else than the release of its channel.
+func (s *State) Differs(r Release) bool {
+	if s.Kind == KindStatefulSet && r.Image != "" {
+		return s.Image != r.Image
+	}
+	return s.Version != "" && r.Version != "" && s.Version != r.Version
+}
