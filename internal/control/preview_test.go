@@ -147,11 +147,11 @@ func TestPreviewOfEveryEdit(t *testing.T) {
 		"a binding more": {edit: func(ctx context.Context) error {
 			_, _, err := w.svc.AddBinding(ctx, w.admin, "r1", core.Binding{ProfileID: agent.ID}, none)
 			return err
-		}, bindings: "added 1: of profile agent\n"},
+		}, bindings: "added 1: of profile agent [network.egress.default - -> \"none\": gets a value] [network.egress.modes - -> {\"none\":{\"type\":\"none\"}}: gets a value]\n"},
 		"another default": {edit: func(ctx context.Context) error {
 			_, _, err := w.svc.AddBinding(ctx, w.admin, "r1", core.Binding{ProfileID: agent.ID, Default: true}, none)
 			return err
-		}, bindings: "added 1: of profile agent\n", launches: "elsewhere 1: on r1/agent in place of r1/default\n"},
+		}, bindings: "added 1: of profile agent [network.egress.default - -> \"none\": gets a value] [network.egress.modes - -> {\"none\":{\"type\":\"none\"}}: gets a value]\n", launches: "elsewhere 1: on r1/agent in place of r1/default\n"},
 		"the only binding": {edit: func(ctx context.Context) error {
 			_, _, err := w.svc.RemoveBinding(ctx, w.admin, "r1", "default", "", none)
 			return err
