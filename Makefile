@@ -8,12 +8,13 @@ LDFLAGS := -s -w
 # gRPC's trace pages would link templates, which call methods by name: the linker would keep every method of every type, 8 MB of them.
 TAGS    := grpcnotrace
 FUZZ_TIME ?= 10s
+SOAK ?= 2m
 IMAGE ?= berm:$(subst +,-dirty,$(shell script/version))
 ARCHS ?= $(shell $(GO) env GOARCH)
 # Tools are built once per version into a cache outside the clone.
 TOOLS   = $(shell script/tools path)
 
-.PHONY: build image demo test test-race fuzz generate lint bench scenarios clients crash pods kube deps-demo deps-test deps-clients deps-kube clean
+.PHONY: build image demo test test-race fuzz generate lint bench scenarios clients crash soak pods kube deps-demo deps-test deps-clients deps-kube clean
 
 build: bin/berm ## bin/berm, with the shim inside
 
@@ -61,6 +62,9 @@ scenarios: deps-test build ## the mission's statements, the tutorial, files that
 
 clients: deps-clients build ## the published Python client, as it is, against a server
 	test/clients/python.sh
+
+soak: deps-test build ## callers that use sandboxes for SOAK (2m) while the server and a runner are killed at random
+	BERM=$(CURDIR)/bin/berm BERM_SOAK=$(SOAK) $(GO) test -v -count 1 -timeout 2h -run TestSoak ./test/soak
 
 crash: deps-test build ## kill the server at every failpoint
 	test/crash/run.sh
