@@ -70,9 +70,14 @@ func (s *Service) deploymentOf(r *core.Runner) (Deployment, error) {
 	d.Active = max(d.State.Revision, 1)
 	spec := rollout.Resolve(d.State.Installed, w)
 	d.Spec = &spec
-	d.Available = d.State.Differs(d.Offered) && !(takes(r, d.Offered) && d.InProgress())
+	d.Available = d.State.Differs(d.Offered) && !d.underWay(r)
 	d.pending(r, w, k.inContact())
 	return d, nil
+}
+
+// underWay reports whether what is offered is being rolled out. A runner that does not change its own deployment any more rolls out nothing.
+func (d *Deployment) underWay(r *core.Runner) bool {
+	return takes(r, d.Offered) && d.InProgress() && d.State.SelfUpdate
 }
 
 // takes reports whether a release is what is wanted of a runner already.

@@ -255,10 +255,10 @@ func TestApplyUpdateRefuses(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			w, _, set := deployWorld(t)
-			w.manage(rapidChannel, core.ManagedSpec{ReleaseChannel: control.ChannelRapid})
 			state := set.state
 			tt.change(&state)
-			w.replace(&statefulSet{state: state})
+			w.replace(&statefulSet{state: state}) // First: an update that may come at any time is applied at once.
+			w.manage(rapidChannel, core.ManagedSpec{ReleaseChannel: control.ChannelRapid})
 			if d := w.view().Deployment; !d.Available {
 				t.Errorf("%+v", d)
 			}
@@ -277,8 +277,8 @@ func TestApplyUpdateRefuses(t *testing.T) {
 		})
 	}
 	w, _, _ := deployWorld(t)
-	w.manage(rapidChannel, core.ManagedSpec{ReleaseChannel: control.ChannelRapid})
 	w.svc.Detach(w.runners["r1"].ID)
+	w.manage(rapidChannel, core.ManagedSpec{ReleaseChannel: control.ChannelRapid})
 	_, err := w.svc.ApplyRunnerUpdate(w.ctx(), w.admin, "r1")
 	wantFault(t, err, fault.Precondition, fault.ReasonRunnerUnavailable, "out of contact")
 }

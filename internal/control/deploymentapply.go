@@ -31,7 +31,7 @@ func (s *Service) takeRelease(ctx context.Context, p core.Principal, ref string,
 		if err != nil {
 			return err
 		}
-		if takes(r, d.Offered) && d.InProgress() && d.State.SelfUpdate {
+		if d.underWay(r) {
 			view, err = s.view(ctx, tx, r)
 			return err // It is on its way.
 		}
