@@ -108,8 +108,14 @@ func (in *input) run() {
 	}
 }
 
-// close tells the process that there is no more. A terminal stays open: it is its output too.
+// close tells the process that there is no more. A terminal stays open: it is its output too. After abandon there is nobody to tell.
 func (in *input) close() {
+	in.mu.Lock()
+	gone := in.gone
+	in.mu.Unlock()
+	if gone {
+		return
+	}
 	if in.x.tty != nil {
 		if !in.x.daemon.endsInput {
 			in.x.failInput()
