@@ -167,12 +167,13 @@ func (b *Backend) begin() {
 	if n := b.cfg.Options.Network; len(n.types()) > 0 && !b.cfg.untried && b.cfg.Options.InitImage != "" {
 		b.work.Go(b.tryNetwork)
 	}
-	b.work.Go(func() { b.sweepBeside(b.ctx) })
 	b.work.Go(func() {
+		b.sweepBeside(b.ctx)
 		for tick := time.NewTicker(sweepInterval); ; {
 			select {
 			case <-tick.C:
 				b.sweepOutput(false)
+				b.sweepBeside(b.ctx)
 			case <-b.ctx.Done():
 				tick.Stop()
 				return

@@ -440,7 +440,8 @@ func TestFaultKilled(t *testing.T) {
 
 func killedJob(t testing.TB, id string) *backend.Work {
 	w := job(t, id, "sleep", "infinity")
-	w.Launch.MountedFiles = []*specpb.MountedFile{{Path: "/tmp-file", Content: []byte("x")}}
+	w.Launch.SecretStores = []*specpb.SecretStoreUse{{StoreName: "team", Secrets: []*specpb.SecretUse{{Path: "p", EnvVar: "TOKEN"}}}}
+	w.Secrets = []core.Secret{{EnvVar: "TOKEN", Value: "hunter2"}} // Its Secret is no volume of the pod.
 	return w
 }
 

@@ -19,7 +19,7 @@ import (
 const (
 	spoolName = "spool"
 	endName   = "end.json"
-	// sweepInterval is how often is looked for output whose time is over.
+	// sweepInterval is how often is looked for output whose time is over, and for what sandboxes left on the cluster.
 	sweepInterval = 10 * time.Minute
 )
 

@@ -33,7 +33,7 @@ func (b *Backend) learn(g *sighting, gone, answer bool) {
 		return
 	}
 	if gone {
-		s.hangUp()
+		b.wentAway(s)
 	}
 	if pod.Annotations[AnnotationService] != "" && !gone {
 		b.watchExposed(pod)
@@ -95,6 +95,14 @@ func (b *Backend) missed(there map[string]bool) []*sandbox {
 // lose notes that the pod of a sandbox is gone, which nobody saw go.
 func (b *Backend) lose(s *sandbox) {
 	s.change(func() { s.gone = true })
-	s.hangUp()
+	b.wentAway(s)
 	b.rota.wake(s, false, true)
+}
+
+// wentAway follows the news that a pod is gone. Nothing more is told of it, so that one that was deleted just now need not be remembered.
+func (b *Backend) wentAway(s *sandbox) {
+	b.mu.Lock()
+	delete(b.deleted, s.uid)
+	b.mu.Unlock()
+	s.hangUp()
 }

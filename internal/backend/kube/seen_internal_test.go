@@ -12,8 +12,14 @@ import (
 // alone is a backend whose cluster does not answer.
 func alone(t *testing.T) *Backend {
 	t.Helper()
+	return backendAt(t, "http://127.0.0.1:1")
+}
+
+// backendAt is a backend at the API server at url.
+func backendAt(t *testing.T, url string) *Backend {
+	t.Helper()
 	path := filepath.Join(t.TempDir(), "kubeconfig")
-	text := `{apiVersion: v1, kind: Config, current-context: c, contexts: [{name: c, context: {cluster: c}}], clusters: [{name: c, cluster: {server: "http://127.0.0.1:1"}}]}`
+	text := `{apiVersion: v1, kind: Config, current-context: c, contexts: [{name: c, context: {cluster: c}}], clusters: [{name: c, cluster: {server: "` + url + `"}}]}`
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,7 @@ package kube
 import (
 	"context"
 	"encoding/json"
+	"strconv"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -17,8 +18,9 @@ import (
 const (
 	// stopTimeout is how long an init may take to confirm a stop, before the pod is deleted instead.
 	stopTimeout = 5 * time.Second
-	// orphanAge is how old the files of a sandbox must be to count as left over.
+	// orphanAge is how old what belongs to a sandbox must be to count as left over, sweepPage how many objects are looked at in one piece.
 	orphanAge = 10 * time.Minute
+	sweepPage = 500
 )
 
 // Stop asks the init to end the main process, so that the pod stays with its exit code. A sandbox that does not run yet, or whose init
@@ -85,12 +87,12 @@ func (b *Backend) Delete(ctx context.Context, id string) error {
 		return nil //nolint:nilerr // it is gone already
 	}
 	s.mu.Lock()
-	pod, ended, gone, listed := s.pod(), s.ended(), s.gone, s.listed
+	pod, ended, gone := s.pod(), s.ended(), s.gone
 	s.mu.Unlock()
 	if !ended {
 		return fault.Preconditionf(fault.ReasonSandboxNotRunning, "sandbox %s has not ended; stop it first", id).WithMeta("sandbox_id", id)
 	}
-	if len(pod.Spec.Volumes) > 0 {
+	if hasSecret(pod) {
 		err := b.cluster.delete(ctx, s.namespace, "secrets", s.name+filesSuffix, metav1.DeleteOptions{})
 		if err != nil {
 			return b.translate(err, "delete the files of sandbox "+id)
@@ -113,17 +115,25 @@ func (b *Backend) Delete(ctx context.Context, id string) error {
 		}
 	}
 	failpoint.Hit(failPodDeleted)
-	b.mu.Lock()
-	if !gone {
-		b.deleted[s.uid] = listed
-	}
-	delete(b.sandboxes, id)
-	b.mu.Unlock()
+	b.forget(s)
 	b.hub.Forget(id)
 	return nil
 }
 
-// sweepBeside deletes files, Services, Ingresses, HTTPRoutes and policies of sandboxes that have no pod: a runner that died between the two left them.
+// forget removes a sandbox whose pod was deleted. That the pod is gone is mostly known by now; where it is not, the cluster still tells of it.
+func (b *Backend) forget(s *sandbox) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.gone {
+		b.deleted[s.uid] = s.listed
+	}
+	delete(b.sandboxes, s.id)
+}
+
+// sweepBeside deletes files, Services, Ingresses, HTTPRoutes and policies of sandboxes that have no pod: a runner that died between the two left
+// them, or could not reach the cluster to withdraw them.
 func (b *Backend) sweepBeside(ctx context.Context) {
 	b.sweep(ctx, "secrets")
 	b.sweep(ctx, services)
@@ -135,31 +145,40 @@ func (b *Backend) sweepBeside(ctx context.Context) {
 }
 
 func (b *Backend) sweep(ctx context.Context, resource string) {
-	body, err := raw(b.cluster.of(resource).Get().Resource(resource).
-		Param("labelSelector", b.ownObjects()).
-		SetHeader("Accept", "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1").Do(ctx))
-	list := &metav1.PartialObjectMetadataList{}
-	if err == nil {
-		err = json.Unmarshal(body, list)
+	for next := ""; ; {
+		body, err := raw(b.cluster.of(resource).Get().Resource(resource).
+			Param("labelSelector", b.ownObjects()).Param("limit", strconv.Itoa(sweepPage)).Param("continue", next).
+			SetHeader("Accept", "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1").Do(ctx))
+		list := &metav1.PartialObjectMetadataList{}
+		if err == nil {
+			err = json.Unmarshal(body, list)
+		}
+		if err != nil {
+			b.log.Debug("what is left over cannot be looked for", "resource", resource, "error", err)
+			return
+		}
+		for i := range list.Items {
+			b.sweepOne(ctx, resource, &list.Items[i])
+		}
+		if next = list.Continue; next == "" {
+			return
+		}
 	}
-	if err != nil {
-		b.log.Debug("what is left over cannot be looked for", "resource", resource, "error", err)
+}
+
+// sweepOne deletes an object if it is left over.
+func (b *Backend) sweepOne(ctx context.Context, resource string, m *metav1.PartialObjectMetadata) {
+	if b.cfg.Now().Sub(m.CreationTimestamp.Time) < orphanAge {
 		return
 	}
-	for i := range list.Items {
-		m := &list.Items[i]
-		id := either(m.Annotations[LabelSandbox], m.Labels[LabelSandbox])
-		if b.cfg.Now().Sub(m.CreationTimestamp.Time) < orphanAge {
-			continue
-		}
-		done, mine, err := b.enter(id)
-		if err != nil || !mine {
-			continue // It is there, or is being made now.
-		}
-		err = b.cluster.delete(ctx, m.Namespace, resource, m.Name, metav1.DeleteOptions{Preconditions: metav1.NewUIDPreconditions(string(m.UID))})
-		b.leave(id, done)
-		if err != nil {
-			b.log.Warn("what is left over cannot be deleted", "resource", resource, "sandbox", id, "error", err)
-		}
+	id := either(m.Annotations[LabelSandbox], m.Labels[LabelSandbox])
+	done, mine, err := b.enter(id)
+	if err != nil || !mine {
+		return // It is there, or is being made now.
+	}
+	err = b.cluster.delete(ctx, m.Namespace, resource, m.Name, metav1.DeleteOptions{Preconditions: metav1.NewUIDPreconditions(string(m.UID))})
+	b.leave(id, done)
+	if err != nil {
+		b.log.Warn("what is left over cannot be deleted", "resource", resource, "sandbox", id, "error", err)
 	}
 }

@@ -33,10 +33,8 @@ func trim(pod *corev1.Pod) *corev1.Pod {
 	out := &corev1.Pod{}
 	out.DeletionTimestamp = pod.DeletionTimestamp
 	out.Annotations = keep(pod.Annotations, AnnotationPolicy, AnnotationService, AnnotationRoute, AnnotationHTTPRoute, AnnotationIngress)
-	for i := range pod.Spec.Volumes {
-		if pod.Spec.Volumes[i].Name == filesVolume {
-			out.Spec.Volumes = []corev1.Volume{{Name: filesVolume}}
-		}
+	if hasSecret(pod) {
+		out.Spec.Volumes = []corev1.Volume{{Name: filesVolume}}
 	}
 	s := &pod.Status
 	out.Status = corev1.PodStatus{Phase: s.Phase, Reason: s.Reason, Message: s.Message, PodIP: s.PodIP, HostIP: s.HostIP}
@@ -55,6 +53,26 @@ func trim(pod *corev1.Pod) *corev1.Pod {
 		out.Status.InitContainerStatuses = append(out.Status.InitContainerStatuses, corev1.ContainerStatus{Name: c.Name, State: c.State})
 	}
 	return out
+}
+
+// hasSecret reports whether a pod has a Secret of its own, which is deleted with it: mounted, or read by the main container, or both. It is
+// also true of a trimmed pod.
+func hasSecret(pod *corev1.Pod) bool {
+	for i := range pod.Spec.Volumes {
+		if pod.Spec.Volumes[i].Name == filesVolume {
+			return true
+		}
+	}
+	for i := range pod.Spec.Containers {
+		c := &pod.Spec.Containers[i]
+		for j := range c.Env {
+			from := c.Env[j].ValueFrom
+			if c.Name == MainContainer && from != nil && from.SecretKeyRef != nil && from.SecretKeyRef.Name == pod.Name+filesSuffix {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func keep(from map[string]string, keys ...string) map[string]string {
