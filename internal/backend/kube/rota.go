@@ -28,21 +28,22 @@ type rota struct {
 	attend func(s *sandbox, giveBack func()) respite
 
 	mu sync.Mutex
-	// waiting are those whose time is to come, the next first; crowd and ready are next in turn, crowd when there is room.
-	waiting      waiting
-	crowd, ready []*sandbox
+	// waiting are those whose time is to come, the next first, and hopeless those of them that have not been reached for long; crowd and ready are
+	// next in turn, crowd when there is room.
+	waiting, hopeless waiting
+	crowd, ready      []*sandbox
 	// inside is how many of the crowd are attended to, and count.
 	inside int
-	// hopeless is when the last is tried of those that have not been reached for long.
-	hopeless time.Time
-	news     chan struct{}
+	// tried is when the last of the hopeless was let go on.
+	tried time.Time
+	news  chan struct{}
 }
 
 // respite is how long a sandbox is left alone if there is no news of it.
 type respite struct {
 	// over: for good.
 	over bool
-	// pause is about how long, or exactly; 0 is for as long as there is no news. From longestPause on it waits for its turn among the hopeless.
+	// pause is about how long, or exactly; 0 is for as long as there is no news. From longestPause on it then waits for its turn among the hopeless.
 	pause time.Duration
 	exact bool
 	// crowd: it is one of many the next time.
@@ -55,7 +56,7 @@ type turn struct {
 	// crowd: it is one of many, and takes its place among them. again: there was news while it was attended to, urgent: such as waits for no crowd.
 	crowd, again, urgent bool
 	due                  time.Time
-	// index is its place in waiting, when it is there.
+	// index is its place in waiting or hopeless, when it is there.
 	index int
 }
 
@@ -64,6 +65,7 @@ type turnState uint8
 const (
 	idle turnState = iota
 	waits
+	despairs
 	queued
 	attended
 	left
@@ -83,6 +85,9 @@ func (r *rota) wake(s *sandbox, crowd, urgent bool) {
 	case waits:
 		heap.Remove(&r.waiting, t.index)
 		r.enqueue(s, urgent)
+	case despairs:
+		heap.Remove(&r.hopeless, t.index)
+		r.enqueue(s, urgent)
 	case idle:
 		r.enqueue(s, urgent)
 	case queued:
@@ -95,6 +100,17 @@ func (r *rota) wake(s *sandbox, crowd, urgent bool) {
 		return
 	}
 	signal(r.news)
+}
+
+// hasten has one of the hopeless attended to, before the others: somebody waits for it. It takes its place among the crowd.
+func (r *rota) hasten(s *sandbox) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if s.turn.at == despairs {
+		heap.Remove(&r.hopeless, s.turn.index)
+		r.enqueue(s, false)
+		signal(r.news)
+	}
 }
 
 // enqueue puts a sandbox where it is next. mu is held.
@@ -128,13 +144,27 @@ func (r *rota) run(ctx context.Context, work *sync.WaitGroup) {
 }
 
 // due returns when the next of those who wait is.
-func (r *rota) due() (time.Time, bool) {
+func (r *rota) due() (at time.Time, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(r.waiting) == 0 {
-		return time.Time{}, false
+	if len(r.waiting) > 0 {
+		at, ok = r.waiting[0].turn.due, true
 	}
-	return r.waiting[0].turn.due, true
+	if len(r.hopeless) > 0 {
+		if next := r.nextHopeless(); !ok || next.Before(at) {
+			at, ok = next, true
+		}
+	}
+	return at, ok
+}
+
+// nextHopeless returns when one of the hopeless may go on. What counts is when the last did: those that are called away leave no gap.
+func (r *rota) nextHopeless() time.Time {
+	due, free := r.hopeless[0].turn.due, r.tried.Add(hopelessInterval)
+	if due.After(free) {
+		return due
+	}
+	return free
 }
 
 // next takes those off the rota who are to be attended to now.
@@ -143,6 +173,10 @@ func (r *rota) next() (starts []func()) {
 	defer r.mu.Unlock()
 	for now := time.Now(); len(r.waiting) > 0 && !r.waiting[0].turn.due.After(now); {
 		r.enqueue(heap.Pop(&r.waiting).(*sandbox), false) //nolint:forcetypeassert // it has nothing else
+	}
+	if now := time.Now(); len(r.hopeless) > 0 && !r.nextHopeless().After(now) {
+		r.tried = now
+		r.enqueue(heap.Pop(&r.hopeless).(*sandbox), false) //nolint:forcetypeassert // it has nothing else
 	}
 	for _, s := range r.ready {
 		if s.turn.at == queued {
@@ -204,12 +238,11 @@ func (r *rota) postpone(s *sandbox, after respite) {
 	t.at, t.due = waits, now.Add(after.pause)
 	if !after.exact {
 		t.due = now.Add(after.pause/2 + rand.N(after.pause)) //nolint:gosec // no secret
-		if after.pause >= longestPause {
-			if r.hopeless = r.hopeless.Add(hopelessInterval); r.hopeless.Before(t.due) {
-				r.hopeless = t.due
-			}
-			t.due = r.hopeless
-		}
+	}
+	if !after.exact && after.pause >= longestPause {
+		t.at = despairs
+		heap.Push(&r.hopeless, s)
+		return
 	}
 	heap.Push(&r.waiting, s)
 }

@@ -124,3 +124,65 @@ func TestNewsMeanwhile(t *testing.T) {
 		}
 	})
 }
+
+// TestOutageOver: once many that could not be reached are there again, one that cannot be reached is tried as often as if they had never been.
+func TestOutageOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const many = 20_000
+		var down atomic.Bool
+		var late atomic.Int64
+		down.Store(true)
+		r := onDuty(t, func(s *sandbox, _ func()) respite {
+			if s.id == "late" {
+				late.Add(1)
+			}
+			if down.Load() || s.id == "late" {
+				return respite{pause: longestPause, crowd: true}
+			}
+			return respite{}
+		})
+		all := make([]*sandbox, many)
+		for i := range all {
+			all[i] = &sandbox{}
+			r.wake(all[i], true, false)
+		}
+		synctest.Wait()
+		down.Store(false)
+		for _, s := range all { // There is news of each.
+			r.wake(s, false, false)
+		}
+		r.wake(&sandbox{id: "late"}, true, false)
+		synctest.Wait()
+		late.Store(0)
+		time.Sleep(time.Minute)
+		if n, least := late.Load(), int64(time.Minute/(2*longestPause)); n < least {
+			t.Errorf("it was tried %d times in a minute, want %d at least", n, least)
+		}
+	})
+}
+
+// TestHasten: one of the hopeless that somebody waits for is tried before the others, once.
+func TestHasten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var tried atomic.Int64
+		r := onDuty(t, func(s *sandbox, _ func()) respite {
+			if s.id == "wanted" {
+				tried.Add(1)
+			}
+			return respite{pause: longestPause, crowd: true}
+		})
+		wanted := &sandbox{id: "wanted"}
+		for range 10_000 {
+			r.wake(&sandbox{}, true, false)
+		}
+		r.wake(wanted, true, false)
+		synctest.Wait()
+		tried.Store(0)
+		r.hasten(wanted)
+		r.hasten(wanted)
+		synctest.Wait()
+		if n := tried.Load(); n != 1 {
+			t.Errorf("it was tried %d times", n)
+		}
+	})
+}

@@ -201,6 +201,7 @@ func (b *Backend) await(ctx context.Context, id string) (*shim.Client, error) {
 			return link.client, nil
 		case last.Phase != backend.PhaseCreating && limit == nil:
 			limit = time.After(reconnectWait)
+			b.rota.hasten(s)
 		}
 		select {
 		case <-changed:

