@@ -117,9 +117,10 @@ func (s *Service) ListProfiles(ctx context.Context, p core.Principal, f ProfileS
 	}
 	var keep func(*core.Profile) bool
 	if sel != nil {
-		keep = func(profile *core.Profile) bool { return selects(sel, profile.Labels) }
+		keep = func(profile *core.Profile) bool { return profile != nil }
 	}
-	return listPage(ctx, s, store.KindProfile, p.OrgID, page, f.Labels, profileFrom, keep)
+	from := func(o *store.Object) (*core.Profile, error) { return profileWith(o, sel) }
+	return listPage(ctx, s, store.KindProfile, p.OrgID, page, f.Labels, from, keep)
 }
 
 // UpdateProfile writes a new revision, which every binding of the profile uses from the next launch on. An edit that
