@@ -10,8 +10,14 @@ import (
 	stateless "github.com/klauspost/compress/flate"
 )
 
-// maxModels is how many models there are at most that new objects are compared with.
-const maxModels = 64
+const (
+	// maxModels is how many models there are at most that new objects are compared with, maxModel how much of an object is one, in bytes: its end.
+	maxModels = 64
+	maxModel  = 8 << 10
+	// missesPerModel is how many objects must be little like their models before one of them becomes a model. So where all differ, models take an
+	// eighth of what the objects would.
+	missesPerModel = 8
+)
 
 // likeness is an object, kept as what it differs in from another of the same profile: a few hundred bytes in place of thousands. The zero value
 // is no object.
@@ -20,32 +26,74 @@ type likeness struct {
 	diff  string
 }
 
-// likenesses has for each profile the object that others are compared with.
+// likenesses has for each profile what others are compared with.
 type likenesses struct {
 	mu     sync.Mutex
-	models map[string][]byte
+	models map[string]*model
+	// strangers is how many objects found no model of their profile, and no room for one, since the last that got it.
+	strangers int
 }
 
-// keep returns the likeness of an object. One that is little like the model of its profile, which was edited say, becomes the model.
+// model is what the objects of a profile are compared with, and how many in a row were little like it.
+type model struct {
+	text   []byte
+	misses int
+}
+
+// keep returns the likeness of an object. Where several in a row are little like the model of their profile, which was edited say, the last
+// becomes the model.
 func (l *likenesses) keep(profile string, object json.RawMessage) likeness {
 	if len(object) == 0 {
 		return likeness{}
 	}
 	l.mu.Lock()
-	model := l.models[profile]
+	m := l.models[profile]
 	l.mu.Unlock()
-	diff := differ(model, object)
-	if model == nil || len(diff) > len(object)/4 {
-		model = bytes.Clone(object)
-		diff = differ(model, object)
-		l.mu.Lock()
-		if l.models == nil || len(l.models) >= maxModels {
-			l.models = map[string][]byte{} // Those that are referred to live on.
-		}
-		l.models[profile] = model
-		l.mu.Unlock()
+	var text []byte
+	if m != nil {
+		text = m.text
 	}
-	return likeness{model, diff}
+	diff := differ(text, object)
+	if l.isModel(m, len(diff) > len(object)/4) {
+		text = bytes.Clone(object[max(0, len(object)-maxModel):])
+		diff = differ(text, object)
+		l.replace(profile, text)
+	}
+	return likeness{text, diff}
+}
+
+// isModel reports whether an object that was compared with m, nil for nothing, is to become the model of its profile.
+func (l *likenesses) isModel(m *model, unlike bool) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case m == nil && len(l.models) < maxModels:
+		return true
+	case m == nil:
+		l.strangers++
+		return l.strangers%missesPerModel == 0
+	case !unlike:
+		m.misses = 0
+		return false
+	}
+	m.misses++
+	return m.misses%missesPerModel == 0
+}
+
+// replace gives a profile a model, in place of any other's where there are too many. Those that are referred to live on.
+func (l *likenesses) replace(profile string, text []byte) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.models == nil {
+		l.models = map[string]*model{}
+	}
+	for other := range l.models {
+		if l.models[profile] != nil || len(l.models) < maxModels {
+			break
+		}
+		delete(l.models, other)
+	}
+	l.models[profile] = &model{text: text}
 }
 
 func differ(model, object []byte) string {
@@ -67,7 +115,7 @@ func (l likeness) object() json.RawMessage {
 		r = flate.NewReader(nil)
 	}
 	defer differences.Put(r)
-	if err := r.(flate.Resetter).Reset(bytes.NewReader([]byte(l.diff)), l.model[max(0, len(l.model)-maxModel):]); err != nil { //nolint:forcetypeassert // flate says so
+	if err := r.(flate.Resetter).Reset(bytes.NewReader([]byte(l.diff)), l.model); err != nil { //nolint:forcetypeassert // flate says so
 		return nil
 	}
 	out := bytes.NewBuffer(make([]byte, 0, len(l.model)+bytes.MinRead)) // It is about as long.
@@ -76,6 +124,3 @@ func (l likeness) object() json.RawMessage {
 	}
 	return out.Bytes()
 }
-
-// maxModel is how much of a model counts, in bytes: its end.
-const maxModel = 8 << 10

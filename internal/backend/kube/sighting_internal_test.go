@@ -173,6 +173,60 @@ func TestLikeness(t *testing.T) {
 	}
 }
 
+// TestLikenessOfUnlike: of objects that are little like each other, or of more profiles than there are models, is kept no more than each
+// compressed by itself, and an eighth besides.
+func TestLikenessOfUnlike(t *testing.T) {
+	const many, apart = 160, 20_000
+	noise := bytesOf(2 * many * apart)
+	for _, c := range []struct{ common, own, profiles int }{{4000, 200, 1}, {4000, 4000, 1}, {4000, 20_000, 1}, {4000, 200, 20}, {4000, 200, 300}, {0, 300, many}} {
+		var l likenesses
+		var kept, plain, raw int
+		models := map[*byte]bool{}
+		for i := range many {
+			profile := i * 7919 % c.profiles
+			common, own := noise[profile*apart:][:c.common], noise[(many+i)*apart:][:c.own]
+			object, err := json.Marshal(map[string][]byte{"common": common, "own": own})
+			if err != nil {
+				t.Fatal(err)
+			}
+			k := l.keep(fmt.Sprint(profile), object)
+			if got := k.object(); !slices.Equal(got, object) {
+				t.Fatalf("%d is\n%s\nwant\n%s", i, got, object)
+			}
+			if len(k.model) > 0 && !models[&k.model[0]] {
+				models[&k.model[0]] = true
+				kept += cap(k.model)
+			}
+			kept, plain, raw = kept+len(k.diff), plain+len(differ(nil, object)), raw+len(object)
+		}
+		if most := plain + raw/missesPerModel + min(c.profiles, maxModels)*maxModel; kept > most {
+			t.Errorf("%+v: %d bytes are kept of %d, want %d at most", c, kept, raw, most)
+		}
+		if c.profiles <= maxModels && c.own < c.common/10 && kept > raw/4 {
+			t.Errorf("%+v: %d bytes are kept of %d that are alike", c, kept, raw)
+		}
+		if len(l.models) > maxModels {
+			t.Errorf("there are %d models", len(l.models))
+		}
+	}
+}
+
+// TestModelIsReplaced: after a profile was edited, its objects are small again.
+func TestModelIsReplaced(t *testing.T) {
+	var l likenesses
+	before, after := bytesOf(8000)[:4000], bytesOf(8000)[4000:]
+	l.keep("agent", before)
+	for range missesPerModel {
+		l.keep("agent", after)
+	}
+	if k := l.keep("agent", after); len(k.diff) > 200 {
+		t.Errorf("it takes %d bytes", len(k.diff))
+	}
+	if k := l.keep("agent", before); len(k.diff) < len(before)/2 || !slices.Equal(k.object(), before) {
+		t.Errorf("one as before takes %d bytes", len(k.diff))
+	}
+}
+
 // bytesOf is what nothing is like.
 func bytesOf(n int) json.RawMessage {
 	out, x := make(json.RawMessage, n), uint32(1)
