@@ -42,6 +42,8 @@ type Backend struct {
 	lookAgain            chan struct{}
 	// exposed are the Services, routes the Ingresses, httpRoutes and gateways what they are at Gateways; nil until a sandbox has one.
 	exposed, routes, httpRoutes, gateways *watched
+	// addressing is held while it is found out where a sandbox is reached.
+	addressing sync.Mutex
 	// gatewayAPI says whether the cluster has that.
 	gatewayAPI gatewayAPI
 	// rota has sandboxes attended to.

@@ -13,14 +13,16 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/client-go/tools/cache"
 
-	"github.com/bermhq/berm/internal/backend"
 	"github.com/bermhq/berm/internal/backend/kube/gatewayapi"
 	"github.com/bermhq/berm/internal/core"
 )
 
 // tellAddress makes where a sandbox is reached part of what is observed of it, if that is something else than before. The stores are asked
-// first: they are newer than what the API server answered when the objects were made.
+// first: they are newer than what the API server answered when the objects were made. What is told by several of them at a time is looked at one
+// after the other, so that the last look is what holds.
 func (b *Backend) tellAddress(s *sandbox, made exposure) {
+	b.addressing.Lock()
+	defer b.addressing.Unlock()
 	pod := s.podNow()
 	if pod == nil || pod.Annotations[AnnotationService] == "" {
 		return
@@ -31,7 +33,6 @@ func (b *Backend) tellAddress(s *sandbox, made exposure) {
 		return
 	}
 	now.Problem = oneLine(now.Problem)
-	var again *backend.Observation
 	s.change(func() {
 		if made.missing != "" && s.service != nil {
 			now.Ports = s.service.Ports
@@ -40,13 +41,12 @@ func (b *Backend) tellAddress(s *sandbox, made exposure) {
 			return
 		}
 		s.service = now
-		if last := s.observed(); last.Phase != "" {
-			again = &last
+		if s.last != nil && !s.ended() {
+			again := s.observed()
+			again.Service = now
+			s.last = b.hub.Publish(again)
 		}
 	})
-	if again != nil {
-		b.publish(s, *again)
-	}
 }
 
 // oneLine makes one line of what a controller says, of maxWords bytes at most.

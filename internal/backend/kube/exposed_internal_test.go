@@ -82,6 +82,58 @@ func TestExposedDeleted(t *testing.T) {
 	}
 }
 
+// pausing is a store in which the first look takes long: meanwhile is called between it and its answer.
+type pausing struct {
+	cache.Store
+	meanwhile func()
+}
+
+func (p *pausing) GetByKey(key string) (any, bool, error) {
+	object, ok, err := p.Store.GetByKey(key)
+	if f := p.meanwhile; f != nil {
+		p.meanwhile = nil
+		f()
+	}
+	return object, ok, err
+}
+
+// TestAddressInOrder: an address that was looked up before another does not take its place.
+func TestAddressInOrder(t *testing.T) {
+	meta := metav1.ObjectMeta{Namespace: "n", Name: "sandbox-s", Labels: map[string]string{LabelSandbox: "s"}}
+	service := func(ip string) *corev1.Service {
+		return &corev1.Service{ObjectMeta: meta, Spec: corev1.ServiceSpec{ClusterIP: ip, Ports: []corev1.ServicePort{{Port: 80}}}}
+	}
+	b := alone(t)
+	pod := podOf("s", "u")
+	pod.Annotations[AnnotationService] = "sandbox-s"
+	b.exposed = followed()
+	store := &pausing{Store: b.exposed.store}
+	b.exposed.store = store
+	g, err := sight(pod)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.take(g, false)
+	_ = store.Add(service("10.96.0.1"))
+	told := make(chan struct{})
+	store.meanwhile = func() {
+		_ = store.Update(service("10.96.0.2"))
+		go func() {
+			defer close(told)
+			b.lookBehind(service("10.96.0.2"), false)
+		}()
+		select {
+		case <-told:
+		case <-time.After(100 * time.Millisecond): // It waits until the first has told.
+		}
+	}
+	b.lookBehind(service("10.96.0.1"), false)
+	<-told
+	if got := addressOfS(b); got.Address != "10.96.0.2:80" && got.Address != "10.96.0.2" {
+		t.Errorf("the last that is told is %+v", got)
+	}
+}
+
 // TestWordsOfController: what a controller says is one line, and one that says it in other words each time costs no more than a write in a while.
 func TestWordsOfController(t *testing.T) {
 	var now atomic.Int64
