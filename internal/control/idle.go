@@ -175,7 +175,8 @@ func (s *Service) trafficElsewhere(ctx context.Context, id string) (until time.T
 		s.tellTraffic(ctx, id, here)
 	}
 	err = s.store.View(ctx, func(r store.Reader) (err error) {
-		until, err = r.BusyAt(ctx, id)
+		told, err := r.BusyAt(ctx, id)
+		until = told[id]
 		return err
 	})
 	if err != nil && ctx.Err() == nil {

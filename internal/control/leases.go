@@ -107,34 +107,50 @@ func (s *Service) RenewLease(ctx context.Context, p core.Principal, id string) (
 	if err := s.allow(ctx, p, "RenewLease"); err != nil {
 		return nil, err
 	}
+	began := s.now()
+	v, err := s.renewLease(ctx, p, id)
+	if err != nil && !fault.Is(err, fault.NotFound) && !fault.Is(err, fault.Precondition) {
+		s.unheard(ctx, began)
+	}
+	return v, err
+}
+
+// renewLease notes a renewal in memory, and where others have to know in the store: other servers, or who is about to write the end of it here.
+func (s *Service) renewLease(ctx context.Context, p core.Principal, id string) (*LeaseView, error) {
 	l, err := s.knownLease(ctx, p.OrgID, id)
 	if err != nil {
 		return nil, err
 	}
-	if (s.shares() || s.leases.isEnding(id)) && !l.State.Ended() {
-		renewed := false
-		err := s.store.Update(ctx, func(tx store.Tx) (err error) {
-			renewed, err = tx.RenewLease(ctx, p.OrgID, id)
-			return err
-		})
-		if err != nil {
-			s.servers.failed(s.now())
-			return nil, err
-		}
-		if !renewed {
-			if l, err = s.lease(ctx, p.OrgID, id); err != nil {
+	for write := s.shares(); l != nil && !l.State.Ended(); l, write = s.leases.get(id), true {
+		ends := notWritten
+		if write {
+			ends = s.leases.endsOf(id)
+			renewed, err := s.writeRenewal(ctx, l)
+			if err != nil {
 				return nil, err
 			}
-			s.watchLease(l)
+			if !renewed {
+				break
+			}
 		}
-	}
-	if !l.State.Ended() && s.leases.renewed(id, s.now(), s.feed.touched, s.live.under) {
-		return s.leaseView(l), nil
+		if s.leases.renewed(id, ends, s.now(), s.feed.touched, s.live.under) {
+			return s.leaseView(l), nil
+		}
 	}
 	if l, err = s.lease(ctx, p.OrgID, id); err != nil {
 		return nil, err
 	}
+	s.watchLease(l)
 	return nil, leaseEnded(l)
+}
+
+// writeRenewal counts a renewal in the store, and reports false for a lease that has ended.
+func (s *Service) writeRenewal(ctx context.Context, l *core.Lease) (renewed bool, err error) {
+	err = s.store.Update(ctx, func(tx store.Tx) (err error) {
+		renewed, err = tx.RenewLease(ctx, l.OrgID, l.ID)
+		return err
+	})
+	return renewed, err
 }
 
 // leaseEnded is how a lease that has ended is refused.

@@ -7,8 +7,6 @@ import (
 	"time"
 
 	"github.com/bermhq/berm/internal/core"
-	"github.com/bermhq/berm/internal/core/fault"
-	"github.com/bermhq/berm/internal/failpoint"
 	"github.com/bermhq/berm/internal/store"
 )
 
@@ -21,20 +19,27 @@ const (
 	leaseMemory = 10 * time.Minute
 	// minLeaseLook bounds how often silence is looked at.
 	minLeaseLook = time.Second
-	// leaseRetry is when the end of a lease that could not be written is tried again.
+	// lateLook is how late a look may come on a busy machine. What is beyond that, this process stood still.
+	lateLook = time.Second
+	// leaseRetry is when a lease that could not be read is read again.
 	leaseRetry = 5 * time.Second
+	// notWritten stands for the ends that a renewal knows of which was not written: none.
+	notWritten int64 = -1
 )
 
 // heldLease is a lease in memory. It is guarded by leaseTable.mu.
 type heldLease struct {
 	// row is what was read or written last. It is replaced, never changed.
 	row *core.Lease
-	// last is when it was renewed last as far as is known, looked when that was looked at.
-	last, looked time.Time
-	lost         bool
-	// ending: its end is being written. Whoever renews it meanwhile finds out in the store who was quicker.
-	ending bool
-	timer  *time.Timer
+	// last is when it was renewed last as far as is known, due when that is looked at next.
+	last, due time.Time
+	// lost and over are what the last look said: silent for the TTL, and for the grace, too.
+	lost, over bool
+	// queued: it is in leaseTable.over. ending: its end is being written, for the time that ends counts. Whoever renews it meanwhile finds
+	// out in the store who was quicker.
+	queued, ending bool
+	ends           int64
+	timer          *time.Timer
 }
 
 // leaseTable holds the leases that have not ended, and for a while those that have.
@@ -45,6 +50,9 @@ type leaseTable struct {
 	readAt time.Time
 	// reading are leases that are being read because a sandbox names them.
 	reading map[string]bool
+	// over are those whose end is to be written, enders counts who does that.
+	over   []*heldLease
+	enders int
 }
 
 func newLeaseTable() *leaseTable {
@@ -85,21 +93,32 @@ func (t *leaseTable) note(id string) string {
 		h.last.UTC().Format(time.RFC3339), h.last.Add(h.row.TTL+h.row.Grace).UTC().Format(time.RFC3339))
 }
 
-// renewed notes a renewal, and reports whether the lease has not ended. One that was lost is not any more, which its sandboxes tell.
-func (t *leaseTable) renewed(id string, now time.Time, touched func(kind, orgID, id string), under func(string) []string) bool {
+// renewed notes a renewal, and reports whether that counts: not for a lease that has ended, nor for one whose end is being written, unless
+// the renewal was written after that began, which ends tells. One that was lost is not any more, which its sandboxes tell.
+func (t *leaseTable) renewed(id string, ends int64, now time.Time, touched func(kind, orgID, id string), under func(string) []string) bool {
 	t.mu.Lock()
 	h := t.byID[id]
-	if h == nil || h.row.State.Ended() {
+	if h == nil || h.row.State.Ended() || h.ending && h.ends != ends {
 		t.mu.Unlock()
 		return false
 	}
 	wasLost, orgID := h.lost, h.row.OrgID
-	h.last, h.lost = now, false
+	h.last, h.lost, h.over = now, false, false
 	t.mu.Unlock()
 	if wasLost {
 		tellAll(touched, orgID, under(id))
 	}
 	return true
+}
+
+// endsOf returns how often the end of a lease was about to be written.
+func (t *leaseTable) endsOf(id string) int64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if h := t.byID[id]; h != nil {
+		return h.ends
+	}
+	return 0
 }
 
 // read notes that the leases of all servers were read. If that is the first time for longer than most, what was said meanwhile is not
@@ -138,7 +157,7 @@ func (s *Service) watchLease(l *core.Lease) {
 	h := t.byID[l.ID]
 	switch {
 	case h == nil:
-		h = &heldLease{row: l, last: now, looked: now}
+		h = &heldLease{row: l, last: now}
 		t.byID[l.ID] = h
 		s.lookAtLeaseIn(h, l.TTL)
 	case h.row.State.Ended():
@@ -147,7 +166,7 @@ func (s *Service) watchLease(l *core.Lease) {
 	case l.Renewals > h.row.Renewals:
 		h.last = now
 		h.row = l
-	case l.Renewals == h.row.Renewals:
+	case l.State.Ended() || l.Renewals == h.row.Renewals:
 		h.row = l
 	}
 	revived := h.lost && now.Sub(h.last) < l.TTL
@@ -170,7 +189,10 @@ func (s *Service) watchLease(l *core.Lease) {
 func (t *leaseTable) drop(id string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	delete(t.byID, id)
+	if h := t.byID[id]; h != nil {
+		h.timer.Stop()
+		delete(t.byID, id)
+	}
 }
 
 // lookAtLeaseIn looks at a lease after d, or sooner, so that a time in which this process did not run is noticed. The table is locked.
@@ -180,12 +202,13 @@ func (s *Service) lookAtLeaseIn(h *heldLease, d time.Duration) {
 	if h.timer != nil {
 		h.timer.Stop()
 	}
+	h.due = s.now().Add(d)
 	h.timer = time.AfterFunc(d, func() { s.tasks.run(func(ctx context.Context) { s.lookAtLease(ctx, id) }) })
 }
 
-// lookAtLease ends a lease that was not renewed for too long, and else looks again later.
+// lookAtLease sees whether a lease was not renewed for too long, and looks again later. It is ended after a second look that says so:
+// between the two, renewals are heard that waited while this process stood still.
 func (s *Service) lookAtLease(ctx context.Context, id string) {
-	away, now := s.servers.awayAt(), s.now()
 	t := s.leases
 	t.mu.Lock()
 	h := t.byID[id]
@@ -193,169 +216,42 @@ func (s *Service) lookAtLease(ctx context.Context, id string) {
 		t.mu.Unlock()
 		return
 	}
-	l := h.row
-	if away.After(h.last) {
-		h.last = away
+	now, l := s.now(), h.row
+	late := now.Sub(h.due)
+	if late > lateLook && h.last.Before(h.due) {
+		h.last = h.last.Add(late)
 	}
-	if now.Sub(h.looked) > l.TTL { // It was to be looked at several times: this process stood still.
-		h.last = now
-	}
-	h.looked = now
-	silent, lostBefore := now.Sub(h.last), h.lost
-	h.lost = silent >= l.TTL
-	turned := h.lost != lostBefore
-	over := silent >= l.TTL+l.Grace
-	h.ending = over
+	silent, over := s.silence(h, now)
+	again := over && h.over && late <= lateLook
+	turned := h.lost != (silent >= l.TTL)
+	h.lost, h.over = silent >= l.TTL, over
 	switch {
-	case over:
-		s.lookAtLeaseIn(h, leaseRetry) // in case its end cannot be written
+	case again && !h.ending && !h.queued:
+		s.queueEnd(h)
+		s.lookAtLeaseIn(h, leaseRetry)
+	case silent >= l.TTL+l.Grace:
+		s.lookAtLeaseIn(h, minLeaseLook)
 	case h.lost:
 		s.lookAtLeaseIn(h, l.TTL+l.Grace-silent)
 	default:
 		s.lookAtLeaseIn(h, l.TTL-silent)
 	}
+	lost := h.lost
 	t.mu.Unlock()
 	if turned {
 		sandboxes := s.live.under(id)
-		s.log.WarnContext(ctx, "a lease was not renewed in time", "lease", id, "lost", h.lost, "sandboxes", len(sandboxes), "by", l.CreatedBy, "purpose", l.Purpose)
+		s.log.WarnContext(ctx, "a lease was not renewed in time", "lease", id, "lost", lost, "sandboxes", len(sandboxes), "by", l.CreatedBy, "purpose", l.Purpose)
 		tellAll(s.feed.touched, l.OrgID, sandboxes)
 	}
-	if !over {
-		return
-	}
-	err := s.endLease(ctx, l, core.LeaseExpired)
-	t.mu.Lock()
-	h.ending = false
-	t.mu.Unlock()
-	if err != nil && ctx.Err() == nil {
-		s.log.WarnContext(ctx, "the end of a lease could not be written, trying again", "lease", id, "error", err)
-	}
 }
 
-// isEnding reports whether the end of a lease is being written.
-func (t *leaseTable) isEnding(id string) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	h := t.byID[id]
-	return h != nil && h.ending
+// silence returns for how long a lease was not renewed, as far as that could be heard, and whether that is too long. A server that does
+// not read what others hear does not know. The table is locked.
+func (s *Service) silence(h *heldLease, now time.Time) (silent time.Duration, over bool) {
+	if away := s.servers.awayAt(); away.After(h.last) {
+		h.last = away
+	}
+	silent = now.Sub(h.last)
+	blind := s.shares() && now.Sub(s.leases.readAt) > 2*s.serverBeat
+	return silent, silent >= h.row.TTL+h.row.Grace && !blind
 }
-
-// endLease writes the end of a lease, unless somebody else was quicker, or another server heard of it meanwhile, and does what that
-// means for its sandboxes.
-func (s *Service) endLease(ctx context.Context, l *core.Lease, state core.LeaseState) error {
-	failpoint.Hit(fpLeaseEnd)
-	err := s.store.Update(ctx, func(tx store.Tx) error {
-		_, err := tx.EndLease(ctx, l, state, s.now())
-		return err
-	})
-	failpoint.Hit(fpLeaseEnded)
-	if err != nil {
-		return err
-	}
-	now, err := s.lease(ctx, l.OrgID, l.ID)
-	if fault.Is(err, fault.NotFound) {
-		s.leases.drop(l.ID)
-		return nil
-	}
-	if err == nil {
-		s.watchLease(now)
-	}
-	return err
-}
-
-// stopLeased stops the sandboxes of a lease that has ended, unless they go on without it.
-func (s *Service) stopLeased(l *core.Lease) {
-	for _, id := range s.live.under(l.ID) {
-		s.endUnder(id, l)
-	}
-}
-
-// endUnder does to a sandbox what the end of its lease means. One that cannot be stopped now is stopped later, as at the end of its lifetime.
-func (s *Service) endUnder(id string, l *core.Lease) {
-	why := core.EndLeaseExpired
-	switch l.State {
-	case core.LeaseReleased:
-		why = core.EndLeaseReleased
-	case core.LeaseActive, core.LeaseLost, core.LeaseDropped:
-		return
-	case core.LeaseExpired:
-	}
-	s.armExpiry(id, 0, why)
-}
-
-// holdUnder has a sandbox that was just entered end with its lease, which may have ended already: while it was launched, or while no server
-// was there.
-func (s *Service) holdUnder(row *core.Sandbox) {
-	id := leaseOf(row)
-	if id == "" {
-		return
-	}
-	if l := s.leases.get(id); l != nil {
-		s.endUnder(row.ID, l)
-		return
-	}
-	s.leases.mu.Lock()
-	defer s.leases.mu.Unlock()
-	if s.leases.reading[id] {
-		return // all of its sandboxes are seen to when it has been read
-	}
-	s.leases.reading[id] = s.tasks.run(func(ctx context.Context) { s.readLease(ctx, row.OrgID, id) })
-}
-
-// readLease reads a lease that sandboxes name, until that works.
-func (s *Service) readLease(ctx context.Context, orgID, id string) {
-	for {
-		s.leases.mu.Lock()
-		delete(s.leases.reading, id)
-		s.leases.mu.Unlock()
-		l, err := s.lease(ctx, orgID, id)
-		if err == nil {
-			s.watchLease(l)
-			s.stopLeased(l)
-			return
-		}
-		if fault.Is(err, fault.NotFound) {
-			return // it ended so long ago that nobody knows; what ended with it was stopped then
-		}
-		s.log.WarnContext(ctx, "the lease of a sandbox cannot be read, trying again", "lease", id, "error", err)
-		if !sleep(ctx, leaseRetry) {
-			return
-		}
-	}
-}
-
-// recoverLeases takes over the leases that have not ended, all as if they had been renewed just now.
-func (s *Service) recoverLeases(ctx context.Context) error {
-	var all []*core.Lease
-	err := s.store.View(ctx, func(r store.Reader) (err error) {
-		all, err = r.Leases(ctx, "")
-		return err
-	})
-	for _, l := range all {
-		s.watchLease(l)
-	}
-	return err
-}
-
-// leasesElsewhere takes in what other servers wrote of leases.
-func (s *Service) leasesElsewhere(ctx context.Context) error {
-	err := s.recoverLeases(ctx)
-	if err == nil {
-		s.leases.read(s.now(), 2*s.serverBeat)
-	}
-	return err
-}
-
-// leaseChanged takes in that a lease was made or has ended, here or elsewhere.
-func (s *Service) leaseChanged(ctx context.Context, c store.Change) {
-	l, err := s.lease(ctx, c.OrgID, c.ID)
-	switch {
-	case err == nil:
-		s.watchLease(l)
-	case !fault.Is(err, fault.NotFound):
-		s.log.WarnContext(ctx, "it cannot be read what became of a lease", "lease", c.ID, "error", err)
-	}
-}
-
-// leaseOf returns the lease of a sandbox, "" for none.
-func leaseOf(row *core.Sandbox) string { return rememberedAttrs(row)[attrLease] }

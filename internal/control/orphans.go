@@ -107,9 +107,13 @@ func (l *orphanLook) at(ctx context.Context, r store.Reader, orgID string, rows 
 			}
 		}
 	}
+	elsewhere, err := l.contactElsewhere(ctx, r, rows)
+	if err != nil {
+		return nil, err
+	}
 	var out []*Orphan
 	for _, row := range rows {
-		o, err := l.orphan(ctx, r, row)
+		o, err := l.orphan(ctx, r, row, elsewhere[row.ID])
 		if err != nil {
 			return nil, err
 		}
@@ -120,8 +124,8 @@ func (l *orphanLook) at(ctx context.Context, r store.Reader, orgID string, rows 
 	return out, nil
 }
 
-// orphan says what speaks for a sandbox having no owner: nothing in most cases.
-func (l *orphanLook) orphan(ctx context.Context, r store.Reader, row *core.Sandbox) (*Orphan, error) {
+// orphan says what speaks for a sandbox having no owner: nothing in most cases. elsewhere is the contact that other servers told of.
+func (l *orphanLook) orphan(ctx context.Context, r store.Reader, row *core.Sandbox, elsewhere time.Time) (*Orphan, error) {
 	attrs := rememberedAttrs(row)
 	o := &Orphan{Sandbox: l.overlay(row), LeaseID: attrs[attrLease], Purpose: attrs[attrPurpose]}
 	if o.Sandbox.Status.Terminal() || o.Sandbox.Status == core.StatusTerminating {
@@ -153,14 +157,9 @@ func (l *orphanLook) orphan(ctx context.Context, r store.Reader, row *core.Sandb
 	if gone, ok := l.gone[row.UserID]; ok {
 		say(OrphanTokenGone, row.CreatedBy+" "+gone)
 	}
-	contact, open, err := l.contactWith(ctx, r, row.ID)
-	if err != nil {
-		return nil, err
-	}
-	o.Contact = contact
-	since := slices.MaxFunc([]time.Time{contact, row.CreatedAt, l.born}, time.Time.Compare)
-	if !open && l.now.Sub(since) >= l.older {
-		say(OrphanNoContact, "no contact since "+since.UTC().Format(time.RFC3339))
+	contact, quiet := l.contact(row, elsewhere)
+	if o.Contact = contact; quiet >= l.older {
+		say(OrphanNoContact, "no contact since "+l.now.Add(-quiet).UTC().Format(time.RFC3339))
 	}
 	o.Why = strings.Join(why, "; ")
 	return o, nil
@@ -187,21 +186,33 @@ func (l *orphanLook) leaseIn(ctx context.Context, r store.Reader, orgID, id stri
 	return lease, err
 }
 
-// contactWith returns when somebody was last in contact with a sandbox through any server, as far as that was told, and whether somebody is
-// now.
-func (s *Service) contactWith(ctx context.Context, r store.Reader, id string) (last time.Time, open bool, err error) {
-	s.live.look(id, func(e *liveSandbox) {
-		last, open = e.contact, s.live.open[id] > 0
+// contact returns when somebody was last in contact with a sandbox, as far as that was told, and for how long nobody was: negative while
+// somebody is.
+func (l *orphanLook) contact(row *core.Sandbox, elsewhere time.Time) (last time.Time, quiet time.Duration) {
+	open := false
+	l.live.look(row.ID, func(e *liveSandbox) {
+		last, open = e.contact, l.live.open[row.ID] > 0
 	})
 	if open {
-		return s.now(), true, nil
+		return l.now, -1
 	}
-	if !s.shares() {
-		return last, false, nil
-	}
-	elsewhere, err := r.BusyAt(ctx, id)
 	if elsewhere.After(last) {
 		last = elsewhere
 	}
-	return last, false, err
+	return last, l.now.Sub(slices.MaxFunc([]time.Time{last, row.CreatedAt, l.born}, time.Time.Compare))
+}
+
+// contactElsewhere returns the contact that other servers told of, with those sandboxes where it matters: nobody was in contact through
+// this server for long.
+func (l *orphanLook) contactElsewhere(ctx context.Context, r store.Reader, rows []*core.Sandbox) (map[string]time.Time, error) {
+	if !l.shares() {
+		return nil, nil
+	}
+	var ids []string
+	for _, row := range rows {
+		if _, quiet := l.contact(row, time.Time{}); quiet >= l.older {
+			ids = append(ids, row.ID)
+		}
+	}
+	return r.BusyAt(ctx, ids...)
 }

@@ -21,6 +21,8 @@ const (
 	DefaultServerBeat = 5 * time.Second
 	// serverGone is how long another one says nothing before it is held to be gone. What it asked a runner for has come through by then.
 	serverGone = 6 * DefaultServerBeat
+	// storeSlow is how long a caller waits for the store before his going away counts against it.
+	storeSlow = time.Second
 	// leaveTimeout is how long a server that stops tries to say so.
 	leaveTimeout = 5 * time.Second
 )
@@ -147,6 +149,14 @@ func (o *servers) failed(now time.Time) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.away = now
+}
+
+// unheard notes that the store kept a caller from being heard, who may have come to renew a lease. One who went away before it had time to
+// answer says nothing of it.
+func (s *Service) unheard(ctx context.Context, since time.Time) {
+	if now := s.now(); ctx.Err() == nil || now.Sub(since) >= storeSlow {
+		s.servers.failed(now)
+	}
 }
 
 // awayAt returns when the store could not be used last.

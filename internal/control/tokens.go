@@ -167,6 +167,7 @@ func (s *Service) Authenticate(ctx context.Context, secret string) (core.Princip
 			return core.Principal{}, tokenInvalid()
 		}
 		if err != nil {
+			s.unheard(ctx, now)
 			return core.Principal{}, err
 		}
 		s.tokens.put(hash, token, now, epoch)

@@ -209,8 +209,8 @@ type Reader interface {
 	Reserved(ctx context.Context, runnerUUID string) (core.Amounts, error)
 	// HeardAt returns what Heard wrote last for a runner, zero for none.
 	HeardAt(ctx context.Context, runnerUUID string) (time.Time, error)
-	// BusyAt returns the latest time that Busy wrote for a sandbox, zero for none.
-	BusyAt(ctx context.Context, sandboxID string) (time.Time, error)
+	// BusyAt returns the latest times that Busy wrote for these sandboxes, without those that have none.
+	BusyAt(ctx context.Context, sandboxIDs ...string) (map[string]time.Time, error)
 	// Servers lists those that PutServer wrote and nobody removed, by id.
 	Servers(ctx context.Context) ([]Server, error)
 	// Pending lists the sandboxes of all organizations that are PENDING. Decision and Launch are not loaded.

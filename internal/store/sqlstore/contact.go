@@ -2,11 +2,15 @@ package sqlstore
 
 import (
 	"context"
+	"database/sql"
 	"slices"
 	"time"
 
 	"github.com/bermhq/berm/internal/store"
 )
+
+// busyChunk is of how many sandboxes the traffic is read with one query.
+const busyChunk = 1000
 
 // HeardAt implements store.Reader.
 func (r *reader) HeardAt(ctx context.Context, runnerUUID string) (time.Time, error) {
@@ -16,10 +20,25 @@ func (r *reader) HeardAt(ctx context.Context, runnerUUID string) (time.Time, err
 }
 
 // BusyAt implements store.Reader.
-func (r *reader) BusyAt(ctx context.Context, sandboxID string) (time.Time, error) {
-	var at int64
-	_, err := r.one(ctx, `SELECT busy_at FROM traffic WHERE sandbox_id = $1`, []any{sandboxID}, &at)
-	return fromNanos(at), err
+func (r *reader) BusyAt(ctx context.Context, sandboxIDs ...string) (map[string]time.Time, error) {
+	out := make(map[string]time.Time, len(sandboxIDs))
+	for ids := range slices.Chunk(sandboxIDs, busyChunk) {
+		args := make([]any, len(ids))
+		for i, id := range ids {
+			args[i] = id
+		}
+		err := r.each(ctx, func(rows *sql.Rows) error {
+			var id string
+			var at int64
+			err := rows.Scan(&id, &at)
+			out[id] = fromNanos(at)
+			return err
+		}, `SELECT sandbox_id, busy_at FROM traffic WHERE sandbox_id IN (`+placeholders(len(ids), 1)+`)`, args...)
+		if err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
 }
 
 // Busy implements store.Tx.

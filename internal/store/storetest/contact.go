@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"time"
 
@@ -76,11 +77,22 @@ func (e *env) traffic(t *testing.T) {
 	want := func(at time.Time) {
 		t.Helper()
 		e.view(t, func(ctx context.Context, r store.Reader) {
-			got, err := r.BusyAt(ctx, s.ID)
+			ids := make([]string, 2500) // more than there is room for in one query
+			for i := range ids {
+				ids[i] = fmt.Sprint("nothing ", i)
+			}
+			ids[2100] = s.ID
+			got, err := r.BusyAt(ctx, ids...)
 			if err != nil {
 				t.Fatal(err)
 			}
-			equal(t, "busy", got, at)
+			equal(t, "busy", got[s.ID], at)
+			if _, told := got[s.ID]; len(got) > 1 || told == at.IsZero() {
+				t.Errorf("%v, want what %s has alone", got, s.ID)
+			}
+			if got, err := r.BusyAt(ctx); err != nil || len(got) != 0 {
+				t.Errorf("of none: %v %v", got, err)
+			}
 		})
 	}
 	busy := func(at time.Time) {
