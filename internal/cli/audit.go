@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	bermv1 "github.com/bermhq/berm/gen/berm/v1"
@@ -108,10 +107,7 @@ func auditRows(ctx context.Context, c *client.Client, req *bermv1.ListAuditReque
 }
 
 func (s *session) emitAudit(rows []*bermv1.AuditRow) error {
-	all := make([]proto.Message, len(rows))
-	for i, r := range rows {
-		all[i] = r
-	}
+	all := messages(rows)
 	return s.emit(all, func() table {
 		t := table{head: []string{"SEQ", "TIME", "ACTOR", "METHOD", "OBJECT", "OUTCOME", "REASON"}}
 		for _, r := range rows {

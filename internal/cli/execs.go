@@ -29,7 +29,7 @@ func (s *session) execsListCmd() *cobra.Command {
 			if err != nil {
 				return client.FromRPC(err)
 			}
-			return s.emit(out.GetExecs(), func() table { return execTable(out.GetExecs()) })
+			return s.emit(messages(out.GetExecs()), func() table { return execTable(out.GetExecs()) })
 		}),
 	})
 }

@@ -72,10 +72,7 @@ func (s *session) imageListCmd() *cobra.Command {
 }
 
 func (s *session) emitImages(list []*bermv1.Image) error {
-	all := make([]proto.Message, len(list))
-	for i, img := range list {
-		all[i] = img
-	}
+	all := messages(list)
 	return s.emit(all, func() table {
 		t := table{head: []string{"IMAGE", "DIGEST", "SIZE", "OWN", "USED", "IN USE"}, wide: []string{"LAYERS", "SOURCE", "PULLED", "INDEX"}}
 		for _, img := range list {

@@ -85,18 +85,15 @@ func (s *session) leaseListCmd() *cobra.Command {
 		RunE: s.with(func(ctx context.Context, c *client.Client, _ []string) error {
 			req := &bermv1.ListLeasesRequest{PageSize: 1000}
 			var all []*bermv1.Lease
-			var list []proto.Message
 			for len(all) <= maxListed {
 				page, err := c.Leases().ListLeases(ctx, req)
 				if err != nil {
 					return err
 				}
-				for _, l := range page.GetLeases() {
-					all, list = append(all, l), append(list, l)
-				}
+				all = append(all, page.GetLeases()...)
 				switch next := page.GetNextPageToken(); next {
 				case "":
-					return s.emitLeases(append([]proto.Message{}, list...), all...)
+					return s.emitLeases(messages(all), all...)
 				case req.GetPageToken():
 					return fault.Internalf(nil, "the server gives the same page again and again")
 				default:

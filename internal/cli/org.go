@@ -30,10 +30,7 @@ func (s *session) orgCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			all := make([]proto.Message, len(resp.GetOrgs()))
-			for i, o := range resp.GetOrgs() {
-				all[i] = o
-			}
+			all := messages(resp.GetOrgs())
 			return s.emitOrgs(all, resp.GetOrgs()...)
 		}),
 	})
@@ -97,10 +94,7 @@ func (s *session) tokenListCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			all := make([]proto.Message, len(resp.GetTokens()))
-			for i, t := range resp.GetTokens() {
-				all[i] = t
-			}
+			all := messages(resp.GetTokens())
 			return s.emit(all, func() table {
 				t := table{head: []string{"ID", "NAME", "ROLE", "CREATED", "EXPIRES"}}
 				for _, k := range resp.GetTokens() {

@@ -53,10 +53,7 @@ func selected(o *bermv1.Orphan, tags, profiles, runners []string) bool {
 }
 
 func (s *session) emitOrphans(all []*bermv1.Orphan) error {
-	list := make([]proto.Message, len(all))
-	for i, o := range all {
-		list[i] = o
-	}
+	list := messages(all)
 	return s.emit(list, func() table {
 		t := table{head: []string{"SANDBOX", "OWNER", "PURPOSE", "CREATED", "WHY"}, wide: []string{"RUNNER", "PROFILE", "LEASE", "LAST CONTACT"}}
 		for _, o := range all {

@@ -109,6 +109,15 @@ func toJSON(v any) ([]byte, error) {
 	}
 }
 
+// messages makes the list that emit writes as the REST API does.
+func messages[T proto.Message](all []T) []proto.Message {
+	list := make([]proto.Message, len(all))
+	for i, m := range all {
+		list[i] = m
+	}
+	return list
+}
+
 // columnGap stands between the columns of a table.
 const columnGap = 3
 

@@ -59,7 +59,9 @@ func deploymentRows(r map[string]any) (rows [][]string) {
 	row("offered", strings.TrimSpace(d("offeredVersion")+" "+d("offeredImage")))
 	row("update available", first(pick(r, "updateAvailable"), "false"))
 	row("updates itself", first(d("selfUpdate"), "false"))
-	row("next update", localTime(d("nextUpdateAt")))
+	if d("selfUpdate") == "true" {
+		row("next update", localTime(d("nextUpdateAt")))
+	}
 	row("revision", first(pick(r, "activeRevision"), "0")+" of "+pick(r, "targetRevision"))
 	row("pending", d("pending"))
 	if hints, ok := pickList(r, "deployment", "hints"); ok {

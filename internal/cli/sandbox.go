@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	bermv1 "github.com/bermhq/berm/gen/berm/v1"
@@ -79,10 +78,7 @@ func (s *session) lsCmd() *cobra.Command {
 }
 
 func (s *session) emitSandboxes(items []*v1beta2pb.SandboxInfo) error {
-	list := make([]proto.Message, len(items))
-	for i, m := range items {
-		list[i] = m
-	}
+	list := messages(items)
 	return s.emit(list, func() table {
 		t := table{head: []string{"SANDBOX", "STATUS", "RUNNER", "PROFILE", "STARTED"}, wide: []string{"EGRESS", "ADDRESS"}}
 		for _, m := range items {

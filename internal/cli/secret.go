@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-	"google.golang.org/protobuf/proto"
 
 	bermv1 "github.com/bermhq/berm/gen/berm/v1"
 	v1beta2pb "github.com/bermhq/berm/gen/coreweave/sandbox/v1beta2"
@@ -37,18 +36,15 @@ func (s *session) secretStoreListCmd() *cobra.Command {
 	return s.outputFlag(&cobra.Command{
 		Use: "list", Aliases: []string{"ls"}, Short: "List stores", Args: args(0, 0, "no arguments"),
 		RunE: s.with(func(ctx context.Context, c *client.Client, _ []string) error {
-			all := []proto.Message{}
 			var stores []*v1beta2pb.SecretStore
 			for token := ""; ; {
 				resp, err := c.SecretStores().ListSecretStores(ctx, &v1beta2pb.ListSecretStoresRequest{PageSize: 100, PageToken: token})
 				if err != nil {
 					return err
 				}
-				for _, one := range resp.GetSecretStores() {
-					all, stores = append(all, one), append(stores, one)
-				}
+				stores = append(stores, resp.GetSecretStores()...)
 				if token = resp.GetNextPageToken(); token == "" {
-					return s.emitStores(all, stores...)
+					return s.emitStores(messages(stores), stores...)
 				}
 			}
 		}),
@@ -95,18 +91,15 @@ func (s *session) secretListCmd() *cobra.Command {
 	return s.outputFlag(&cobra.Command{
 		Use: "list STORE", Aliases: []string{"ls"}, Short: "List the secrets of a store, without values", Args: args(1, 1, "the name of a store"),
 		RunE: s.with(func(ctx context.Context, c *client.Client, a []string) error {
-			all := []proto.Message{}
 			var secrets []*bermv1.Secret
 			for token := ""; ; {
 				resp, err := c.Secrets().ListSecrets(ctx, &bermv1.ListSecretsRequest{Store: a[0], PageToken: token})
 				if err != nil {
 					return err
 				}
-				for _, one := range resp.GetSecrets() {
-					all, secrets = append(all, one), append(secrets, one)
-				}
+				secrets = append(secrets, resp.GetSecrets()...)
 				if token = resp.GetNextPageToken(); token == "" {
-					return s.emitSecrets(all, secrets...)
+					return s.emitSecrets(messages(secrets), secrets...)
 				}
 			}
 		}),

@@ -9,7 +9,6 @@ import (
 	"sync"
 
 	"github.com/spf13/cobra"
-	"google.golang.org/protobuf/proto"
 
 	bermv1 "github.com/bermhq/berm/gen/berm/v1"
 	v1beta2pb "github.com/bermhq/berm/gen/coreweave/sandbox/v1beta2"
@@ -82,10 +81,7 @@ func usages(ctx context.Context, c *client.Client, list []*v1beta2pb.SandboxInfo
 }
 
 func (s *session) emitUsages(all []*bermv1.Sandbox) error {
-	list := make([]proto.Message, len(all))
-	for i, b := range all {
-		list[i] = b
-	}
+	list := messages(all)
 	return s.emit(list, func() table {
 		t := table{head: []string{"SANDBOX", "STATUS", "CPU", "MEMORY", "DISK", "PROCESSES", "PROFILE"}, wide: []string{"RUNNER", "OUTPUT", "NETWORK"}}
 		for _, b := range all {

@@ -22,6 +22,7 @@ x=$("$BERM" exec -d --id first "$id" -- sh -c 'echo out; echo err >&2; exit 3')
 check "the id is printed" "first" "$x"
 "$BERM" execs wait "$id" first
 check "wait has the code of the command" 3 $?
+check "the list, as the API has it" "first STATE_ENDED" "$("$BERM" execs list -o json "$id" | jq -r '.[0] | "\(.execId) \(.state)"')"
 check "it is read later, its streams apart" "out / err" "$("$BERM" execs attach "$id" first 2>"$WORK/errs") / $(cat "$WORK/errs")"
 "$BERM" exec -d --id digits "$id" -- printf 0123456789 >/dev/null
 for from in 0 1 5 9 10; do
