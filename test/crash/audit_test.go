@@ -45,7 +45,7 @@ func (w *work) audit() {
 	}
 	// Objects that were made and deleted are told of as well; here it is those that can be listed.
 	maps.DeleteFunc(told, func(r written, _ int) bool {
-		return r.kind == "profile" && r.object != w.config.profile.ID || r.kind == "runner" && r.object != "local" || r.kind == "zone"
+		return r.kind == "profile" && r.object != w.config.profile.ID || r.kind == "runner" && r.object != "local" || r.kind == "zone" || strings.HasPrefix(r.kind, "secret")
 	})
 	if fmt.Sprint(told) != fmt.Sprint(want) {
 		for r, n := range want {
