@@ -98,6 +98,9 @@ func (d *Deployment) pending(r *core.Runner, w rollout.Wanted, there bool) {
 		d.Pending, d.Hints = fmt.Sprintf("revision %d could not be rolled out: %s", p.Revision, p.Message), p.Hints
 	case !there:
 		d.Pending = "the runner is out of contact since before it said that it runs the target"
+		if d.State.Name == "" {
+			return
+		}
 		d.Hints = []string{
 			fmt.Sprintf("Look at it: kubectl describe pod --namespace %s %s-0", d.State.Namespace, d.State.Name),
 			fmt.Sprintf("Go back: kubectl rollout undo --namespace %[1]s statefulset/%[2]s; then kubectl delete pod --namespace %[1]s %[2]s-0", d.State.Namespace, d.State.Name),
@@ -119,6 +122,9 @@ func (d *Deployment) byHand(r *core.Runner, w rollout.Wanted) []string {
 	case rollout.KindServer:
 		return []string{"It is part of the server, and is started and updated together with it."}
 	case rollout.KindStatefulSet:
+		if d.State.Name == "" {
+			break // It did not say a name that one has.
+		}
 		return []string{
 			"Run, in a clone of Berm's repository: " + deploy.Upgrade(d.State.Namespace, d.State.Name, w),
 			"Or let the runner do it: the same with --set selfUpdate.enabled=true",

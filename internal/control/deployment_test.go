@@ -288,9 +288,9 @@ func TestOverridesByHand(t *testing.T) {
 	w, _, set := deployWorld(t)
 	set.state.SelfUpdate = false
 	w.replace(set)
-	v, warnings := w.manage(overridesPath, core.ManagedSpec{OverridesJSON: `{"nodeSelector":{"pool":"x"},"env":{"A":"b c"},"scaling":{"autoscalingEnabled":true,"maxReplicas":5}}`})
+	v, warnings := w.manage(overridesPath, core.ManagedSpec{OverridesJSON: `{"nodeSelector":{"pool":"x"},"env":{"TZ":"b c"},"scaling":{"autoscalingEnabled":true,"maxReplicas":5}}`})
 	all := strings.Join(warnings, "\n")
-	for _, part := range []string{"scaling is kept and has no effect", "overrides.node_selector is not applied", "overrides.env is not applied", `'nodeSelector={"pool":"x"}' --set-json 'env={"A":"b c"}' --set revision=2`} {
+	for _, part := range []string{"scaling is kept and has no effect", "overrides.node_selector is not applied", "overrides.env is not applied", `'nodeSelector={"pool":"x"}' --set-json 'env={"TZ":"b c"}' --set revision=2`} {
 		if !strings.Contains(all, part) {
 			t.Errorf("%q is not in %s", part, all)
 		}
@@ -307,7 +307,7 @@ func TestOverridesByHand(t *testing.T) {
 func TestDeploymentIsChecked(t *testing.T) {
 	w, _, _ := deployWorld(t)
 	for text, path := range map[string]string{
-		`{"env":{"BERM_TOKEN":"x"}}`: "managed_spec.overrides.env[BERM_TOKEN]", `{"args":["--gateway=x"]}`: "managed_spec.overrides.args[0]",
+		`{"env":{"GRPC_XDS_BOOTSTRAP":"x"}}`: "managed_spec.overrides.env[GRPC_XDS_BOOTSTRAP]", `{"args":["--gateway=x"]}`: "managed_spec.overrides.args[0]",
 	} {
 		_, _, err := w.svc.UpdateRunner(w.ctx(), w.admin, "r1", control.RunnerPatch{Mask: []string{overridesPath}, Runner: control.RunnerInput{Managed: core.ManagedSpec{OverridesJSON: text}}})
 		if !fault.Is(err, fault.Invalid) || !hasField(err, path) {
@@ -327,7 +327,7 @@ func TestDeploymentIsChecked(t *testing.T) {
 // TestDeploymentInHistory: a difference says which fields of policy, overrides and deployment changed.
 func TestDeploymentInHistory(t *testing.T) {
 	w, _, _ := deployWorld(t)
-	w.manage(overridesPath, core.ManagedSpec{OverridesJSON: `{"env":{"A":"b"},"resources":{"cpuLimit":"1"}}`})
+	w.manage(overridesPath, core.ManagedSpec{OverridesJSON: `{"env":{"TZ":"b"},"resources":{"cpuLimit":"1"}}`})
 	w.manage(rapidChannel, core.ManagedSpec{ReleaseChannel: control.ChannelRapid})
 	v, err := w.svc.ApplyRunnerUpdate(w.ctx(), w.admin, "r1")
 	w.must(err)
@@ -338,7 +338,7 @@ func TestDeploymentInHistory(t *testing.T) {
 		paths = append(paths, c.Path)
 	}
 	want := []string{
-		"deployment.image", "deployment.revision", "deployment.version", "managed_spec.overrides.env[A]", "managed_spec.overrides.resources.cpu_limit", "managed_spec.release_channel",
+		"deployment.image", "deployment.revision", "deployment.version", "managed_spec.overrides.env[TZ]", "managed_spec.overrides.resources.cpu_limit", "managed_spec.release_channel",
 	}
 	if d := cmp.Diff(want, paths); d != "" {
 		t.Error(d)

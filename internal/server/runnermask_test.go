@@ -21,7 +21,7 @@ func configuration(r *answer) object {
 const wholeRunner = `{"displayName": "East", "identity": {"zone": "us-east", "runnerGroupId": "g"},
 	"managedSpec": {"releaseChannel": "RELEASE_CHANNEL_RAPID", "allowPrivilegedProfileAnnotations": true, "enforceResourceLimits": true,
 		"maintenancePolicy": {"windows": [{"cron": "0 2 * * SAT", "durationSeconds": 3600}], "exclusions": [{"startTime": "2026-12-20T00:00:00Z", "endTime": "2027-01-03T00:00:00Z", "reason": "holidays"}]},
-		"overrides": {"cpuRuntimeClass": "gvisor", "gpuRuntimeClass": "nvidia", "resources": {"cpuRequest": "200m"}, "env": {"A": "b"}, "args": ["--verbose"],
+		"overrides": {"cpuRuntimeClass": "gvisor", "gpuRuntimeClass": "nvidia", "resources": {"cpuRequest": "200m"}, "env": {"TZ": "UTC"}, "args": ["--verbose"],
 			"tolerations": [{"key": "a", "operator": "Exists"}], "nodeSelector": {"pool": "x"}, "labels": {"team": "ml"}, "annotations": {"a.example/b": "c"}, "scaling": {"replicas": 2}}}}`
 
 // TestRunnerMaskPaths: each path of a mask changes what it names and nothing else, clears it with a body that has nothing there, and each
@@ -129,7 +129,7 @@ func TestDeploymentOverREST(t *testing.T) {
 	patch := func(body string) *answer {
 		return w.call(w.admin, http.MethodPatch, runnersPath+"/r1", `{"runner": {"managedSpec": `+body+`}}`)
 	}
-	patch(`{"overrides": {"env": {"BERM_RUNNER_TOKEN": "x"}, "args": ["--gateway=https://evil.example"]}}`).want(http.StatusBadRequest, "managed_spec.overrides.env[BERM_RUNNER_TOKEN]", "managed_spec.overrides.args[0]")
+	patch(`{"overrides": {"env": {"OTEL_EXPORTER_OTLP_ENDPOINT": "x"}, "args": ["--gateway=https://evil.example"]}}`).want(http.StatusBadRequest, "managed_spec.overrides.env[OTEL_EXPORTER_OTLP_ENDPOINT]", "managed_spec.overrides.args[0]")
 	patch(`{"maintenancePolicy": {"windows": [{"cron": "daily", "durationSeconds": 5}]}}`).want(http.StatusBadRequest, "windows[0].cron", "windows[0].duration_seconds")
 	patch(`{"maintenancePolicy": {"windows": [{"cron": "0 2 * * *", "durationSeconds": 600, "zone": "x"}]}}`).want(http.StatusBadRequest, "FIELD_UNKNOWN")
 	got := patch(`{"overrides": {"resources": {"memoryLimit": "2Gi"}, "nodeSelector": {"pool": "x"}, "cpuRuntimeClass": "gvisor"}}`).want(http.StatusOK)

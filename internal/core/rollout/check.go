@@ -23,13 +23,11 @@ const (
 	MaxReplicas = 1000
 )
 
-// What a gateway may not decide for a runner: whom it trusts, who it is, where its state is, and what its owner forbids. The arguments are
-// the few that it may give; everything else carries one of these.
+// What a gateway may decide for a runner: the few arguments and variables of these. Whom the runner trusts, who it is, where its state is,
+// and what its owner forbids is said by others, and so may be what a library adds later: one that sends traces, or reads a key from a file.
 var (
 	freeArgs = []string{"--verbose", "--log-format", "--output-retention", "--output-limit", "--kube-init"}
-
-	ownVars        = []string{"PATH", "HOME", "HOSTNAME", "KUBECONFIG", "GODEBUG", "TMPDIR"}
-	ownVarPrefixes = []string{"BERM_", "KUBERNETES_", "LD_", "SSL_CERT_", "XDG_"}
+	freeVars = []string{"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy", "GOMEMLIMIT", "GOMAXPROCS", "GOGC", "TZ"}
 )
 
 // checker collects what is wrong with overrides.
@@ -154,15 +152,8 @@ func (c *checker) env(env map[string]string) {
 	c.few("env", len(env))
 	for _, k := range slices.Sorted(maps.Keys(env)) {
 		at := fmt.Sprintf("env[%.80s]", k)
-		own := slices.Contains(ownVars, strings.ToUpper(k))
-		for _, p := range ownVarPrefixes {
-			own = own || strings.HasPrefix(strings.ToUpper(k), p)
-		}
-		switch why := validation.IsEnvVarName(k); {
-		case len(why) > 0:
-			c.wrong(at, "is no name of a variable: %s", strings.Join(why, "; "))
-		case own:
-			c.wrong(at, "cannot be overridden: who the runner is, whom it trusts and what it may do is its owner's to say")
+		if !slices.Contains(freeVars, k) {
+			c.wrong(at, "cannot be given to a runner from here: only %s; the others are its owner's to say", strings.Join(freeVars, ", "))
 		}
 		c.short(at, env[k])
 	}

@@ -21,16 +21,25 @@ func overrides(t *testing.T, text string) rollout.Overrides {
 
 const full = `{"nodeSelector":{"pool":"runners"},"tolerations":[{"key":"dedicated","operator":"Equal","value":"berm","effect":"NoSchedule"},{"operator":"Exists"}],
 	"resources":{"cpuRequest":"200m","memoryRequest":"256Mi","cpuLimit":"1","memoryLimit":"1Gi"},"annotations":{"prometheus.io/scrape":"true"},"labels":{"team":"ml"},
-	"env":{"HTTPS_PROXY":"http://proxy.example:3128"},"args":["--log-format=text","--verbose"],"scaling":{"replicas":1}}`
+	"env":{"HTTPS_PROXY":"http://proxy.example:3128","no_proxy":".svc","GOMEMLIMIT":"1GiB","TZ":"UTC"},"args":["--log-format=text","--verbose"],"scaling":{"replicas":1}}`
 
 func TestOverridesRefuse(t *testing.T) {
 	for text, want := range map[string][2]string{
-		`{"env":{"BERM_RUNNER_TOKEN":"x"}}`:                                                    {"o.env[BERM_RUNNER_TOKEN]", "cannot be overridden"},
-		`{"env":{"berm_runner_args":"x"}}`:                                                     {"o.env[berm_runner_args]", "cannot be overridden"},
-		`{"env":{"SSL_CERT_FILE":"/tmp/x"}}`:                                                   {"o.env[SSL_CERT_FILE]", "cannot be overridden"},
-		`{"env":{"LD_PRELOAD":"/tmp/x"}}`:                                                      {"o.env[LD_PRELOAD]", "cannot be overridden"},
-		`{"env":{"KUBERNETES_SERVICE_HOST":"evil"}}`:                                           {"o.env[KUBERNETES_SERVICE_HOST]", "cannot be overridden"},
-		`{"env":{"A B":"x"}}`:                                                                  {"o.env[A B]", "no name of a variable"},
+		`{"env":{"BERM_RUNNER_TOKEN":"x"}}`:                                                    {"o.env[BERM_RUNNER_TOKEN]", "cannot be given to a runner from here: only HTTP_PROXY, HTTPS_PROXY"},
+		`{"env":{"berm_runner_args":"x"}}`:                                                     {"o.env[berm_runner_args]", "cannot be given to a runner from here: only HTTP_PROXY, HTTPS_PROXY"},
+		`{"env":{"SSL_CERT_FILE":"x"}}`:                                                        {"o.env[SSL_CERT_FILE]", "cannot be given to a runner from here: only HTTP_PROXY, HTTPS_PROXY"},
+		`{"env":{"LD_PRELOAD":"x"}}`:                                                           {"o.env[LD_PRELOAD]", "cannot be given to a runner from here: only HTTP_PROXY, HTTPS_PROXY"},
+		`{"env":{"KUBERNETES_SERVICE_HOST":"x"}}`:                                              {"o.env[KUBERNETES_SERVICE_HOST]", "cannot be given to a runner from here: only HTTP_PROXY, HTTPS_PROXY"},
+		`{"env":{"OTEL_EXPORTER_OTLP_ENDPOINT":"x"}}`:                                          {"o.env[OTEL_EXPORTER_OTLP_ENDPOINT]", "cannot be given to a runner from here: only HTTP_PROXY, HTTPS_PROXY"},
+		`{"env":{"OTEL_EXPORTER_OTLP_CLIENT_KEY":"x"}}`:                                        {"o.env[OTEL_EXPORTER_OTLP_CLIENT_KEY]", "cannot be given to a runner from here: only HTTP_PROXY, HTTPS_PROXY"},
+		`{"env":{"GRPC_GO_LOG_SEVERITY_LEVEL":"x"}}`:                                           {"o.env[GRPC_GO_LOG_SEVERITY_LEVEL]", "cannot be given to a runner from here: only HTTP_PROXY, HTTPS_PROXY"},
+		`{"env":{"GRPC_XDS_BOOTSTRAP":"x"}}`:                                                   {"o.env[GRPC_XDS_BOOTSTRAP]", "cannot be given to a runner from here: only HTTP_PROXY, HTTPS_PROXY"},
+		`{"env":{"AWS_SHARED_CREDENTIALS_FILE":"x"}}`:                                          {"o.env[AWS_SHARED_CREDENTIALS_FILE]", "cannot be given to a runner from here: only HTTP_PROXY, HTTPS_PROXY"},
+		`{"env":{"GOOGLE_APPLICATION_CREDENTIALS":"x"}}`:                                       {"o.env[GOOGLE_APPLICATION_CREDENTIALS]", "cannot be given to a runner from here: only HTTP_PROXY, HTTPS_PROXY"},
+		`{"env":{"Http_Proxy":"x"}}`:                                                           {"o.env[Http_Proxy]", "cannot be given to a runner from here: only HTTP_PROXY, HTTPS_PROXY"},
+		`{"env":{"gogc":"x"}}`:                                                                 {"o.env[gogc]", "cannot be given to a runner from here: only HTTP_PROXY, HTTPS_PROXY"},
+		`{"env":{"A.B":"x"}}`:                                                                  {"o.env[A.B]", "cannot be given to a runner from here: only HTTP_PROXY, HTTPS_PROXY"},
+		`{"env":{"A B":"x"}}`:                                                                  {"o.env[A B]", "cannot be given to a runner from here: only HTTP_PROXY, HTTPS_PROXY"},
 		`{"args":["--gateway=https://evil.example"]}`:                                          {"o.args[0]", "cannot be given"},
 		`{"args":["--verbose","--guardrails=/dev/null"]}`:                                      {"o.args[1]", "cannot be given"},
 		`{"args":["--kube-allow-privileged"]}`:                                                 {"o.args[0]", "cannot be given"},
@@ -51,7 +60,7 @@ func TestOverridesRefuse(t *testing.T) {
 		`{"scaling":{"replicas":-1}}`:                                                          {"o.scaling.replicas", "not from 0"},
 		`{"scaling":{"minReplicas":3,"maxReplicas":2}}`:                                        {"o.scaling.min_replicas", "more than max_replicas"},
 		`{"scaling":{"autoscalingEnabled":true,"replicas":2}}`:                                 {"o.scaling.replicas", "without autoscaling"},
-		`{"env":{"X":"` + strings.Repeat("x", rollout.MaxValue+1) + `"}}`:                      {"o.env[X]", "more than 4096"},
+		`{"env":{"TZ":"` + strings.Repeat("x", rollout.MaxValue+1) + `"}}`:                     {"o.env[TZ]", "more than 4096"},
 	} {
 		o := overrides(t, text)
 		e := fault.Invalidf("X", "x")

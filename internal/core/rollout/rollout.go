@@ -37,7 +37,7 @@ type State struct {
 	// SelfUpdate says that it changes its own deployment; Images are the repositories that it takes an image from.
 	SelfUpdate bool
 	Images     []string
-	// Installed is the deployment without overrides, Image what it runs.
+	// Installed is the deployment without overrides; the values of its variables stay with the process. Image is what it runs.
 	Installed Spec
 	Image     string
 	// Gateway is the URL that it connects to.
@@ -98,6 +98,16 @@ func Resolve(installed Spec, w Wanted) Spec {
 		s.Tolerations = slices.Clone(o.Tolerations)
 	}
 	s.Resources = s.Resources.with(o.Resources)
+	return s
+}
+
+// WithoutValues returns a deployment with the names of its variables alone: a value that its owner gave, as a proxy with a password, is
+// nobody else's to read.
+func (s Spec) WithoutValues() Spec {
+	s.Env = maps.Clone(s.Env)
+	for k := range s.Env {
+		s.Env[k] = ""
+	}
 	return s
 }
 

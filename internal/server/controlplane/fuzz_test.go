@@ -19,7 +19,7 @@ func FuzzPatch(f *testing.F) {
 		`{"profile_template": {"spec": {"container_image": "x", "namespaceConfigJson": "{}"}}, "update_mask": "spec.container_image,description"}`,
 		`{"profileTemplate": {"spec": {"network": {"ingress": {"public": {"scope": "any"}}}, "pod": {"spec": {"volumes": []}}}}}`,
 		`{"runner": {"identity": {"zone": "z"}, "profileBindings": [{"profileTemplateId": "x", "isDefault": true, "overridesJson": "{\"tags\":null}"}]}, "updateMask": "profileBindings"}`,
-		`{"runner": {"managedSpec": {"maintenancePolicy": {"exclusions": [{"startTime": "2026-01-01T00:00:00Z"}]}, "overrides": {"env": {"A": "b"}}}}}`,
+		`{"runner": {"managedSpec": {"maintenancePolicy": {"exclusions": [{"startTime": "2026-01-01T00:00:00Z"}]}, "overrides": {"env": {"TZ": "b"}}}}}`,
 		`{"runner": null}`, `{"profileTemplate": []}`, `{"id": "x", "profileTemplate": {"id": "y", "spec": {}}}`, `{"updateMask": 7}`, `{}`, `[]`,
 		`{"profileTemplate": {}, "profile_template": {}, "updateMask": "", "update_mask": null}`,
 	} {
