@@ -13,8 +13,8 @@ type attachment struct {
 	w   io.Writer
 	req wire.Request
 	at  *cursor
-	// turn is that of the input, 0 for none; credited is how much of it the caller knows to be taken, closed that it knows it to be closed.
-	turn     int
+	// turn is that of the input, nil for none; credited is how much of it the caller knows to be taken, closed that it knows it to be closed.
+	turn     *turn
 	credited int64
 	closed   bool
 	frame    []byte
@@ -57,9 +57,15 @@ func (a *attachment) begin() (wire.ExecState, *wire.Error) {
 		var ok bool
 		if a.at, ok = a.x.ring.cursor(a.req.Offset); !ok {
 			_, end := a.x.ring.extent()
+			if a.x.ringFreed() {
+				return wire.ExecState{}, a.deleted()
+			}
 			return wire.ExecState{}, wire.Errorf(wire.CodeOffset, "%d bytes were printed so far: offset %d was never reached", end, a.req.Offset)
 		}
 		a.x.ring.had(a.req.Offset)
+	}
+	if a.x.ringFreed() {
+		return wire.ExecState{}, a.deleted()
 	}
 	state := a.x.state()
 	if a.req.Stdin {
@@ -89,7 +95,7 @@ func (a *attachment) run(stop <-chan struct{}) {
 			return
 		case sent:
 			continue
-		case over != nil:
+		case over != nil || a.x.ringFreed(): // A delete does not make its readers wait for the end.
 			a.end()
 			return
 		case !a.req.Follow:
@@ -115,10 +121,14 @@ func (a *attachment) run(stop <-chan struct{}) {
 // end sends the end, and stays until the caller has hung up.
 func (a *attachment) end() {
 	if a.x.ringFreed() {
-		fail(a.w, wire.Errorf(wire.CodeNoExec, "command %s was deleted", a.req.Exec))
+		fail(a.w, a.deleted())
 		return
 	}
 	_ = wire.WriteJSON(a.w, wire.TypeExit, a.x.state())
+}
+
+func (a *attachment) deleted() *wire.Error {
+	return wire.Errorf(wire.CodeNoExec, "command %s was deleted", a.req.Exec)
 }
 
 func (x *exec) ringFreed() bool {
@@ -127,15 +137,13 @@ func (x *exec) ringFreed() bool {
 	return x.ring.freed
 }
 
-// credit tells the caller what the process has taken of its input. changed is closed when there is more to tell.
+// credit tells the caller what the process has taken of its input. changed is closed when there is more to tell. Who has lost the turn
+// is told of all that came before, and then that: it would wait for ever otherwise.
 func (a *attachment) credit() (changed <-chan struct{}, ok bool) {
-	if a.turn == 0 {
+	if a.turn == nil {
 		return nil, true
 	}
-	taken, closed, changed, mine := a.x.in.progress(a.turn)
-	if !mine { // Its next input is refused.
-		return nil, true
-	}
+	taken, closed, over, changed := a.x.in.progress(a.turn)
 	for a.credited < taken {
 		n := min(taken-a.credited, wire.StdinWindow)
 		if _, err := a.w.Write(wire.AppendUint32(nil, wire.TypeCredit, uint32(n))); err != nil { //nolint:gosec // bounded
@@ -148,6 +156,10 @@ func (a *attachment) credit() (changed <-chan struct{}, ok bool) {
 		if _, err := a.w.Write(wire.AppendUint32(nil, wire.TypeCredit, 0)); err != nil {
 			return nil, false
 		}
+	}
+	if over {
+		fail(a.w, errTaken())
+		return nil, false
 	}
 	return changed, true
 }
@@ -198,12 +210,12 @@ func (a *attachment) take(f wire.Frame) *wire.Error {
 		}
 		return nil
 	case wire.TypeStdin:
-		if a.turn == 0 {
+		if a.turn == nil {
 			break
 		}
 		return a.x.in.write(a.turn, f.Payload)
 	case wire.TypeCloseStdin:
-		if a.turn == 0 {
+		if a.turn == nil {
 			break
 		}
 		return a.x.in.end(a.turn)

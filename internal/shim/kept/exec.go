@@ -54,11 +54,9 @@ func (k *Keeper) begin(req wire.Request, digest [sha256.Size]byte) (*exec, *wire
 func (x *exec) watch() {
 	if x.spec.Timeout > 0 {
 		t := time.AfterFunc(x.spec.Timeout, func() {
-			if x.proc.Signal(sigKill) {
-				x.mu.Lock()
-				x.timedOut = true
-				x.mu.Unlock()
-			}
+			x.mu.Lock() // The end that this makes is not told before the reason for it.
+			defer x.mu.Unlock()
+			x.timedOut = x.exit == nil && x.proc.Signal(sigKill)
 		})
 		defer t.Stop()
 	}

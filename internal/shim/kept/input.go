@@ -16,26 +16,32 @@ type input struct {
 	accepted, taken int64
 	// closed: the writer ended it. over: the process has ended, and nothing more counts as come.
 	open, closed, over bool
-	turn               int
+	turn               *turn
+}
+
+// turn is that of a writer: end is behind the last input that came of it, closed that it ended the input.
+type turn struct {
+	end    int64
+	closed bool
 }
 
 // take makes the caller the writer, from accepted on.
-func (in *input) take() (turn int, accepted, taken int64, werr *wire.Error) {
+func (in *input) take() (t *turn, accepted, taken int64, werr *wire.Error) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	if !in.open {
-		return 0, 0, 0, wire.Errorf(wire.CodeInvalid, "the command was started without standard input")
+		return nil, 0, 0, wire.Errorf(wire.CodeInvalid, "the command was started without standard input")
 	}
-	in.turn++
+	in.turn = &turn{end: in.accepted}
 	in.notify()
 	return in.turn, in.accepted, in.taken, nil
 }
 
 // write takes data.
-func (in *input) write(turn int, data []byte) *wire.Error {
+func (in *input) write(t *turn, data []byte) *wire.Error {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	if turn != in.turn {
+	if t != in.turn {
 		return errTaken()
 	}
 	switch {
@@ -50,17 +56,19 @@ func (in *input) write(turn int, data []byte) *wire.Error {
 		return nil
 	}
 	in.accepted += int64(len(data))
+	t.end = in.accepted
 	in.to.Input(data)
 	return nil
 }
 
 // end closes standard input.
-func (in *input) end(turn int) *wire.Error {
+func (in *input) end(t *turn) *wire.Error {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	if turn != in.turn {
+	if t != in.turn {
 		return errTaken()
 	}
+	t.closed = true
 	if !in.closed {
 		in.closed = true
 		in.to.EndInput()
@@ -88,15 +96,18 @@ func (in *input) finish() {
 	in.over = true
 }
 
-// progress returns how much was taken and whether the input was closed, and what is closed when that changes. mine is false once another
-// has the turn.
-func (in *input) progress(turn int) (taken int64, closed bool, changed <-chan struct{}, mine bool) {
+// progress returns how much was taken and whether the input was closed, of what a writer may know, and what is closed when that changes.
+// over: another has the turn, and all that came of this one was taken.
+func (in *input) progress(t *turn) (taken int64, closed, over bool, changed <-chan struct{}) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	if in.changed == nil {
 		in.changed = make(chan struct{})
 	}
-	return in.taken, in.closed, in.changed, turn == in.turn
+	if t == in.turn {
+		return in.taken, in.closed, false, in.changed
+	}
+	return min(in.taken, t.end), t.closed, in.taken >= t.end, in.changed
 }
 
 func (in *input) notify() {

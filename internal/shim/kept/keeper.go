@@ -74,7 +74,10 @@ func (k *Keeper) existing(id string, digest [sha256.Size]byte) (*exec, *wire.Err
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if x := k.execs[id]; x != nil {
-		if x.digest == digest {
+		switch {
+		case x.ringFreed():
+			return nil, wire.Errorf(wire.CodeExecExists, "command %s was run before, and is being deleted", id)
+		case x.digest == digest:
 			return x, nil
 		}
 		return nil, wire.Errorf(wire.CodeExecExists, "command %s exists, and is another one", id)
@@ -90,18 +93,21 @@ func (k *Keeper) makeRoom(limit int64) *wire.Error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	var ended []*exec
+	var unread int // They have ended, but not all that they printed has found room.
 	total := limit
 	for _, x := range k.execs {
 		total += x.ring.cost()
 		if isClosed(x.done) {
 			ended = append(ended, x)
+		} else if !x.endedAt().IsZero() {
+			unread++
 		}
 	}
 	slices.SortFunc(ended, func(a, b *exec) int { return a.endedAt().Compare(b.endedAt()) })
 	for len(k.execs) >= MaxExecs || total > MaxOutputs {
 		if len(ended) == 0 {
-			return wire.Errorf(wire.CodeExhausted,
-				"the sandbox keeps %d commands that have not ended, with up to %d bytes of output: there may be %d with %d", len(k.execs), total-limit, MaxExecs, MaxOutputs)
+			return wire.Errorf(wire.CodeExhausted, "the sandbox keeps %d commands that run and %d that ended and whose output waits for a reader, with up to %d bytes of output: there may be %d with %d; end, read or delete some",
+				len(k.execs)-unread, unread, total-limit, MaxExecs, MaxOutputs)
 		}
 		total -= ended[0].ring.cost()
 		k.forget(ended[0])

@@ -15,6 +15,10 @@ const recordHeader = 16
 
 const pageSize = 4 << 10
 
+// together is how long output of one stream goes into one piece, which has one time: a command that prints byte by byte does not fill the
+// ring with headers, nor its readers with frames, and no time that is told is further off than this.
+const together = 10 * time.Millisecond
+
 // ring holds the last output of a command. Its memory is mapped, not of the heap: a page that nothing was written to costs nothing, and
 // all of it is given back at once.
 type ring struct {
@@ -25,6 +29,10 @@ type ring struct {
 	// head is where the oldest piece lies, used how much is held, written how much ever was, headers included.
 	head, used int
 	written    int64
+	// last is where the newest piece lies, of lastSize bytes and lastStream, begun at lastAt. It may be gone.
+	last, lastSize int
+	lastStream     wire.Stream
+	lastAt         time.Time
 	// first is the offset of the oldest byte held, end that behind the last; all before received is somebody's.
 	first, end, received int64
 	// closed: nothing more comes. freed: nothing is held any more either.
@@ -39,7 +47,7 @@ func newRing(size int, drop bool) (*ring, error) {
 	return &ring{buf: buf, drop: drop}, nil
 }
 
-// put appends output, which waits for room where nothing may be dropped. It is false once the ring is freed.
+// put appends output, which waits for room where nothing may be dropped. It is false once the ring is closed or freed.
 func (r *ring) put(stream wire.Stream, data []byte, at time.Time) bool {
 	for len(data) > 0 {
 		n := min(len(data), wire.MaxChunk)
@@ -54,8 +62,7 @@ func (r *ring) put(stream wire.Stream, data []byte, at time.Time) bool {
 func (r *ring) putPiece(stream wire.Stream, data []byte, at time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	need := recordHeader + len(data)
-	for !r.freed && len(r.buf)-r.used < need {
+	for !r.closed && len(r.buf)-r.used < r.need(stream, data, at) {
 		if r.dropOldest() {
 			continue
 		}
@@ -64,21 +71,33 @@ func (r *ring) putPiece(stream wire.Stream, data []byte, at time.Time) bool {
 		<-changed
 		r.mu.Lock()
 	}
-	if r.freed {
+	if r.closed {
 		return false
 	}
+	need := r.need(stream, data, at)
+	if need > len(data) {
+		r.last, r.lastSize, r.lastStream, r.lastAt = (r.head+r.used)%len(r.buf), 0, stream, at
+	}
+	r.copyIn(r.last+recordHeader+r.lastSize, data)
+	r.lastSize += len(data)
 	var h [recordHeader]byte
-	binary.BigEndian.PutUint32(h[:], uint32(len(data)))
+	binary.BigEndian.PutUint32(h[:], uint32(r.lastSize)) //nolint:gosec // at most wire.MaxChunk
 	h[4] = byte(stream)
-	binary.BigEndian.PutUint64(h[8:], uint64(at.UnixNano()))
-	tail := r.head + r.used
-	r.copyIn(tail, h[:])
-	r.copyIn(tail+recordHeader, data)
+	binary.BigEndian.PutUint64(h[8:], uint64(r.lastAt.UnixNano()))
+	r.copyIn(r.last, h[:])
 	r.used += need
 	r.written += int64(need)
 	r.end += int64(len(data))
 	r.notify()
 	return true
+}
+
+// need is how much room data takes: of its own where it is joined to the newest piece, else with a header.
+func (r *ring) need(stream wire.Stream, data []byte, at time.Time) int {
+	if r.used > 0 && stream == r.lastStream && r.lastSize+len(data) <= wire.MaxChunk && at.Sub(r.lastAt) < together {
+		return len(data)
+	}
+	return recordHeader + len(data)
 }
 
 // dropOldest makes room, if the oldest piece may go.
@@ -115,34 +134,36 @@ func (r *ring) copyOut(b []byte, at int) {
 	copy(b[n:], r.buf)
 }
 
-// cursor is where a reader is: at offset, in the piece at pos, which begins at base.
+// cursor is where a reader is: at offset, in or right behind the piece at pos, which begins at base and may still grow.
 type cursor struct {
 	pos          int
 	base, offset int64
 	buf          []byte
 }
 
-// cursor begins at an offset, which must have been reached. What is not held any more shows in the offset of the first piece.
+// cursor begins at an offset, which must have been reached, in a ring that is not freed. What is not held any more shows in the offset of
+// the first piece.
 func (r *ring) cursor(offset int64) (*cursor, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if offset < 0 || offset > r.end {
+	if r.freed || offset < 0 || offset > r.end {
 		return nil, false
 	}
-	c := &cursor{buf: make([]byte, wire.MaxChunk)}
-	r.rewind(c)
-	for c.base < offset && c.base < r.end {
+	c := &cursor{buf: make([]byte, wire.MaxChunk), pos: r.head, base: r.first, offset: max(offset, r.first)}
+	for c.base < c.offset {
 		n, _, _ := r.header(c.pos)
-		if c.base+int64(n) > offset {
+		if c.base+int64(n) >= c.offset {
 			break
 		}
-		c.pos, c.base = (c.pos+recordHeader+n)%len(r.buf), c.base+int64(n)
+		r.pass(c, n)
 	}
-	c.offset = max(offset, c.base)
 	return c, true
 }
 
-func (r *ring) rewind(c *cursor) { c.pos, c.base, c.offset = r.head, r.first, r.first }
+// pass moves a cursor behind a piece of n bytes.
+func (r *ring) pass(c *cursor, n int) {
+	c.pos, c.base = (c.pos+recordHeader+n)%len(r.buf), c.base+int64(n)
+}
 
 // next returns what follows; its data is valid until the next call. Without a piece, changed is closed when there may be one, and over
 // says that there never will.
@@ -152,18 +173,21 @@ func (r *ring) next(c *cursor) (o wire.Output, over bool, changed <-chan struct{
 	if r.freed {
 		return o, true, nil
 	}
-	if c.offset < r.first { // Dropped before it was read.
-		r.rewind(c)
+	if c.base < r.first { // Its piece is gone, and what was not read of it.
+		c.pos, c.base, c.offset = r.head, r.first, max(c.offset, r.first)
 	}
 	if c.offset == r.end {
 		return o, r.closed, r.wait()
 	}
 	n, stream, when := r.header(c.pos)
+	if c.base+int64(n) == c.offset { // It did not grow.
+		r.pass(c, n)
+		n, stream, when = r.header(c.pos)
+	}
 	skip := int(c.offset - c.base)
 	o = wire.Output{Offset: c.offset, Time: when, Stream: stream, Data: c.buf[:n-skip]}
 	r.copyOut(o.Data, c.pos+recordHeader+skip)
-	c.pos, c.base = (c.pos+recordHeader+n)%len(r.buf), c.base+int64(n)
-	c.offset = c.base
+	c.offset = c.base + int64(n)
 	return o, false, nil
 }
 

@@ -2,6 +2,7 @@ package kept
 
 import (
 	"bytes"
+	"slices"
 	"testing"
 	"time"
 
@@ -21,15 +22,16 @@ func TestRing(t *testing.T) {
 		}
 		defer r.free()
 		var all []byte
-		var received int64
+		var received, liveAt int64
+		live, _ := r.cursor(0) // A reader that is there from the beginning, and reads between.
 		for range rapid.IntRange(1, 60).Draw(t, "steps") {
 			if rapid.Bool().Draw(t, "put") {
-				n := rapid.IntRange(1, wire.MaxChunk).Draw(t, "n")
+				n := rapid.OneOf(rapid.IntRange(1, 9), rapid.IntRange(1, wire.MaxChunk)).Draw(t, "n")
 				if !drop && r.used+n+recordHeader > MinOutput && !r.mayDrop(n) {
 					continue // It would wait.
 				}
 				piece := bytes.Repeat([]byte{byte(len(all)), byte(len(all) >> 8), 7}, n)[:n]
-				if !r.put(wire.Stdout, piece, time.Now()) {
+				if !r.put(rapid.SampledFrom([]wire.Stream{wire.Stdout, wire.Stderr}).Draw(t, "stream"), piece, time.Now()) {
 					t.Fatal("a ring that is there takes nothing")
 				}
 				all = append(all, piece...)
@@ -42,6 +44,13 @@ func TestRing(t *testing.T) {
 			first, end := r.extent()
 			if end != int64(len(all)) || !drop && first > received || r.used > MinOutput {
 				t.Fatalf("%d to %d are held in %d bytes, of %d, %d received", first, end, r.used, len(all), received)
+			}
+			if rapid.Bool().Draw(t, "read") {
+				liveAt = max(liveAt, first)
+				if o, _, _ := r.next(live); o.Data == nil && liveAt != end || o.Data != nil && (o.Offset != liveAt || !bytes.Equal(o.Data, all[liveAt:live.offset])) {
+					t.Fatalf("%d bytes at %d, want them from %d to %d", len(o.Data), o.Offset, liveAt, live.offset)
+				}
+				liveAt = live.offset
 			}
 		}
 		r.close()
@@ -128,5 +137,38 @@ func TestRingCost(t *testing.T) {
 	r.close()
 	if got := r.cost(); got < 10_000 || got > 10_000+2*pageSize {
 		t.Errorf("afterwards it counts %d", got)
+	}
+}
+
+// TestRingJoins: what is printed byte by byte is held and read as few pieces; the streams stay apart, and times are true.
+func TestRingJoins(t *testing.T) {
+	r, err := newRing(MinOutput, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.free()
+	at := time.Now()
+	for n := range 40_000 { // With a header for each there was no room for them.
+		r.put(wire.Stdout, []byte{byte(n)}, at)
+	}
+	r.put(wire.Stderr, []byte("e"), at)
+	r.put(wire.Stdout, []byte("o"), at)
+	r.put(wire.Stdout, []byte("later"), at.Add(time.Second))
+	r.close()
+	c, _ := r.cursor(0)
+	var sizes []int
+	var last wire.Output
+	for {
+		o, over, _ := r.next(c)
+		if over {
+			break
+		}
+		sizes, last = append(sizes, len(o.Data)), o
+	}
+	if !slices.Equal(sizes, []int{wire.MaxChunk, 40_000 - wire.MaxChunk, 1, 1, 5}) || !last.Time.Equal(at.Add(time.Second)) {
+		t.Errorf("%d, the last of %v", sizes, last.Time)
+	}
+	if r.put(wire.Stdout, []byte("x"), at) {
+		t.Error("a ring that is closed takes more")
 	}
 }
