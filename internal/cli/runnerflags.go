@@ -45,10 +45,10 @@ func (f runnerField) descriptor() protoreflect.FieldDescriptor {
 // values are the answers to a field with a closed set of them, as people write them; nil for text.
 func (f runnerField) values() (out []string) {
 	fd := f.descriptor()
-	switch fd.Kind() {
-	case protoreflect.BoolKind:
+	switch {
+	case fd.Kind() == protoreflect.BoolKind:
 		return []string{"true", "false"}
-	case protoreflect.EnumKind:
+	case fd.Enum() != nil:
 		for i := 1; i < fd.Enum().Values().Len(); i++ { // the first one is that nothing is said
 			out = append(out, strings.ToLower(strings.TrimPrefix(string(fd.Enum().Values().Get(i).Name()), f.prefix())))
 		}

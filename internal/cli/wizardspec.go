@@ -177,7 +177,7 @@ func statements(f *spec.Field, answer string) (set, clear []string, err error) {
 	}
 	n, err := tree.ParseJSON([]byte(text))
 	if err != nil || n.Kind != tree.Object || len(n.Keys) == 0 {
-		return []string{f.Path + "=" + text}, nil, nil
+		return []string{f.Path + "=" + text}, nil, nil //nolint:nilerr // it is refused where it is set, with what is wrong with it
 	}
 	for _, k := range n.Keys {
 		set = append(set, f.PathOf(k.Name)+"="+string(k.Value.JSON()))

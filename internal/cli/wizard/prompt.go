@@ -14,7 +14,7 @@ import (
 	"github.com/bermhq/berm/internal/cli/visible"
 )
 
-// ErrAborted: whoever was asked wants no more, or is gone.
+// ErrAborted says that whoever was asked wants no more, or is gone.
 var ErrAborted = errors.New("aborted")
 
 // Option is one answer to choose.
