@@ -65,6 +65,8 @@ type RunnerConfig struct {
 	Self *Self
 	// Revision is that of the deployment that this process is, 0 when nobody said.
 	Revision int32
+	// Identity is what a runner that changed itself left of what that was, "" for nothing.
+	Identity string
 }
 
 // RunnerFailpoints lists the places at which a runner's process can be killed on purpose.

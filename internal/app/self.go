@@ -50,7 +50,7 @@ func DecodeSelf(name string, raw []byte) (*Self, error) {
 
 // deployment is how this process is deployed, and what ends the work of that.
 func (r *remoteRunner) deployment(ctx context.Context) (runner.Deployment, func(), error) {
-	state := rollout.State{Kind: rollout.KindProcess, Version: r.cfg.Version, Revision: r.cfg.Revision, Gateway: r.cfg.Gateway.URL}
+	state := rollout.State{Kind: rollout.KindProcess, Version: r.cfg.Version, Revision: r.cfg.Revision, Identity: r.cfg.Identity, Gateway: r.cfg.Gateway.URL}
 	self := r.cfg.Self
 	if self == nil {
 		return runner.Deployed(state), func() {}, nil

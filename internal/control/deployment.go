@@ -28,10 +28,11 @@ type Deployment struct {
 	// Pending says why what is wanted does not run, with what to do; "" when it does, or is on its way.
 	Pending string
 	Hints   []string
+	runs    bool
 }
 
-// InProgress reports whether what runs is behind what is wanted.
-func (d *Deployment) InProgress() bool { return d.Active > 0 && d.Target > d.Active }
+// InProgress reports whether something else runs than what is wanted.
+func (d *Deployment) InProgress() bool { return d.Active > 0 && !d.runs }
 
 // wantedOf returns the deployment that is wanted of a runner.
 func wantedOf(r *core.Runner) (rollout.Wanted, error) {
@@ -39,7 +40,8 @@ func wantedOf(r *core.Runner) (rollout.Wanted, error) {
 	if err != nil {
 		return rollout.Wanted{}, fault.Internalf(err, "the deployment overrides of runner %s cannot be read", r.RunnerID)
 	}
-	return rollout.Wanted{Revision: r.Deployment.Target(), Image: r.Deployment.Image, Overrides: o}, nil
+	w := rollout.Wanted{Revision: r.Deployment.Target(), Image: r.Deployment.Image, Overrides: o}
+	return w.Identify(r.ID), nil
 }
 
 func policyOf(r *core.Runner) (rollout.Policy, error) {
@@ -67,7 +69,7 @@ func (s *Service) deploymentOf(r *core.Runner) (Deployment, error) {
 		return d, nil
 	}
 	d.State = k.link.Deployment()
-	d.Active = max(d.State.Revision, 1)
+	d.Active, d.runs = max(d.State.Revision, 1), d.State.Runs(w)
 	spec := rollout.Resolve(d.State.Installed, w)
 	d.Spec = &spec
 	d.Available = d.State.Differs(d.Offered) && !d.underWay(r)
@@ -96,6 +98,9 @@ func (d *Deployment) pending(r *core.Runner, w rollout.Wanted, there bool) {
 		d.Pending, d.Hints = "this runner does not change its own deployment"+notApplied(w), d.byHand(r, w)
 	case p != nil && p.Revision == d.Target:
 		d.Pending, d.Hints = fmt.Sprintf("revision %d could not be rolled out: %s", p.Revision, p.Message), p.Hints
+	case there && d.State.Identity == "" && d.Active > d.Target && d.State.Name != "":
+		d.Pending = fmt.Sprintf("the runner says that it runs revision %d, which is not known here, and was told %d", d.Active, d.Target)
+		d.Hints = []string{"A runner of a release before this only goes forward. If it stays so, run, in a clone of Berm's repository: " + d.upgrade(w)}
 	case !there:
 		d.Pending = "the runner is out of contact since before it said that it runs the target"
 		if d.State.Name == "" {
@@ -126,11 +131,20 @@ func (d *Deployment) byHand(r *core.Runner, w rollout.Wanted) []string {
 			break // It did not say a name that one has.
 		}
 		return []string{
-			"Run, in a clone of Berm's repository: " + deploy.Upgrade(d.State.Namespace, d.State.Name, w),
+			"Run, in a clone of Berm's repository: " + d.upgrade(w),
 			"Or let the runner do it: the same with --set selfUpdate.enabled=true",
 		}
 	}
 	return []string{"Start it again as what this prints says: berm runner join " + r.RunnerID + "; a runner that is enrolled needs no token"}
+}
+
+// upgrade is the command that makes a release what is wanted. A release keeps a revision that is higher, of another document, unless told.
+func (d *Deployment) upgrade(w rollout.Wanted) string {
+	line := deploy.Upgrade(d.State.Namespace, d.State.Name, w)
+	if w.Revision <= 1 && d.Active > 1 {
+		line += " --set revision=1"
+	}
+	return line
 }
 
 // deploymentWarnings says what of the overrides that an edit brings is not applied.

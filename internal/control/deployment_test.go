@@ -87,7 +87,7 @@ func (s *statefulSet) replaced() *statefulSet {
 	defer s.mu.Unlock()
 	next := &statefulSet{state: s.state}
 	spec := rollout.Resolve(s.state.Installed, s.wanted)
-	next.state.Revision, next.state.Image, next.state.Trying = s.wanted.Revision, spec.Image, 0
+	next.state.Revision, next.state.Identity, next.state.Image, next.state.Trying = s.wanted.Revision, s.wanted.Identity, spec.Image, 0
 	return next
 }
 
@@ -165,6 +165,45 @@ func TestOverridesAreRolledOut(t *testing.T) {
 	before := v.Runner.Revision
 	if v, _ = w.manage(overridesPath, core.ManagedSpec{}); v.Runner.Revision != before {
 		t.Error("clearing what is clear is a revision")
+	}
+}
+
+// TestRevisionOfAnotherDocument: a number that another runner of this name, another database or a gateway that lied has left is no reason
+// not to apply an edit, nor to say that it runs.
+func TestRevisionOfAnotherDocument(t *testing.T) {
+	for name, state := range map[string]struct {
+		revision int32
+		identity string
+	}{"higher": {9, "9.other"}, "the same": {2, "2.other"}, "by hand": {2147483647, ""}} {
+		t.Run(name, func(t *testing.T) {
+			w, _, set := deployWorld(t)
+			set.state.Revision, set.state.Identity = state.revision, state.identity
+			w.replace(set)
+			v, _ := w.manage(overridesPath, core.ManagedSpec{OverridesJSON: `{"resources":{"cpuRequest":"200m"}}`})
+			if d := v.Deployment; d.Target != 2 || !d.InProgress() {
+				t.Errorf("%+v", d)
+			}
+			control.LookAtDeployments(w.ctx(), w.svc)
+			for range 3000 {
+				if got, _ := set.last(); got.Revision == 2 {
+					break
+				}
+				time.Sleep(10 * time.Millisecond)
+			}
+			got, _ := set.last()
+			if got.Revision != 2 || !strings.HasPrefix(got.Identity, "2.") || got.Overrides.Resources.CPURequest != "200m" {
+				t.Errorf("%+v", got)
+			}
+			next := set.replaced()
+			w.replace(next)
+			control.LookAtDeployments(w.ctx(), w.svc)
+			if d := w.view().Deployment; d.Active != 2 || d.InProgress() {
+				t.Errorf("%+v", d)
+			}
+			if _, asked := next.last(); asked != 0 {
+				t.Errorf("told what it runs %d times", asked)
+			}
+		})
 	}
 }
 

@@ -111,7 +111,7 @@ func (s *Service) tendDeployment(ctx context.Context, k contact) error {
 	if err != nil {
 		return err
 	}
-	if st := k.link.Deployment(); max(st.Revision, 1) >= w.Revision || st.Trying == w.Revision {
+	if st := k.link.Deployment(); st.Runs(w) || st.Trying == w.Revision {
 		return nil
 	}
 	if !s.deployments.begin(k.runnerUUID, toldDeployment{k.link, w.Revision, s.now()}) {

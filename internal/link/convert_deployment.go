@@ -22,7 +22,7 @@ func DeploymentMessage(s *rollout.State) *linkv1.DeploymentState {
 	}
 	out := &linkv1.DeploymentState{
 		Kind: s.Kind, Version: s.Version, Revision: s.Revision, Namespace: s.Namespace, Name: s.Name, SelfUpdate: s.SelfUpdate, Images: s.Images,
-		InstalledJson: string(installed), Image: s.Image, Gateway: s.Gateway, Trying: s.Trying,
+		InstalledJson: string(installed), Image: s.Image, Gateway: s.Gateway, Trying: s.Trying, Identity: s.Identity,
 	}
 	if p := s.Problem; p != nil {
 		out.Problem = &linkv1.DeploymentProblem{Revision: p.Revision, Reason: p.Reason, Message: clip(p.Message, MaxText), Detail: clip(p.Detail, MaxText), Hints: p.Hints, At: Stamp(p.At)}
@@ -36,7 +36,7 @@ func DeploymentOf(m *linkv1.DeploymentState, software string) rollout.State {
 	out := rollout.State{
 		Kind: clip(m.GetKind(), MaxText), Version: clip(cmp.Or(m.GetVersion(), software), MaxText), Revision: max(0, m.GetRevision()), Namespace: clip(m.GetNamespace(), MaxText),
 		Name: clip(m.GetName(), MaxText), SelfUpdate: m.GetSelfUpdate(), Images: clipped(m.GetImages()), Image: clip(m.GetImage(), MaxText),
-		Gateway: clip(m.GetGateway(), MaxText), Trying: max(0, m.GetTrying()),
+		Gateway: clip(m.GetGateway(), MaxText), Trying: max(0, m.GetTrying()), Identity: clip(m.GetIdentity(), MaxText),
 	}
 	if text := m.GetInstalledJson(); text != "" && len(text) <= MaxDeployment {
 		var installed rollout.Spec
@@ -58,12 +58,12 @@ func DeploymentOf(m *linkv1.DeploymentState, software string) rollout.State {
 
 // WantedMessage asks for a deployment.
 func WantedMessage(w *rollout.Wanted) *linkv1.SetDeploymentRequest {
-	return &linkv1.SetDeploymentRequest{Revision: w.Revision, Image: w.Image, OverridesJson: w.Overrides.JSON()}
+	return &linkv1.SetDeploymentRequest{Revision: w.Revision, Image: w.Image, OverridesJson: w.Overrides.JSON(), Identity: w.Identity}
 }
 
 // WantedOf is the reverse.
 func WantedOf(m *linkv1.SetDeploymentRequest) (rollout.Wanted, error) {
-	w := rollout.Wanted{Revision: m.GetRevision(), Image: m.GetImage()}
+	w := rollout.Wanted{Revision: m.GetRevision(), Image: m.GetImage(), Identity: clip(m.GetIdentity(), MaxText)}
 	if n := len(m.GetOverridesJson()); n > MaxDeployment {
 		return w, fault.Invalidf(fault.ReasonLimitExceeded, "the deployment has %d bytes, more than %d", n, MaxDeployment)
 	}

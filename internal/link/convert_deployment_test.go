@@ -16,7 +16,7 @@ import (
 
 func TestDeploymentCrosses(t *testing.T) {
 	want := rollout.State{
-		Kind: rollout.KindStatefulSet, Version: "1.0", Revision: 3, Namespace: "berm", Name: "berm-runner", SelfUpdate: true, Images: []string{"a", "b"},
+		Kind: rollout.KindStatefulSet, Version: "1.0", Revision: 3, Identity: "3.ab", Namespace: "berm", Name: "berm-runner", SelfUpdate: true, Images: []string{"a", "b"},
 		Installed: rollout.Spec{
 			Image: "a:1", Env: map[string]string{"HTTPS_PROXY": "http://me:secret@proxy"}, Args: []string{"--verbose"}, Resources: rollout.Resources{CPURequest: "1"}, NodeSelector: map[string]string{"a": "b"},
 			Tolerations: []rollout.Toleration{{Key: "a"}}, Annotations: map[string]string{"c": "d"}, Labels: map[string]string{"e": "f"}, ServiceAccount: "s", ImagePullPolicy: "Always",
@@ -32,7 +32,7 @@ func TestDeploymentCrosses(t *testing.T) {
 	if diff := cmp.Diff(want, link.DeploymentOf(m, "other")); diff != "" {
 		t.Error(diff)
 	}
-	w := rollout.Wanted{Revision: 5, Image: "a:3", Overrides: rollout.Overrides{Env: map[string]string{"A": "b"}, Scaling: rollout.Scaling{Replicas: 2}}}
+	w := rollout.Wanted{Revision: 5, Identity: "5.cd", Image: "a:3", Overrides: rollout.Overrides{Env: map[string]string{"A": "b"}, Scaling: rollout.Scaling{Replicas: 2}}}
 	got, err := link.WantedOf(link.WantedMessage(&w))
 	if diff := cmp.Diff(w, got); diff != "" || err != nil {
 		t.Error(diff, err)

@@ -119,10 +119,10 @@ done
 # How its process is deployed.
 deployed() { "$BERM" runner get edge -o json | jq -r '"\(.deployment.kind) \(.activeRevision) of \(.targetRevision) \(.rolloutInProgress)"'; }
 check "a process runs what was installed" "process 1 of 1 false" "$(deployed)"
-printf 'managed_spec:\n  overrides: {env: {NOTE: x}, args: [--verbose], node_selector: {a: b}}\n' >"$WORK/managed.yaml"
+printf 'managed_spec:\n  overrides: {env: {TZ: UTC}, args: [--verbose], node_selector: {a: b}}\n' >"$WORK/managed.yaml"
 has "it does not apply overrides" "managed_spec.overrides.env is not applied" "$("$BERM" runner edit edge -f "$WORK/managed.yaml" --yes 2>&1)"
 check "which is told as long as it is so" "process 1 of 2 true" "$(deployed)"
-has "join has them" "NOTE=x BERM_DEPLOYMENT_REVISION=2 berm runner --gateway" "$("$BERM" runner join edge 2>/dev/null)"
+has "join has them" "TZ=UTC BERM_DEPLOYMENT_REVISION=2 berm runner --gateway" "$("$BERM" runner join edge 2>/dev/null)"
 end_runner; BERM_DEPLOYMENT_REVISION=2 BERM_RUNNER_ARGS='["--verbose"]' start_runner || exit 1
 check "a process that is started so runs them" "process 2 of 2 false" "$(deployed)"
 has "no argument among them says where it connects" "cannot be given to a runner" "$(BERM_RUNNER_ARGS='["--gateway=http://127.0.0.1:1"]' "$BERM" runner --gateway "$BERM_URL" --data "$WORK/other" 2>&1)"

@@ -23,6 +23,24 @@ const full = `{"nodeSelector":{"pool":"runners"},"tolerations":[{"key":"dedicate
 	"resources":{"cpuRequest":"200m","memoryRequest":"256Mi","cpuLimit":"1","memoryLimit":"1Gi"},"annotations":{"prometheus.io/scrape":"true"},"labels":{"team":"ml"},
 	"env":{"HTTPS_PROXY":"http://proxy.example:3128","no_proxy":".svc","GOMEMLIMIT":"1GiB","TZ":"UTC"},"args":["--log-format=text","--verbose"],"scaling":{"replicas":1}}`
 
+// TestIdentify: another runner, image or override is another deployment; what deploys nothing is not.
+func TestIdentify(t *testing.T) {
+	w := rollout.Wanted{Revision: 2, Image: "a:1", Overrides: overrides(t, full)}
+	one := w.Identify("runner-1").Identity
+	if w.Overrides.Scaling.Replicas = 0; w.Identify("runner-1").Identity != one {
+		t.Error("scaling makes another deployment")
+	}
+	other := w
+	other.Image = "a:2"
+	third := w
+	third.Overrides.Args = nil
+	for _, id := range []string{w.Identify("runner-2").Identity, other.Identify("runner-1").Identity, third.Identify("runner-1").Identity} {
+		if id == one || rollout.IdentityOf(2, id) != id || rollout.IdentityOf(20, id) != "" || rollout.IdentityOf(1, id) != "" {
+			t.Error(id)
+		}
+	}
+}
+
 func TestOverridesRefuse(t *testing.T) {
 	for text, want := range map[string][2]string{
 		`{"env":{"BERM_RUNNER_TOKEN":"x"}}`:                                                    {"o.env[BERM_RUNNER_TOKEN]", "cannot be given to a runner from here: only HTTP_PROXY, HTTPS_PROXY"},

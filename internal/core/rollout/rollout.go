@@ -4,8 +4,11 @@
 package rollout
 
 import (
+	"crypto/sha256"
+	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -23,6 +26,9 @@ const (
 const (
 	RevisionVar = "BERM_DEPLOYMENT_REVISION"
 	ArgsVar     = "BERM_RUNNER_ARGS"
+	// IdentityVar names the variable with the identity of what a runner made of itself. It begins with the revision, so that somebody who
+	// changes the deployment by hand, revision included, leaves none.
+	IdentityVar = "BERM_DEPLOYMENT_IDENTITY"
 )
 
 // State is what a process says of its deployment.
@@ -32,6 +38,8 @@ type State struct {
 	Version string
 	// Revision is what it runs, 0 when it was not told.
 	Revision int32
+	// Identity is that of the deployment it runs, "" where nobody said: one that was made by hand, or by a release before this.
+	Identity string
 	// Namespace and Name are those of the StatefulSet.
 	Namespace, Name string
 	// SelfUpdate says that it changes its own deployment; Images are the repositories that it takes an image from.
@@ -58,9 +66,34 @@ type Problem struct {
 // Wanted is the deployment that a gateway wants.
 type Wanted struct {
 	Revision int32
+	// Identity is "" from a gateway of a release before this.
+	Identity string
 	// Image is "" for the one that was installed.
 	Image     string
 	Overrides Overrides
+}
+
+// Identify returns what is wanted with its identity. A revision alone is a number that another document has, too: that of a runner which was
+// deleted and made again, or of a database of yesterday.
+func (w Wanted) Identify(runnerUUID string) Wanted {
+	o := w.Overrides
+	o.Scaling = Scaling{} // It makes no other deployment.
+	sum := sha256.Sum256([]byte(runnerUUID + "\x00" + w.Image + "\x00" + o.JSON()))
+	w.Identity = fmt.Sprintf("%d.%x", w.Revision, sum[:16])
+	return w
+}
+
+// IdentityOf returns the identity in IdentityVar, "" when it is not one of the revision that runs.
+func IdentityOf(revision int32, text string) string {
+	if !strings.HasPrefix(text, fmt.Sprintf("%d.", revision)) {
+		return ""
+	}
+	return text
+}
+
+// Runs reports whether a process runs what is wanted. Where it cannot say what it is, the number has to do.
+func (s *State) Runs(w Wanted) bool {
+	return max(s.Revision, 1) == max(w.Revision, 1) && (s.Identity == "" || s.Identity == w.Identity)
 }
 
 // Spec is a deployment as resolved: what was installed, then the overrides.

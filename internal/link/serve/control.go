@@ -136,10 +136,22 @@ func (s *server) SetDeployment(ctx context.Context, r *linkv1.SetDeploymentReque
 	if err != nil {
 		return nil, err
 	}
+	// A call that was overtaken says what was. Another gateway, or this one with another database, has an order of its own.
+	if s.overtaken(w.Revision) {
+		return &linkv1.SetDeploymentResponse{Deployment: s.deployment()}, nil
+	}
 	if err := s.cfg.Link.SetDeployment(ctx, w); err != nil {
 		return nil, err
 	}
 	return &linkv1.SetDeploymentResponse{Deployment: s.deployment()}, nil
+}
+
+func (s *server) overtaken(revision int32) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	old := revision < s.told
+	s.told = max(s.told, revision)
+	return old
 }
 
 // Network implements the service.

@@ -121,6 +121,8 @@ type server struct {
 
 	mu   sync.Mutex
 	open bool
+	// told is the highest revision of a deployment that was wanted over these connections.
+	told int32
 	// sending orders what is sent in the session.
 	sending sync.Mutex
 }

@@ -870,6 +870,8 @@ type DeploymentState struct {
 	Gateway       string             `protobuf:"bytes,10,opt,name=gateway,proto3" json:"gateway,omitempty"`
 	Trying        int32              `protobuf:"varint,11,opt,name=trying,proto3" json:"trying,omitempty"`
 	Problem       *DeploymentProblem `protobuf:"bytes,12,opt,name=problem,proto3" json:"problem,omitempty"`
+	// Empty: of a release before this, or deployed by hand.
+	Identity      string `protobuf:"bytes,13,opt,name=identity,proto3" json:"identity,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -988,6 +990,13 @@ func (x *DeploymentState) GetProblem() *DeploymentProblem {
 	return nil
 }
 
+func (x *DeploymentState) GetIdentity() string {
+	if x != nil {
+		return x.Identity
+	}
+	return ""
+}
+
 // DeploymentProblem is why a revision could not be rolled out.
 type DeploymentProblem struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1081,6 +1090,8 @@ type SetDeploymentRequest struct {
 	Image string `protobuf:"bytes,2,opt,name=image,proto3" json:"image,omitempty"`
 	// JSON of rollout.Overrides; empty for none.
 	OverridesJson string `protobuf:"bytes,3,opt,name=overrides_json,json=overridesJson,proto3" json:"overrides_json,omitempty"`
+	// Which deployment this is: of which runner, with which image and overrides. Empty from a gateway of a release before this.
+	Identity      string `protobuf:"bytes,4,opt,name=identity,proto3" json:"identity,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1132,6 +1143,13 @@ func (x *SetDeploymentRequest) GetImage() string {
 func (x *SetDeploymentRequest) GetOverridesJson() string {
 	if x != nil {
 		return x.OverridesJson
+	}
+	return ""
+}
+
+func (x *SetDeploymentRequest) GetIdentity() string {
+	if x != nil {
+		return x.Identity
 	}
 	return ""
 }
@@ -4183,7 +4201,7 @@ const file_berm_link_v1_link_proto_rawDesc = "" +
 	"\x05pools\x18\x02 \x03(\v2\x18.berm.link.v1.PoolStatusR\x05pools\x12=\n" +
 	"\n" +
 	"deployment\x18\x03 \x01(\v2\x1d.berm.link.v1.DeploymentStateR\n" +
-	"deployment\"\xf0\x02\n" +
+	"deployment\"\x8c\x03\n" +
 	"\x0fDeploymentState\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x1a\n" +
@@ -4198,18 +4216,20 @@ const file_berm_link_v1_link_proto_rawDesc = "" +
 	"\agateway\x18\n" +
 	" \x01(\tR\agateway\x12\x16\n" +
 	"\x06trying\x18\v \x01(\x05R\x06trying\x129\n" +
-	"\aproblem\x18\f \x01(\v2\x1f.berm.link.v1.DeploymentProblemR\aproblem\"\xbb\x01\n" +
+	"\aproblem\x18\f \x01(\v2\x1f.berm.link.v1.DeploymentProblemR\aproblem\x12\x1a\n" +
+	"\bidentity\x18\r \x01(\tR\bidentity\"\xbb\x01\n" +
 	"\x11DeploymentProblem\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\x05R\brevision\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x18\n" +
 	"\amessage\x18\x03 \x01(\tR\amessage\x12\x16\n" +
 	"\x06detail\x18\x04 \x01(\tR\x06detail\x12\x14\n" +
 	"\x05hints\x18\x05 \x03(\tR\x05hints\x12*\n" +
-	"\x02at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\"o\n" +
+	"\x02at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\"\x8b\x01\n" +
 	"\x14SetDeploymentRequest\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\x05R\brevision\x12\x14\n" +
 	"\x05image\x18\x02 \x01(\tR\x05image\x12%\n" +
-	"\x0eoverrides_json\x18\x03 \x01(\tR\roverridesJson\"V\n" +
+	"\x0eoverrides_json\x18\x03 \x01(\tR\roverridesJson\x12\x1a\n" +
+	"\bidentity\x18\x04 \x01(\tR\bidentity\"V\n" +
 	"\x15SetDeploymentResponse\x12=\n" +
 	"\n" +
 	"deployment\x18\x01 \x01(\v2\x1d.berm.link.v1.DeploymentStateR\n" +

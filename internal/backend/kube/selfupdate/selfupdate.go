@@ -58,6 +58,8 @@ type Updater struct {
 	state rollout.State
 	// wanted is the last one that was asked for, and not begun.
 	wanted *rollout.Wanted
+	// trying is the identity of what state.Trying is the revision of.
+	trying string
 }
 
 // New returns an updater. Nothing happens before Run.
@@ -100,8 +102,7 @@ func (u *Updater) Want(_ context.Context, w rollout.Wanted) error {
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	// Several servers say the same, and one that is behind says what was.
-	if w.Revision <= max(u.state.Revision, 1) || w.Revision <= u.state.Trying || u.wanted != nil && w.Revision <= u.wanted.Revision {
+	if u.known(w) {
 		return nil
 	}
 	u.wanted = &w
@@ -110,6 +111,21 @@ func (u *Updater) Want(_ context.Context, w rollout.Wanted) error {
 	default:
 	}
 	return nil
+}
+
+// known reports whether a deployment runs, or is on its way: several servers say the same. What is another one is not told by its number,
+// which another runner of the same name, or another database, counts anew. A gateway of a release before says no more than the number.
+func (u *Updater) known(w rollout.Wanted) bool {
+	if w.Identity == "" {
+		return w.Revision <= max(u.state.Revision, 1) || w.Revision <= u.state.Trying || u.wanted != nil && w.Revision <= u.wanted.Revision
+	}
+	if u.wanted != nil {
+		return u.wanted.Identity == w.Identity
+	}
+	if u.state.Trying > 0 {
+		return u.trying == w.Identity
+	}
+	return u.state.Runs(w)
 }
 
 // Run does what is wanted, one after the other, until ctx ends: as a rule because this pod is replaced.
@@ -146,7 +162,7 @@ func (u *Updater) begin() *rollout.Wanted {
 	defer u.mu.Unlock()
 	w := u.wanted
 	if w != nil {
-		u.wanted, u.state.Trying = nil, w.Revision
+		u.wanted, u.state.Trying, u.trying = nil, w.Revision, w.Identity
 	}
 	return w
 }
@@ -175,7 +191,7 @@ func (u *Updater) roll(ctx context.Context, w rollout.Wanted) *rollout.Problem {
 	}
 	installed := u.cfg.State.Installed
 	installed.Env, installed.Args, installed.Annotations, installed.Labels = nil, nil, nil, nil // They are the chart's, entry by entry.
-	want := change{spec: rollout.Resolve(installed, w), revision: w.Revision}
+	want := change{spec: rollout.Resolve(installed, w), revision: w.Revision, identity: w.Identity}
 	if p := u.rehearse(ctx, set, want); p != nil {
 		return p
 	}

@@ -51,10 +51,17 @@ var (
 // world is a runner on such a cluster.
 func world(t *testing.T, fate map[string]any) (*cluster, *selfupdate.Updater) {
 	t.Helper()
+	return worldOf(t, fate, rollout.State{})
+}
+
+// worldOf has one that runs a revision.
+func worldOf(t *testing.T, fate map[string]any, runs rollout.State) (*cluster, *selfupdate.Updater) {
+	t.Helper()
 	c := &cluster{t: t, chart: installed(t), pods: map[string]map[string]any{}, fate: fate}
 	u := selfupdate.New(selfupdate.Config{
 		Client: c.client(), LookEvery: time.Millisecond, RehearseTimeout: 200 * time.Millisecond, ReplaceTimeout: 20 * time.Millisecond,
 		State: rollout.State{
+			Revision: runs.Revision, Identity: runs.Identity,
 			Kind: rollout.KindStatefulSet, Version: "1", Namespace: "berm", Name: "berm-runner", Images: []string{"registry.example/berm"},
 			Installed: rollout.Spec{Image: "registry.example/berm:1", Resources: rollout.Resources{CPURequest: "100m", MemoryRequest: "128Mi", MemoryLimit: "1Gi"}},
 		},
@@ -76,6 +83,11 @@ func want(t *testing.T, u *selfupdate.Updater, revision int32, image, text strin
 	if err := u.Want(t.Context(), rollout.Wanted{Revision: revision, Image: image, Overrides: o}); err != nil {
 		t.Fatal(err)
 	}
+	return ended(t, u, revision)
+}
+
+func ended(t *testing.T, u *selfupdate.Updater, revision int32) *rollout.Problem {
+	t.Helper()
 	for range 5000 {
 		if p := u.State().Problem; p != nil && p.Revision == revision {
 			return p
@@ -230,6 +242,37 @@ func TestProblems(t *testing.T) {
 	if p := want(t, u, 2, "registry.example/berm:2", ""); p.Reason != selfupdate.ReasonForbidden || !strings.Contains(p.Hints[0], "selfUpdate.enabled") {
 		t.Errorf("%+v", p)
 	}
+}
+
+// TestIdentity: what is wanted is applied when it is another deployment than the one that runs, whatever its number is.
+func TestIdentity(t *testing.T) {
+	c, u := worldOf(t, succeeds, rollout.State{Revision: 9, Identity: "9.other"})
+	one := rollout.Wanted{Revision: 1}.Identify("runner-1")
+	for range 2 { // Two servers say the same.
+		if err := u.Want(t.Context(), one); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ended(t, u, 1)
+	if len(c.made) != 1 {
+		t.Errorf("%d rehearsals", len(c.made))
+	}
+	template := at(c.set(), "spec", "template")
+	if got := env(at(template, "spec", "containers", 0))[rollout.IdentityVar]; got != one.Identity || at(template, "metadata", "annotations", "berm.dev/deployment-revision") != "1" {
+		t.Errorf("%q", got)
+	}
+	// What runs is not tried; without an identity, as from a gateway of a release before, the number decides.
+	_, u = worldOf(t, succeeds, rollout.State{Revision: 1, Identity: one.Identity})
+	for _, w := range []rollout.Wanted{one, {Revision: 1, Image: "registry.example/berm:2"}} {
+		if err := u.Want(t.Context(), w); err != nil {
+			t.Fatal(err)
+		}
+	}
+	two := rollout.Wanted{Revision: 2}.Identify("runner-1")
+	if err := u.Want(t.Context(), two); err != nil {
+		t.Fatal(err)
+	}
+	ended(t, u, 2)
 }
 
 // TestRefused: a gateway is not believed, whatever it has let through.

@@ -27,6 +27,7 @@ const (
 type change struct {
 	spec     rollout.Spec
 	revision int32
+	identity string
 }
 
 // object is an object of Kubernetes as it is written. The types of all of them would be a good part of the program.
@@ -126,6 +127,9 @@ func amounts(r rollout.Resources) map[string]any {
 // env are the variables of a change. Arguments are among them: those of the container are one list, which is the chart's.
 func (c change) env() []any {
 	out := []any{variable(imageVar, c.spec.Image)}
+	if c.identity != "" {
+		out = append(out, variable(rollout.IdentityVar, c.identity))
+	}
 	for _, k := range slices.Sorted(maps.Keys(c.spec.Env)) {
 		out = append(out, variable(k, c.spec.Env[k]))
 	}
