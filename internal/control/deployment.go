@@ -77,9 +77,10 @@ func (s *Service) deploymentOf(r *core.Runner) (Deployment, error) {
 	return d, nil
 }
 
-// underWay reports whether what is offered is being rolled out. A runner that does not change its own deployment any more rolls out nothing.
+// underWay reports whether what is offered is being rolled out. A runner that does not change its own deployment any more rolls out nothing,
+// nor does one that was taken back.
 func (d *Deployment) underWay(r *core.Runner) bool {
-	return takes(r, d.Offered) && d.InProgress() && d.State.SelfUpdate
+	return takes(r, d.Offered) && d.InProgress() && d.State.SelfUpdate && !d.State.Undone(d.Target)
 }
 
 // takes reports whether a release is what is wanted of a runner already.
@@ -109,6 +110,7 @@ func (d *Deployment) pending(r *core.Runner, w rollout.Wanted, there bool) {
 		d.Hints = []string{
 			fmt.Sprintf("Look at it: kubectl describe pod --namespace %s %s-0", d.State.Namespace, d.State.Name),
 			fmt.Sprintf("Go back: kubectl rollout undo --namespace %[1]s statefulset/%[2]s; then kubectl delete pod --namespace %[1]s %[2]s-0", d.State.Namespace, d.State.Name),
+			fmt.Sprintf("Change what is wanted first where it can be: the runner does not try revision %d again, and as long as that is wanted the rollout has no end", d.Target),
 		}
 	}
 }

@@ -278,6 +278,28 @@ func TestApplyUpdate(t *testing.T) {
 	}
 }
 
+// TestUpdateAgain: an update that was taken back on the cluster is not under way, and is tried again as another revision when somebody asks.
+func TestUpdateAgain(t *testing.T) {
+	w, _, set := deployWorld(t)
+	w.manage(policyPath, core.ManagedSpec{MaintenancePolicyJSON: `{"windows":[{"cron":"0 2 * * SAT","durationSeconds":7200}]}`})
+	w.manage(rapidChannel, core.ManagedSpec{ReleaseChannel: control.ChannelRapid})
+	_, err := w.svc.ApplyRunnerUpdate(w.ctx(), w.admin, "r1")
+	w.must(err)
+	back := &statefulSet{state: set.State()}
+	back.state.Trying = 0
+	back.state.Problem = &rollout.Problem{Revision: 2, Reason: rollout.ReasonUndone, Message: "taken back"}
+	w.replace(back)
+	control.LookAtDeployments(w.ctx(), w.svc)
+	if d := w.view().Deployment; d.Target != 2 || !d.Available || !strings.Contains(d.Pending, "taken back") {
+		t.Errorf("%+v", d)
+	}
+	v, err := w.svc.ApplyRunnerUpdate(w.ctx(), w.admin, "r1")
+	w.must(err)
+	if d := v.Deployment; d.Target != 3 || !d.InProgress() || d.Available {
+		t.Errorf("%+v", d)
+	}
+}
+
 func TestApplyUpdateRefuses(t *testing.T) {
 	for name, tt := range map[string]struct {
 		change func(*rollout.State)

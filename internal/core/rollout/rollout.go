@@ -55,6 +55,14 @@ type State struct {
 	Problem *Problem
 }
 
+// ReasonUndone is that of a revision which was made the deployment once and taken back: it is not tried again.
+const ReasonUndone = "ROLLOUT_UNDONE"
+
+// Undone reports whether a revision was taken back.
+func (s *State) Undone(revision int32) bool {
+	return s.Problem != nil && s.Problem.Reason == ReasonUndone && s.Problem.Revision == revision
+}
+
 // Problem is why a revision could not be rolled out. What ran before goes on.
 type Problem struct {
 	Revision                int32

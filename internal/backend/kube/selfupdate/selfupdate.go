@@ -189,6 +189,12 @@ func (u *Updater) roll(ctx context.Context, w rollout.Wanted) *rollout.Problem {
 	if set.container() == nil {
 		return &rollout.Problem{Reason: ReasonFailed, Message: "the StatefulSet " + u.cfg.State.Name + " has no container " + containerName, Hints: []string{"Install the runner from its chart."}}
 	}
+	if set.undone(w.Identity) {
+		return &rollout.Problem{
+			Reason: rollout.ReasonUndone, Message: "it was made the deployment once and was taken back; it is not tried again by itself",
+			Hints: []string{"Change what is wanted: berm runner edit.", "Or try a release once more: berm runner upgrade."},
+		}
+	}
 	installed := u.cfg.State.Installed
 	installed.Env, installed.Args, installed.Annotations, installed.Labels = nil, nil, nil, nil // They are the chart's, entry by entry.
 	want := change{spec: rollout.Resolve(installed, w), revision: w.Revision, identity: w.Identity}

@@ -58,6 +58,12 @@ func world(t *testing.T, fate map[string]any) (*cluster, *selfupdate.Updater) {
 func worldOf(t *testing.T, fate map[string]any, runs rollout.State) (*cluster, *selfupdate.Updater) {
 	t.Helper()
 	c := &cluster{t: t, chart: installed(t), pods: map[string]map[string]any{}, fate: fate}
+	return c, processOf(t, c, runs)
+}
+
+// processOf is the process of a runner on a cluster that runs a revision.
+func processOf(t *testing.T, c *cluster, runs rollout.State) *selfupdate.Updater {
+	t.Helper()
 	u := selfupdate.New(selfupdate.Config{
 		Client: c.client(), LookEvery: time.Millisecond, RehearseTimeout: 200 * time.Millisecond, ReplaceTimeout: 20 * time.Millisecond,
 		State: rollout.State{
@@ -70,7 +76,7 @@ func worldOf(t *testing.T, fate map[string]any, runs rollout.State) (*cluster, *
 	over := make(chan struct{})
 	go func() { defer close(over); u.Run(ctx) }()
 	t.Cleanup(func() { cancel(); <-over })
-	return c, u
+	return u
 }
 
 // want asks for a deployment and waits for what comes of it. The fake does not end the process: every success ends as "not replaced".
@@ -273,6 +279,46 @@ func TestIdentity(t *testing.T) {
 		t.Fatal(err)
 	}
 	ended(t, u, 2)
+}
+
+// TestUndone: what passed its rehearsal, did not run and was taken back is not made the deployment once more; something else is.
+func TestUndone(t *testing.T) {
+	c, u := world(t, succeeds)
+	wanted := func(u *selfupdate.Updater, w rollout.Wanted) *rollout.Problem {
+		t.Helper()
+		if err := u.Want(t.Context(), w); err != nil {
+			t.Fatal(err)
+		}
+		return ended(t, u, w.Revision)
+	}
+	two := rollout.Wanted{Revision: 2, Image: "registry.example/berm:2"}.Identify("runner-1")
+	if p := wanted(u, two); p.Reason != selfupdate.ReasonNotReplaced {
+		t.Fatalf("%+v", p)
+	}
+	// kubectl rollout undo: the template is the one of before, and so is the process.
+	c.mu.Lock()
+	delete(c.applied, "spec")
+	c.mu.Unlock()
+	again := processOf(t, c, rollout.State{})
+	if p := wanted(again, two); p.Reason != rollout.ReasonUndone || len(p.Hints) == 0 {
+		t.Errorf("%+v", p)
+	}
+	if len(c.made) != 1 || at(c.set(), "spec", "template", "spec", "containers", 0, "image") != "registry.example/berm:1" {
+		t.Errorf("it was tried again: %d rehearsals", len(c.made))
+	}
+	three := two
+	three.Revision = 3
+	if p := wanted(again, three.Identify("runner-1")); p.Reason != selfupdate.ReasonNotReplaced {
+		t.Errorf("%+v", p)
+	}
+	// A chart that takes the fields back leaves the variable: what is wanted is applied once more, as ever.
+	c.mu.Lock()
+	c.applied["spec"].(map[string]any)["template"].(map[string]any)["metadata"] = map[string]any{"annotations": map[string]any{"berm.dev/deployment-revision": "1"}}
+	c.mu.Unlock()
+	third := processOf(t, c, rollout.State{})
+	if p := wanted(third, three.Identify("runner-1")); p.Reason != selfupdate.ReasonNotReplaced {
+		t.Errorf("%+v", p)
+	}
 }
 
 // TestRefused: a gateway is not believed, whatever it has let through.

@@ -23,6 +23,10 @@ const (
 	imageVar = "BERM_IMAGE"
 )
 
+// triedAnnotation is the annotation of the StatefulSet with the identity of what was applied last. It is not in the template: whoever
+// undoes a rollout leaves it.
+const triedAnnotation = "berm.dev/deployment-tried"
+
 // change is what a StatefulSet is to be.
 type change struct {
 	spec     rollout.Spec
@@ -77,8 +81,12 @@ func (u *Updater) get(ctx context.Context) (out object, err error) {
 func (u *Updater) apply(ctx context.Context, c change) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
+	metadata := map[string]any{"name": u.cfg.State.Name, "namespace": u.cfg.State.Namespace}
+	if c.identity != "" {
+		metadata["annotations"] = map[string]string{triedAnnotation: c.identity}
+	}
 	body, err := json.Marshal(map[string]any{
-		"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": map[string]any{"name": u.cfg.State.Name, "namespace": u.cfg.State.Namespace},
+		"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": metadata,
 		"spec": map[string]any{"template": map[string]any{
 			"metadata": map[string]any{"annotations": c.annotations(), "labels": c.spec.Labels},
 			"spec":     c.pod(),
@@ -122,6 +130,18 @@ func amounts(r rollout.Resources) map[string]any {
 		of[a.Name] = a.Value
 	}
 	return out
+}
+
+// undone reports whether a deployment was applied before, and is not what the StatefulSet says any more.
+func (o object) undone(identity string) bool {
+	if identity == "" || o.text("metadata", "annotations", triedAnnotation) != identity {
+		return false
+	}
+	list, _ := o.container()["env"].([]any)
+	return !slices.ContainsFunc(list, func(v any) bool {
+		m, _ := v.(map[string]any)
+		return m["name"] == rollout.IdentityVar && m["value"] == identity
+	})
 }
 
 // env are the variables of a change. Arguments are among them: those of the container are one list, which is the chart's.
