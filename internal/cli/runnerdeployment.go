@@ -60,7 +60,7 @@ func deploymentRows(r map[string]any) (rows [][]string) {
 	row("update available", first(pick(r, "updateAvailable"), "false"))
 	row("updates itself", first(d("selfUpdate"), "false"))
 	if d("selfUpdate") == "true" {
-		row("next update", localTime(d("nextUpdateAt")))
+		row("next window", localTime(d("nextUpdateAt")))
 	}
 	row("revision", first(pick(r, "activeRevision"), "0")+" of "+pick(r, "targetRevision"))
 	row("pending", d("pending"))

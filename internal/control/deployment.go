@@ -23,7 +23,7 @@ type Deployment struct {
 	// Offered is what the release channel has, Available whether that is something else than what runs.
 	Offered   rollout.Release
 	Available bool
-	// Next is when an update may be applied on its own: now, or later; zero: never as far as can be seen.
+	// Next is when the next window for an update opens; zero where one may be applied now, or never as far as can be seen.
 	Next time.Time
 	// Pending says why what is wanted does not run, with what to do; "" when it does, or is on its way.
 	Pending string
@@ -63,7 +63,10 @@ func (s *Service) deploymentOf(r *core.Runner) (Deployment, error) {
 	if err != nil {
 		return d, err
 	}
-	d.Next = policy.Next(s.now())
+	now := s.now()
+	if next := policy.Next(now); next.After(now) { // "now" would be another time whenever somebody looks
+		d.Next = next
+	}
 	k, known := s.contacts.get(r.ID)
 	if !known || k.link == nil {
 		return d, nil

@@ -459,7 +459,7 @@ type DeploymentStatus struct {
 	// What the release channel offers.
 	OfferedVersion string `protobuf:"bytes,4,opt,name=offered_version,json=offeredVersion,proto3" json:"offered_version,omitempty"`
 	OfferedImage   string `protobuf:"bytes,5,opt,name=offered_image,json=offeredImage,proto3" json:"offered_image,omitempty"`
-	// When an update may be applied on its own: now, or in the next maintenance window. Unset: never, as far as can be seen.
+	// When the next maintenance window opens. Unset where an update may be applied now, or never as far as can be seen.
 	NextUpdateAt *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=next_update_at,json=nextUpdateAt,proto3" json:"next_update_at,omitempty"`
 	// Why the target is not what runs, unless it is on its way; and what to do.
 	Pending string   `protobuf:"bytes,7,opt,name=pending,proto3" json:"pending,omitempty"`
