@@ -70,8 +70,8 @@ type Attach struct {
 	Output bool
 	Offset int64
 	Follow bool
-	// Stdin makes the caller the one who writes standard input, from State's StdinOffset on. An earlier writer's next input is
-	// refused: Conflict, EXEC_INPUT_TAKEN.
+	// Stdin makes the caller the one who writes standard input, from State's StdinOffset on. An earlier writer's stream ends, once
+	// what came of it was taken: Conflict, EXEC_INPUT_TAKEN.
 	Stdin bool
 }
 

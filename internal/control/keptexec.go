@@ -24,6 +24,11 @@ const (
 	// MaxExecRead is the most output that one call reads, MaxExecWait how long it waits for some.
 	MaxExecRead = 1 << 20
 	MaxExecWait = time.Minute
+	// MaxExecPieces is in how many pieces that is, pieceSpan how far apart in time what is in one may be.
+	MaxExecPieces = 4096
+	pieceSpan     = 10 * time.Millisecond
+	// MaxExecStdinWait is how long one call waits for a command to read its input.
+	MaxExecStdinWait = 10 * time.Minute
 	// MaxExecTimeout is the longest timeout of a command.
 	MaxExecTimeout = 366 * 24 * time.Hour
 )
@@ -243,39 +248,64 @@ func (s *Service) readExec(ctx context.Context, p core.Principal, sandbox, id st
 		return ExecRead{}, err
 	}
 	defer func() { _ = a.Close() }()
-	timer := time.AfterFunc(wait, cancel)
-	defer timer.Stop()
 	out := ExecRead{Next: offset, State: a.State()}
-	for size := 0; size < most; {
-		// What was there at the beginning comes at once; more is waited for only by who has nothing.
-		if wait > 0 && len(out.Frames) > 0 && out.Next >= out.State.End {
-			break
-		}
-		fr, err := a.Recv()
-		if errors.Is(err, io.EOF) || err != nil && limited.Err() != nil && ctx.Err() == nil {
-			break
-		}
-		if err != nil {
-			return ExecRead{}, s.linkFault(ctx, p.OrgID, sandbox, err)
-		}
-		if fr.Kind == backend.AttachTaken {
-			continue
-		}
-		if fr.Kind == backend.AttachExit {
-			out.State = *fr.End
-			out.Frames, out.Next = append(out.Frames, fr), fr.End.End
-			return out, nil
-		}
-		fr.Data = append([]byte(nil), fr.Data[:min(len(fr.Data), most-size)]...)
-		size += len(fr.Data)
-		out.Frames, out.Next = append(out.Frames, fr), fr.Offset+int64(len(fr.Data))
+	waiting := func() bool { return false }
+	if wait > 0 && out.State.End <= offset && !out.State.Done { // What is there is read however short the wait is.
+		waiting = time.AfterFunc(wait, cancel).Stop
+		defer waiting()
 	}
-	out.State.End = max(out.State.End, out.Next)
+	err = out.fill(a, most, wait > 0, waiting)
+	if err != nil && (limited.Err() == nil || ctx.Err() != nil) {
+		return ExecRead{}, s.linkFault(ctx, p.OrgID, sandbox, err)
+	}
 	return out, nil
 }
 
-// WriteExecStdin writes standard input and returns when the process has taken it. What came before offset, -1 for behind all that came, is
-// passed over.
+// fill reads what there is, at most so many bytes. What was there at the beginning comes at once; more is waited for only by who follows
+// and has nothing, until came.
+func (r *ExecRead) fill(a backend.Attachment, most int, follow bool, came func() bool) error {
+	defer func() { r.State.End = max(r.State.End, r.Next) }()
+	for size := 0; size < most && len(r.Frames) < MaxExecPieces; {
+		if follow && len(r.Frames) > 0 && r.Next >= r.State.End {
+			return nil
+		}
+		f, err := a.Recv()
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return err
+		case f.Kind == backend.AttachTaken:
+			continue
+		}
+		came()
+		if f.Kind == backend.AttachExit {
+			r.State = *f.End
+			r.Frames, r.Next = append(r.Frames, f), f.End.End
+			return nil
+		}
+		f.Data = f.Data[:min(len(f.Data), most-size)]
+		size += len(f.Data)
+		r.add(f)
+	}
+	return nil
+}
+
+// add appends a piece, to the one before where that is of the same stream and moment: many small ones cost far more than their bytes.
+func (r *ExecRead) add(f backend.AttachFrame) {
+	next := f.Offset + int64(len(f.Data))
+	if n := len(r.Frames); n > 0 && f.Offset == r.Next {
+		if last := &r.Frames[n-1]; last.Kind == f.Kind && f.At.Sub(last.At).Abs() < pieceSpan {
+			last.Data, r.Next = append(last.Data, f.Data...), next
+			return
+		}
+	}
+	f.Data = append([]byte(nil), f.Data...)
+	r.Frames, r.Next = append(r.Frames, f), next
+}
+
+// WriteExecStdin writes standard input and returns when the process has taken it, or has not for long. What came before offset, -1 for
+// behind all that came, is passed over.
 func (s *Service) WriteExecStdin(ctx context.Context, p core.Principal, sandbox, id string, offset int64, data []byte, closing bool) (backend.ExecState, error) {
 	if err := s.allow(ctx, p, "WriteExecStdin", audit.Target{Kind: store.ChangeSandbox, Ref: sandbox}); err != nil {
 		return backend.ExecState{}, err
@@ -283,9 +313,15 @@ func (s *Service) WriteExecStdin(ctx context.Context, p core.Principal, sandbox,
 	if len(data) > MaxExecStdin {
 		return backend.ExecState{}, fault.Invalidf(fault.ReasonInvalidRequest, "invalid input").WithField("data", "%d bytes, the limit is %d", len(data), MaxExecStdin)
 	}
-	ctx, cancel := context.WithCancel(ctx)
+	return s.writeExecStdin(ctx, p, sandbox, id, offset, data, closing, MaxExecStdinWait)
+}
+
+func (s *Service) writeExecStdin(
+	ctx context.Context, p core.Principal, sandbox, id string, offset int64, data []byte, closing bool, wait time.Duration,
+) (backend.ExecState, error) {
+	limited, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
-	a, err := s.attach(ctx, p, sandbox, id, backend.Attach{Follow: true, Stdin: true})
+	a, err := s.attach(limited, p, sandbox, id, backend.Attach{Follow: true, Stdin: true})
 	if err != nil {
 		return backend.ExecState{}, err
 	}
@@ -306,16 +342,24 @@ func (s *Service) WriteExecStdin(ctx context.Context, p core.Principal, sandbox,
 			_ = a.CloseSend()
 		}
 	}()
-	return s.taken(ctx, p, sandbox, a, end, closing)
+	st, err = taken(a, end, closing)
+	switch {
+	case err != nil && limited.Err() != nil && ctx.Err() == nil:
+		return st, fault.New(fault.Deadline, fault.ReasonExecInputUnread, "command %s has read %d bytes of its input, of %d that came, within %v", id, st.StdinTaken, end, wait).
+			WithHint("what came is not lost: the command gets it when it reads")
+	case err != nil:
+		return st, s.linkFault(ctx, p.OrgID, sandbox, err)
+	}
+	return st, nil
 }
 
 // taken waits until the process has its input up to an end.
-func (s *Service) taken(ctx context.Context, p core.Principal, sandbox string, a backend.Attachment, end int64, closing bool) (backend.ExecState, error) {
+func taken(a backend.Attachment, end int64, closing bool) (backend.ExecState, error) {
 	st := a.State()
 	for closed := st.StdinClosed || !closing; st.StdinTaken < end || !closed; {
 		f, err := a.Recv()
 		if err != nil {
-			return st, s.linkFault(ctx, p.OrgID, sandbox, err)
+			return st, err
 		}
 		if f.Kind == backend.AttachExit {
 			if f.End.StdinTaken < end || f.End.StdinOffset < end {

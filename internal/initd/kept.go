@@ -1,6 +1,7 @@
 package initd
 
 import (
+	"sync"
 	"syscall"
 	"time"
 
@@ -12,6 +13,8 @@ import (
 type keptProcess struct {
 	execution
 	sink kept.Sink
+	// explaining is held while the command's own output is told why it is killed.
+	explaining sync.Mutex
 }
 
 var _ kept.Process = (*keptProcess)(nil)
@@ -38,8 +41,12 @@ func (p *keptProcess) output(kind wire.Type, frame []byte) bool {
 	return false
 }
 
-// explain says in the command's own output why it is about to be killed: there may be nobody else to tell.
+// explain kills the command and says in its own output why: there may be nobody else to tell. It is killed first, because output may have
+// no room for as long as nobody reads.
 func (p *keptProcess) explain(werr *wire.Error) {
+	p.explaining.Lock()
+	defer p.explaining.Unlock()
+	p.kill()
 	p.sink.Output(wire.Stderr, []byte("berm: "+werr.Message+"\n"))
 }
 
@@ -71,6 +78,8 @@ func (p *keptProcess) Wait() wire.Exit { return exitOf(<-p.child.done) }
 // Drain returns when all that it printed is in the sink.
 func (p *keptProcess) Drain() {
 	p.drain()
+	p.explaining.Lock() // Whoever killed it has told why.
+	defer p.explaining.Unlock()
 	p.close()
 }
 
@@ -89,9 +98,11 @@ func (d *daemon) serveKept(s *stream, req wire.Request) {
 type keptVisit struct {
 	stream *stream
 	stop   chan struct{}
+	once   sync.Once
 }
 
+// endSaved may come again, of a second attempt to save.
 func (v *keptVisit) endSaved() {
 	_ = v.stream.SetWriteDeadline(time.Now().Add(wordTimeout)) // Its caller may not be reading.
-	close(v.stop)
+	v.once.Do(func() { close(v.stop) })
 }

@@ -178,6 +178,9 @@ func (a *Attachment) frame(f wire.Frame) (out AttachFrame, err error) {
 	switch f.Type {
 	case wire.TypeOutput:
 		out.Output, err = wire.ParseOutput(f.Payload)
+		if err == nil && len(out.Output.Data) == 0 {
+			err = fmt.Errorf("%w: output of no bytes", wire.ErrMalformed)
+		}
 	case wire.TypeCredit:
 		var n uint32
 		if n, err = f.Uint32(); err == nil {

@@ -82,6 +82,7 @@ const (
 	ReasonExecExists          = "EXEC_EXISTS"
 	ReasonExecEnded           = "EXEC_ENDED"
 	ReasonExecInputClosed     = "EXEC_INPUT_CLOSED"
+	ReasonExecInputUnread     = "EXEC_INPUT_UNREAD"
 	ReasonExecInputTaken      = "EXEC_INPUT_TAKEN"
 	ReasonPortClosed          = "PORT_CLOSED"
 	ReasonSessionNotFound     = "SESSION_NOT_FOUND"

@@ -163,7 +163,7 @@ func (a *attachment) frame(m *linkv1.AttachExecResponse) (backend.AttachFrame, e
 	default:
 		return f, a.lied("a frame of a command says nothing")
 	}
-	if len(f.Data) > backend.MaxExecChunk || f.Offset < a.next {
+	if len(f.Data) == 0 || len(f.Data) > backend.MaxExecChunk || f.Offset < a.next {
 		return f, a.lied("a piece of output has %d bytes at %d, behind %d", len(f.Data), f.Offset, a.next)
 	}
 	a.next = f.Offset + int64(len(f.Data))
