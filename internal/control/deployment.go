@@ -28,7 +28,8 @@ type Deployment struct {
 	// Pending says why what is wanted does not run, with what to do; "" when it does, or is on its way.
 	Pending string
 	Hints   []string
-	runs    bool
+	// runs says that the target runs, waits that its image is not rolled out until Next.
+	runs, waits bool
 }
 
 // InProgress reports whether something else runs than what is wanted.
@@ -73,6 +74,7 @@ func (s *Service) deploymentOf(r *core.Runner) (Deployment, error) {
 	}
 	d.State = k.link.Deployment()
 	d.Active, d.runs = max(d.State.Revision, 1), d.State.Runs(w)
+	d.waits = d.InProgress() && d.State.Trying != d.Target && r.Deployment.ByPolicy && d.State.Image != r.Deployment.Image && !policy.Allowed(s.now())
 	spec := rollout.Resolve(d.State.Installed, w)
 	d.Spec = &spec
 	d.Available = d.State.Differs(d.Offered) && !d.underWay(r)
@@ -81,9 +83,9 @@ func (s *Service) deploymentOf(r *core.Runner) (Deployment, error) {
 }
 
 // underWay reports whether what is offered is being rolled out. A runner that does not change its own deployment any more rolls out nothing,
-// nor does one that was taken back.
+// nor does one that was taken back; one that waits for its window does not yet.
 func (d *Deployment) underWay(r *core.Runner) bool {
-	return takes(r, d.Offered) && d.InProgress() && d.State.SelfUpdate && !d.State.Undone(d.Target)
+	return takes(r, d.Offered) && d.InProgress() && d.State.SelfUpdate && !d.waits && !d.State.Undone(d.Target)
 }
 
 // takes reports whether a release is what is wanted of a runner already.
@@ -102,6 +104,12 @@ func (d *Deployment) pending(r *core.Runner, w rollout.Wanted, there bool) {
 		d.Pending, d.Hints = "this runner does not change its own deployment"+notApplied(w), d.byHand(r, w)
 	case p != nil && p.Revision == d.Target:
 		d.Pending, d.Hints = fmt.Sprintf("revision %d could not be rolled out: %s", p.Revision, p.Message), p.Hints
+		if d.waits {
+			d.Pending += "; it is not tried again until its maintenance policy lets it" + d.from()
+		}
+	case d.waits:
+		d.Pending = fmt.Sprintf("revision %d has an update, which waits until its maintenance policy lets it%s", d.Target, d.from())
+		d.Hints = []string{"Roll it out now: berm runner upgrade " + r.RunnerID}
 	case there && d.State.Identity == "" && d.Active > d.Target && d.State.Name != "":
 		d.Pending = fmt.Sprintf("the runner says that it runs revision %d, which is not known here, and was told %d", d.Active, d.Target)
 		d.Hints = []string{"A runner of a release before this only goes forward. If it stays so, run, in a clone of Berm's repository: " + d.upgrade(w)}
@@ -116,6 +124,14 @@ func (d *Deployment) pending(r *core.Runner, w rollout.Wanted, there bool) {
 			fmt.Sprintf("Change what is wanted first where it can be: the runner does not try revision %d again, and as long as that is wanted the rollout has no end", d.Target),
 		}
 	}
+}
+
+// from says when an update may be applied next, as far as that can be seen.
+func (d *Deployment) from() string {
+	if d.Next.IsZero() {
+		return ""
+	}
+	return ", from " + d.Next.UTC().Format(time.RFC3339)
 }
 
 func notApplied(w rollout.Wanted) string {

@@ -117,6 +117,15 @@ func (w *world) replace(set *statefulSet) {
 	w.attach("r1")
 }
 
+// settle has r1 say over new connections that it tries nothing, and why.
+func (w *world) settle(set *statefulSet, p *rollout.Problem) {
+	w.Helper()
+	set.mu.Lock()
+	set.state.Trying, set.state.Problem = 0, p
+	set.mu.Unlock()
+	w.replace(set)
+}
+
 func (w *world) view() *control.RunnerView {
 	w.Helper()
 	v, err := w.svc.GetRunner(w.ctx(), w.admin, "r1")
@@ -246,7 +255,7 @@ func TestUpdateInWindow(t *testing.T) {
 
 // TestApplyUpdate: now, whatever the window is, and once.
 func TestApplyUpdate(t *testing.T) {
-	w, _, set := deployWorld(t)
+	w, now, set := deployWorld(t)
 	w.manage(policyPath, core.ManagedSpec{MaintenancePolicyJSON: `{"windows":[{"cron":"0 2 * * SAT","durationSeconds":7200}]}`})
 	_, err := w.svc.ApplyRunnerUpdate(w.ctx(), w.admin, "r1")
 	wantFault(t, err, fault.Precondition, fault.ReasonUpdateNotAvailable, "1.0 (registry.example/berm:1.0)")
@@ -272,8 +281,61 @@ func TestApplyUpdate(t *testing.T) {
 	if v.Status.Install != control.InstallReady {
 		t.Errorf("the old process serves, and is %s", v.Status.Install)
 	}
+	// It is told again, whichever process it is, after a time that doubles; outside of the window, too: a person asked.
+	for i, tt := range []struct {
+		at   string
+		told int
+	}{{"12:04:59", 0}, {"12:05:00", 1}, {"12:14:59", 1}, {"12:15:00", 2}, {"12:34:59", 2}, {"12:35:00", 3}} {
+		now.set("2026-02-04T" + tt.at + "Z")
+		w.settle(failed, failed.state.Problem)
+		control.LookAtDeployments(w.ctx(), w.svc)
+		if got, asked := failed.last(); asked != tt.told || asked > 0 && got.Revision != 2 {
+			t.Errorf("%d: at %s told %d times", i, tt.at, asked)
+		}
+	}
+}
+
+// TestUpdateWaitsForWindow: an update that the policy applied and that did not come to its end in the window goes on in the next one, and
+// not in an exclusion; at once when a person asks.
+func TestUpdateWaitsForWindow(t *testing.T) {
+	w, now, set := deployWorld(t)
+	w.manage(policyPath, core.ManagedSpec{MaintenancePolicyJSON: `{"windows":[{"cron":"0 2 * * SAT","durationSeconds":7200}],
+		"exclusions":[{"startTime":"2026-02-14T00:00:00Z","endTime":"2026-02-15T00:00:00Z","reason":"sale"}]}`})
+	w.manage(rapidChannel, core.ManagedSpec{ReleaseChannel: control.ChannelRapid})
+	now.set("2026-02-07T02:00:00Z")
+	control.LookAtDeployments(w.ctx(), w.svc)
+	set.told(t, 1)
+	failed := &statefulSet{state: set.State()}
+	failed.state.Trying, failed.state.Problem = 0, &rollout.Problem{Revision: 2, Reason: "UNSCHEDULABLE", Message: "no node takes it"}
+	w.replace(failed)
+	for _, when := range []string{"2026-02-07T04:00:00Z", "2026-02-10T12:00:00Z", "2026-02-14T02:30:00Z"} {
+		now.set(when)
+		control.LookAtDeployments(w.ctx(), w.svc)
+		if _, asked := failed.last(); asked != 0 {
+			t.Errorf("told at %s", when)
+		}
+		if d := w.view().Deployment; d.Target != 2 || !d.Available || !strings.Contains(d.Pending, "no node takes it; it is not tried again until its maintenance policy lets it, from 2026-02-21T02:00:00Z") && when > "2026-02-14" {
+			t.Errorf("at %s: %+v", when, d)
+		}
+	}
+	w.settle(failed, nil)
+	if d := w.view().Deployment; !strings.Contains(d.Pending, "waits until its maintenance policy lets it, from 2026-02-21") || len(d.Hints) != 1 {
+		t.Errorf("%+v", d)
+	}
+	now.set("2026-02-21T02:00:00Z")
 	control.LookAtDeployments(w.ctx(), w.svc)
 	if got := failed.told(t, 1); got.Revision != 2 {
+		t.Errorf("%+v", got)
+	}
+	w.settle(failed, nil)
+	now.set("2026-02-22T12:00:00Z")
+	v, err := w.svc.ApplyRunnerUpdate(w.ctx(), w.admin, "r1")
+	w.must(err)
+	if v.Deployment.Target != 3 || v.Deployment.Pending != "" {
+		t.Errorf("%+v", v.Deployment)
+	}
+	control.LookAtDeployments(w.ctx(), w.svc)
+	if got := failed.told(t, 2); got.Revision != 3 {
 		t.Errorf("%+v", got)
 	}
 }

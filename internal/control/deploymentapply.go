@@ -17,11 +17,11 @@ func (s *Service) ApplyRunnerUpdate(ctx context.Context, p core.Principal, ref s
 	if err := s.allow(ctx, p, "ApplyRunnerUpdate", audit.Target{Kind: string(store.KindRunner), Ref: ref}); err != nil {
 		return nil, err
 	}
-	return s.takeRelease(ctx, p, ref, func(d *Deployment) string { return "update to " + d.Offered.String() + " asked for" })
+	return s.takeRelease(ctx, p, ref, false, func(d *Deployment) string { return "update to " + d.Offered.String() + " asked for" })
 }
 
 // takeRelease writes that a runner is to run what its channel offers, as a revision, so that its history says when and by whom.
-func (s *Service) takeRelease(ctx context.Context, p core.Principal, ref string, reason func(*Deployment) string) (view *RunnerView, err error) {
+func (s *Service) takeRelease(ctx context.Context, p core.Principal, ref string, byPolicy bool, reason func(*Deployment) string) (view *RunnerView, err error) {
 	err = s.edit(ctx, p.OrgID, func(tx store.Tx) error {
 		r, err := readRunner(ctx, tx, p.OrgID, ref)
 		if err != nil {
@@ -38,7 +38,7 @@ func (s *Service) takeRelease(ctx context.Context, p core.Principal, ref string,
 		if err := s.mayUpdate(r, &d); err != nil {
 			return err
 		}
-		r.Deployment = core.Deployment{Revision: d.Target + 1, Version: d.Offered.Version, Image: d.Offered.Image}
+		r.Deployment = core.Deployment{Revision: d.Target + 1, Version: d.Offered.Version, Image: d.Offered.Image, ByPolicy: byPolicy}
 		s.revise(&r.Meta, p, reason(&d))
 		o, err := runnerObject(r)
 		if err != nil {

@@ -7,15 +7,15 @@ import (
 
 	"github.com/bermhq/berm/internal/core"
 	"github.com/bermhq/berm/internal/core/fault"
-	"github.com/bermhq/berm/internal/runner"
 	"github.com/bermhq/berm/internal/store"
 )
 
 const (
 	// deploymentBeat is how often the maintenance windows are looked at. A window is at least a minute.
 	deploymentBeat = 10 * time.Second
-	// deploymentRetry is when a runner that could not be, or would not be, rolled out is told again.
-	deploymentRetry = 5 * time.Minute
+	// deploymentRetry is when a runner that could not be, or would not be, rolled out is told again: twice as long each time, up to
+	// deploymentRetryMax.
+	deploymentRetry, deploymentRetryMax = 5 * time.Minute, time.Hour
 	// tellTimeout is how long a runner may take to take note.
 	tellTimeout = 10 * time.Second
 	// byPolicy is who applies an update in a maintenance window.
@@ -29,11 +29,11 @@ type deploymentTeller struct {
 	told  map[string]toldDeployment
 }
 
-// toldDeployment is what one process was told: another one of the same runner knows nothing.
+// toldDeployment is what a runner was told last. Its processes share the wait: one that ends each time it tries is told no more often.
 type toldDeployment struct {
-	link     runner.Link
-	revision int32
+	identity string
 	at       time.Time
+	wait     time.Duration
 }
 
 func newDeploymentTeller() *deploymentTeller {
@@ -48,28 +48,31 @@ func (t *deploymentTeller) poke() {
 	}
 }
 
-// begin notes that a process is told a revision, unless it was just now.
-func (t *deploymentTeller) begin(runnerUUID string, now toldDeployment) bool {
+// begin notes that a runner is told a deployment, unless it is too soon for the same again.
+func (t *deploymentTeller) begin(runnerUUID, identity string, now time.Time) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	was := t.told[runnerUUID]
-	if was.link == now.link && was.revision == now.revision && now.at.Sub(was.at) < deploymentRetry {
-		return false
+	was, next := t.told[runnerUUID], toldDeployment{identity, now, deploymentRetry}
+	if was.identity == identity {
+		if now.Sub(was.at) < was.wait {
+			return false
+		}
+		next.wait = min(2*was.wait, deploymentRetryMax)
 	}
-	t.told[runnerUUID] = now
+	t.told[runnerUUID] = next
 	return true
 }
 
-// keep forgets runners that are not in contact.
-func (t *deploymentTeller) keep(up []contact) {
+// keep forgets runners that are not in contact for longer than they would have to wait.
+func (t *deploymentTeller) keep(up []contact, now time.Time) {
 	there := make(map[string]bool, len(up))
 	for _, k := range up {
 		there[k.runnerUUID] = true
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for id := range t.told {
-		if !there[id] {
+	for id, told := range t.told {
+		if !there[id] && now.Sub(told.at) > deploymentRetryMax {
 			delete(t.told, id)
 		}
 	}
@@ -94,7 +97,7 @@ func (s *Service) tendDeployments(ctx context.Context) {
 // lookAtDeployments looks once at every runner that changes its own deployment and is in contact.
 func (s *Service) lookAtDeployments(ctx context.Context) {
 	up := s.contacts.up(func(k *contact) bool { return k.link.Deployment().SelfUpdate })
-	s.deployments.keep(up)
+	s.deployments.keep(up, s.now())
 	for _, k := range up {
 		if err := s.tendDeployment(ctx, k); err != nil && ctx.Err() == nil {
 			s.log.WarnContext(ctx, "the deployment of a runner could not be looked after", "runner", k.runnerID, "error", err)
@@ -111,10 +114,14 @@ func (s *Service) tendDeployment(ctx context.Context, k contact) error {
 	if err != nil {
 		return err
 	}
+	d, err := s.deploymentOf(r)
+	if err != nil || d.waits {
+		return err
+	}
 	if st := k.link.Deployment(); st.Runs(w) || st.Trying == w.Revision {
 		return nil
 	}
-	if !s.deployments.begin(k.runnerUUID, toldDeployment{k.link, w.Revision, s.now()}) {
+	if !s.deployments.begin(k.runnerUUID, w.Identity, s.now()) {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, tellTimeout)
@@ -146,7 +153,7 @@ func (s *Service) updatedRunner(ctx context.Context, k contact) (r *core.Runner,
 		return r, nil
 	}
 	p := core.Principal{OrgID: k.orgID, Actor: byPolicy, Role: core.RoleAdmin}
-	_, err = s.takeRelease(ctx, p, k.runnerUUID, func(d *Deployment) string { return "update to " + d.Offered.String() + " applied by its " + byPolicy })
+	_, err = s.takeRelease(ctx, p, k.runnerUUID, true, func(d *Deployment) string { return "update to " + d.Offered.String() + " applied by its " + byPolicy })
 	if err != nil && !fault.Is(err, fault.Conflict) { // Another server has.
 		return nil, err
 	}

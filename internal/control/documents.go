@@ -53,6 +53,7 @@ type (
 		Revision int32  `json:"revision,omitempty"`
 		Version  string `json:"version,omitempty"`
 		Image    string `json:"image,omitempty"`
+		ByPolicy bool   `json:"byPolicy,omitempty"`
 	}
 	managedDocument struct {
 		ReleaseChannel      string          `json:"releaseChannel,omitempty"`

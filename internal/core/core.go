@@ -117,6 +117,8 @@ type Deployment struct {
 	Revision int32
 	// Version and Image are those of the release that was applied last, empty for what was installed.
 	Version, Image string
+	// ByPolicy says that the maintenance policy applied it, and not a person: it is rolled out when the policy lets it.
+	ByPolicy bool
 }
 
 // Target returns the revision that is wanted.
