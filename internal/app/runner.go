@@ -65,6 +65,8 @@ type RunnerConfig struct {
 	Self *Self
 	// Revision is that of the deployment that this process is, 0 when nobody said.
 	Revision int32
+	// Image is that of this process, "" when nobody said.
+	Image string
 	// Identity is what a runner that changed itself left of what that was, "" for nothing.
 	Identity string
 }

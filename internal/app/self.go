@@ -2,6 +2,7 @@ package app
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"sync"
@@ -48,16 +49,21 @@ func DecodeSelf(name string, raw []byte) (*Self, error) {
 	return out, nil
 }
 
+// state is what a process says of its deployment from the start.
+func (c *RunnerConfig) state() rollout.State {
+	state := rollout.State{Kind: rollout.KindProcess, Version: c.Version, Revision: c.Revision, Identity: c.Identity, Gateway: c.Gateway.URL}
+	if self := c.Self; self != nil {
+		state.Kind, state.Namespace, state.Name, state.Images = rollout.KindStatefulSet, self.Namespace, self.StatefulSet, self.Images
+		// Chart and self-update give each process its image. Without, it is the one that was installed.
+		state.Installed, state.Image = self.Installed, cmp.Or(c.Image, self.Installed.Image)
+	}
+	return state
+}
+
 // deployment is how this process is deployed, and what ends the work of that.
 func (r *remoteRunner) deployment(ctx context.Context) (runner.Deployment, func(), error) {
-	state := rollout.State{Kind: rollout.KindProcess, Version: r.cfg.Version, Revision: r.cfg.Revision, Identity: r.cfg.Identity, Gateway: r.cfg.Gateway.URL}
-	self := r.cfg.Self
-	if self == nil {
-		return runner.Deployed(state), func() {}, nil
-	}
-	state.Kind, state.Namespace, state.Name, state.Images = rollout.KindStatefulSet, self.Namespace, self.StatefulSet, self.Images
-	state.Installed, state.Image = self.Installed, self.Installed.Image
-	if !self.SelfUpdate {
+	state := r.cfg.state()
+	if r.cfg.Self == nil || !r.cfg.Self.SelfUpdate {
 		return runner.Deployed(state), func() {}, nil
 	}
 	client, err := kube.Client(r.kube())

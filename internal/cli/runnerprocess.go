@@ -81,6 +81,7 @@ Without --gateway: the commands about runners.`
 		if cfg.Revision, err = revisionOf(s.Getenv(rollout.RevisionVar)); err != nil {
 			return err
 		}
+		cfg.Image = s.Getenv(rollout.ImageVar)
 		cfg.Identity = rollout.IdentityOf(cfg.Revision, s.Getenv(rollout.IdentityVar))
 		if cfg.Self, err = s.deploymentFile(deployment); err != nil {
 			return err

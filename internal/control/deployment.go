@@ -77,7 +77,7 @@ func (s *Service) deploymentOf(r *core.Runner) (Deployment, error) {
 	d.waits = d.InProgress() && d.State.Trying != d.Target && r.Deployment.ByPolicy && d.State.Image != r.Deployment.Image && !policy.Allowed(s.now())
 	spec := rollout.Resolve(d.State.Installed, w)
 	d.Spec = &spec
-	d.Available = d.State.Differs(d.Offered) && !d.underWay(r)
+	d.Available = d.State.Differs(d.Offered) && !d.underWay(r) && !d.took(r)
 	d.pending(r, w, k.inContact())
 	return d, nil
 }
@@ -86,6 +86,11 @@ func (s *Service) deploymentOf(r *core.Runner) (Deployment, error) {
 // nor does one that was taken back; one that waits for its window does not yet.
 func (d *Deployment) underWay(r *core.Runner) bool {
 	return takes(r, d.Offered) && d.InProgress() && d.State.SelfUpdate && !d.waits && !d.State.Undone(d.Target)
+}
+
+// took reports whether what is offered is what runs, by its identity, whatever the process says of its image: once more is nothing else.
+func (d *Deployment) took(r *core.Runner) bool {
+	return takes(r, d.Offered) && d.runs && d.State.Identity != ""
 }
 
 // takes reports whether a release is what is wanted of a runner already.

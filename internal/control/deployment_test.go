@@ -251,6 +251,14 @@ func TestUpdateInWindow(t *testing.T) {
 	if d := w.view().Deployment; d.Active != 2 || d.Available || d.InProgress() || d.State.Image != "registry.example/berm:1.1" {
 		t.Errorf("%+v", d)
 	}
+	// A process that is wrong about its image is not updated to what it is.
+	wrong := set.replaced()
+	wrong.state.Image = "registry.example/berm:1.0"
+	w.replace(wrong)
+	control.LookAtDeployments(w.ctx(), w.svc)
+	if d := w.view().Deployment; d.Target != 2 || d.Available {
+		t.Errorf("%+v", d)
+	}
 }
 
 // TestApplyUpdate: now, whatever the window is, and once.

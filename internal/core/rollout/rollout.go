@@ -26,6 +26,8 @@ const (
 const (
 	RevisionVar = "BERM_DEPLOYMENT_REVISION"
 	ArgsVar     = "BERM_RUNNER_ARGS"
+	// ImageVar names the variable with the image of the runner, which is the one of the init, too.
+	ImageVar = "BERM_IMAGE"
 	// IdentityVar names the variable with the identity of what a runner made of itself. It begins with the revision, so that somebody who
 	// changes the deployment by hand, revision included, leaves none.
 	IdentityVar = "BERM_DEPLOYMENT_IDENTITY"

@@ -130,7 +130,6 @@ func (u *Updater) known(w rollout.Wanted) bool {
 
 // Run does what is wanted, one after the other, until ctx ends: as a rule because this pod is replaced.
 func (u *Updater) Run(ctx context.Context) {
-	u.look(ctx)
 	for {
 		select {
 		case <-ctx.Done():
@@ -140,20 +139,6 @@ func (u *Updater) Run(ctx context.Context) {
 		if w := u.begin(); w != nil {
 			u.end(w.Revision, u.roll(ctx, *w))
 		}
-	}
-}
-
-// look finds out which image runs. The pod has it as an argument of nothing.
-func (u *Updater) look(ctx context.Context) {
-	set, err := u.get(ctx)
-	if err != nil {
-		u.cfg.Logger.WarnContext(ctx, "the StatefulSet of the runner could not be read", "error", err)
-		return
-	}
-	if c := set.container(); c != nil {
-		u.mu.Lock()
-		u.state.Image, _ = c["image"].(string)
-		u.mu.Unlock()
 	}
 }
 

@@ -68,7 +68,7 @@ func processOf(t *testing.T, c *cluster, runs rollout.State) *selfupdate.Updater
 		Client: c.client(), LookEvery: time.Millisecond, RehearseTimeout: 200 * time.Millisecond, ReplaceTimeout: 20 * time.Millisecond,
 		State: rollout.State{
 			Revision: runs.Revision, Identity: runs.Identity,
-			Kind: rollout.KindStatefulSet, Version: "1", Namespace: "berm", Name: "berm-runner", Images: []string{"registry.example/berm"},
+			Kind: rollout.KindStatefulSet, Version: "1", Namespace: "berm", Name: "berm-runner", Image: "registry.example/berm:1", Images: []string{"registry.example/berm"},
 			Installed: rollout.Spec{Image: "registry.example/berm:1", Resources: rollout.Resources{CPURequest: "100m", MemoryRequest: "128Mi", MemoryLimit: "1Gi"}},
 		},
 	})

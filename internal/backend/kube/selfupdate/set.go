@@ -19,8 +19,6 @@ const (
 	containerName = "berm"
 	// fieldManager owns what is applied: fields that are not applied any more go back to who has them besides.
 	fieldManager = "berm-self-update"
-	// imageVar names the variable with the image of the runner, which is the one of the init, too.
-	imageVar = "BERM_IMAGE"
 )
 
 // triedAnnotation is the annotation of the StatefulSet with the identity of what was applied last. It is not in the template: whoever
@@ -146,7 +144,7 @@ func (o object) undone(identity string) bool {
 
 // env are the variables of a change. Arguments are among them: those of the container are one list, which is the chart's.
 func (c change) env() []any {
-	out := []any{variable(imageVar, c.spec.Image)}
+	out := []any{variable(rollout.ImageVar, c.spec.Image)}
 	if c.identity != "" {
 		out = append(out, variable(rollout.IdentityVar, c.identity))
 	}
