@@ -45,6 +45,8 @@ basics="container_image runtime_class instance_types node_selector tags"
 resources="resource_defaults.cpu_request resource_defaults.memory_request resource_defaults.cpu_limit resource_defaults.memory_limit resource_defaults.ephemeral_storage_limit resource_defaults.pids_limit"
 
 serve --no-runner || exit 1
+# tmux ends with its last session, also while another one is being asked for: this one stays.
+tm new-session -d -s base 'exec sleep infinity' || exit 1
 "$BERM" profile create default --set container_image=host >/dev/null
 
 # A profile is made.
