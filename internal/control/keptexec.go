@@ -334,8 +334,9 @@ func (s *Service) writeExecStdin(
 		return st, fault.Invalidf(fault.ReasonResumeOffset, "%d bytes of standard input came so far: %d was never reached", st.StdinOffset, offset)
 	}
 	end := max(st.StdinOffset, offset+int64(len(data)))
+	rest := data[min(int64(len(data)), st.StdinOffset-offset):] // what came already is passed over
 	go func() {
-		if rest := data[min(int64(len(data)), st.StdinOffset-offset):]; len(rest) > 0 {
+		if len(rest) > 0 {
 			_ = a.Send(rest) // Recv says why not
 		}
 		if closing {
