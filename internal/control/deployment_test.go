@@ -294,11 +294,12 @@ func TestApplyUpdate(t *testing.T) {
 		at   string
 		told int
 	}{{"12:04:59", 0}, {"12:05:00", 1}, {"12:14:59", 1}, {"12:15:00", 2}, {"12:34:59", 2}, {"12:35:00", 3}} {
-		now.set("2026-02-04T" + tt.at + "Z")
 		w.settle(failed, failed.state.Problem)
+		now.set("2026-02-04T" + tt.at + "Z")
 		control.LookAtDeployments(w.ctx(), w.svc)
-		if got, asked := failed.last(); asked != tt.told || asked > 0 && got.Revision != 2 {
-			t.Errorf("%d: at %s told %d times", i, tt.at, asked)
+		// The server that looks on its own may have begun to tell it, which comes soon; what is not due nobody begins.
+		if got := failed.told(t, tt.told); tt.told > 0 && got.Revision != 2 {
+			t.Errorf("%d: at %s told %+v", i, tt.at, got)
 		}
 	}
 }

@@ -250,6 +250,7 @@ func TestOneEndAtATime(t *testing.T) {
 		w.over(slow, "", "r1")
 		l := w.leaseOf(30*time.Second, 0)
 		sb := w.running(&specpb.Launch{LeaseId: l.ID})
+		synctest.Wait() // what the launch writes is written
 		slow.armed.Store(true)
 		after(38 * time.Second)
 		w.renew(w.svc, l.ID)
