@@ -19,6 +19,17 @@ func BenchmarkParseLayer(b *testing.B) {
 	}
 }
 
+// BenchmarkParseStored reads a layer with 40 set fields from the store: once per object of a page.
+func BenchmarkParseStored(b *testing.B) {
+	text := spectest.Full(spec.Profile(), 40, 1)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := spec.ParseStored(text); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
 // BenchmarkFromMessage makes the layer of a typical request: once per launch.
 func BenchmarkFromMessage(b *testing.B) {
 	s := func(s string) *string { return &s }

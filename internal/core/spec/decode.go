@@ -67,8 +67,11 @@ const (
 	stored
 )
 
+// usualLeaves is how many leaves most layers have no more than.
+const usualLeaves = 12
+
 func newDecoder(r *Registry, from source) *layerDecoder {
-	return &layerDecoder{registry: r, source: from, nodes: map[*Field]*tree.Node{}}
+	return &layerDecoder{registry: r, source: from, leaves: make([]Leaf, 0, usualLeaves), nodes: map[*Field]*tree.Node{}}
 }
 
 func (r *Registry) decode(n *tree.Node, at string, from source) (*Layer, error) {

@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/proto"
 	"pgregory.net/rapid"
 
 	"github.com/bermhq/berm/internal/core/spec"
@@ -29,10 +31,29 @@ func TestForms(t *testing.T) {
 				t.Fatalf("%s form %s: %s, %v", name, text, again, err)
 			}
 		}
+		for range 2 { // what is stored is decoded once, and known then
+			sameLeaves(t, l, spec.ParseStored)
+		}
 		if len(spec.Diff(l, l)) != 0 {
 			t.Fatal("a layer differs from itself")
 		}
 	})
+}
+
+// sameLeaves compares every form of every value with what a reader makes of the text.
+func sameLeaves(t *rapid.T, l *spec.Layer, read func([]byte) (*spec.Layer, error)) {
+	again, err := read(l.JSON())
+	if err != nil || len(again.Leaves()) != len(l.Leaves()) || !proto.Equal(again.Message(), l.Message()) {
+		t.Fatalf("%s: %s, %v", l, again, err)
+	}
+	for i, want := range l.Leaves() {
+		got := again.Leaves()[i]
+		amount, ok := got.Amount()
+		wantAmount, wantOK := want.Amount()
+		if !got.Equal(want) || !cmp.Equal(got.Any(), want.Any()) || amount != wantAmount || ok != wantOK || len(got.Entries()) != len(want.Entries()) {
+			t.Fatalf("%s: %s, not %s", want.Path(), got, want)
+		}
+	}
 }
 
 // TestDiffThenApply: the changes from one layer to another make the one the other, in any order.

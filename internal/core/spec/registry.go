@@ -5,6 +5,7 @@ import (
 	"slices"
 	"sync"
 
+	lru "github.com/hashicorp/golang-lru/v2"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
@@ -13,7 +14,7 @@ import (
 	specpb "github.com/bermhq/berm/gen/berm/spec"
 )
 
-// Registry holds the fields of one message type. It is immutable and safe for concurrent use.
+// Registry holds the fields of one message type. It never changes, but for what it remembers, and is safe for concurrent use.
 type Registry struct {
 	mt     protoreflect.MessageType
 	fields []*Field
@@ -24,6 +25,8 @@ type Registry struct {
 	// ruled are the fields with rules about a sibling.
 	ruled    []*Field
 	problems []string
+	// known are values that were read lately.
+	known *lru.Cache[valueID, *datum]
 }
 
 // group is a message that is merged field by field. Its leaves are fields[lo:hi].
@@ -67,7 +70,7 @@ func Profile() *Registry { return profile() }
 // NewRegistry reads the fields of a message and their options. It never fails: what is wrong with the schema is told by
 // Problems.
 func NewRegistry(md protoreflect.MessageDescriptor) *Registry {
-	r := &Registry{mt: messageType(md), byPath: map[string]*Field{}, groups: map[string]*group{}}
+	r := &Registry{mt: messageType(md), byPath: map[string]*Field{}, groups: map[string]*group{}, known: newKnown()}
 	r.root = r.group(md, &group{}, nil, "")
 	for _, f := range r.fields {
 		r.link(f)

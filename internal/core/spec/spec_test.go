@@ -170,6 +170,14 @@ func TestStored(t *testing.T) {
 	if _, err := spec.ParseStored([]byte(`{"gone":1}`)); err == nil {
 		t.Error("an unknown field was read")
 	}
+	for range 2 { // what cannot be read is not remembered, nor does what was read once make it valid for people
+		if _, err := spec.ParseStored([]byte(`{"resourceDefaults":{"cpuLimit":[]}}`)); err == nil {
+			t.Error("a list was read as a quantity")
+		}
+		if _, err := spec.ParseLayer([]byte(`{"resourceDefaults":{"cpuLimit":"nonsense"}}`)); err == nil {
+			t.Error("a quantity that is none was accepted")
+		}
+	}
 }
 
 func TestValidateLeaves(t *testing.T) {

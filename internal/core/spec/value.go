@@ -12,8 +12,26 @@ import (
 
 func joinNames(names []string) string { return strings.Join(names, ", ") }
 
-// value decodes and checks one value: a field, or one key of an open object.
+// value decodes one value: a field, or one key of an open object. What is not stored is checked, too.
 func (d *layerDecoder) value(f *Field, key string, n *tree.Node, at string) (Leaf, bool) {
+	if d.source != stored {
+		return d.decodeValue(f, key, n, at)
+	}
+	id, ok := valueOf(f, key, n)
+	if !ok {
+		return d.decodeValue(f, key, n, at)
+	}
+	if v, ok := d.registry.known.Get(id); ok {
+		return Leaf{Field: f, Key: key, State: Set, datum: v}, true
+	}
+	l, ok := d.decodeValue(f, key, n, at)
+	if ok {
+		d.registry.known.Add(id, l.datum)
+	}
+	return l, ok
+}
+
+func (d *layerDecoder) decodeValue(f *Field, key string, n *tree.Node, at string) (Leaf, bool) {
 	n = d.registry.normal(f.fd, f.rules, n)
 	root, parent := d.registry.holder(f)
 	given := n

@@ -158,7 +158,7 @@ func (d *layerDecoder) leaf(f *Field, n *tree.Node, at string) {
 		d.open(f, n, at)
 		return
 	}
-	if f.atMost != nil {
+	if f.atMost != nil && d.source != stored {
 		d.nodes[f] = n
 	}
 	if l, ok := d.value(f, "", n, at); ok {
