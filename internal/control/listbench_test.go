@@ -2,6 +2,7 @@ package control_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -19,7 +20,7 @@ func BenchmarkListProfiles(b *testing.B) {
 			w := newWorldOn(b, dsn(b), control.Config{}, fake.Config{})
 			for i := range benchProfiles {
 				_, err := w.svc.CreateProfile(w.ctx(), w.admin, control.ProfileInput{
-					DisplayName: fmt.Sprintf("agent-%05d", i), Description: "one of many", Spec: w.layer(limited), Labels: map[string]string{"team": fmt.Sprintf("team-%d", i%100)},
+					DisplayName: fmt.Sprintf("agent-%05d", i), Description: "one of many", Spec: w.layer(strings.Replace(limited, "host", fmt.Sprintf("agents/image-%d", i), 1)), Labels: map[string]string{"team": fmt.Sprintf("team-%d", i%100)},
 				})
 				w.must(err)
 			}
