@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/bermhq/berm/internal/core"
 	"github.com/bermhq/berm/internal/core/fault"
@@ -17,6 +18,8 @@ const (
 	MaxFilterValues = store.MaxAlternatives
 	// MaxListScan is after how many sandboxes a page is returned although it is not full. The next one goes on from there.
 	MaxListScan = 5000
+	// StartWait is how long after its launch a sandbox may keep GetStarted waiting.
+	StartWait = time.Second
 )
 
 // SandboxView is a sandbox as it is now.
@@ -55,6 +58,47 @@ func (s *Service) Get(ctx context.Context, p core.Principal, id string) (*Sandbo
 		view.Usage = &usage
 	}
 	return view, nil
+}
+
+// GetStarted is Get, but of a sandbox that is starting it waits until that is over, for as long as the sandbox is not older than StartWait:
+// whoever asks right after the launch would ask again a moment later, and the published clients let 200 ms pass before they do.
+func (s *Service) GetStarted(ctx context.Context, p core.Principal, id string) (*SandboxView, error) {
+	v, err := s.Get(ctx, p, id)
+	if err != nil || !starting(v.Sandbox.Status) || v.Sandbox.Observation == core.ObservationUnknown {
+		return v, err
+	}
+	most := min(v.Sandbox.CreatedAt.Add(StartWait).Sub(s.now()), StartWait)
+	if end, limited := ctx.Deadline(); limited { // an answer that it is still starting is better than none
+		most = min(most, time.Until(end)/2)
+	}
+	s.waitStarted(ctx, id, most)
+	return s.Get(ctx, p, id)
+}
+
+func starting(s core.Status) bool { return s == core.StatusPending || s == core.StatusCreating }
+
+// waitStarted returns when a sandbox is not starting any more, as far as this server knows, or after most.
+func (s *Service) waitStarted(ctx context.Context, id string, most time.Duration) {
+	enough := time.NewTimer(most)
+	defer enough.Stop()
+	for {
+		var changed chan struct{}
+		s.live.look(id, func(e *liveSandbox) {
+			if starting(statusNow(e.row.Status, e)) {
+				changed = e.changed
+			}
+		})
+		if changed == nil {
+			return
+		}
+		select {
+		case <-changed:
+		case <-enough.C:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // SandboxQuery selects sandboxes. Empty fields select all; values of a field are alternatives, tags are all required.

@@ -20,7 +20,7 @@ func (s *gateway) Get(ctx context.Context, r *v1beta2pb.GetSandboxRequest) (*v1b
 		return nil, err
 	}
 	defer cancel()
-	v, err := s.control.Get(ctx, edge.Principal(ctx), r.GetSandboxId())
+	v, err := s.control.GetStarted(ctx, edge.Principal(ctx), r.GetSandboxId())
 	if err != nil {
 		return nil, err
 	}
