@@ -10,7 +10,7 @@ import (
 // what is stored is not checked again, so that a value depends on nothing but its text.
 const (
 	// maxKnown is how many values are kept, maxKnownText the longest text of one, in bytes.
-	maxKnown, maxKnownText = 8192, 512
+	maxKnown, maxKnownText = 2048, 128
 )
 
 // valueID is a value of a field, or of a key of an open object, by its text.
