@@ -24,6 +24,9 @@ const (
 	MaxKeys = 64
 )
 
+// othersMay are the modes that are refused. A group may read: Kubernetes mounts the files of Secrets as root's, for the group of the pod.
+const othersMay = 0o037
+
 // filePrefix begins the ids of keys of a file.
 const filePrefix = "file:"
 
@@ -36,7 +39,7 @@ type File struct {
 var _ Ring = (*File)(nil)
 
 // ReadFile reads a file of keys: one of 32 random bytes in base64 a line, the first of which wraps; lines of "#" are passed over. Nobody
-// but its owner may read it.
+// but its owner, and its group, may read it.
 func ReadFile(path string) (*File, error) {
 	wrong := func(format string, args ...any) *fault.Error {
 		return fault.Invalidf(ReasonKeyInvalid, "the file of keys "+path+" "+format, args...)
@@ -55,8 +58,8 @@ func ReadFile(path string) (*File, error) {
 		return nil, wrong("cannot be read: %v", err)
 	case !info.Mode().IsRegular():
 		return nil, wrong("is no regular file")
-	case info.Mode().Perm()&0o077 != 0:
-		return nil, wrong("has mode %04o: others than its owner can use it", info.Mode().Perm()).WithHint("chmod 600 %s", path)
+	case info.Mode().Perm()&othersMay != 0:
+		return nil, wrong("has mode %04o: others than its owner and its group can use it, or the group can write it", info.Mode().Perm()).WithHint("chmod 600 %s", path)
 	case info.Size() > MaxFile:
 		return nil, wrong("has %d bytes, at most %d make sense", info.Size(), MaxFile)
 	}

@@ -3,6 +3,7 @@ package keyring_test
 import (
 	"bytes"
 	"encoding/base64"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -63,7 +64,7 @@ func line(b byte, n int) string {
 func write(t *testing.T, text string, mode os.FileMode) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "keys")
-	if err := os.WriteFile(path, []byte(text), mode); err != nil {
+	if err := errors.Join(os.WriteFile(path, []byte(text), 0o600), os.Chmod(path, mode)); err != nil {
 		t.Fatal(err)
 	}
 	return path
@@ -118,7 +119,8 @@ func TestWrongFiles(t *testing.T) {
 		mode os.FileMode
 		want string
 	}{
-		"readable by others": {line(1, 32), 0o640, "mode 0640"},
+		"readable by others": {line(1, 32), 0o604, "mode 0604"},
+		"writable by group":  {line(1, 32), 0o460, "mode 0460"},
 		"short key":          {line(1, 16), 0o600, "line 1 a key of 16 bytes"},
 		"no base64":          {"# x\nhunter2-hunter2\n", 0o600, "line 2"},
 		"empty":              {"# nothing\n", 0o600, "has no key"},
@@ -139,7 +141,7 @@ func TestWrongFiles(t *testing.T) {
 	if _, err := keyring.ReadFile(t.TempDir()); !fault.HasReason(err, keyring.ReasonKeyInvalid) {
 		t.Errorf("a directory: %v", err)
 	}
-	if _, err := keyring.ReadFile(write(t, string(keyring.NewFile()), 0o600)); err != nil {
+	if _, err := keyring.ReadFile(write(t, string(keyring.NewFile()), 0o440)); err != nil { // as Kubernetes mounts it
 		t.Errorf("a new file: %v", err)
 	}
 }
