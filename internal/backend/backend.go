@@ -48,6 +48,10 @@ type Work struct {
 // FeatureSecrets is the feature of a runner that takes Work.Secrets. One without it must not be given a launch that has some.
 const FeatureSecrets = "launch:secrets"
 
+// FeaturePorts is the feature of a runner to whose exposed ports the gateway leads, so that it is known before anything runs where they
+// are reached: Expose says it.
+const FeaturePorts = "launch:ports"
+
 // KindKube is the kind of backends that make pods.
 const KindKube = "kube"
 

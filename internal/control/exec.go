@@ -158,7 +158,7 @@ func (s *Service) linkFault(ctx context.Context, orgID, id string, err error) er
 		return notRunning(row)
 	}
 	return fault.New(fault.Unavailable, fault.ReasonRunnerUnavailable, "runner %s does not have sandbox %s yet, or not any more", row.RunnerID, id).
-		WithRetry(replanRetry).WithCause(err)
+		WithMeta("sandbox_id", id).WithMeta("runner_id", row.RunnerID).WithRetry(replanRetry).WithCause(err)
 }
 
 // notRunning says that a sandbox has ended, and why as far as it is known.

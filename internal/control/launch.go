@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	specpb "github.com/bermhq/berm/gen/berm/spec"
@@ -281,9 +282,26 @@ func (s *Service) start(ctx context.Context, pl *plan.Plan, sb *core.Sandbox, se
 	if row, err := s.peek(ctx, sb.OrgID, sb.ID); err == nil {
 		now := *row
 		now.Decision, now.Launch = sb.Decision, sb.Launch
+		if now.Service == nil && !now.Status.Terminal() {
+			now.Service = s.foretold(sb, pl.Resolved.Message())
+		}
 		return s.overlay(&now)
 	}
 	return sb
+}
+
+// foretold is where the exposed ports of a sandbox are going to be reached, nil where that is the runner's to find: published clients read it
+// in the answer to the launch, and never again.
+func (s *Service) foretold(sb *core.Sandbox, resolved *specpb.ProfileSpec) *core.Service {
+	link, _ := s.contacts.linkOf(sb.RunnerUUID)
+	if link == nil || !slices.Contains(link.Info().Features, backend.FeaturePorts) {
+		return nil
+	}
+	out, refused := backend.Expose(resolved.GetNetwork(), sb.Launch)
+	if len(refused) > 0 { // The runner refuses it, too, and says so.
+		return nil
+	}
+	return out
 }
 
 // told returns what may be said of an error where callers read it: the message and the violations, never the cause.

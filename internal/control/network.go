@@ -107,7 +107,7 @@ func (s *Service) PlanNetwork(ctx context.Context, p core.Principal, planned *Pl
 }
 
 func runnerAway(runnerID string) error {
-	return fault.New(fault.Unavailable, fault.ReasonRunnerUnavailable, "runner %s is out of contact", runnerID)
+	return fault.New(fault.Unavailable, fault.ReasonRunnerUnavailable, "runner %s is out of contact", runnerID).WithMeta("runner_id", runnerID)
 }
 
 // network asks the runner of a sandbox about its network.

@@ -87,7 +87,7 @@ func (s *Service) handedOver(ctx context.Context, id string) error {
 	case <-handed:
 		return nil
 	case <-ctx.Done():
-		return fault.New(fault.Deadline, fault.ReasonRunnerUnavailable, "sandbox %s is still being handed over to its runner", id).WithCause(ctx.Err())
+		return fault.New(fault.Deadline, fault.ReasonRunnerUnavailable, "sandbox %s is still being handed over to its runner", id).WithMeta("sandbox_id", id).WithCause(ctx.Err())
 	}
 }
 
@@ -96,7 +96,7 @@ func (s *Service) unreachable(row *core.Sandbox, since time.Time) error {
 		since = s.born
 	}
 	return fault.New(fault.Unavailable, fault.ReasonRunnerUnavailable, "runner %s of sandbox %s is out of contact since %s",
-		row.RunnerID, row.ID, since.UTC().Format(time.RFC3339)).WithRetry(expiryRetry)
+		row.RunnerID, row.ID, since.UTC().Format(time.RFC3339)).WithMeta("sandbox_id", row.ID).WithMeta("runner_id", row.RunnerID).WithRetry(expiryRetry)
 }
 
 // armExpiry stops a sandbox after d, and says why. It replaces what was to come.

@@ -436,6 +436,10 @@ func TestExposedPorts(t *testing.T) {
 		})
 		s.must(err)
 		id := started.GetSandboxId()
+		// Published clients look at the answer to the launch alone.
+		if started.GetServiceAddress() != "80-"+id+".ports.example" || len(started.GetExposedPorts()) != 1 || started.GetExposedPorts()[0].GetContainerPort() != 80 {
+			t.Fatalf("%s, when it was launched: %v", mode, started)
+		}
 		s.running(id)
 		s.fakes["r1"].Listen(id, 80, s.listens)
 		s.fakes["r1"].Listen(id, 81, s.listens)

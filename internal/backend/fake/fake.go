@@ -98,7 +98,7 @@ func infoFrom(i backend.Info) backend.Info {
 		i.Capacity = core.Amounts{CPUMillis: defaultCPUMillis, MemoryBytes: defaultMemoryBytes, Sandboxes: defaultSandboxes}
 	}
 	if i.Features == nil {
-		i.Features = []string{"egress:none", "image:host", "pause", backend.FeatureSecrets}
+		i.Features = []string{"egress:none", "image:host", "pause", backend.FeatureSecrets, backend.FeaturePorts}
 	}
 	return i
 }

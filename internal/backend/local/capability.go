@@ -116,7 +116,7 @@ func features(rows []Capability) []string {
 			out = append(out, c.Feature)
 		}
 	}
-	out = append(out, backend.FeatureSecrets)
+	out = append(out, backend.FeatureSecrets, backend.FeaturePorts)
 	if slices.Contains(out, featureNetwork) { // Plans ask for the type.
 		for _, t := range egress.Types() {
 			if t != egress.None {
