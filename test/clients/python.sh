@@ -10,11 +10,11 @@ mkdir -p "$cache"
 exec 9>"$cache/lock"
 flock 9
 
-venv=$cache/cwsandbox-$client-pytest-$pytest-openapi-$validator-$(python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+venv=$cache/cwsandbox-cli-$client-pytest-$pytest-openapi-$validator-$(python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 if [ ! -e "$venv/whole" ]; then
   rm -rf "$venv"
   python3 -m venv "$venv"
-  "$venv/bin/pip" install -q --disable-pip-version-check "cwsandbox==$client" "pytest==$pytest" "openapi-spec-validator==$validator"
+  "$venv/bin/pip" install -q --disable-pip-version-check "cwsandbox[cli]==$client" "pytest==$pytest" "openapi-spec-validator==$validator"
   touch "$venv/whole"
 fi
 image=$cache/python-$(sha256sum "$here/image.sh" "$root/test/lib/image.sh" | sha256sum | cut -c1-12).tar

@@ -12,16 +12,25 @@ import uuid
 import pytest
 
 import cwsandbox
+import entered
+
+# From before the client has a thread of its own.
+entered.watch()
 
 # How long anything is waited for that must happen.
 PATIENCE = 60
+
+
+def pytest_collection_modifyitems(items):
+    """What looks at all that the tests did comes last."""
+    items.sort(key=lambda item: item.name == "test_every_public_name_is_entered")
 
 
 class Server:
     """`berm serve`, which can be killed and started again over the same data."""
 
     def __init__(self, work: pathlib.Path):
-        self.work, self.berm = work, os.environ["BERM"]
+        self.work, self.berm, self.image = work, os.environ["BERM"], os.environ["BERM_PYTHON_IMAGE"]
         with socket.socket() as s:
             s.bind(("127.0.0.1", 0))
             self.port = s.getsockname()[1]
@@ -58,10 +67,15 @@ class Server:
     def token(self) -> str:
         return (self.work / "data" / "admin.token").read_text().strip()
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment of a program that uses this server, and nothing of whoever runs the tests."""
+        apart = {"XDG_CONFIG_HOME": str(self.work / "config"), "XDG_STATE_HOME": str(self.work / "state")}
+        return {**os.environ, "BERM_URL": self.url, "BERM_TOKEN": self.token, "CWSANDBOX_BASE_URL": self.url, "CWSANDBOX_API_KEY": self.token, **apart}
+
     def cli(self, *args: str, stdin: str = "") -> str:
         """Runs the CLI and returns what it printed."""
-        env = {**os.environ, "BERM_URL": self.url, "BERM_TOKEN": self.token, "XDG_CONFIG_HOME": str(self.work / "config"), "XDG_STATE_HOME": str(self.work / "state")}
-        done = subprocess.run([self.berm, *args], input=stdin, capture_output=True, text=True, env=env)
+        done = subprocess.run([self.berm, *args], input=stdin, capture_output=True, text=True, env=self.environment)
         assert done.returncode == 0, f"{args}: {done.stderr}"
         return done.stdout
 
@@ -70,7 +84,7 @@ class Server:
 def server(tmp_path_factory):
     s = Server(tmp_path_factory.mktemp("berm"))
     s.start()
-    s.cli("image", "import", os.environ["BERM_PYTHON_IMAGE"], "localhost/python:3.11")
+    s.cli("image", "import", s.image, "localhost/python:3.11")
     os.environ["CWSANDBOX_BASE_URL"], os.environ["CWSANDBOX_API_KEY"] = s.url, s.token
     yield s
     for sandbox in cwsandbox.Sandbox.list().result():

@@ -35,7 +35,18 @@ def test_read_errors(sandbox, path, reason):
     with pytest.raises(cwsandbox.SandboxFileError) as e:
         sandbox.read_file(path).result()
     assert e.value.reason == reason
-    assert e.value.metadata["filepath"] == path
+    assert e.value.filepath == e.value.metadata["filepath"] == path
+
+
+def test_too_large_for_one_call(sandbox):
+    # Larger than what the client would stream by itself; without blocks on the disk.
+    assert sandbox.exec(["truncate", "-s", "300M", "/tmp/large"]).result().returncode == 0
+    with pytest.raises(cwsandbox.SandboxFileError) as e:
+        sandbox.read_file("/tmp/large").result()
+    assert (e.value.reason, e.value.filepath) == ("CWSANDBOX_FILE_TOO_LARGE", "/tmp/large")
+    assert int(e.value.metadata["size_bytes"]) == 300 << 20
+    assert int(e.value.metadata["max_size_bytes"]) == 32 << 20
+    sandbox.exec(["rm", "/tmp/large"]).result()
 
 
 def test_write_errors(sandbox):

@@ -123,10 +123,17 @@ def test_wrong_key(server, monkeypatch):
 
 
 @pytest.mark.parametrize("ask", [
-    lambda: Sandbox.list_snapshots().result(),
-    lambda: Sandbox.get_snapshot("none-such").result(),
+    lambda sandbox: sandbox.snapshot().result(),
+    lambda _: Sandbox.list_snapshots().result(),
+    lambda _: Sandbox.get_snapshot("none-such").result(),
+    lambda _: Sandbox.delete_snapshot("none-such").result(),
+    lambda _: Sandbox.get_snapshot_bucket_config().result(),
+    lambda _: Sandbox.set_snapshot_bucket_config(bucket_name="b", region="r").result(),
+    lambda _: Sandbox.run(file_system_snapshot=cwsandbox.FileSystemSnapshotOptions(mount_path="/work")),
+    lambda _: Sandbox.run(s3_mount={"bucket": "b", "mount_path": "/b"}),
 ])
-def test_what_is_not_there_says_so(server, ask):
-    with pytest.raises(cwsandbox.CWSandboxError, match="not implemented") as e:
-        ask()
+def test_what_is_not_there_says_so(sandbox, ask):
+    with pytest.raises(cwsandbox.SandboxError, match="not implemented") as e:
+        ask(sandbox)
     assert e.value.reason == "CWSANDBOX_NOT_IMPLEMENTED"
+    assert e.value.metadata["request_id"]
