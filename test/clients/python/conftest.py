@@ -84,12 +84,14 @@ class Server:
 def server(tmp_path_factory):
     s = Server(tmp_path_factory.mktemp("berm"))
     s.start()
-    s.cli("image", "import", s.image, "localhost/python:3.11")
-    os.environ["CWSANDBOX_BASE_URL"], os.environ["CWSANDBOX_API_KEY"] = s.url, s.token
-    yield s
-    for sandbox in cwsandbox.Sandbox.list().result():
-        sandbox.stop(missing_ok=True, graceful_shutdown_seconds=0).result()
-    s.stop()
+    try:
+        s.cli("image", "import", s.image, "localhost/python:3.11")
+        os.environ["CWSANDBOX_BASE_URL"], os.environ["CWSANDBOX_API_KEY"] = s.url, s.token
+        yield s
+        for sandbox in cwsandbox.Sandbox.list().result():
+            sandbox.stop(missing_ok=True, graceful_shutdown_seconds=0).result()
+    finally:
+        s.stop()
 
 
 @pytest.fixture
