@@ -18,6 +18,8 @@ const (
 	DrainTimeout = 250 * time.Millisecond
 	// firstChunk is the size of the first read of output, in bytes; it grows to wire.MaxChunk for those who print much.
 	firstChunk = 4 << 10
+	// widePipe is how much of what a process prints may wait for us, in bytes, once it prints much.
+	widePipe = 256 << 10
 	// maxLingering is how many outputs of left-behind processes are drained to nowhere, so that printing does not kill them.
 	maxLingering = 64
 )
@@ -224,10 +226,20 @@ func (x *execution) copyOutput(out *output) {
 		if err != nil {
 			return // The end, or the terminal's EIO.
 		}
-		if n == len(buf)-wire.HeaderSize && n < wire.MaxChunk {
-			buf = make([]byte, wire.HeaderSize+wire.MaxChunk)
+		if n == len(buf)-wire.HeaderSize && n < wire.MaxData {
+			buf = make([]byte, wire.HeaderSize+wire.MaxData)
+			out.widen()
 		}
 	}
+}
+
+// widen gives the pipe of a process that prints much more room, where the kernel lets us: it fills while what came before is sent.
+func (o *output) widen() {
+	raw, err := o.file.SyscallConn()
+	if err != nil {
+		return
+	}
+	_ = raw.Control(func(fd uintptr) { _, _ = unix.FcntlInt(fd, unix.F_SETPIPE_SZ, widePipe) })
 }
 
 // copyRest sends what is in the pipe now. The process has been gone for a while, so its own output is all in there; more

@@ -114,10 +114,24 @@ func Codec() encoding.CodecV2 { return codec{encoding.GetCodecV2("proto")} }
 
 type codec struct{ encoding.CodecV2 }
 
+// Parts is a message in the form that it has on the wire, to be sent with SendMsg from where its parts lie. They do not change any more.
+type Parts [][]byte
+
+func (p Parts) buffers() mem.BufferSlice {
+	out := make(mem.BufferSlice, 0, len(p))
+	for _, part := range p {
+		out = append(out, mem.SliceBuffer(part))
+	}
+	return out
+}
+
 var errSent = errors.New("a piece can be sent once")
 
 // Marshal implements encoding.CodecV2.
 func (c codec) Marshal(v any) (mem.BufferSlice, error) {
+	if parts, ok := v.(Parts); ok {
+		return parts.buffers(), nil
+	}
 	p, ok := v.(*Piece)
 	if !ok {
 		return c.CodecV2.Marshal(v)

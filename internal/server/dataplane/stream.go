@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"slices"
 
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -14,7 +13,6 @@ import (
 	"github.com/bermhq/berm/internal/backend"
 	"github.com/bermhq/berm/internal/core/fault"
 	"github.com/bermhq/berm/internal/server/edge"
-	"github.com/bermhq/berm/internal/server/wire"
 )
 
 // Size of a terminal whose request states none, in characters.
@@ -23,10 +21,6 @@ const (
 	defaultHeight = 24
 	maxSide       = 1<<16 - 1
 )
-
-// maxOutput is the most output in one message, in bytes. grpc-go's buffers have 32 KiB or 1 MiB, and it clears the larger ones as
-// a whole: messages that fit into the smaller ones take a quarter less CPU.
-const maxOutput = 32<<10 - 64
 
 // streaming is the service of streams.
 type streaming struct {
@@ -39,7 +33,7 @@ var _ v1beta2rpc.GatewayStreamingServiceServer = (*streaming)(nil)
 type execStream = grpc.BidiStreamingServer[v1beta2pb.ExecStreamRequest, v1beta2pb.ExecStreamResponse]
 
 // StreamExec runs a command with its streams: init, then ready, any outputs, and exactly one exit or error frame, the last.
-// The end of the client's side is the end of standard input; cancelling the call kills the command. Nothing is buffered: a
+// The end of the client's side is the end of standard input; cancelling the call kills the command. Next to nothing is buffered: a
 // client that does not read stops the command's output, a command that does not read stops the client's input.
 //
 // A request that breaks these rules ends in INVALID_ARGUMENT, a call that was cancelled or ran out of time in its status;
@@ -69,7 +63,7 @@ func (s *streaming) StreamExec(stream execStream) error {
 			cancel(err)
 		}
 	}()
-	exit, err := output(stream, proc)
+	exit, err := output(stream, proc, ctx.Done())
 	if cause := context.Cause(ctx); cause != nil { // killed, so its code says nothing about the command
 		err = cause
 	}
@@ -128,35 +122,4 @@ func side(asked uint32, otherwise uint16) uint16 {
 		return otherwise
 	}
 	return uint16(asked) //nolint:gosec // firstInit and the resize frame bound it
-}
-
-// output sends what a command says and returns its exit frame.
-func output(stream execStream, proc backend.Process) (*v1beta2pb.ExecStreamResponse, error) {
-	for {
-		f, err := proc.Recv()
-		if errors.Is(err, io.EOF) {
-			return nil, fault.New(fault.Unavailable, fault.ReasonExecFailed, "the command ended, and its exit code was not seen")
-		}
-		if err != nil {
-			return nil, err
-		}
-		kind := v1beta2pb.ExecStreamOutput_STREAM_TYPE_STDOUT
-		switch f.Kind {
-		case backend.FrameExit:
-			return &v1beta2pb.ExecStreamResponse{Response: &v1beta2pb.ExecStreamResponse_Exit{
-				Exit: &v1beta2pb.ExecStreamExit{ExitCode: f.ExitCode, CompletedAt: wire.Time(f.At)},
-			}}, nil
-		case backend.FrameStderr:
-			kind = v1beta2pb.ExecStreamOutput_STREAM_TYPE_STDERR
-		case backend.FrameStdout:
-		}
-		for chunk := range slices.Chunk(f.Data, maxOutput) {
-			err = stream.Send(&v1beta2pb.ExecStreamResponse{Response: &v1beta2pb.ExecStreamResponse_Output{
-				Output: &v1beta2pb.ExecStreamOutput{StreamType: kind, Data: chunk, Timestamp: wire.Time(f.At)},
-			}})
-			if err != nil {
-				return nil, err
-			}
-		}
-	}
 }
