@@ -224,6 +224,9 @@ func TestStreamErrors(t *testing.T) {
 	}{
 		"nothing at all":          {status: codes.InvalidArgument, says: "first message"},
 		"input before init":       {frames: []*request{stdinFrame("x")}, status: codes.InvalidArgument, says: "not init"},
+		"a resize before init":    {frames: []*request{resizeFrame(80, 24), initFrame(cat)}, status: codes.InvalidArgument, says: "not init"},
+		"an end before init":      {frames: []*request{closeFrame(), initFrame(cat)}, status: codes.InvalidArgument, says: "not init"},
+		"init after the end":      {frames: []*request{initFrame(idles), closeFrame(), initFrame(idles)}, status: codes.InvalidArgument, says: "init came twice"},
 		"an empty message":        {frames: []*request{{}}, status: codes.InvalidArgument, says: "not init"},
 		"init twice":              {frames: []*request{initFrame(cat), initFrame(cat)}, status: codes.InvalidArgument, says: "init came twice"},
 		"an empty message later":  {frames: []*request{initFrame(cat), {}}, status: codes.InvalidArgument, says: "nothing that this server knows"},

@@ -46,7 +46,7 @@ func (s *execService) AttachExec(stream attachStream) error {
 		return err
 	}
 	go func() {
-		if err := takeAttached(stream, a); err != nil {
+		if err := takeAttached(stream, a, init.GetStdin()); err != nil {
 			cancel(err)
 		}
 	}()
@@ -96,7 +96,7 @@ func sendAttached(stream attachStream, init *bermv1.AttachExecInit, a backend.At
 }
 
 // takeAttached passes on what a caller says, until that ends, which ends nothing else. An error is a message that makes no sense.
-func takeAttached(stream attachStream, a backend.Attachment) error {
+func takeAttached(stream attachStream, a backend.Attachment, writes bool) error {
 	for {
 		m, err := stream.Recv()
 		if fault.Is(err, fault.Invalid) { // it does not decode
@@ -109,11 +109,17 @@ func takeAttached(stream attachStream, a backend.Attachment) error {
 		case *bermv1.AttachExecRequest_Received:
 			err = a.Received(r.Received)
 		case *bermv1.AttachExecRequest_Stdin:
+			if !writes {
+				return notAsked()
+			}
 			if len(r.Stdin) > backend.MaxExecChunk {
 				return fault.Invalidf(fault.ReasonInvalidRequest, "a piece of %d bytes, the limit is %d", len(r.Stdin), backend.MaxExecChunk)
 			}
 			err = a.Send(r.Stdin)
 		case *bermv1.AttachExecRequest_CloseStdin:
+			if !writes {
+				return notAsked()
+			}
 			err = a.CloseSend()
 		case *bermv1.AttachExecRequest_Init:
 			return fault.Invalidf(fault.ReasonInvalidRequest, "init may come once, as the first message")
@@ -124,4 +130,8 @@ func takeAttached(stream attachStream, a backend.Attachment) error {
 			return nil //nolint:nilerr // the sending side says why
 		}
 	}
+}
+
+func notAsked() error {
+	return fault.Invalidf(fault.ReasonInvalidRequest, "standard input is not this stream's: init did not ask for stdin")
 }

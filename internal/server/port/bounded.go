@@ -22,10 +22,21 @@ func bounded(next http.Handler, maxBody int64) http.Handler {
 			tw.body = &timedBody{ReadCloser: r.Body, rc: rc}
 			r.Body = tw.body
 		}
+		if r.ContentLength > maxBody { // None of it need be read, nor waited for.
+			r.Body = announced{r.Body, maxBody}
+		}
 		defer tw.done()
 		next.ServeHTTP(tw, r)
 	}), maxBody)
 }
+
+// announced is a body that says of itself that it is too long.
+type announced struct {
+	io.Closer
+	limit int64
+}
+
+func (b announced) Read([]byte) (int, error) { return 0, &http.MaxBytesError{Limit: b.limit} }
 
 // streamed is a request that may go on for as long as something passes, which is for next to see. What is left of a body when the answer
 // has ended, or is an error, is waited for as after any refusal.
