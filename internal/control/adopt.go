@@ -112,7 +112,9 @@ func (s *Service) enter(row *core.Sandbox, state applyState) {
 	s.live.add(row, state)
 	s.watchIdle(row)
 	if !row.ExpiresAt.IsZero() {
-		s.armExpiry(row.ID, row.ExpiresAt.Sub(s.now()), core.EndLifetimeExceeded)
+		// A clock that was set back since it was written makes no lifetime longer than it was to be.
+		left := min(row.ExpiresAt.Sub(s.now()), row.ExpiresAt.Sub(row.CreatedAt))
+		s.armExpiry(row.ID, left, core.EndLifetimeExceeded)
 	}
 	s.holdUnder(row)
 }

@@ -62,7 +62,7 @@ func (w *world) agent(b backend.Backend) runner.Link {
 	}
 	if time.Now().Year() < 2001 {
 		// A test with a clock of its own, which begins in 2000, knows no sockets, and lets hours pass at once: few heartbeats will do.
-		return linktest.Over(w, a, linktest.Config{Pipe: true, Heartbeat: lineHeartbeat, Silence: 10 * lineHeartbeat})
+		return linktest.Over(w, a, linktest.Config{Pipe: true, Heartbeat: lineHeartbeat, Silence: 10 * lineHeartbeat, Now: w.cfg.Now})
 	}
 	return linktest.Over(w, a, linktest.Config{})
 }

@@ -19,6 +19,8 @@ import (
 type Config struct {
 	RunnerID           string
 	Heartbeat, Silence time.Duration
+	// Now is the clock of the gateway's end; nil is time.Now.
+	Now func() time.Time
 	// Pipe puts pipes in place of loopback connections.
 	Pipe bool
 	// Between, when not nil, gets the runner's ends and returns what the runner uses.
@@ -57,7 +59,7 @@ func Open(ctx context.Context, l runner.Link, cfg Config) (*Line, error) {
 		line.served <- serve.Run(life, serve.Config{Link: l, Heartbeat: cfg.Heartbeat, Silence: cfg.Silence, Keep: cfg.Keep}, far[0], far[1])
 	}()
 	var err error
-	line.Link, err = remote.New(ctx, remote.Config{RunnerID: cfg.RunnerID, Heartbeat: cfg.Heartbeat, Silence: cfg.Silence}, near[0], near[1])
+	line.Link, err = remote.New(ctx, remote.Config{RunnerID: cfg.RunnerID, Heartbeat: cfg.Heartbeat, Silence: cfg.Silence, Now: cfg.Now}, near[0], near[1])
 	if err != nil {
 		cut()
 		return nil, errors.Join(err, <-line.served)

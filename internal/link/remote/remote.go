@@ -50,8 +50,8 @@ type Link struct {
 	images     bool
 	pools      atomic.Pointer[[]backend.PoolStatus]
 	deployment atomic.Pointer[rollout.State]
-	// heard is when the runner last gave a sign of life, in nanoseconds.
-	heard atomic.Int64
+	// heard is when the runner last gave a sign of life, with its monotonic reading: the clock may be set meanwhile.
+	heard atomic.Pointer[time.Time]
 	kept  chan struct{}
 	// renewed has the credential that another server gave the runner.
 	renewed chan string
@@ -108,7 +108,7 @@ func (l *Link) open(ctx, life context.Context, control, bulk net.Conn) error {
 	}
 	l.control, l.bulk = linkv1rpc.NewLinkServiceClient(l.conns[0]), linkv1rpc.NewLinkServiceClient(l.conns[1])
 	l.conns[1].Connect()
-	l.heard.Store(l.cfg.Now().UnixNano())
+	l.hear()
 	hello := time.AfterFunc(link.HelloTimeout, func() {
 		l.end(fault.New(fault.Unavailable, fault.ReasonRunnerUnavailable, "runner %s did not say what it is within %s", l.cfg.RunnerID, link.HelloTimeout))
 	})
@@ -198,7 +198,7 @@ func (l *Link) listen(life context.Context) {
 			l.end(link.Broken(l.cfg.RunnerID, l.failed(life, err)))
 			return
 		}
-		l.heard.Store(l.cfg.Now().UnixNano())
+		l.hear()
 		switch k := m.GetKind().(type) {
 		case *linkv1.FromRunner_Pong:
 			l.setPools(k.Pong.GetPools())
@@ -262,7 +262,12 @@ func (l *Link) send(m *linkv1.FromGateway) error {
 }
 
 // Heard returns when the runner last gave a sign of life.
-func (l *Link) Heard() time.Time { return time.Unix(0, l.heard.Load()) }
+func (l *Link) Heard() time.Time { return *l.heard.Load() }
+
+func (l *Link) hear() {
+	now := l.cfg.Now()
+	l.heard.Store(&now)
+}
 
 // Alive asks for a sign of life and reports whether one came before ctx ended.
 func (l *Link) Alive(ctx context.Context) bool {

@@ -107,26 +107,15 @@ func behindBreak(dir string, base, n int64) (offset int64, err error) {
 	return offset, err
 }
 
-// Since returns where the output begins that was read at t or later; the end when there is none.
+// Since returns where the output begins that was read at t or later; the end when there is none. Times may go back, as the machine's clock
+// can: it is the first that counts, so that nothing is left out that is wanted.
 func Since(dir string, t time.Time) (Place, error) {
 	list, err := bases(dir)
 	if err != nil || len(list) == 0 {
 		return Place{}, err
 	}
-	from := list[0]
-	for i := len(list) - 1; i > 0; i-- { // The last segment that begins before t; most need not be read.
-		earlier := false
-		err := each(dir, list[i], func(o wire.Output) bool { earlier = o.Time.Before(t); return false })
-		if err != nil && !errors.Is(err, ErrGap) {
-			return Place{}, err
-		}
-		if earlier {
-			from = list[i]
-			break
-		}
-	}
-	at := Place{Offset: from}
-	err = each(dir, from, func(o wire.Output) bool {
+	at := Place{Offset: list[0]}
+	err = each(dir, list[0], func(o wire.Output) bool {
 		if !o.Time.Before(t) {
 			at = Place{Offset: o.Offset, Cut: o.Offset == list[0] && list[0] > 0}
 			return false

@@ -113,6 +113,35 @@ func TestSince(t *testing.T) {
 	}
 }
 
+// TestSinceOfAClockThatWentBack: what was printed at a time is not left out because of what came later and says an earlier one, whether they are
+// in one segment or not.
+func TestSinceOfAClockThatWentBack(t *testing.T) {
+	for _, size := range []int{1, 10 << 10} {
+		dir := filepath.Join(t.TempDir(), "output")
+		times := []int64{1000, 2000, 5000, 1400, 1500, 5001, 1600}
+		for i := range 8 {
+			times = append(times, 1700+int64(i))
+		}
+		next := 0
+		w, err := spool.Create(dir, session, spool.MinLimit, func() time.Time { next++; return time.Unix(times[next-1], 0) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer w.Close()
+		for range times {
+			if err := w.Append(wire.Stdout, []byte(strings.Repeat("y", size))); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for since, want := range map[int64]int{0: 0, 1000: 0, 1001: 1, 1500: 1, 2001: 2, 5000: 2, 5001: 5, 5002: len(times)} {
+			at, err := spool.Since(dir, time.Unix(since, 0))
+			if err != nil || at.Offset != int64(want*size) {
+				t.Errorf("pieces of %d since %d: %+v %v, want piece %d", size, since, at, err, want)
+			}
+		}
+	}
+}
+
 // TestSeekWhileWritten: a spool that is written as fast as it can be, whose segments go away under whoever looks.
 func TestSeekWhileWritten(t *testing.T) {
 	w, dir := create(t, spool.MinLimit)
