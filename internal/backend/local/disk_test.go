@@ -2,6 +2,7 @@ package local
 
 import (
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -77,6 +78,48 @@ func TestFullDisk(t *testing.T) {
 	empty()
 	if o := b.ended(b.launch(w)); o.ExitCode == nil || *o.ExitCode != 0 {
 		t.Errorf("%+v", o)
+	}
+}
+
+// TestFullDiskOutput: what a main process prints while the disk is full is lost, and that is told to the byte, to who follows it and to who reads
+// it later; what it prints before and after is there. It runs on, and its end is seen.
+func TestFullDiskOutput(t *testing.T) {
+	const lost = 3 << 20
+	for name, printed := range map[string]struct{ before, after string }{
+		"the middle": {"before\n", "after\n"}, "the end": {"before\n", ""}, "all": {"", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := smallDisk(t, "16m")
+			b := open(t, withRuntime("crun"), func(c *Config) { c.Dir = filepath.Join(dir, "state"); c.OutputLimit = 4 << 20 })
+			step := func(name string) string { return "while ! [ -e /tmp/" + name + " ]; do sleep 0.02; done; " }
+			script := "printf '%s' '" + printed.before + "'; " + step("full") + "head -c 3145728 /dev/zero; touch /tmp/printed; " + step("empty") + "printf '%s' '" + printed.after + "'; exit 6"
+			id := b.launch(work("sh", "-c", script))
+			b.isRunning(id)
+			follower := b.logReader(id, backend.LogQuery{Follow: true})
+			seen := until(t, follower, func(got *tally) bool { return got.end == int64(len(printed.before)) })
+			empty := fill(t, dir)
+			b.shell(id, "touch /tmp/full; while ! [ -e /tmp/printed ]; do sleep 0.02; done")
+			if printed.after != "" {
+				empty()
+			}
+			b.shell(id, "touch /tmp/empty")
+			if o := b.ended(id); o.Failed || o.ExitCode == nil || *o.ExitCode != 6 {
+				t.Errorf("%+v", o)
+			}
+			all := int64(len(printed.before) + lost + len(printed.after))
+			rest := until(t, follower, theEnd)
+			later := until(t, b.logReader(id, backend.LogQuery{}), theEnd)
+			for who, got := range map[string]*tally{"who follows": rest, "who comes later": later} {
+				before := int64(0)
+				if got == rest {
+					before = seen.bytes
+				}
+				if !errors.Is(got.err, io.EOF) || before+got.bytes+got.lost != all || got.lost < lost/2 || !strings.HasSuffix(got.last, printed.after) {
+					t.Errorf("%s: %d bytes, %d told as lost of %d, last %q, %v", who, before+got.bytes, got.lost, all, got.last[max(0, len(got.last)-10):], got.err)
+				}
+			}
+			empty()
+		})
 	}
 }
 

@@ -152,12 +152,17 @@ type logSender struct {
 	skip      int
 	lineStart bool
 	sent      bool
+	// lost is how much was not kept before whatever comes next.
+	lost int64
 }
 
 // run sends what a reader gives, to its end.
 func (l *logSender) run(r backend.LogReader) error {
 	for {
 		f, err := r.Recv()
+		if errors.Is(err, io.EOF) && l.lost > 0 { // and no message tells of it
+			return fault.New(fault.OutOfRange, fault.ReasonOutputNotKept, "the last %d bytes of the output were not kept: the disk may have been full", l.lost)
+		}
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
@@ -172,8 +177,10 @@ func (l *logSender) run(r backend.LogReader) error {
 			if l.sent {
 				return errOvertaken
 			}
+			l.lost += f.Lost
 			continue // the offsets of the first message tell
 		}
+		l.lost = 0
 		if err := l.send(f); err != nil {
 			return err
 		}
@@ -240,7 +247,7 @@ func (s *streaming) finishLogs(ctx context.Context, stream logStream, err error)
 	case codeRunnerDraining:
 		text = "the server is shutting down; the output goes on"
 	case codeStreamBackpressure:
-		text = "the output was not read as fast as it was printed, and some that was not read yet was discarded"
+		text = "some of the output is not there any more: it was not read as fast as it was printed, or the disk where it is kept was full"
 	default:
 		text = wire.Text(err, edge.RequestID(ctx))
 	}
