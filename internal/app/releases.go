@@ -19,7 +19,7 @@ func ParseReleases(values []string, own string) (rollout.Releases, error) {
 		switch {
 		case !ok || version == "" || len(v) > maxRelease || strings.ContainsAny(what, " \t\n"):
 			return nil, fault.Invalidf("USAGE", "--release %.80q is not CHANNEL=VERSION or CHANNEL=VERSION,IMAGE", v).
-				WithHint("VERSION is what berm version of that release prints.")
+				WithHint("VERSION is what berm --version of that release prints.")
 		case channel != rollout.Stable && channel != rollout.Rapid:
 			return nil, fault.Invalidf("USAGE", "--release %.80q: the channels are %s and %s", v, rollout.Stable, rollout.Rapid)
 		}

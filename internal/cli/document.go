@@ -69,7 +69,8 @@ func runnerBody(n *tree.Node, names map[string]string) *yaml.Node {
 	return body
 }
 
-// processComments says when the runner's process was last heard of, and why it can run nothing, if so, with what to do.
+// processComments says when the runner's process was last heard of, why it can run nothing, if so, and why it is not deployed as is wanted,
+// each with what to do.
 func processComments(n *tree.Node) []byte {
 	var b bytes.Buffer
 	line := func(format, text string) {
@@ -77,17 +78,28 @@ func processComments(n *tree.Node) []byte {
 			fmt.Fprintf(&b, format, text)
 		}
 	}
-	line("# last heard of at %s\n", localTime(textAt(n, "lastHeartbeatAt")))
-	problem := n.Get("installError")
-	if problem == nil || problem.Kind != tree.Object {
-		return b.Bytes()
-	}
-	line("# problem: %s\n", textAt(problem, "message")+" ("+textAt(problem, "reason")+", since "+localTime(textAt(problem, "occurredAt"))+")")
-	if hints := problem.Get("remediationHints"); hints != nil {
-		for _, h := range hints.Items {
+	hints := func(list *tree.Node) {
+		if list == nil {
+			return
+		}
+		for _, h := range list.Items {
 			line("# hint: %s\n", h.Text)
 		}
 	}
+	line("# last heard of at %s\n", localTime(textAt(n, "lastHeartbeatAt")))
+	if problem := n.Get("installError"); problem != nil && problem.Kind == tree.Object {
+		line("# problem: %s\n", textAt(problem, "message")+" ("+textAt(problem, "reason")+", since "+localTime(textAt(problem, "occurredAt"))+")")
+		hints(problem.Get("remediationHints"))
+	}
+	d := n.Get("deployment")
+	if d == nil || d.Kind != tree.Object || textAt(d, "pending") == "" {
+		return b.Bytes()
+	}
+	line("# deployment: %s\n", textAt(d, "pending"))
+	if reason := textAt(d, "error", "reason"); reason != "" {
+		line("# seen: %s\n", reason+" at "+localTime(textAt(d, "error", "occurredAt"))+": "+textAt(d, "error", "diagnosticDetail"))
+	}
+	hints(d.Get("hints"))
 	return b.Bytes()
 }
 

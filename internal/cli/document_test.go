@@ -61,7 +61,8 @@ func TestRunnerDocument(t *testing.T) {
 	"identity": {"runnerId": "east", "zone": "us", "clusterId": ""}, "managedSpec": {"enforceResourceLimits": true, "allowPrivilegedProfileAnnotations": false},
 	"profileBindings": [{"profileTemplateId": "p1", "profileName": "agent", "isDefault": true, "overridesJson": "{\"resourceDefaults\":{\"cpuLimit\":\"2\"},\"podTemplateJson\":\"{\\\"spec\\\":{\\\"hostNetwork\\\":true}}\"}"},
 		{"profileTemplateId": "p1", "profileName": "other", "isDefault": false, "overridesJson": "", "warm": {"size": 3}}, {"profileTemplateId": "gone", "profileName": "x"}],
-	"warmPools": [{"profileName": "other", "size": 3, "ready": 1, "preparing": 1, "hits": "7", "misses": "0", "problem": "it\nfails", "retryAt": "y"}]}`
+	"warmPools": [{"profileName": "other", "size": 3, "ready": 1, "preparing": 1, "hits": "7", "misses": "0", "problem": "it\nfails", "retryAt": "y"}],
+	"deployment": {"pending": "revision 2 could not be rolled out: no image", "hints": ["Push it."], "error": {"reason": "IMAGE_PULL_FAILED", "occurredAt": "v", "diagnosticDetail": "not\nfound"}}}`
 	got, err := runnerDocument([]byte(raw), map[string]string{"p1": "agent"})
 	if err != nil {
 		t.Fatal(err)
@@ -70,6 +71,9 @@ func TestRunnerDocument(t *testing.T) {
 # last heard of at z
 # problem: it is away (CLUSTER_UNREACHABLE, since w)
 # hint: Look.
+# deployment: revision 2 could not be rolled out: no image
+# seen: IMAGE_PULL_FAILED at v: not found
+# hint: Push it.
 # warm pool of other: 1 of 3 ready, 1 being prepared, 7 hits, 0 misses; it fails (tried again at y)
 # id i
 identity:

@@ -83,9 +83,9 @@ func (s *Service) deploymentOf(r *core.Runner) (Deployment, error) {
 }
 
 // underWay reports whether what is offered is being rolled out. A runner that does not change its own deployment any more rolls out nothing,
-// nor does one that was taken back; one that waits for its window does not yet.
+// nor does one that could not do it, until it tries again; one that waits for its window does not yet.
 func (d *Deployment) underWay(r *core.Runner) bool {
-	return takes(r, d.Offered) && d.InProgress() && d.State.SelfUpdate && !d.waits && !d.State.Undone(d.Target)
+	return takes(r, d.Offered) && d.InProgress() && d.State.SelfUpdate && !d.waits && !d.State.Failed(d.Target)
 }
 
 // took reports whether what is offered is what runs, by its identity, whatever the process says of its image: once more is nothing else.

@@ -302,6 +302,19 @@ func TestApplyUpdate(t *testing.T) {
 			t.Errorf("%d: at %s told %+v", i, tt.at, got)
 		}
 	}
+	// Who asks once more need not wait for that: it is another revision, told at once. While it is being tried it is on its way.
+	w.settle(failed, failed.state.Problem)
+	for range 2 {
+		v, err := w.svc.ApplyRunnerUpdate(w.ctx(), w.admin, "r1")
+		w.must(err)
+		if d := v.Deployment; d.Target != 3 || d.Pending != "" || d.Available {
+			t.Errorf("%+v", d)
+		}
+	}
+	control.LookAtDeployments(w.ctx(), w.svc)
+	if got := failed.told(t, 4); got.Revision != 3 {
+		t.Errorf("%+v", got)
+	}
 }
 
 // TestUpdateWaitsForWindow: an update that the policy applied and that did not come to its end in the window goes on in the next one, and
@@ -361,6 +374,8 @@ func TestUpdateAgain(t *testing.T) {
 	back.state.Problem = &rollout.Problem{Revision: 2, Reason: rollout.ReasonUndone, Message: "taken back"}
 	w.replace(back)
 	control.LookAtDeployments(w.ctx(), w.svc)
+	back.told(t, 1)
+	w.settle(back, back.state.Problem) // It looks, and does not try.
 	if d := w.view().Deployment; d.Target != 2 || !d.Available || !strings.Contains(d.Pending, "taken back") {
 		t.Errorf("%+v", d)
 	}
@@ -368,6 +383,51 @@ func TestUpdateAgain(t *testing.T) {
 	w.must(err)
 	if d := v.Deployment; d.Target != 3 || !d.InProgress() || d.Available {
 		t.Errorf("%+v", d)
+	}
+}
+
+// TestRollbackKeepsRelease: a rollback is one of the configuration. What release runs its channel decides, which is said.
+func TestRollbackKeepsRelease(t *testing.T) {
+	w, _, _ := deployWorld(t)
+	w.manage(policyPath, core.ManagedSpec{MaintenancePolicyJSON: `{"windows":[{"cron":"0 2 * * SAT","durationSeconds":7200}]}`})
+	v, _ := w.manage(rapidChannel, core.ManagedSpec{ReleaseChannel: control.ChannelRapid})
+	installed := v.Runner.Revision
+	v, err := w.svc.ApplyRunnerUpdate(w.ctx(), w.admin, "r1")
+	w.must(err)
+	updated := v.Runner.Revision
+	v, _ = w.manage(overridesPath, core.ManagedSpec{OverridesJSON: `{"env":{"TZ":"x"}}`})
+	overridden := v.Runner.Revision
+	back := func(revision int32) (*control.RunnerView, string) {
+		t.Helper()
+		v, warnings, err := w.svc.RollbackRunner(w.ctx(), w.admin, "r1", revision, control.EditState{})
+		w.must(err)
+		if d := v.Runner.Deployment; d.Image != "registry.example/berm:1.1" || d.Version != "1.1" {
+			t.Errorf("to revision %d: %+v", revision, d)
+		}
+		return v, strings.Join(warnings, "\n")
+	}
+	// The same release: the overrides alone change, as another revision of the deployment.
+	v, said := back(updated)
+	if v.Deployment.Target != 4 || v.Runner.Managed.OverridesJSON != "" || said != "" {
+		t.Errorf("%+v %s", v.Deployment, said)
+	}
+	v, said = back(overridden)
+	if v.Deployment.Target != 5 || !strings.Contains(v.Runner.Managed.OverridesJSON, "TZ") || said != "" {
+		t.Errorf("%+v %s", v.Deployment, said)
+	}
+	v, said = back(installed)
+	if v.Deployment.Target != 6 || v.Runner.Managed.OverridesJSON != "" {
+		t.Errorf("%+v", v.Deployment)
+	}
+	for _, part := range []string{"it stays 1.1 (registry.example/berm:1.1)", "revision 3 had the one that was installed", "berm runner upgrade r1"} {
+		if !strings.Contains(said, part) {
+			t.Errorf("%q is not in %s", part, said)
+		}
+	}
+	// Nothing else differs: nothing is written, and why is said.
+	now := v.Runner.Revision
+	if v, said = back(installed); v.Runner.Revision != now || !strings.Contains(said, "not part of a rollback") {
+		t.Errorf("revision %d: %s", v.Runner.Revision, said)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"github.com/bermhq/berm/internal/audit"
 	"github.com/bermhq/berm/internal/core"
 	"github.com/bermhq/berm/internal/core/fault"
+	"github.com/bermhq/berm/internal/core/rollout"
 	"github.com/bermhq/berm/internal/store"
 )
 
@@ -34,12 +35,14 @@ func (s *Service) RollbackProfile(ctx context.Context, p core.Principal, ref str
 	})
 }
 
-// RollbackRunner makes the configuration of an earlier revision, its bindings included, that of a new one.
+// RollbackRunner makes the configuration of an earlier revision, its bindings included, that of a new one. The release is not part of it:
+// its channel decides that, and would apply what it offers once more. That it stays is said.
 func (s *Service) RollbackRunner(ctx context.Context, p core.Principal, ref string, revision int32, st EditState) (*RunnerView, []string, error) {
 	if err := s.allow(ctx, p, "RollbackRunner", audit.Target{Kind: string(store.KindRunner), Ref: ref, Reason: st.Reason}); err != nil {
 		return nil, nil, err
 	}
-	return s.updateRunner(ctx, p, ref, func(tx store.Tx, current *core.Runner) (RunnerPatch, error) {
+	var kept []string
+	view, warnings, err := s.updateRunner(ctx, p, ref, func(tx store.Tx, current *core.Runner) (RunnerPatch, error) {
 		o, err := earlier(ctx, tx, store.KindRunner, current.Meta, current.RunnerID, revision, st)
 		if err != nil {
 			return RunnerPatch{}, err
@@ -48,6 +51,7 @@ func (s *Service) RollbackRunner(ctx context.Context, p core.Principal, ref stri
 		if err != nil {
 			return RunnerPatch{}, err
 		}
+		kept = releaseKept(current, was, revision)
 		return RunnerPatch{
 			Mask: []string{"display_name", "identity.zone", "identity.runner_group_id", "managed_spec", "profile_bindings"}, Etag: st.Etag,
 			Runner: RunnerInput{
@@ -56,6 +60,31 @@ func (s *Service) RollbackRunner(ctx context.Context, p core.Principal, ref stri
 			},
 		}, nil
 	})
+	if err != nil {
+		return nil, nil, err
+	}
+	return view, append(warnings, kept...), nil
+}
+
+// releaseKept says that a runner keeps its release where an earlier revision had another one, with the way back to that.
+func releaseKept(current, was *core.Runner, revision int32) []string {
+	now, then := releaseOf(current), releaseOf(was)
+	if now == then {
+		return nil
+	}
+	had := "the one that was installed"
+	if then != (rollout.Release{}) {
+		had = then.String()
+	}
+	return []string{
+		fmt.Sprintf("the release is not part of a rollback: it stays %s; revision %d had %s", now, revision, had),
+		"To go back to that release, have the channel offer it: berm serve --release CHANNEL=VERSION,IMAGE; then berm runner upgrade " + current.RunnerID,
+	}
+}
+
+// releaseOf is the release that a runner was updated to, nothing for the one that was installed.
+func releaseOf(r *core.Runner) rollout.Release {
+	return rollout.Release{Version: r.Deployment.Version, Image: r.Deployment.Image}
 }
 
 // RollbackZone makes the defaults of an earlier revision those of a new one.

@@ -13,7 +13,7 @@ const (
 
 // Release is what a channel offers.
 type Release struct {
-	// Version is what `berm version` says of it.
+	// Version is what `berm --version` says of it.
 	Version string
 	// Image is Berm's image of that version, "" where none is known.
 	Image string

@@ -60,9 +60,9 @@ type State struct {
 // ReasonUndone is that of a revision which was made the deployment once and taken back: it is not tried again.
 const ReasonUndone = "ROLLOUT_UNDONE"
 
-// Undone reports whether a revision was taken back.
-func (s *State) Undone(revision int32) bool {
-	return s.Problem != nil && s.Problem.Reason == ReasonUndone && s.Problem.Revision == revision
+// Failed reports whether a revision could not be rolled out, and is not being tried again.
+func (s *State) Failed(revision int32) bool {
+	return s.Problem != nil && s.Problem.Revision == revision && s.Trying != revision
 }
 
 // Problem is why a revision could not be rolled out. What ran before goes on.
