@@ -362,6 +362,35 @@ func TestUpdateWaitsForWindow(t *testing.T) {
 	}
 }
 
+// TestUpdateAfterFailure: a release that cannot be rolled out does not keep the next one of its channel away, and is not tried as another
+// revision again and again.
+func TestUpdateAfterFailure(t *testing.T) {
+	w, _, set := deployWorld(t)
+	w.manage(rapidChannel, core.ManagedSpec{ReleaseChannel: control.ChannelRapid})
+	control.LookAtDeployments(w.ctx(), w.svc)
+	set.told(t, 1)
+	failed := &statefulSet{state: set.State()}
+	failed.state.Trying, failed.state.Image = 0, "registry.example/berm:0.9"
+	failed.state.Problem = &rollout.Problem{Revision: 2, Reason: "IMAGE_PULL_FAILED", Message: "the image cannot be pulled"}
+	w.replace(failed)
+	for range 2 {
+		control.LookAtDeployments(w.ctx(), w.svc)
+		if d := w.view().Deployment; d.Target != 2 || !d.InProgress() {
+			t.Errorf("%+v", d)
+		}
+	}
+	w.manage(rapidChannel, core.ManagedSpec{ReleaseChannel: control.ChannelStable})
+	for range 2 {
+		control.LookAtDeployments(w.ctx(), w.svc)
+		if d := w.view().Deployment; d.Target != 3 || !d.InProgress() {
+			t.Errorf("%+v", d)
+		}
+	}
+	if got := failed.told(t, 1); got.Image != "registry.example/berm:1.0" || got.Revision != 3 {
+		t.Errorf("%+v", got)
+	}
+}
+
 // TestUpdateAgain: an update that was taken back on the cluster is not under way, and is tried again as another revision when somebody asks.
 func TestUpdateAgain(t *testing.T) {
 	w, _, set := deployWorld(t)

@@ -148,8 +148,8 @@ func (s *Service) updatedRunner(ctx context.Context, k contact) (r *core.Runner,
 	if err != nil {
 		return nil, err
 	}
-	// A rollout that is under way, or does not come to its end, is not followed by another on its own.
-	if !d.Available || d.InProgress() || !policy.Allowed(s.now()) || s.mayUpdate(r, &d) != nil {
+	// A rollout that is under way, or does not come to its end, is not followed by another on its own; one that failed is by another release.
+	if !d.Available || d.InProgress() && (!d.State.Failed(d.Target) || takes(r, d.Offered)) || !policy.Allowed(s.now()) || s.mayUpdate(r, &d) != nil {
 		return r, nil
 	}
 	p := core.Principal{OrgID: k.orgID, Actor: byPolicy, Role: core.RoleAdmin}
