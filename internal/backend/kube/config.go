@@ -7,6 +7,9 @@ import (
 	"errors"
 	"io/fs"
 	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"time"
@@ -69,7 +72,21 @@ func (c *Config) restConfig() (*rest.Config, error) {
 	}
 	cfg.QPS, cfg.Burst = clientQPS, clientBurst
 	cfg.UserAgent = "berm"
+	direct(cfg)
 	return cfg, nil
+}
+
+// direct has a pod reach the API server of its cluster without the proxy of its environment: that is for what is outside, and may be given by
+// a gateway, who could else cut a runner off from its cluster, and from its own deployment with the way back.
+func direct(cfg *rest.Config) {
+	host, port := os.Getenv("KUBERNETES_SERVICE_HOST"), os.Getenv("KUBERNETES_SERVICE_PORT")
+	if host == "" || cfg.Host != "https://"+net.JoinHostPort(host, port) || cfg.Proxy != nil {
+		return
+	}
+	if os.Getenv("HTTPS_PROXY") == "" && os.Getenv("https_proxy") == "" {
+		return // The clients of one configuration share their connections as long as it names no function.
+	}
+	cfg.Proxy = func(*http.Request) (*url.URL, error) { return nil, nil } //nolint:nilnil // none
 }
 
 func unusable(runner string, err error) error {
