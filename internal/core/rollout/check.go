@@ -52,7 +52,7 @@ func (o *Overrides) Check(e *fault.Error, at string) {
 	}{{"labels", o.Labels}, {"annotations", o.Annotations}} {
 		for _, k := range slices.Sorted(maps.Keys(m.entries)) {
 			if rule := guard.Reserved(k); rule != "" {
-				c.wrong(m.path+"["+k+"]", "begins with %s, which is Kubernetes', Berm's or changes what a pod may do", rule)
+				c.wrong(m.path+"["+k+"]", "is of %s, which is Kubernetes', Berm's or changes what a pod may do; a name of your own can be given, such as team or example.com/team", rule)
 			}
 		}
 	}
