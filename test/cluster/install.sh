@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The walk-through of docs/kubernetes.md, command by command, on a real node: from nothing to a running sandbox, and back to nothing.
+# The walk-through of docs/kubernetes.md, command by command, on a real node: from nothing to a running sandbox, and back to nothing; before
+# that, what the page says of a deployment that the server changes (selfupdate.sh).
 # What is run is read from the page; what is different here is in `here_it_is`, and nowhere else. Needs root, for a network namespace, and PostgreSQL.
 # Ends with `N passed, N failed`.
 set -uo pipefail
@@ -25,6 +26,8 @@ work=$(mktemp -d "${TMPDIR:-/tmp}/berm-install.XXXXXX")
 # Nothing of the user's: no context, no server that runs, no repository of charts.
 export HOME=$work XDG_CONFIG_HOME=$work/config XDG_STATE_HOME=$work/state XDG_CACHE_HOME=$work/cache XDG_DATA_HOME=$work/share
 passed=0 failed=0
+# The start of a maintenance window that does not open while this runs.
+closed="0 $((($(date -u +%-H) + 6) % 24)) * * *"
 finish() {
   local code=$? pod
   if [ $code -ne 0 ]; then
@@ -60,19 +63,22 @@ build_tools "$work/tools"
 # here_it_is makes of the page's commands those of this place. There is no registry: what is pushed goes to the node. There is no name
 # server: the runner is told the address of the server. What stays in the background is ended.
 here_it_is() {
+  # Saturday comes when it comes: a window of one minute, in six hours.
+  local window="s|\"0 2 \* \* SAT\", duration_seconds: 7200|\"$closed\", duration_seconds: 60|"
   local alias='--set hostAliases[0].hostnames[0]=berm-gateway.berm.svc --set hostAliases[0].ip=$(kubectl get service -n berm berm-gateway -o "jsonpath={.spec.clusterIP}")'
   sed -E -e "s|^crane push ([^ ]+) .*|$here/cluster load \1|" \
     -e "s#^(berm runner join .*) \| sh\$#\1 | sed 's|\$| $alias|' | sh#" \
-    -e "s#^(kubectl port-forward .*) &\$#\1 \& echo \$! >$work/forward.pid#"
+    -e "$window" -e "s#^(kubectl port-forward .*) &\$#\1 \& echo \$! >$work/forward.pid#"
 }
-# steps PART: the commands of a part of the walk-through: before the heading that takes it all away again, or after it. With $SEVERAL the
-# server is installed as the page says of several.
+# steps PART: the commands of a part of the page: 1 of the walk-through, before the heading that takes it all away again, 2 after it, or what is
+# under a heading. With $SEVERAL the server is installed as the page says of several.
 steps() {
   walk "$1" | if [ -n "${SEVERAL:-}" ]; then instead; else cat; fi | here_it_is
 }
 walk() {
-  awk -v want="$1" '/^## /{on = ($0 == "## From nothing to a running sandbox"); part = 1} /^### /{part = 2}
-    /^```/{block = (on && part == want && $0 == "```sh"); next} block' "$page"
+  local heading=$1
+  case $1 in 1) heading="From nothing to a running sandbox" ;; 2) heading="And away again" ;; esac
+  awk -v want="$heading" '!block && /^###? /{on = (substr($0, index($0, " ") + 1) == want)} /^```/{block = (on && $0 == "```sh"); next} block' "$page"
 }
 # instead puts what the page says of several servers in the place of the one.
 instead() {
@@ -81,15 +87,18 @@ instead() {
 }
 # follow PART: run it as one script. It goes on with the variables of the part before.
 follow() {
-  { echo 'set -euo pipefail; [ ! -e variables ] || . ./variables'; steps "$1"; echo 'declare -p BERM_URL BERM_CA_FILE BERM_TOKEN ID >variables'; } >"part$1.sh"
-  timeout $part_seconds bash -x "part$1.sh" >"part$1.out" 2>"part$1.err" </dev/null
-  local code=$?
-  [ $code -eq 0 ] || { echo "the page fails here ($code):"; tail -n 15 "part$1.err" "part$1.out"; }
+  local code part=part${1// /-}
+  { echo 'set -euo pipefail; [ ! -e variables ] || . ./variables'; steps "$1"; echo 'declare -p BERM_URL BERM_CA_FILE BERM_TOKEN ID >variables'; } >"$part.sh"
+  timeout $part_seconds bash -x "$part.sh" >"$part.out" 2>"$part.err" </dev/null
+  code=$?
+  [ $code -eq 0 ] || { echo "the page fails here ($code):"; tail -n 15 "$part.err" "$part.out"; }
   check "part $1 of the page" 0 $code
   [ $code -eq 0 ] || exit 1
 }
 ln -s "$root/deploy" "$work/deploy"; cd "$work" || exit 1
-check "the page has commands" "yes yes" "$([ "$(steps 1 | wc -l)" -gt 20 ] && echo yes) $([ "$(steps 2 | wc -l)" -gt 3 ] && echo yes)"
+for part in 1:21 2:4 "By hand:6" "By the runner itself:4" "A release is offered:9" "It is applied now:2" "It is the owner's again:1"; do
+  check "the page has commands: ${part%:*}" yes "$([ "$(steps "${part%:*}" | wc -l)" -ge "${part##*:}" ] && echo yes)"
+done
 follow 1
 . ./variables
 check "the sandbox's output" 1 "$(grep -cx "hello from a pod" part1.out)"
@@ -102,10 +111,8 @@ check "the namespace takes restricted pods alone" restricted "$(kubectl get name
 kubectl delete secret -n berm berm-runner-token >/dev/null
 kubectl delete pod -n berm berm-runner-0 berm-gateway-0 >/dev/null
 # The way to a pod ends with the pod, and there is none to one that is not there yet.
-still() {
-  kill -0 "$(cat forward.pid)" 2>/dev/null || { kubectl port-forward -n berm service/berm-gateway 7070 >port-forward.log 2>&1 & echo $! >forward.pid; }
-  berm exec "$ID" -- echo still
-}
+way() { kill -0 "$(cat forward.pid)" 2>/dev/null || { kubectl port-forward -n berm service/berm-gateway 7070 >port-forward.log 2>&1 & echo $! >forward.pid; }; }
+still() { way; berm exec "$ID" -- echo still; }
 check "server and runner come back, the runner without its token" still "$(at_last still still)"
 for file in "$root"/deploy/manifests/*.yaml; do
   check "$(basename "$file"), as an API server takes it" "" "$(sed 's/namespace: berm$/namespace: default/' "$file" | kubectl apply --server-side --force-conflicts --dry-run=server --validate=strict -n default -f - 2>&1 >/dev/null)"
@@ -117,6 +124,8 @@ check "several servers need the database" 1 "$(helm template several deploy/helm
 refused=$(helm template berm-runner deploy/helm/berm-runner --set image=a,gateway.url=http://a:1,replicas=2 2>&1)
 check "the chart refuses what it does not know, and plain text" 2 "$(grep -c "additional properties 'replicas' not allowed\|'http://a:1' does not match" <<<"$refused")"
 
+. "$here/selfupdate.sh"
+
 left() {
   kubectl get all,pvc,secrets,configmaps,networkpolicies,serviceaccounts,roles,rolebindings -A -l app.kubernetes.io/part-of=berm -o name
   kubectl get clusterroles,clusterrolebindings -o name | grep berm
@@ -126,7 +135,7 @@ follow 2
 check "nothing is left" "" "$(left)"
 
 # --- the same with several servers, over a database
-kill "$(cat forward.pid)" 2>/dev/null; rm variables berm.tar
+kill "$(cat forward.pid)" 2>/dev/null; rm variables berm.tar berm-*.tar
 free_port() { echo 5432; } # in this network nobody else has it, and the chart's policy lets the servers there
 PG_HOST=172.30.0.1 start_postgres || exit 1 # the node's address, which pods reach
 SEVERAL=1
