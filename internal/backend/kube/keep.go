@@ -25,7 +25,7 @@ const (
 )
 
 // attend does for a sandbox what is to be done now, from its first sight to its end. While it runs and is reached, that lasts.
-func (b *Backend) attend(s *sandbox, giveBack func()) respite {
+func (b *Backend) attend(s *sandbox, reached func()) respite {
 	if !s.started {
 		started, after := b.awaitStart(s)
 		if !started {
@@ -33,7 +33,7 @@ func (b *Backend) attend(s *sandbox, giveBack func()) respite {
 		}
 		s.started = true
 	}
-	over, end, err := b.follow(s, giveBack)
+	over, end, err := b.follow(s, reached)
 	if b.ctx.Err() != nil {
 		return respite{over: true}
 	}
@@ -54,7 +54,7 @@ func (b *Backend) attend(s *sandbox, giveBack func()) respite {
 
 // follow makes contact with a sandbox that has started, and keeps it while it can. It returns whether it is over, and then how it ended if its
 // init told.
-func (b *Backend) follow(s *sandbox, giveBack func()) (over bool, end *podwire.End, err error) {
+func (b *Backend) follow(s *sandbox, reached func()) (over bool, end *podwire.End, err error) {
 	pod, gone := s.look()
 	if gone {
 		return true, s.journalEnd(), nil
@@ -73,7 +73,7 @@ func (b *Backend) follow(s *sandbox, giveBack func()) (over bool, end *podwire.E
 	case err != nil:
 		return false, nil, err
 	}
-	end, err = b.converse(s, giveBack)
+	end, err = b.converse(s, reached)
 	return end != nil, end, err
 }
 
@@ -170,9 +170,9 @@ func (b *Backend) read(s *sandbox) error {
 }
 
 // converse makes a link and takes what the main process prints, until the end, or until the link breaks.
-func (b *Backend) converse(s *sandbox, giveBack func()) (*podwire.End, error) {
+func (b *Backend) converse(s *sandbox, reached func()) (*podwire.End, error) {
 	l, err := b.connect(b.ctx, s, s.journal)
-	giveBack()
+	reached()
 	if err != nil {
 		return nil, err
 	}

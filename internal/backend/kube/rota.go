@@ -19,21 +19,24 @@ const (
 	// and hold up nobody. More are let go on in a second than hopelessInterval lets come.
 	maxCrowd = 64
 	turnTime = 2 * time.Second
+	// maxTrying is how many are on their way to an init before the crowd waits, however long its turns take: each is a goroutine with a request.
+	// What the crowd wants beyond the rate of requests, it would wait for there.
+	maxTrying = 1024
 )
 
 // rota has sandboxes attended to: each when there is news of it, or when its time has come. A sandbox has a goroutine only while something is
 // done for it, which while it runs, and is reached, is always. One that waits is an entry of a list.
 type rota struct {
-	// attend does what is to be done for a sandbox now. It calls giveBack once others of the crowd may follow.
-	attend func(s *sandbox, giveBack func()) respite
+	// attend does what is to be done for a sandbox now. It calls reached once its init is, and others of the crowd may follow.
+	attend func(s *sandbox, reached func()) respite
 
 	mu sync.Mutex
 	// waiting are those whose time is to come, the next first, and hopeless those of them that have not been reached for long; crowd and ready are
 	// next in turn, crowd when there is room.
 	waiting, hopeless waiting
 	crowd, ready      []*sandbox
-	// inside is how many of the crowd are attended to, and count.
-	inside int
+	// inside is how many of the crowd are attended to, and count; trying how many at all, that are not reached.
+	inside, trying int
 	// tried is when the last of the hopeless was let go on.
 	tried time.Time
 	news  chan struct{}
@@ -181,24 +184,26 @@ func (r *rota) next() (starts []func()) {
 	for _, s := range r.ready {
 		if s.turn.at == queued {
 			s.turn.at = attended
-			starts = append(starts, func() { r.leave(s, r.attend(s, func() {})) })
+			r.trying++
+			starts = append(starts, func() { r.admit(s, func() {}) })
 		}
 	}
 	r.ready = nil
-	for len(r.crowd) > 0 && r.inside < maxCrowd {
+	for len(r.crowd) > 0 && r.inside < maxCrowd && r.trying < maxTrying {
 		s := r.crowd[0]
 		r.crowd = r.crowd[1:]
 		if s.turn.at == queued {
 			s.turn.at = attended
 			r.inside++
-			starts = append(starts, func() { r.admit(s) })
+			r.trying++
+			starts = append(starts, func() { r.admitOfCrowd(s) })
 		}
 	}
 	return starts
 }
 
-// admit attends to one of the crowd.
-func (r *rota) admit(s *sandbox) {
+// admitOfCrowd attends to one of the crowd.
+func (r *rota) admitOfCrowd(s *sandbox) {
 	giveBack := sync.OnceFunc(func() {
 		r.mu.Lock()
 		r.inside--
@@ -206,9 +211,20 @@ func (r *rota) admit(s *sandbox) {
 		signal(r.news)
 	})
 	timer := time.AfterFunc(turnTime, giveBack)
-	after := r.attend(s, func() { timer.Stop(); giveBack() })
-	timer.Stop()
-	giveBack()
+	r.admit(s, func() { timer.Stop(); giveBack() })
+}
+
+// admit attends to a sandbox. then is called when it was reached, or left.
+func (r *rota) admit(s *sandbox, then func()) {
+	reached := sync.OnceFunc(func() {
+		r.mu.Lock()
+		r.trying--
+		r.mu.Unlock()
+		signal(r.news)
+		then()
+	})
+	after := r.attend(s, reached)
+	reached()
 	r.leave(s, after)
 }
 

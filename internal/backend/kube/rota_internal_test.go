@@ -58,8 +58,45 @@ func TestCrowd(t *testing.T) {
 		}
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		if r.inside != 0 {
-			t.Errorf("%d places are never given back", r.inside)
+		if r.inside != 0 || r.trying != 0 {
+			t.Errorf("%d places are never given back, %d are still tried", r.inside, r.trying)
+		}
+	})
+}
+
+// TestTrying: however many get no answer, only so many are tried at a time, and those that wait for no crowd go on at once.
+func TestTrying(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var trying, most, done atomic.Int64
+		r := onDuty(t, func(s *sandbox, reached func()) respite {
+			if s.id != "" {
+				done.Add(1)
+				return respite{over: true}
+			}
+			most.Store(max(most.Load(), trying.Add(1)))
+			time.Sleep(10 * time.Minute)
+			trying.Add(-1)
+			reached()
+			return respite{over: true}
+		})
+		for range 3 * maxTrying {
+			r.wake(&sandbox{}, true, false)
+		}
+		time.Sleep(9 * time.Minute)
+		if n := most.Load(); n != maxTrying {
+			t.Errorf("%d are tried at a time, want %d", n, maxTrying)
+		}
+		r.wake(&sandbox{id: "new"}, false, false)
+		r.wake(&sandbox{id: "urgent"}, true, true)
+		synctest.Wait()
+		if done.Load() != 2 {
+			t.Errorf("%d of two that wait for no crowd were attended to", done.Load())
+		}
+		time.Sleep(time.Hour)
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if r.trying != 0 || len(r.crowd) != 0 || most.Load() > maxTrying {
+			t.Errorf("%d are still tried, %d wait; %d at a time", r.trying, len(r.crowd), most.Load())
 		}
 	})
 }
