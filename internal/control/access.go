@@ -18,7 +18,7 @@ func roleOf(method string) (core.Role, bool) {
 		"GetSecretStore", "ListSecretStores", "ListSecrets",
 		"WhoAmI", "ListOrgs",
 		"CreateLease", "GetLease", "ListLeases", "RenewLease", "ReleaseLease", "ListOrphans",
-		"Launch", "Plan", "Get", "List", "Outdated", "Lint", "Stop", "Pause", "Suspend", "Resume", "Fork", "Delete", "Wait", "Exec", "CreateExec", "GetExec", "ListExecs", "ReadExec", "AttachExec", "WriteExecStdin", "SignalExec", "ResizeExec", "DeleteExec", "Logs", "ReadArchive", "WriteArchive", "ReadFile", "WriteFile", "ReadFileFrom", "WriteFileFrom", "FileState", "Dial", "PortLink", "Watch", "Explain", "Submitted", "Network", "ExplainNetwork", "Drift", "PlanNetwork",
+		"Launch", "Plan", "Get", "GetStarted", "List", "Outdated", "Lint", "Stop", "Pause", "Suspend", "Resume", "Fork", "Delete", "Wait", "Exec", "CreateExec", "GetExec", "ListExecs", "ReadExec", "AttachExec", "WriteExecStdin", "SignalExec", "ResizeExec", "DeleteExec", "Logs", "ReadArchive", "WriteArchive", "ReadFile", "WriteFile", "ReadFileFrom", "WriteFileFrom", "FileState", "Dial", "PortLink", "Watch", "Explain", "Submitted", "Network", "ExplainNetwork", "Drift", "PlanNetwork",
 		"AvailableRunners", "AvailableRunner", "AvailableProfiles", "AvailableProfile":
 		return core.RoleUser, true
 	case "CreateProfile", "UpdateProfile", "DeleteProfile",

@@ -14,7 +14,7 @@ var reads = map[string]bool{
 	"GetProfile": true, "ListProfiles": true, "ProfileRevisions": true, "DiffProfiles": true,
 	"GetRunner": true, "ListRunners": true, "RunnerMaintenance": true, "CordonedRunners": true, "RunnerRevisions": true, "DiffRunners": true,
 	"GetZone": true, "ListZones": true, "ZoneRevisions": true, "DiffZones": true, "WhoAmI": true, "ListOrgs": true, "ListTokens": true, "ListImages": true,
-	"Plan": true, "Preview": true, "Get": true, "List": true, "Outdated": true, "Lint": true, "Wait": true, "Watch": true, "Logs": true, "ReadArchive": true, "ReadFile": true,
+	"Plan": true, "Preview": true, "Get": true, "GetStarted": true, "List": true, "Outdated": true, "Lint": true, "Wait": true, "Watch": true, "Logs": true, "ReadArchive": true, "ReadFile": true,
 	"ReadFileFrom": true, "FileState": true, "Dial": true, "GetExec": true, "ListExecs": true, "ReadExec": true, "AttachExec": true, "ResizeExec": true, "Explain": true, "Submitted": true, "Network": true, "ExplainNetwork": true, "Drift": true, "PlanNetwork": true,
 	"AvailableRunners": true, "AvailableRunner": true, "AvailableProfiles": true, "AvailableProfile": true, "WarmPools": true, "RunnerHealth": true,
 	"ListAudit": true, "VerifyAudit": true, "ExportAudit": true, "GetPolicyTests": true, "PolicyTestRevisions": true, "RunPolicyTests": true,
