@@ -133,6 +133,17 @@ says "a rollback says that the release stays" "the release is not part of a roll
 check "and is rolled out" "10 of 10" "$(at_last "10 of 10" revision)"
 check "with the override of before, and the release of now" "700MiB registry.example/berm:4" "$(limit) $(image)"
 
+# --- what somebody takes back on the cluster is not tried again
+kubectl rollout undo -n berm statefulset/berm-runner >/dev/null
+check "a change is undone, and the one of before runs" "9 of 10" "$(at_last "9 of 10" revision)"
+kubectl delete pod -n berm berm-gateway-0 >/dev/null # A server that starts anew does not know what it has asked for.
+check "what was undone is not tried again" ROLLOUT_UNDONE "$(at_last ROLLOUT_UNDONE failed_by)"
+check "it is as it was" "600MiB 9 of 10" "$(limit) $(revision)"
+says "which is said, with what would be tried" "# hint: Change what is wanted: berm runner edit." "$(berm runner get prod)"
+serves "undone"
+override "{env: {GOMEMLIMIT: 500MiB}}" >override.out || cat override.out
+check "something else is rolled out" "500MiB 11 of 11" "$(at_last "11 of 11" revision >/dev/null; echo "$(limit) $(revision)")"
+
 # --- its owner takes it back
 says "helm does not take back what the runner has changed" berm-self-update \
   "$(helm upgrade berm-runner deploy/helm/berm-runner --namespace berm --reset-then-reuse-values --set selfUpdate.enabled=false 2>&1)"
@@ -144,5 +155,5 @@ refused=$(berm runner upgrade prod 2>&1)
 says "a release is refused" "runner prod does not change its own deployment; its release channel offers 4 (registry.example/berm:4)" "$refused"
 told=$(grep -o "helm upgrade berm-runner .*--set revision=[0-9]*" <<<"$refused" | head -n 1)
 bash -c "$told" >told.out 2>&1 || cat told.out
-check "the command that it names is what makes it so" "registry.example/berm:4 700MiB 10 of 10" "$(at_last "10 of 10" revision >/dev/null; echo "$(image) $(limit) $(revision)")"
+check "the command that it names is what makes it so" "registry.example/berm:4 500MiB 11 of 11" "$(at_last "11 of 11" revision >/dev/null; echo "$(image) $(limit) $(revision)")"
 serves "in the end"
