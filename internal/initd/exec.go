@@ -16,7 +16,7 @@ const (
 	// DrainTimeout is how long an exec goes on after its process ended because a process that it left behind still holds
 	// the output open. What the process itself wrote is delivered in any case.
 	DrainTimeout = 250 * time.Millisecond
-	// firstChunk is the size of the first read of output, in bytes; it grows to wire.MaxChunk for those who print much.
+	// firstChunk is the size of the first read of output, in bytes; it grows to wire.MaxData for those who print much.
 	firstChunk = 4 << 10
 	// widePipe is how much of what a process prints may wait for us, in bytes, once it prints much.
 	widePipe = 256 << 10

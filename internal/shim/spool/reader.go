@@ -32,7 +32,9 @@ type Reader struct {
 	base    int64 // of the open segment
 	pos     int64 // in the open segment
 	offset  int64 // of the next byte wanted
-	buf     []byte
+	// buf has room for the longest record; ahead is what it holds of the open segment, from aheadAt on. Small records cost no call each.
+	buf, ahead []byte
+	aheadAt    int64
 }
 
 // Open returns a Reader of the spool in dir that begins at offset: a byte inside a record is fine, and so is one that was
@@ -94,7 +96,7 @@ func (r *Reader) open(base int64) error {
 		return fmt.Errorf("%s: %w", f.Name(), err)
 	}
 	_ = r.Close()
-	r.file, r.base, r.pos, r.session = f, base, headerSize, session
+	r.file, r.base, r.pos, r.session, r.ahead = f, base, headerSize, session, nil
 	return nil
 }
 
@@ -137,26 +139,49 @@ func (r *Reader) first() error {
 
 // record reads the record at pos; io.EOF when it is not there, or not whole.
 func (r *Reader) record() (wire.Output, error) {
-	var h [wire.HeaderSize]byte
-	if _, err := r.file.ReadAt(h[:], r.pos); err != nil {
-		return wire.Output{}, err
+	b, n := r.held()
+	if len(b) < n { // What there was of it may have been taken back, and be another by now.
+		if err := r.fill(); err != nil {
+			return wire.Output{}, err
+		}
+		b, n = r.held()
 	}
-	n := int64(binary.BigEndian.Uint32(h[:]))
-	if wire.Type(h[4]) != wire.TypeOutput || n < wire.OutputHeader || n > wire.OutputHeader+wire.MaxData {
+	if len(b) >= wire.HeaderSize && (wire.Type(b[4]) != wire.TypeOutput || n < recordHeader || n > recordHeader+wire.MaxData) {
 		return wire.Output{}, fmt.Errorf("%s: no record at %d", r.file.Name(), r.pos)
 	}
-	if int64(cap(r.buf)) < n {
-		r.buf = make([]byte, wire.OutputHeader+wire.MaxData)
+	if len(b) < n {
+		return wire.Output{}, io.EOF
 	}
-	if _, err := r.file.ReadAt(r.buf[:n], r.pos+wire.HeaderSize); err != nil {
-		return wire.Output{}, err
-	}
-	o, err := wire.ParseOutput(r.buf[:n])
+	o, err := wire.ParseOutput(b[wire.HeaderSize:n])
 	if err != nil {
 		return wire.Output{}, fmt.Errorf("%s: at %d: %w", r.file.Name(), r.pos, err)
 	}
-	r.pos += wire.HeaderSize + n
+	r.pos += int64(n)
 	return o, nil
+}
+
+// held returns what is held from pos on, and how long the record there is: as long as a header where there is none yet.
+func (r *Reader) held() (b []byte, n int) {
+	if at := r.pos - r.aheadAt; at >= 0 && at < int64(len(r.ahead)) {
+		b = r.ahead[at:]
+	}
+	if len(b) < wire.HeaderSize {
+		return b, wire.HeaderSize
+	}
+	return b, wire.HeaderSize + int(binary.BigEndian.Uint32(b))
+}
+
+// fill holds what is there from pos on.
+func (r *Reader) fill() error {
+	if r.buf == nil {
+		r.buf = make([]byte, recordHeader+wire.MaxData)
+	}
+	n, err := r.file.ReadAt(r.buf, r.pos)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	r.ahead, r.aheadAt = r.buf[:n], r.pos
+	return nil
 }
 
 // from cuts off what lies before the offset asked for; false when that is all of it.

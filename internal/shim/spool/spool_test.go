@@ -245,6 +245,44 @@ func TestTornTail(t *testing.T) {
 	}
 }
 
+// TestRecordTakenBack: a record that was half written when it was seen, and taken back because the disk was full, is not mixed with the one
+// that came in its place.
+func TestRecordTakenBack(t *testing.T) {
+	w, dir := create(t, spool.MinLimit)
+	for _, s := range []string{"first", "taken back"} {
+		if err := w.Append(wire.Stdout, []byte(s)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.Close()
+	path := filepath.Join(dir, fmt.Sprintf("%020d.out", 0))
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole := len(data) - wire.HeaderSize - wire.OutputHeader - len("taken back")
+	for seen := whole; seen < len(data); seen++ {
+		if err := os.WriteFile(path, data[:seen], 0o600); err != nil {
+			t.Fatal(err)
+		}
+		r, err := spool.Open(dir, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := readAll(t, r, 0); string(got) != "first" {
+			t.Errorf("of %d bytes: %q", seen, got)
+		}
+		other := wire.AppendOutput(nil, wire.Output{Offset: 5, Time: time.Unix(1, 0), Stream: wire.Stderr, Data: []byte("what came then")})
+		if err := os.WriteFile(path, wire.Append(data[:whole:whole], wire.TypeOutput, other), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if o, err := r.Next(); err != nil || string(o.Data) != "what came then" || o.Stream != wire.Stderr {
+			t.Errorf("behind %d bytes: %+v %v", seen, o, err)
+		}
+		r.Close()
+	}
+}
+
 // TestHeadlessSegment: a segment whose header never came to the disk ends the reading, and hides nothing behind it.
 func TestHeadlessSegment(t *testing.T) {
 	w, dir := create(t, spool.MinLimit)
@@ -346,6 +384,22 @@ func BenchmarkAppend(b *testing.B) {
 	for b.Loop() {
 		if err := w.Append(wire.Stdout, data); err != nil {
 			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkSince looks for the last of many small pieces: all of them are looked at.
+func BenchmarkSince(b *testing.B) {
+	const pieces = 100_000
+	w, dir := create(b, 16<<20)
+	for range pieces {
+		if err := w.Append(wire.Stdout, []byte("a line as a program prints it, of some length\n")); err != nil {
+			b.Fatal(err)
+		}
+	}
+	for b.Loop() {
+		if at, err := spool.Since(dir, time.Unix(1_000+pieces, 0)); err != nil || at.Offset == 0 {
+			b.Fatal(at, err)
 		}
 	}
 }

@@ -58,7 +58,7 @@ const (
 	MaxReply = 64 << 10
 	// MaxData is the most content that a Data, Stdin, Stdout or Stderr frame carries, in bytes.
 	MaxData = 64 << 10
-	// MaxChunk is the most output that a process's Stdout or Stderr frame carries, in bytes.
+	// MaxChunk is the most output in one piece of what is kept: of a main process, or of a command that outlives its caller, in bytes.
 	MaxChunk = 32 << 10
 	// OutputHeader is what an Output frame has before its content, in bytes.
 	OutputHeader = 24
