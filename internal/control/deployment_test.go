@@ -51,6 +51,13 @@ func (s *statefulSet) State() rollout.State {
 	return s.state
 }
 
+// change changes what it says, while the server looks on its own.
+func (s *statefulSet) change(fn func(*rollout.State)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	fn(&s.state)
+}
+
 func (s *statefulSet) Want(_ context.Context, w rollout.Wanted) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -120,9 +127,7 @@ func (w *world) replace(set *statefulSet) {
 // settle has r1 say over new connections that it tries nothing, and why.
 func (w *world) settle(set *statefulSet, p *rollout.Problem) {
 	w.Helper()
-	set.mu.Lock()
-	set.state.Trying, set.state.Problem = 0, p
-	set.mu.Unlock()
+	set.change(func(st *rollout.State) { st.Trying, st.Problem = 0, p })
 	w.replace(set)
 }
 
@@ -186,7 +191,7 @@ func TestRevisionOfAnotherDocument(t *testing.T) {
 	}{"higher": {9, "9.other"}, "the same": {2, "2.other"}, "by hand": {2147483647, ""}} {
 		t.Run(name, func(t *testing.T) {
 			w, _, set := deployWorld(t)
-			set.state.Revision, set.state.Identity = state.revision, state.identity
+			set.change(func(st *rollout.State) { st.Revision, st.Identity = state.revision, state.identity })
 			w.replace(set)
 			v, _ := w.manage(overridesPath, core.ManagedSpec{OverridesJSON: `{"resources":{"cpuRequest":"200m"}}`})
 			if d := v.Deployment; d.Target != 2 || !d.InProgress() {
@@ -507,7 +512,7 @@ func TestApplyUpdateRefuses(t *testing.T) {
 // TestOverridesByHand: what a runner does not apply is said when it is written, and as long as it is so.
 func TestOverridesByHand(t *testing.T) {
 	w, _, set := deployWorld(t)
-	set.state.SelfUpdate = false
+	set.change(func(st *rollout.State) { st.SelfUpdate = false })
 	w.replace(set)
 	v, warnings := w.manage(overridesPath, core.ManagedSpec{OverridesJSON: `{"nodeSelector":{"pool":"x"},"env":{"TZ":"b c"},"scaling":{"autoscalingEnabled":true,"maxReplicas":5}}`})
 	all := strings.Join(warnings, "\n")
