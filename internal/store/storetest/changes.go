@@ -168,7 +168,8 @@ func (e *env) changeCursor(t *testing.T) {
 	e.inserted(t, e.object(store.KindZone, e.id("org")))
 	var last int64
 	e.view(t, func(ctx context.Context, r store.Reader) { last, _ = r.LastChange(ctx) })
-	for after, code := range map[int64]fault.Code{-1: fault.Invalid, last + 1: fault.OutOfRange, 1 << 62: fault.OutOfRange} {
+	// Behind the last that is final there may be others that are not yet, on a database that somebody else uses, too.
+	for after, code := range map[int64]fault.Code{-1: fault.Invalid, last + 1<<20: fault.OutOfRange, 1 << 62: fault.OutOfRange} {
 		n := 0
 		for _, err := range e.store.Changes(t.Context(), after) {
 			n++
