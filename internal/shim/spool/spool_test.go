@@ -217,19 +217,28 @@ func TestFollow(t *testing.T) {
 	}
 }
 
-func TestTornTail(t *testing.T) {
+// segment writes records, and returns the file that they are in, which nobody has open.
+func segment(t *testing.T, records ...string) (dir, path string, data []byte) {
+	t.Helper()
 	w, dir := create(t, spool.MinLimit)
-	for _, s := range []string{"whole", "torn"} {
+	for _, s := range records {
 		if err := w.Append(wire.Stdout, []byte(s)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	w.Close()
-	path := filepath.Join(dir, fmt.Sprintf("%020d.out", 0))
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	path = filepath.Join(dir, fmt.Sprintf("%020d.out", 0))
 	data, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return dir, path, data
+}
+
+func TestTornTail(t *testing.T) {
+	dir, path, data := segment(t, "whole", "torn")
 	for cut := 1; cut <= len("torn")+wire.HeaderSize+wire.OutputHeader; cut++ {
 		if err := os.WriteFile(path, data[:len(data)-cut], 0o600); err != nil {
 			t.Fatal(err)
@@ -248,18 +257,7 @@ func TestTornTail(t *testing.T) {
 // TestRecordTakenBack: a record that was half written when it was seen, and taken back because the disk was full, is not mixed with the one
 // that came in its place.
 func TestRecordTakenBack(t *testing.T) {
-	w, dir := create(t, spool.MinLimit)
-	for _, s := range []string{"first", "taken back"} {
-		if err := w.Append(wire.Stdout, []byte(s)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	w.Close()
-	path := filepath.Join(dir, fmt.Sprintf("%020d.out", 0))
-	data, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	dir, path, data := segment(t, "first", "taken back")
 	whole := len(data) - wire.HeaderSize - wire.OutputHeader - len("taken back")
 	for seen := whole; seen < len(data); seen++ {
 		if err := os.WriteFile(path, data[:seen], 0o600); err != nil {
